@@ -1,0 +1,39 @@
+/* arena.h - memory that goes all at once.
+ *
+ * One arena a query, a config load, a parsed body. What is taken from it is never given back on its
+ * own. The limit counts every byte the arena holds; past it (or out of memory) allocation returns
+ * NULL and arena_failed() tells which. Threads: one at a time. */
+#pragma once
+
+#include "src/base/status.h"
+
+struct arena;
+
+/* limit_bytes 0: no limit. Returns NULL out of memory. */
+struct arena *arena_new(size_t limit_bytes);
+void arena_free(struct arena *a); /* accepts NULL */
+
+/* Aligned to 16 bytes, not cleared. A request of 0 bytes gives a valid pointer. */
+void *arena_alloc(struct arena *a, size_t bytes) __attribute__((malloc));
+void *arena_zalloc(struct arena *a, size_t bytes) __attribute__((malloc));
+/* n * size with overflow checked; cleared. */
+void *arena_array(struct arena *a, size_t n, size_t size) __attribute__((malloc));
+/* Grows `old` (may be NULL) from old_bytes to new_bytes; in place where it was the newest. */
+void *arena_grow(struct arena *a, void *old, size_t old_bytes, size_t new_bytes);
+char *arena_strdup(struct arena *a, const char *s);
+char *arena_strndup(struct arena *a, const char *s, size_t len); /* copies len bytes, terminates */
+struct nx_slice arena_slice(struct arena *a, struct nx_slice s); /* ptr NULL on failure */
+char *arena_printf(struct arena *a, const char *fmt, ...) NX_PRINTF(2, 3);
+
+/* The failure of the last NULL: NX_LIMIT or NX_NOMEM, with a text. */
+nx_status arena_failed(const struct arena *a, struct nx_err *err);
+size_t arena_bytes(const struct arena *a); /* held now */
+
+/* A point to return to: everything allocated after arena_mark() goes with arena_release(). */
+struct arena_mark {
+    void *block;
+    size_t used;
+};
+struct arena_mark arena_mark(const struct arena *a);
+void arena_release(struct arena *a, struct arena_mark mark);
+void arena_reset(struct arena *a); /* empties it, keeps one block for reuse */
