@@ -1,0 +1,125 @@
+/* promql.h - the query language: text to tree, tree to text, tree and data to result.
+ *
+ * Nothing here knows of HTTP or of where series live: data comes through the querier of
+ * storage/storage.h, so that queries run as well over a test store or a remote one.
+ *
+ * Units    times and durations are milliseconds.
+ * Memory   a parsed expression lives in the arena it was parsed into; a result owns its arena.
+ * Threads  parsing and printing are pure; one engine serves any number of threads. */
+#pragma once
+
+#include "src/base/arena.h"
+#include "src/base/buf.h"
+#include "src/base/labels.h"
+#include "storage/storage.h"
+
+struct pql_expr; /* promql/ast.h */
+
+enum pql_type { PQL_NONE, PQL_SCALAR, PQL_VECTOR, PQL_MATRIX, PQL_STRING };
+const char *pql_type_name(enum pql_type t); /* "instant vector", as Prometheus's messages have it */
+
+/* What the parser lets through beyond the stable language (--enable-feature). */
+struct pql_features {
+    bool experimental_functions; /* promql-experimental-functions */
+    bool binop_fill;             /* promql-binop-fill-modifiers */
+    bool extended_range;         /* promql-extended-range-selectors */
+};
+
+/* Parses and type-checks. The error text is Prometheus's: `1:5: parse error: unexpected ...`. */
+NX_NODISCARD nx_status pql_parse(struct arena *a, struct nx_slice text, const struct pql_features *features,
+                                 const struct pql_expr **out, struct nx_err *err);
+/* A bare series selector, as in match[]: its matchers, in the arena (regexes are freed with
+ * pql_matchers_done). Fails as Prometheus's ParseMetricSelector does. */
+NX_NODISCARD nx_status pql_parse_selector(struct arena *a, struct nx_slice text, struct matcher **out, size_t *n,
+                                          struct nx_err *err);
+void pql_matchers_done(struct matcher *m, size_t n);
+/* Frees what an expression holds outside its arena (compiled regexes). Accepts NULL. */
+void pql_expr_done(const struct pql_expr *e);
+
+enum pql_type pql_expr_type(const struct pql_expr *e);
+void pql_print(struct buf *b, const struct pql_expr *e);  /* canonical, on one line */
+void pql_format(struct buf *b, const struct pql_expr *e); /* as /api/v1/format_query lays it out */
+/* Visits every vector selector of the tree, in source order. */
+void pql_each_selector(const struct pql_expr *e, void (*fn)(void *ctx, const struct matcher *m, size_t n), void *ctx);
+
+/* ---- evaluation ------------------------------------------------------------------------------ */
+
+struct pql_engine;
+struct pql_engine_opts {
+    int64_t lookback_ms;        /* 0: 5 min */
+    int64_t timeout_ms;         /* 0: 2 min */
+    uint64_t max_samples;       /* 0: 50,000,000 */
+    uint32_t max_concurrency;   /* 0: 20 */
+    struct pql_features features;
+};
+NX_NODISCARD nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts, struct nx_err *err);
+void pql_engine_free(struct pql_engine *e);
+/* global.evaluation_interval: the step of subqueries without one. May change at any time. */
+void pql_engine_set_default_step(struct pql_engine *e, int64_t step_ms);
+
+/* Where a query finds its data. */
+struct pql_source {
+    nx_status (*open)(void *ctx, int64_t mint, int64_t maxt, struct querier **out, struct nx_err *err);
+    void *ctx;
+};
+struct pql_source pql_source_storage(struct storage *s);
+
+struct pql_query {
+    struct nx_slice text;
+    bool instant;           /* one evaluation at start_ms; end and step are ignored */
+    int64_t start_ms, end_ms, step_ms;
+    int64_t lookback_ms;    /* 0: the engine's */
+    int64_t timeout_ms;     /* 0: the engine's; never more than the engine's */
+    const struct pql_source *source;
+    const int *cancel;      /* set to non-zero (atomically) from another thread to stop; may be NULL */
+};
+
+/* One series of a result. In a range result t[i] = start + k * step with gaps left out. */
+struct pql_series {
+    struct labels labels;
+    const int64_t *t;
+    const double *v;
+    size_t n;
+};
+
+struct pql_result {
+    enum pql_type type;         /* of the instant query, or PQL_MATRIX of a range query */
+    struct pql_series *series;  /* PQL_VECTOR (one point each), PQL_MATRIX */
+    size_t n_series;
+    double scalar;              /* PQL_SCALAR */
+    struct nx_slice string;     /* PQL_STRING */
+    int64_t t_ms;               /* time of a scalar or string */
+    char **warnings, **infos;   /* "PromQL warning: ... (1:5)"; at most 10 each, plus a line that counts the rest */
+    size_t n_warnings, n_infos;
+    struct {
+        uint64_t samples_total, samples_peak;
+        double queue_s, prepare_s, eval_s, sort_s, total_s;
+    } stats;
+    struct arena *arena;        /* holds all of the above */
+};
+
+/* Parses and runs. Errors: NX_BADINPUT (parse or type), NX_EXEC (many-to-many and the like, and too many
+ * samples), NX_TIMEOUT, NX_CANCELED, else what the querier failed with. The text is what the API's
+ * "error" field shows, less the API's own prefix. */
+NX_NODISCARD nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_result **out,
+                                struct nx_err *err);
+void pql_result_free(struct pql_result *r); /* accepts NULL */
+
+struct pql_engine_stats {
+    uint64_t queries, active, max_concurrency;
+    uint64_t samples_total;
+    /* Durations by slice, in seconds, for prometheus_engine_query_duration_seconds. */
+    struct {
+        uint64_t count;
+        double sum, p50, p90, p99; /* quantiles over the last ten minutes; NaN when idle */
+    } queue, prepare, inner_eval, sort;
+};
+void pql_engine_get_stats(struct pql_engine *e, struct pql_engine_stats *out);
+
+/* ---- scripts in Prometheus's test language ----------------------------------------------------- */
+
+/* Runs one script (load, clear, eval instant/range, expect ...). Each failure is told to `report`; counts go
+ * to *passed and *failed. Each instant query is also run as a range query and must agree. */
+NX_NODISCARD nx_status pql_run_script(struct nx_slice text, const char *name,
+                                      void (*report)(void *ctx, int line, const char *what), void *ctx,
+                                      unsigned *passed, unsigned *failed, unsigned *skipped, struct nx_err *err);

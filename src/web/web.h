@@ -1,0 +1,54 @@
+/* web.h - the HTTP face: Prometheus's API, its health and lifecycle pages, our own /metrics.
+ *
+ * Owner    one server; web_open() starts it, web_close() waits for answers under way.
+ * Threads  libmicrohttpd's pool runs the handlers; everything handed over below must be safe to call
+ *          from many threads and outlive the server. */
+#pragma once
+
+#include "promql/promql.h"
+#include "src/base/status.h"
+#include "src/scrape/scrape.h"
+#include "storage/storage.h"
+
+struct web;
+
+struct web_flag { /* one command-line flag, for /api/v1/status/flags */
+    const char *name, *value;
+};
+
+/* What only the owner of everything can do or knows. `ctx` is passed to each. */
+struct web_hooks {
+    void *ctx;
+    bool (*ready)(void *ctx);                                    /* past start-up and not stopping */
+    nx_status (*reload)(void *ctx, struct nx_err *err);          /* runs a reload and waits for it */
+    void (*quit)(void *ctx);
+    void (*config_yaml)(void *ctx, struct buf *out);             /* the loaded configuration, secrets hidden */
+    void (*reload_status)(void *ctx, bool *ok, int64_t *last_success_ms);
+};
+
+struct web_opts {
+    const char *const *listen;  /* "host:port"; at least one */
+    size_t n_listen;
+    const char *external_url;   /* NULL: derived */
+    const char *route_prefix;   /* NULL: path of external_url */
+    const char *page_title;
+    const char *cors_origin;    /* regex; NULL: .* */
+    unsigned max_connections;   /* 0: 512 */
+    int64_t read_timeout_ms;    /* 0: 5 min */
+    unsigned threads;           /* 0: 4 */
+    bool enable_lifecycle, enable_admin_api;
+    const char *storage_retention; /* text for runtimeinfo, "15d" */
+    const char *config_file, *storage_path;
+    const struct web_flag *flags; /* sorted by name; borrowed */
+    size_t n_flags;
+    int64_t start_ms;
+    struct storage *storage;    /* borrowed, all three */
+    struct scrape *scrape;
+    struct pql_engine *engine;
+    struct web_hooks hooks;
+};
+
+NX_NODISCARD nx_status web_open(struct web **out, const struct web_opts *opts, struct nx_err *err);
+/* The port of listener i, for tests that listen on port 0. */
+unsigned web_port(const struct web *w, size_t i);
+void web_close(struct web *w); /* accepts NULL */

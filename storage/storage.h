@@ -1,0 +1,199 @@
+/* storage.h - the time-series database: rows go in, columns come out.
+ *
+ * A writer (a scrape target, a rule group, a remote client) holds a *group*: a set of series that are
+ * sampled together. It appends *rows*, one timestamp and one value per series. A row becomes visible
+ * to readers all at once, and once storage_group_append() returned NX_OK it survives kill -9.
+ * A reader opens a *querier* over a time range, selects series by matchers and reads them one by one
+ * as two arrays, timestamps and values. On disk: FORMAT.md.
+ *
+ * Units    times are Unix milliseconds, sizes bytes; ranges include both ends unless said otherwise.
+ * Threads  storage_* may be called from any thread. One group is written by one thread at a time;
+ *          one querier is used by one thread at a time. Readers do not block writers for longer than
+ *          it takes to copy an open tail. */
+#pragma once
+
+#include "src/base/fs.h"
+#include "src/base/labels.h"
+#include "src/base/regex.h"
+#include "src/base/status.h"
+
+struct storage;
+
+struct storage_opts {
+    struct fs *fs;             /* borrowed; outlives the storage */
+    const char *dir;           /* copied; made if missing */
+    int64_t retention_ms;      /* 0: keep for ever */
+    uint64_t retention_bytes;  /* 0: no bound */
+    int64_t min_block_ms;      /* span of a first block; 0: two hours */
+    int64_t max_block_ms;      /* span that compaction stops at; 0: min(31d, retention/10) */
+    size_t wal_segment_bytes;  /* 0: the default of storage/wal.h */
+    int64_t fsync_ms;          /* the log is synced at least this often; 0: 1000 */
+    size_t cache_bytes;        /* page cache; 0: 32 MiB */
+    bool no_lockfile;
+    bool no_worker;            /* no background thread; the caller runs storage_tick() (tests) */
+};
+
+/* Opens or creates the folder: takes the lock, removes unfinished files, opens blocks, replays the
+ * log. A torn or damaged part is set aside, logged and counted, and the rest is served.
+ * Fails with NX_UNAVAILABLE when another process has the folder, NX_IO, NX_NOMEM. */
+NX_NODISCARD nx_status storage_open(struct storage **out, const struct storage_opts *opts, struct nx_err *err);
+/* Syncs the log and closes. All groups and queriers must be closed before. Accepts NULL. */
+void storage_close(struct storage *s);
+
+/* What the worker does each second: sync, seal, flush blocks, retention, free what is gone. */
+void storage_tick(struct storage *s, int64_t now_ms);
+/* Reload: takes effect with the next tick. */
+void storage_set_retention(struct storage *s, int64_t retention_ms, uint64_t retention_bytes);
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+struct storage_group;
+
+/* Counts of samples of one append. A refused sample is not an error: the others are in. */
+struct storage_appended {
+    uint32_t appended;
+    uint32_t duplicate;     /* same time as an existing sample, other value */
+    uint32_t out_of_order;  /* older than the newest sample of the series */
+    uint32_t out_of_bounds; /* too old for the head */
+};
+
+/* A writer's handle. Samples with timestamps of their own go to a group of one series each. */
+NX_NODISCARD nx_status storage_group_open(struct storage *s, struct storage_group **out, struct nx_err *err);
+/* Its data stays; its series stay known until they have left the head. Accepts NULL. */
+void storage_group_close(struct storage_group *g);
+
+/* Finds or adds the column of `ls` (copied; must not be empty). *created tells whether the series was
+ * new to the head (may be NULL). A series that another group writes may be added: both then write
+ * to the same series under its order rules. NX_LIMIT: the store takes no new series now. */
+NX_NODISCARD nx_status storage_group_column(struct storage_group *g, const struct labels *ls, uint32_t *col,
+                                            bool *created, struct nx_err *err);
+/* The writer is done with a column (its series went away); the number may come back for another. */
+void storage_group_release(struct storage_group *g, uint32_t col);
+
+/* Appends one row: values[i] is for column cols[i]; a column twice counts the second as duplicate.
+ * Columns left out have no sample in this row. Rows may come out of order: then each sample is judged
+ * by its series alone. Fails with NX_NOSPACE or NX_IO when the log can't take it: nothing of the row
+ * is then visible, and the caller may try again with the next row. `res` may be NULL. */
+NX_NODISCARD nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols,
+                                            const double *values, size_t n, struct storage_appended *res,
+                                            struct nx_err *err);
+
+/* ---- reading ------------------------------------------------------------------------------- */
+
+enum matcher_type { MATCH_EQ, MATCH_NEQ, MATCH_RE, MATCH_NRE };
+
+/* A label matcher. A label that a series lacks counts as empty. */
+struct matcher {
+    enum matcher_type type;
+    struct nx_slice name, value;
+    const struct regex *re; /* for MATCH_RE and MATCH_NRE; borrowed */
+};
+bool matcher_matches(const struct matcher *m, struct nx_slice value);
+
+/* One selected series. Labels live in the arena given to select; `ref` is the querier's own. */
+struct series {
+    struct labels labels;
+    uint64_t ref;
+};
+struct series_list {
+    struct series *v; /* sorted by labels, each label set once */
+    size_t n;
+};
+
+/* Samples of one series in time order, stale markers included. t and v are borrowed from the column
+ * and valid until the column is read into again or done; a column may be reused for many reads. */
+struct column {
+    const int64_t *t;
+    const double *v;
+    size_t n;
+    void *own; /* private to the implementation of the querier */
+    void (*own_free)(void *own);
+};
+static inline void column_done(struct column *c)
+{
+    if (c->own_free)
+        c->own_free(c->own);
+    *c = (struct column){0};
+}
+
+/* What promql/ and the API read through: the store, the test store, remote read. */
+struct querier {
+    const struct querier_ops *ops;
+};
+struct querier_ops {
+    /* Series that match all n matchers and may have samples in [mint, maxt]. */
+    nx_status (*select)(struct querier *q, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
+                        struct arena *a, struct series_list *out, struct nx_err *err);
+    /* All samples of `s` in [mint, maxt] into `c`, replacing what it held. */
+    nx_status (*read)(struct querier *q, const struct series *s, int64_t mint, int64_t maxt,
+                      struct column *c, struct nx_err *err);
+    /* Sorted, distinct label names (or values of `name`) of the series that match (n may be 0: all).
+     * limit 0: none; else at most limit + 1 are returned, so that the caller can tell. */
+    nx_status (*label_names)(struct querier *q, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
+                             size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out, struct nx_err *err);
+    nx_status (*label_values)(struct querier *q, struct nx_slice name, const struct matcher *m, size_t n,
+                              int64_t mint, int64_t maxt, size_t limit, struct arena *a, struct nx_slice **out,
+                              size_t *n_out, struct nx_err *err);
+    void (*close)(struct querier *q);
+};
+
+/* A consistent view of head and blocks over [mint, maxt]. Blocks it uses stay until it is closed. */
+NX_NODISCARD nx_status storage_querier(struct storage *s, int64_t mint, int64_t maxt, struct querier **out,
+                                       struct nx_err *err);
+static inline void querier_close(struct querier *q)
+{
+    if (q)
+        q->ops->close(q);
+}
+
+/* ---- what is in it -------------------------------------------------------------------------- */
+
+struct storage_stats {
+    uint64_t head_series, head_groups, head_chunks, head_samples_appended;
+    int64_t head_min_ms, head_max_ms; /* INT64_MAX, INT64_MIN when empty */
+    uint64_t series_created, series_removed;
+    uint64_t out_of_order, duplicates, out_of_bounds;
+    uint64_t wal_bytes, wal_segment, wal_fsyncs, wal_corruptions, wal_truncations;
+    uint64_t wal_append_failures, wal_replay_ms;
+    uint64_t blocks, block_bytes, block_loads_failed, blocks_set_aside;
+    int64_t oldest_ms; /* lowest timestamp stored; INT64_MAX when empty */
+    uint64_t compactions, compactions_failed, retention_deletions, size_retention_deletions;
+    uint64_t cache_bytes, symbol_bytes, symbols, label_pairs;
+    uint64_t pages_damaged;
+};
+void storage_get_stats(struct storage *s, struct storage_stats *out);
+
+/* The tables of /api/v1/status/tsdb over the head; each sorted by value, largest first, `limit` rows. */
+struct storage_count {
+    struct nx_slice name;
+    uint64_t value;
+};
+struct storage_cardinality {
+    struct storage_count *by_metric, *values_by_label, *bytes_by_label, *by_pair; /* in the arena */
+    size_t n_by_metric, n_values_by_label, n_bytes_by_label, n_by_pair;
+};
+NX_NODISCARD nx_status storage_get_cardinality(struct storage *s, size_t limit, struct arena *a,
+                                               struct storage_cardinality *out, struct nx_err *err);
+
+/* ---- loading in bulk ------------------------------------------------------------------------ */
+
+/* Writes finished blocks into a folder from samples in any order, as `tsdb create-blocks-from` does.
+ * Samples are held per series in compressed form and cut into aligned blocks of block_ms. */
+struct storage_import;
+struct storage_import_block {
+    char ulid[27];
+    int64_t min_ms, max_ms; /* max exclusive */
+    uint64_t samples, chunks, series, bytes;
+};
+NX_NODISCARD nx_status storage_import_open(struct storage_import **out, struct fs *fs, const char *dir,
+                                           int64_t block_ms, struct nx_err *err);
+/* Returns a handle for a label set (copied), to be used while the import is open. */
+NX_NODISCARD nx_status storage_import_series(struct storage_import *im, const struct labels *ls, uint32_t *ref,
+                                             struct nx_err *err);
+NX_NODISCARD nx_status storage_import_add(struct storage_import *im, uint32_t ref, int64_t t_ms, double v,
+                                          struct nx_err *err);
+/* Writes the blocks and tells each to `seen` (may be NULL). */
+NX_NODISCARD nx_status storage_import_finish(struct storage_import *im,
+                                             void (*seen)(void *ctx, const struct storage_import_block *b),
+                                             void *ctx, struct nx_err *err);
+void storage_import_close(struct storage_import *im); /* accepts NULL; without finish, nothing is left */
