@@ -6,6 +6,10 @@
 
 #include "src/base/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct buf {
     char *ptr; /* not terminated; see buf_cstr */
     size_t len;
@@ -60,3 +64,7 @@ uint64_t reader_uvarint(struct reader *r);
 int64_t reader_varint(struct reader *r);
 struct nx_slice reader_bytes(struct reader *r, size_t len); /* borrowed from the input */
 size_t reader_left(const struct reader *r);
+
+#ifdef __cplusplus
+}
+#endif

@@ -5,6 +5,10 @@
 
 #include "src/base/buf.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define NUM_TEXT_BYTES 40
 
 /* Special bit patterns. Scraped NaNs become NUM_NAN_BITS; NUM_STALE_BITS marks the end of a series. */
@@ -51,3 +55,7 @@ NX_NODISCARD nx_status num_parse_duration(struct nx_slice s, int64_t *ms, struct
 /* Prints as model.Duration does: 90000 ms is 1m30s, 0 is 0s; weeks and years only when exact. */
 size_t num_format_duration(char *to, int64_t ms);
 void buf_duration(struct buf *b, int64_t ms);
+
+#ifdef __cplusplus
+}
+#endif

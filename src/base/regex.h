@@ -6,6 +6,10 @@
 
 #include "src/base/buf.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct regex;
 
 /* The error text is Go's form: "error parsing regexp: missing closing ]: `[`" where RE2 tells as much. */
@@ -23,3 +27,7 @@ bool regex_expand(const struct regex *re, struct nx_slice text, struct nx_slice 
 size_t regex_literals(const struct regex *re, const struct nx_slice **out);
 /* A literal prefix every match starts with; empty if none is known. Valid as long as `re`. */
 struct nx_slice regex_prefix(const struct regex *re);
+
+#ifdef __cplusplus
+}
+#endif

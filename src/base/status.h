@@ -10,6 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // clang-format off
 #define NX_STATUS_LIST(X)                          \
     X(OK,          "ok")                           \
@@ -57,7 +61,8 @@ nx_status nx_fail(struct nx_err *err, nx_status st, const char *fmt, ...) NX_PRI
  * ENOENT NX_NOTFOUND, ENOMEM NX_NOMEM, all else NX_IO. */
 nx_status nx_fail_errno(struct nx_err *err, int errno_value, const char *fmt, ...) NX_PRINTF(3, 4);
 
-/* Puts context before the text that `err` already holds and returns its code. */
+/* Puts context before the text that `err` already holds and returns its code. Without an `err` the
+ * code is not known: NX_EXEC. */
 nx_status nx_context(struct nx_err *err, const char *fmt, ...) NX_PRINTF(2, 3);
 
 static inline struct nx_slice nx_slice_of(const char *ptr, size_t len)
@@ -72,10 +77,14 @@ int nx_slice_cmp(struct nx_slice a, struct nx_slice b); /* by bytes, as Promethe
 
 /* NX_ASSERT is for our own mistakes and stays in debug, test and fuzz builds; NX_ASSERT_ALWAYS for
  * the few broken promises after which going on would write bad data. Neither sees outside bytes. */
-_Noreturn void nx_assert_failed(const char *what, const char *file, int line);
+void nx_assert_failed(const char *what, const char *file, int line) __attribute__((noreturn));
 #define NX_ASSERT_ALWAYS(what) ((what) ? (void)0 : nx_assert_failed(#what, __FILE__, __LINE__))
 #ifdef NX_ASSERTS
 #define NX_ASSERT(what) NX_ASSERT_ALWAYS(what)
 #else
 #define NX_ASSERT(what) ((void)0)
+#endif
+
+#ifdef __cplusplus
+}
 #endif

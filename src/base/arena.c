@@ -1,0 +1,258 @@
+/* arena.c - blocks in a chain, newest first; allocation moves a mark in the newest.
+ *
+ * SHAPE   Blocks double from 4 KiB to 256 KiB, so a small query costs one small block and a large
+ *         one few calls of malloc. A request that is larger than that gets a block of its size.
+ * RULES   A1  bytes counts whole blocks with their headers, and never passes the limit: near it a
+ *             block is made as small as the request needs.
+ *         A2  The chain's order is the order of time, so a mark names everything newer than it.
+ * NOT     Giving single pieces back, and filling gaps in older blocks (A2 would be lost).
+ * ASAN    Bytes nobody asked for are poisoned, so that an overrun inside a block is found. */
+#include "src/base/arena.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define POISON(ptr, len)   ASAN_POISON_MEMORY_REGION(ptr, len)
+#define UNPOISON(ptr, len) ASAN_UNPOISON_MEMORY_REGION(ptr, len)
+#else
+#define POISON(ptr, len)   ((void)0)
+#define UNPOISON(ptr, len) ((void)0)
+#endif
+
+#define ALIGN           16u
+#define FIRST_BLOCK     (4u << 10)
+#define LARGEST_BLOCK   (256u << 10)
+#define ROUND_UP(bytes) (((bytes) + (ALIGN - 1)) & ~(size_t)(ALIGN - 1))
+
+struct block {
+    struct block *older;
+    size_t cap, used; /* of the data; used is a multiple of ALIGN */
+};
+/* malloc may align to 8 only (32-bit ARM): room to move the data up. */
+#define OVERHEAD (sizeof(struct block) + ALIGN)
+
+struct arena {
+    struct block *newest;
+    size_t bytes, limit_bytes, next_block;
+    nx_status failed;
+};
+
+static char *block_data(struct block *b)
+{
+    return (char *)ROUND_UP((uintptr_t)(b + 1));
+}
+
+struct arena *arena_new(size_t limit_bytes)
+{
+    struct arena *a = calloc(1, sizeof *a);
+
+    if (a) {
+        a->limit_bytes = limit_bytes;
+        a->next_block = FIRST_BLOCK;
+    }
+    return a;
+}
+
+static void drop_newest(struct arena *a)
+{
+    struct block *b = a->newest;
+
+    a->newest = b->older;
+    a->bytes -= b->cap + OVERHEAD;
+    UNPOISON(block_data(b), b->cap);
+    free(b);
+}
+
+void arena_free(struct arena *a)
+{
+    if (!a)
+        return;
+    while (a->newest)
+        drop_newest(a);
+    free(a);
+}
+
+/* How much a new block for `need` bytes should hold; 0 if the limit forbids even those (A1). */
+static size_t block_size(const struct arena *a, size_t need)
+{
+    size_t want = a->next_block > need ? a->next_block : need;
+    size_t left = a->limit_bytes > a->bytes ? a->limit_bytes - a->bytes : 0;
+
+    if (a->limit_bytes == 0)
+        return want;
+    if (left < OVERHEAD || left - OVERHEAD < need)
+        return 0;
+    left = (left - OVERHEAD) & ~(size_t)(ALIGN - 1);
+    return want < left ? want : left;
+}
+
+static bool add_block(struct arena *a, size_t need)
+{
+    size_t cap = block_size(a, need);
+    struct block *b;
+
+    if (cap == 0) {
+        a->failed = NX_LIMIT;
+        return false;
+    }
+    b = malloc(cap + OVERHEAD);
+    if (!b) {
+        a->failed = NX_NOMEM;
+        return false;
+    }
+    b->older = a->newest;
+    b->cap = cap;
+    b->used = 0;
+    POISON(block_data(b), cap);
+    a->newest = b;
+    a->bytes += cap + OVERHEAD;
+    if (a->next_block < LARGEST_BLOCK)
+        a->next_block *= 2;
+    return true;
+}
+
+void *arena_alloc(struct arena *a, size_t bytes)
+{
+    struct block *b = a->newest;
+    size_t need = bytes ? ROUND_UP(bytes) : ALIGN;
+    char *p;
+
+    if (bytes > SIZE_MAX / 2) { /* rounding or the overhead could wrap */
+        a->failed = a->limit_bytes ? NX_LIMIT : NX_NOMEM;
+        return NULL;
+    }
+    if (!b || b->cap - b->used < need) {
+        if (!add_block(a, need))
+            return NULL;
+        b = a->newest;
+    }
+    p = block_data(b) + b->used;
+    b->used += need;
+    UNPOISON(p, bytes);
+    return p;
+}
+
+void *arena_zalloc(struct arena *a, size_t bytes)
+{
+    void *p = arena_alloc(a, bytes);
+
+    return p ? memset(p, 0, bytes) : NULL;
+}
+
+void *arena_array(struct arena *a, size_t n, size_t size)
+{
+    size_t bytes;
+
+    if (__builtin_mul_overflow(n, size, &bytes))
+        bytes = SIZE_MAX;
+    return arena_zalloc(a, bytes);
+}
+
+void *arena_grow(struct arena *a, void *old, size_t old_bytes, size_t new_bytes)
+{
+    struct block *b = a->newest;
+    size_t had = old_bytes ? ROUND_UP(old_bytes) : ALIGN;
+    void *p;
+
+    if (!old)
+        return arena_alloc(a, new_bytes);
+    if (new_bytes <= old_bytes)
+        return old;
+    if (b && b->used >= had && (char *)old == block_data(b) + b->used - had &&
+        new_bytes <= b->cap - (b->used - had)) {
+        b->used = b->used - had + ROUND_UP(new_bytes);
+        UNPOISON(old, new_bytes);
+        return old;
+    }
+    p = arena_alloc(a, new_bytes);
+    if (p)
+        memcpy(p, old, old_bytes);
+    return p;
+}
+
+char *arena_strndup(struct arena *a, const char *s, size_t len)
+{
+    char *p = arena_alloc(a, len < SIZE_MAX ? len + 1 : len);
+
+    if (!p)
+        return NULL;
+    if (len)
+        memcpy(p, s, len);
+    p[len] = '\0';
+    return p;
+}
+
+char *arena_strdup(struct arena *a, const char *s)
+{
+    return arena_strndup(a, s, strlen(s));
+}
+
+struct nx_slice arena_slice(struct arena *a, struct nx_slice s)
+{
+    char *p = arena_alloc(a, s.len);
+
+    if (!p)
+        return nx_slice_of(NULL, 0);
+    if (s.len)
+        memcpy(p, s.ptr, s.len);
+    return nx_slice_of(p, s.len);
+}
+
+char *arena_printf(struct arena *a, const char *fmt, ...)
+{
+    va_list args, again;
+    char *p = NULL;
+    int n;
+
+    va_start(args, fmt);
+    va_copy(again, args);
+    n = vsnprintf(NULL, 0, fmt, args);
+    if (n >= 0)
+        p = arena_alloc(a, (size_t)n + 1);
+    if (p)
+        vsnprintf(p, (size_t)n + 1, fmt, again);
+    va_end(again);
+    va_end(args);
+    return p;
+}
+
+nx_status arena_failed(const struct arena *a, struct nx_err *err)
+{
+    if (a->failed == NX_LIMIT)
+        return nx_fail(err, NX_LIMIT, "memory limit of %zu bytes exceeded", a->limit_bytes);
+    return nx_fail(err, NX_NOMEM, "out of memory");
+}
+
+size_t arena_bytes(const struct arena *a)
+{
+    return a->bytes;
+}
+
+struct arena_mark arena_mark(const struct arena *a)
+{
+    return (struct arena_mark){a->newest, a->newest ? a->newest->used : 0};
+}
+
+void arena_release(struct arena *a, struct arena_mark mark)
+{
+    while (a->newest && a->newest != mark.block)
+        drop_newest(a);
+    NX_ASSERT(a->newest == mark.block); /* else the mark is another arena's, or was released */
+    if (a->newest) {
+        a->newest->used = mark.used;
+        POISON(block_data(a->newest) + mark.used, a->newest->cap - mark.used);
+    }
+    a->failed = NX_OK;
+}
+
+void arena_reset(struct arena *a)
+{
+    while (a->newest && a->newest->older)
+        drop_newest(a);
+    if (a->newest)
+        arena_release(a, (struct arena_mark){a->newest, 0});
+    a->failed = NX_OK;
+}
