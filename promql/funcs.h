@@ -19,6 +19,7 @@ struct pql_func {
     const char *name;
     enum pql_type result, args[PQL_MAX_ARGS]; /* PQL_NONE ends the list */
     uint8_t min_args;                         /* args beyond it are optional */
+    uint8_t max_args;                         /* 0: as many as are listed; more repeat the last type */
     uint8_t flags;
     /* Exactly one kernel: per value, per window, or over whole series. */
     double (*map)(double v, const double *scalar_args);
