@@ -43,7 +43,8 @@ bool num_parse_u64(struct nx_slice s, uint64_t *out);
  * and returns the length. */
 /* API values (Go's FormatFloat 'f', but exponent form below 1e-6 and from 1e21): 1, 0.25, 1e+21, 1e-07, NaN, +Inf. */
 size_t num_format(char *to, double v);
-/* Go's 'g' with shortest precision, as %v prints: exponent form below 1e-4 and from 1e21. */
+/* Go's 'g' with shortest precision, as %v prints: exponent form below 1e-4 and from 1e6:
+ * 0.0001, 999999.5, 1e+06, 1.234567e+06. */
 size_t num_format_g(char *to, double v);
 /* OpenMetrics: as num_format_g, but a value that reads as an integer gets ".0" ("1.0"); +Inf, NaN. */
 size_t num_format_om(char *to, double v);

@@ -1,0 +1,184 @@
+/* text.c - quoting, a run at a time.
+ *
+ * SHAPE   Both quoters look for the next character that needs an escape and append what lies before
+ *         it in one piece: nearly all strings have none. */
+#include "src/base/text.h"
+
+size_t text_utf8_take(struct nx_slice s, uint32_t *code_point)
+{
+    const unsigned char *p = (const unsigned char *)s.ptr;
+    uint32_t c, least;
+    size_t n;
+
+    if (s.len == 0)
+        return 0;
+    c = p[0];
+    if (c < 0x80) {
+        *code_point = c;
+        return 1;
+    }
+    if (c >= 0xc2 && c < 0xe0) {
+        n = 2, c &= 0x1f, least = 0x80;
+    } else if (c >= 0xe0 && c < 0xf0) {
+        n = 3, c &= 0x0f, least = 0x800;
+    } else if (c >= 0xf0 && c < 0xf5) {
+        n = 4, c &= 0x07, least = 0x10000;
+    } else {
+        return 0;
+    }
+    if (s.len < n)
+        return 0;
+    for (size_t i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | (p[i] & 0x3f);
+    }
+    if (c < least || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+        return 0;
+    *code_point = c;
+    return n;
+}
+
+/* Controls, formats, spaces other than U+0020, private use and non-characters, by first and last. */
+static const struct {
+    uint32_t first, last;
+} unprintable[] = {
+    // clang-format off
+    { 0x0000,  0x001f },  { 0x007f,  0x00a0 },  { 0x00ad,  0x00ad },  { 0x0600,  0x0605 },
+    { 0x061c,  0x061c },  { 0x06dd,  0x06dd },  { 0x070f,  0x070f },  { 0x0890,  0x0891 },
+    { 0x08e2,  0x08e2 },  { 0x1680,  0x1680 },  { 0x180e,  0x180e },  { 0x2000,  0x200f },
+    { 0x2028,  0x202f },  { 0x205f,  0x206f },  { 0x3000,  0x3000 },  { 0xd800,  0xf8ff },
+    { 0xfdd0,  0xfdef },  { 0xfeff,  0xfeff },  { 0xfff0,  0xfffb },  { 0xfffe,  0xffff },
+    { 0x110bd, 0x110bd }, { 0x110cd, 0x110cd }, { 0x13430, 0x1343f }, { 0x1bca0, 0x1bca3 },
+    { 0x1d173, 0x1d17a }, { 0xe0000, 0xe00ff }, { 0xf0000, 0x10ffff },
+    // clang-format on
+};
+
+bool text_printable(uint32_t code_point)
+{
+    for (size_t i = 0; i < NX_COUNT(unprintable); i++) {
+        if (code_point <= unprintable[i].last)
+            return code_point < unprintable[i].first;
+    }
+    return true;
+}
+
+bool text_space(uint32_t code_point)
+{
+    switch (code_point) {
+    case '\t':
+    case '\n':
+    case '\v':
+    case '\f':
+    case '\r':
+    case ' ':
+    case 0x85:
+    case 0xa0:
+    case 0x1680:
+    case 0x2028:
+    case 0x2029:
+    case 0x202f:
+    case 0x205f:
+    case 0x3000:
+        return true;
+    default:
+        return code_point >= 0x2000 && code_point <= 0x200a;
+    }
+}
+
+/* The letter of a two-character escape, or 0. */
+static char short_escape(uint32_t c)
+{
+    switch (c) {
+    case '"':
+    case '\\':
+        return (char)c;
+    case '\a':
+        return 'a';
+    case '\b':
+        return 'b';
+    case '\f':
+        return 'f';
+    case '\n':
+        return 'n';
+    case '\r':
+        return 'r';
+    case '\t':
+        return 't';
+    case '\v':
+        return 'v';
+    default:
+        return 0;
+    }
+}
+
+static void quote_escape(struct buf *b, size_t n, unsigned char byte, uint32_t c)
+{
+    if (n == 0)
+        buf_printf(b, "\\x%02x", byte);
+    else if (short_escape(c))
+        buf_printf(b, "\\%c", short_escape(c));
+    else if (c < ' ' || c == 0x7f)
+        buf_printf(b, "\\x%02x", c);
+    else
+        buf_printf(b, c < 0x10000 ? "\\u%04x" : "\\U%08x", c);
+}
+
+void text_quote(struct buf *b, struct nx_slice s)
+{
+    size_t done = 0, i = 0;
+
+    buf_char(b, '"');
+    while (i < s.len) {
+        uint32_t c = 0;
+        size_t n = text_utf8_take(nx_slice_of(s.ptr + i, s.len - i), &c);
+
+        if (n && c != '"' && c != '\\' && text_printable(c)) {
+            i += n;
+            continue;
+        }
+        buf_append(b, s.ptr + done, i - done);
+        quote_escape(b, n, (unsigned char)s.ptr[i], c);
+        i += n ? n : 1;
+        done = i;
+    }
+    if (s.len)
+        buf_append(b, s.ptr + done, s.len - done);
+    buf_char(b, '"');
+}
+
+static void json_escape(struct buf *b, size_t n, uint32_t c)
+{
+    if (n == 0)
+        buf_str(b, "\xef\xbf\xbd");
+    else if (c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t')
+        buf_printf(b, "\\%c", short_escape(c));
+    else
+        buf_printf(b, "\\u%04x", c);
+}
+
+void text_json(struct buf *b, struct nx_slice s)
+{
+    size_t done = 0, i = 0;
+
+    buf_char(b, '"');
+    while (i < s.len) {
+        unsigned char byte = (unsigned char)s.ptr[i];
+        uint32_t c = byte;
+        size_t n = 1;
+
+        if (byte >= 0x80)
+            n = text_utf8_take(nx_slice_of(s.ptr + i, s.len - i), &c);
+        if (n && c >= ' ' && c != '"' && c != '\\') {
+            i += n;
+            continue;
+        }
+        buf_append(b, s.ptr + done, i - done);
+        json_escape(b, n, c);
+        i += n ? n : 1;
+        done = i;
+    }
+    if (s.len)
+        buf_append(b, s.ptr + done, s.len - done);
+    buf_char(b, '"');
+}
