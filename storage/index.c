@@ -1,0 +1,1043 @@
+/* index.c - the head's series: found by labels, by number, and by matchers.
+ *
+ * WHY     Memory per series decides how small a machine will do, so nothing is said twice: a string
+ *         once in the pool, a pair of strings once here, a series as 4 bytes per label.
+ * SHAPE   pairs[]   {name, value, series numbers ascending}; number 0 is no pair. A list of one lies
+ *                   in the pair itself: most values of an id-like label belong to one series.
+ *         names[]   {name, its pairs}; few, so it is searched by hash of the interned number.
+ *         pages[]   series by number, 1024 to a page; a page whose series are all gone is freed.
+ *         by_labels, by_pair: open addressing, linear probing, holes closed by shifting back.
+ * RULES   I1  Series numbers rise and are not reused; every list is therefore ascending.
+ *         I2  A pair holds one reference on its two strings, a name entry one on its own.
+ *         I3  index_add() takes all memory before it links anything. */
+#include "storage/index.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/hash.h"
+
+#define PAGE_SERIES 1024u
+
+struct pair {
+    uint32_t name, value; /* interned; name 0: the entry is free and `value` the next free one */
+    uint32_t n, cap;      /* cap 0: the list is `one` */
+    union {
+        uint32_t one;
+        uint32_t *many;
+    } list;
+};
+
+struct name {
+    uint32_t str;
+    uint32_t n, cap;
+    uint32_t *pairs;   /* not sorted */
+    uint64_t n_series; /* series that have the label */
+    uint64_t bytes;    /* of their values, counted per series */
+};
+
+struct page {
+    uint32_t live;
+    struct memseries *v[PAGE_SERIES];
+};
+
+struct table { /* of numbers; 0 is a hole */
+    uint32_t *v;
+    uint32_t mask; /* capacity - 1 */
+    uint32_t n;
+};
+
+struct index {
+    struct intern *pool;
+    struct pair *pairs;
+    uint32_t n_pairs, cap_pairs, free_pair, live_pairs;
+    struct name *names;
+    uint32_t n_names, cap_names;
+    struct page **pages;
+    uint32_t cap_pages;
+    uint32_t next_id;
+    struct table by_labels, by_pair;
+};
+
+/* ---- tables ---------------------------------------------------------------------------------- */
+
+static uint32_t mix32(uint32_t x)
+{
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+static uint32_t pair_hash(uint32_t name, uint32_t value)
+{
+    return mix32(name * 0x9e3779b9u + mix32(value));
+}
+
+static uint32_t series_slot_hash(const struct index *ix, uint32_t id)
+{
+    return index_series(ix, id)->hash;
+}
+
+static uint32_t pair_slot_hash(const struct index *ix, uint32_t p)
+{
+    return pair_hash(ix->pairs[p].name, ix->pairs[p].value);
+}
+
+typedef uint32_t slot_hash_fn(const struct index *ix, uint32_t number);
+
+static void table_put(struct table *t, uint32_t hash, uint32_t number)
+{
+    uint32_t i = hash & t->mask;
+
+    while (t->v[i])
+        i = (i + 1) & t->mask;
+    t->v[i] = number;
+    t->n++;
+}
+
+/* Room for one more at a load of 3/4. */
+static bool table_room(struct table *t, const struct index *ix, slot_hash_fn *hash)
+{
+    if (t->v && (uint64_t)(t->n + 1) * 4 <= ((uint64_t)t->mask + 1) * 3)
+        return true;
+    uint64_t cap = t->v ? ((uint64_t)t->mask + 1) * 2 : 64;
+    if (cap > (1ull << 31))
+        return false;
+    struct table bigger = {calloc(cap, sizeof *bigger.v), (uint32_t)cap - 1, 0};
+    if (!bigger.v)
+        return false;
+    for (uint64_t i = 0; t->v && i <= t->mask; i++) {
+        if (t->v[i])
+            table_put(&bigger, hash(ix, t->v[i]), t->v[i]);
+    }
+    free(t->v);
+    *t = bigger;
+    return true;
+}
+
+static void table_drop(struct table *t, const struct index *ix, slot_hash_fn *hash, uint32_t number)
+{
+    uint32_t i = hash(ix, number) & t->mask;
+
+    while (t->v[i] != number) {
+        NX_ASSERT(t->v[i] != 0);
+        i = (i + 1) & t->mask;
+    }
+    for (uint32_t j = (i + 1) & t->mask; t->v[j]; j = (j + 1) & t->mask) {
+        uint32_t home = hash(ix, t->v[j]) & t->mask;
+        if (((j - home) & t->mask) >= ((j - i) & t->mask)) {
+            t->v[i] = t->v[j];
+            i = j;
+        }
+    }
+    t->v[i] = 0;
+    t->n--;
+}
+
+/* ---- growing --------------------------------------------------------------------------------- */
+
+/* Room for one more in an array of *cap elements. Lists grow by a quarter: there are many. */
+static bool grow(void *array, uint32_t n, uint32_t *cap, size_t size)
+{
+    void *p;
+    uint64_t more;
+
+    if (n < *cap)
+        return true;
+    more = (uint64_t)*cap + *cap / 4 + 4;
+    if (more > UINT32_MAX)
+        return false;
+    memcpy(&p, array, sizeof p);
+    p = realloc(p, (size_t)more * size);
+    if (!p)
+        return false;
+    memcpy(array, &p, sizeof p);
+    *cap = (uint32_t)more;
+    return true;
+}
+
+static const uint32_t *pair_list(const struct pair *p)
+{
+    return p->cap ? p->list.many : &p->list.one;
+}
+
+static bool pair_room(struct pair *p)
+{
+    uint32_t cap = p->cap, *many;
+
+    if (p->n == 0 || p->n < cap)
+        return true;
+    if (cap == 0) { /* the one in the pair moves out */
+        many = malloc(4 * sizeof *many);
+        if (!many)
+            return false;
+        many[0] = p->list.one;
+        p->list.many = many;
+        p->cap = 4;
+        return true;
+    }
+    return grow(&p->list.many, p->n, &p->cap, sizeof *many);
+}
+
+static void pair_append(struct pair *p, uint32_t id)
+{
+    if (p->cap)
+        p->list.many[p->n++] = id;
+    else {
+        p->list.one = id;
+        p->n = 1;
+    }
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+struct index *index_new(void)
+{
+    struct index *ix = calloc(1, sizeof *ix);
+
+    if (!ix)
+        return NULL;
+    ix->next_id = 1;
+    ix->n_pairs = 1;
+    ix->pool = intern_new();
+    ix->pairs = calloc(16, sizeof *ix->pairs);
+    ix->cap_pairs = 16;
+    if (!ix->pool || !ix->pairs) {
+        index_free(ix);
+        return NULL;
+    }
+    return ix;
+}
+
+static void memseries_free(struct memseries *s)
+{
+    if (s)
+        free(s->old);
+    free(s);
+}
+
+void index_free(struct index *ix)
+{
+    if (!ix)
+        return;
+    for (uint32_t i = 0; i < ix->cap_pages; i++) {
+        for (uint32_t j = 0; ix->pages[i] && j < PAGE_SERIES; j++)
+            memseries_free(ix->pages[i]->v[j]);
+        free(ix->pages[i]);
+    }
+    for (uint32_t i = 1; ix->pairs && i < ix->n_pairs; i++) {
+        if (ix->pairs[i].name && ix->pairs[i].cap)
+            free(ix->pairs[i].list.many);
+    }
+    for (uint32_t i = 0; i < ix->n_names; i++)
+        free(ix->names[i].pairs);
+    free(ix->pages);
+    free(ix->pairs);
+    free(ix->names);
+    free(ix->by_labels.v);
+    free(ix->by_pair.v);
+    intern_free(ix->pool);
+    free(ix);
+}
+
+/* ---- finding --------------------------------------------------------------------------------- */
+
+struct memseries *index_series(const struct index *ix, uint32_t id)
+{
+    uint32_t p = id / PAGE_SERIES;
+
+    if (p >= ix->cap_pages || !ix->pages[p])
+        return NULL;
+    return ix->pages[p]->v[id % PAGE_SERIES];
+}
+
+uint32_t index_end(const struct index *ix)
+{
+    return ix->next_id;
+}
+
+size_t index_count(const struct index *ix)
+{
+    return ix->by_labels.n;
+}
+
+struct label index_label(const struct index *ix, const struct memseries *s, uint32_t i)
+{
+    const struct pair *p = &ix->pairs[s->pairs[i]];
+
+    return (struct label){intern_str(ix->pool, p->name), intern_str(ix->pool, p->value)};
+}
+
+static bool has_labels(const struct index *ix, const struct memseries *s, const struct labels *ls)
+{
+    if (s->n_pairs != ls->n)
+        return false;
+    for (uint32_t i = 0; i < ls->n; i++) {
+        struct label l = index_label(ix, s, i);
+        if (!nx_slice_eq(l.value, ls->v[i].value) || !nx_slice_eq(l.name, ls->v[i].name))
+            return false;
+    }
+    return true;
+}
+
+struct memseries *index_find(const struct index *ix, const struct labels *ls, uint64_t hash)
+{
+    const struct table *t = &ix->by_labels;
+
+    if (!t->v)
+        return NULL;
+    for (uint32_t i = (uint32_t)hash & t->mask; t->v[i]; i = (i + 1) & t->mask) {
+        struct memseries *s = index_series(ix, t->v[i]);
+        if (s->hash == (uint32_t)hash && has_labels(ix, s, ls))
+            return s;
+    }
+    return NULL;
+}
+
+static uint32_t find_pair(const struct index *ix, uint32_t name, uint32_t value)
+{
+    const struct table *t = &ix->by_pair;
+
+    if (!t->v || !name || !value)
+        return 0;
+    for (uint32_t i = pair_hash(name, value) & t->mask; t->v[i]; i = (i + 1) & t->mask) {
+        const struct pair *p = &ix->pairs[t->v[i]];
+        if (p->name == name && p->value == value)
+            return t->v[i];
+    }
+    return 0;
+}
+
+static struct name *find_name(const struct index *ix, uint32_t str)
+{
+    for (uint32_t i = 0; str && i < ix->n_names; i++) {
+        if (ix->names[i].str == str)
+            return &ix->names[i];
+    }
+    return NULL;
+}
+
+static struct name *find_name_str(const struct index *ix, struct nx_slice s)
+{
+    return find_name(ix, intern_find(ix->pool, s));
+}
+
+/* ---- adding ---------------------------------------------------------------------------------- */
+
+static struct name *want_name(struct index *ix, uint32_t str)
+{
+    struct name *n = find_name(ix, str);
+
+    if (n)
+        return n;
+    if (!grow(&ix->names, ix->n_names, &ix->cap_names, sizeof *ix->names))
+        return NULL;
+    n = &ix->names[ix->n_names++];
+    *n = (struct name){.str = str};
+    intern_ref(ix->pool, str);
+    return n;
+}
+
+/* Takes over the references on both strings if it succeeds. */
+static uint32_t new_pair(struct index *ix, uint32_t name, uint32_t value)
+{
+    struct name *n = want_name(ix, name);
+    uint32_t p = ix->free_pair;
+
+    if (!n || !grow(&n->pairs, n->n, &n->cap, sizeof *n->pairs) ||
+        !table_room(&ix->by_pair, ix, pair_slot_hash))
+        return 0;
+    if (p)
+        ix->free_pair = ix->pairs[p].value;
+    else if (grow(&ix->pairs, ix->n_pairs, &ix->cap_pairs, sizeof *ix->pairs))
+        p = ix->n_pairs++;
+    else
+        return 0;
+    ix->pairs[p] = (struct pair){.name = name, .value = value};
+    n->pairs[n->n++] = p;
+    table_put(&ix->by_pair, pair_hash(name, value), p);
+    ix->live_pairs++;
+    return p;
+}
+
+static uint32_t want_pair(struct index *ix, const struct label *l)
+{
+    uint32_t name = intern_get(ix->pool, l->name);
+    uint32_t value = name ? intern_get(ix->pool, l->value) : 0;
+    uint32_t p = find_pair(ix, name, value);
+    bool fresh = false;
+
+    if (!p && value) {
+        p = new_pair(ix, name, value);
+        fresh = p != 0;
+    }
+    if (!fresh && name)
+        intern_unref(ix->pool, name);
+    if (!fresh && value)
+        intern_unref(ix->pool, value);
+    return p;
+}
+
+static bool page_room(struct index *ix, uint32_t id)
+{
+    uint32_t p = id / PAGE_SERIES, old = ix->cap_pages;
+
+    if (p >= old) {
+        if (!grow(&ix->pages, p, &ix->cap_pages, sizeof *ix->pages))
+            return false;
+        memset(ix->pages + old, 0, (ix->cap_pages - old) * sizeof *ix->pages);
+    }
+    if (!ix->pages[p])
+        ix->pages[p] = calloc(1, sizeof *ix->pages[p]);
+    return ix->pages[p] != NULL;
+}
+
+static void link_series(struct index *ix, struct memseries *s)
+{
+    struct page *page = ix->pages[s->id / PAGE_SERIES];
+
+    page->v[s->id % PAGE_SERIES] = s;
+    page->live++;
+    table_put(&ix->by_labels, s->hash, s->id);
+    for (uint32_t i = 0; i < s->n_pairs; i++) {
+        struct pair *p = &ix->pairs[s->pairs[i]];
+        struct name *n = find_name(ix, p->name);
+        pair_append(p, s->id);
+        n->n_series++;
+        n->bytes += intern_str(ix->pool, p->value).len;
+    }
+}
+
+static void drop_pair_if_empty(struct index *ix, uint32_t p);
+
+nx_status index_add(struct index *ix, const struct labels *ls, uint64_t hash,
+                    struct memseries **out, struct nx_err *err)
+{
+    struct memseries *s = calloc(1, sizeof *s + ls->n * sizeof s->pairs[0]);
+
+    if (!s)
+        return nx_fail(err, NX_NOMEM, "adding a series");
+    s->hash = (uint32_t)hash;
+    s->id = ix->next_id;
+    s->home.group = HOME_NONE;
+    for (; s->n_pairs < ls->n; s->n_pairs++) {
+        uint32_t p = want_pair(ix, &ls->v[s->n_pairs]);
+        s->pairs[s->n_pairs] = p;
+        if (!p || !pair_room(&ix->pairs[p]))
+            goto nomem;
+    }
+    if (ix->next_id == UINT32_MAX || !page_room(ix, s->id) ||
+        !table_room(&ix->by_labels, ix, series_slot_hash))
+        goto nomem;
+    link_series(ix, s); /* I3 */
+    ix->next_id++;
+    *out = s;
+    return NX_OK;
+
+nomem:
+    for (uint32_t i = 0; i <= s->n_pairs && i < ls->n; i++) {
+        if (s->pairs[i])
+            drop_pair_if_empty(ix, s->pairs[i]);
+    }
+    memseries_free(s);
+    return nx_fail(err, NX_NOMEM, "adding a series");
+}
+
+nx_status memseries_move(struct memseries *s, struct home h, struct nx_err *err)
+{
+    if (s->home.group != HOME_NONE) {
+        struct home *old = realloc(s->old, (s->n_old + 1) * sizeof *old);
+        if (!old)
+            return nx_fail(err, NX_NOMEM, "moving a series");
+        s->old = old;
+        s->old[s->n_old++] = s->home;
+    }
+    s->home = h;
+    return NX_OK;
+}
+
+/* ---- removing -------------------------------------------------------------------------------- */
+
+static void release_pair(struct index *ix, uint32_t number)
+{
+    struct pair *p = &ix->pairs[number];
+
+    table_drop(&ix->by_pair, ix, pair_slot_hash, number);
+    if (p->cap)
+        free(p->list.many);
+    intern_unref(ix->pool, p->name);
+    intern_unref(ix->pool, p->value);
+    *p = (struct pair){.value = ix->free_pair};
+    ix->free_pair = number;
+    ix->live_pairs--;
+}
+
+/* A pair that a failed index_add() made. */
+static void drop_pair_if_empty(struct index *ix, uint32_t number)
+{
+    struct name *n;
+
+    if (!ix->pairs[number].name || ix->pairs[number].n)
+        return;
+    n = find_name(ix, ix->pairs[number].name);
+    for (uint32_t i = 0; i < n->n; i++) {
+        if (n->pairs[i] == number) {
+            n->pairs[i] = n->pairs[--n->n];
+            break;
+        }
+    }
+    release_pair(ix, number);
+}
+
+static void drop_empty_names(struct index *ix)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < ix->n_names; i++) {
+        struct name *n = &ix->names[i];
+        if (n->n == 0) {
+            intern_unref(ix->pool, n->str);
+            free(n->pairs);
+        } else {
+            ix->names[kept++] = *n;
+        }
+    }
+    ix->n_names = kept;
+}
+
+/* Pairs of names that lose many values: one pass over the name instead of one search per pair. */
+static void forget_pairs(struct index *ix)
+{
+    for (uint32_t i = 0; i < ix->n_names; i++) {
+        struct name *n = &ix->names[i];
+        uint32_t kept = 0;
+        for (uint32_t j = 0; j < n->n; j++) {
+            if (ix->pairs[n->pairs[j]].n)
+                n->pairs[kept++] = n->pairs[j];
+        }
+        n->n = kept;
+    }
+}
+
+static void filter_pair(struct index *ix, struct pair *p)
+{
+    uint32_t *list = p->cap ? p->list.many : &p->list.one;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (index_series(ix, list[i]))
+            list[kept++] = list[i];
+    }
+    p->n = kept;
+}
+
+static void unlink_series(struct index *ix, struct memseries *s)
+{
+    struct page *page = ix->pages[s->id / PAGE_SERIES];
+
+    table_drop(&ix->by_labels, ix, series_slot_hash, s->id);
+    for (uint32_t i = 0; i < s->n_pairs; i++) {
+        struct name *n = find_name(ix, ix->pairs[s->pairs[i]].name);
+        n->n_series--;
+        n->bytes -= intern_str(ix->pool, ix->pairs[s->pairs[i]].value).len;
+    }
+    page->v[s->id % PAGE_SERIES] = NULL;
+    if (--page->live == 0 && s->id / PAGE_SERIES != ix->next_id / PAGE_SERIES) {
+        free(page);
+        ix->pages[s->id / PAGE_SERIES] = NULL;
+    }
+}
+
+size_t index_remove(struct index *ix, const uint32_t *ids, size_t n)
+{
+    uint8_t *touched = calloc((size_t)ix->n_pairs, 1);
+
+    if (!touched)
+        return 0; /* they can go another time */
+    for (size_t i = 0; i < n; i++) {
+        struct memseries *s = index_series(ix, ids[i]);
+        for (uint32_t j = 0; j < s->n_pairs; j++)
+            touched[s->pairs[j]] = 1;
+        unlink_series(ix, s);
+        memseries_free(s);
+    }
+    for (uint32_t p = 1; p < ix->n_pairs; p++) {
+        if (touched[p])
+            filter_pair(ix, &ix->pairs[p]);
+    }
+    forget_pairs(ix);
+    for (uint32_t p = 1; p < ix->n_pairs; p++) {
+        if (touched[p] && ix->pairs[p].n == 0)
+            release_pair(ix, p);
+    }
+    drop_empty_names(ix);
+    free(touched);
+    return n;
+}
+
+/* ---- matchers -------------------------------------------------------------------------------- */
+
+static nx_status source_all(void *ctx, struct arena *a, struct ids *out, struct nx_err *err)
+{
+    const struct index *ix = ctx;
+    uint32_t *v = arena_alloc(a, index_count(ix) * sizeof *v);
+    size_t n = 0;
+
+    if (!v)
+        return arena_failed(a, err);
+    for (uint32_t p = 0; p < ix->cap_pages; p++) {
+        for (uint32_t i = 0; ix->pages[p] && i < PAGE_SERIES; i++) {
+            if (ix->pages[p]->v[i])
+                v[n++] = ix->pages[p]->v[i]->id;
+        }
+    }
+    *out = (struct ids){v, n};
+    return NX_OK;
+}
+
+/* Lists are borrowed: the source is used under the lock, and results of set operations are copies
+ * unless there was one set alone; index_labels() is done before the lock is given back. */
+static nx_status source_of(void *ctx, struct nx_slice name, struct nx_slice value, struct arena *a,
+                           struct ids *out, struct nx_err *err)
+{
+    const struct index *ix = ctx;
+    uint32_t p = find_pair(ix, intern_find(ix->pool, name), intern_find(ix->pool, value));
+
+    (void)a;
+    (void)err;
+    *out = p ? (struct ids){pair_list(&ix->pairs[p]), ix->pairs[p].n} : (struct ids){0};
+    return NX_OK;
+}
+
+static bool has_prefix(struct nx_slice s, struct nx_slice prefix)
+{
+    return s.len >= prefix.len && (!prefix.len || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
+}
+
+static nx_status source_scan(void *ctx, struct nx_slice name, struct nx_slice prefix,
+                             postings_want_fn *want, void *want_ctx, struct arena *a,
+                             struct id_sets *sets, struct nx_err *err)
+{
+    const struct index *ix = ctx;
+    const struct name *n = find_name_str(ix, name);
+
+    for (uint32_t i = 0; n && i < n->n; i++) {
+        const struct pair *p = &ix->pairs[n->pairs[i]];
+        struct nx_slice value = intern_str(ix->pool, p->value);
+        if (!has_prefix(value, prefix) || (want && !want(want_ctx, value)))
+            continue;
+        nx_status st = id_sets_add(sets, a, (struct ids){pair_list(p), p->n}, err);
+        if (st)
+            return st;
+    }
+    return NX_OK;
+}
+
+struct postings_source index_source(struct index *ix)
+{
+    return (struct postings_source){ix, source_all, source_of, source_scan};
+}
+
+/* ---- labels of many series ------------------------------------------------------------------- */
+
+/* The distinct pairs of a selection, sorted by name and value. Two series compare as their pairs'
+ * ranks do, so strings are compared once per pair and not once per comparison. */
+struct ranked {
+    uint32_t pair;
+    struct label label; /* copied into the arena */
+};
+struct ranks {
+    struct ranked *v;
+    uint32_t n, cap;
+    uint32_t *slot; /* open addressing: place in v + 1 */
+    uint32_t mask;
+};
+
+static bool ranks_rehash(struct ranks *r)
+{
+    uint32_t cap = r->slot ? (r->mask + 1) * 2 : 64;
+    uint32_t *slot = calloc(cap, sizeof *slot);
+
+    if (!slot)
+        return false;
+    for (uint32_t k = 0; k < r->n; k++) {
+        uint32_t i = mix32(r->v[k].pair) & (cap - 1);
+        while (slot[i])
+            i = (i + 1) & (cap - 1);
+        slot[i] = k + 1;
+    }
+    free(r->slot);
+    r->slot = slot;
+    r->mask = cap - 1;
+    return true;
+}
+
+static uint32_t ranks_find(const struct ranks *r, uint32_t pair)
+{
+    for (uint32_t i = mix32(pair) & r->mask; r->slot[i]; i = (i + 1) & r->mask) {
+        if (r->v[r->slot[i] - 1].pair == pair)
+            return r->slot[i] - 1;
+    }
+    return UINT32_MAX;
+}
+
+static nx_status ranks_add(struct ranks *r, uint32_t pair, struct nx_err *err)
+{
+    if (r->slot && ranks_find(r, pair) != UINT32_MAX)
+        return NX_OK;
+    if (!grow(&r->v, r->n, &r->cap, sizeof *r->v))
+        return nx_fail(err, NX_NOMEM, "selecting series");
+    r->v[r->n++] = (struct ranked){.pair = pair};
+    if (!r->slot || (uint64_t)r->n * 2 > r->mask) {
+        if (!ranks_rehash(r))
+            return nx_fail(err, NX_NOMEM, "selecting series");
+        return NX_OK;
+    }
+    uint32_t i = mix32(pair) & r->mask;
+    while (r->slot[i])
+        i = (i + 1) & r->mask;
+    r->slot[i] = r->n;
+    return NX_OK;
+}
+
+static int ranked_cmp(const void *x, const void *y)
+{
+    const struct ranked *a = x, *b = y;
+    int c = nx_slice_cmp(a->label.name, b->label.name);
+
+    return c ? c : nx_slice_cmp(a->label.value, b->label.value);
+}
+
+/* Copies the strings of all pairs, each once (a name once per run of equal names), and sorts. */
+static nx_status ranks_sort(struct ranks *r, const struct index *ix, struct arena *a,
+                            struct nx_err *err)
+{
+    struct nx_slice last_from = {0}, last_to = {0};
+
+    for (uint32_t i = 0; i < r->n; i++) {
+        const struct pair *p = &ix->pairs[r->v[i].pair];
+        r->v[i].label =
+            (struct label){intern_str(ix->pool, p->name), intern_str(ix->pool, p->value)};
+    }
+    qsort(r->v, r->n, sizeof *r->v, ranked_cmp);
+    for (uint32_t i = 0; i < r->n; i++) {
+        struct label *l = &r->v[i].label;
+        if (l->name.ptr != last_from.ptr || !last_to.ptr) {
+            last_from = l->name;
+            last_to = arena_slice(a, l->name);
+        }
+        *l = (struct label){last_to, arena_slice(a, l->value)};
+        if (!l->name.ptr || !l->value.ptr)
+            return arena_failed(a, err);
+    }
+    return ranks_rehash(r) ? NX_OK : nx_fail(err, NX_NOMEM, "selecting series");
+}
+
+struct sortable {
+    uint32_t id, n;
+    const uint32_t *ranks;
+};
+
+static int sortable_cmp(const void *x, const void *y)
+{
+    const struct sortable *a = x, *b = y;
+    uint32_t n = a->n < b->n ? a->n : b->n;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (a->ranks[i] != b->ranks[i])
+            return a->ranks[i] < b->ranks[i] ? -1 : 1;
+    }
+    return a->n < b->n ? -1 : a->n > b->n;
+}
+
+static nx_status list_series(const struct ranks *r, const struct sortable *v, size_t n,
+                             struct arena *a, struct series_list *out, struct nx_err *err)
+{
+    struct series *list = arena_array(a, n, sizeof *list);
+
+    if (!list)
+        return arena_failed(a, err);
+    for (size_t i = 0; i < n; i++) {
+        struct label *ls = arena_alloc(a, v[i].n * sizeof *ls);
+        if (!ls)
+            return arena_failed(a, err);
+        for (uint32_t j = 0; j < v[i].n; j++)
+            ls[j] = r->v[v[i].ranks[j]].label;
+        list[i] = (struct series){{ls, v[i].n}, v[i].id};
+    }
+    *out = (struct series_list){list, n};
+    return NX_OK;
+}
+
+nx_status index_labels(const struct index *ix, struct ids ids, struct arena *a,
+                       struct series_list *out, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    struct ranks r = {0};
+    struct sortable *v = calloc(ids.n + 1, sizeof *v);
+    uint32_t *all = NULL, *next;
+    size_t total = 0;
+
+    if (!v) {
+        st = nx_fail(err, NX_NOMEM, "selecting series");
+        goto done;
+    }
+    for (size_t i = 0; i < ids.n; i++) {
+        const struct memseries *s = index_series(ix, ids.v[i]);
+        total += s->n_pairs;
+        for (uint32_t j = 0; j < s->n_pairs && !st; j++)
+            st = ranks_add(&r, s->pairs[j], err);
+    }
+    if (!st)
+        st = ranks_sort(&r, ix, a, err);
+    next = all = malloc((total + 1) * sizeof *all);
+    if (!st && !all)
+        st = nx_fail(err, NX_NOMEM, "selecting series");
+    if (st)
+        goto done;
+    for (size_t i = 0; i < ids.n; i++) {
+        const struct memseries *s = index_series(ix, ids.v[i]);
+        v[i] = (struct sortable){s->id, s->n_pairs, next};
+        for (uint32_t j = 0; j < s->n_pairs; j++)
+            *next++ = ranks_find(&r, s->pairs[j]);
+    }
+    qsort(v, ids.n, sizeof *v, sortable_cmp);
+    st = list_series(&r, v, ids.n, a, out, err);
+
+done:
+    free(r.v);
+    free(r.slot);
+    free(v);
+    free(all);
+    return st;
+}
+
+/* ---- names and values ------------------------------------------------------------------------ */
+
+static int slice_cmp(const void *x, const void *y)
+{
+    return nx_slice_cmp(*(const struct nx_slice *)x, *(const struct nx_slice *)y);
+}
+
+/* Interned numbers to sorted copies of their strings. */
+static nx_status strings_of(const struct index *ix, const uint32_t *strs, size_t n, struct arena *a,
+                            struct nx_slice **out, size_t *n_out, struct nx_err *err)
+{
+    struct nx_slice *v = arena_array(a, n, sizeof *v);
+
+    if (!v)
+        return arena_failed(a, err);
+    for (size_t i = 0; i < n; i++) {
+        v[i] = arena_slice(a, intern_str(ix->pool, strs[i]));
+        if (!v[i].ptr)
+            return arena_failed(a, err);
+    }
+    if (n)
+        qsort(v, n, sizeof *v, slice_cmp);
+    *out = v;
+    *n_out = n;
+    return NX_OK;
+}
+
+/* Pairs of the selection that `name` (0: any) wants, each once; gives the name or value numbers. */
+static nx_status collect(const struct index *ix, const struct ids *ids, uint32_t name,
+                         uint32_t **out, size_t *n_out, struct nx_err *err)
+{
+    uint8_t *seen = calloc((size_t)ix->n_pairs, 1);
+    uint32_t *v = malloc(((name ? ix->n_pairs : ix->n_names) + 1) * sizeof *v);
+    size_t n = 0;
+
+    if (!seen || !v) {
+        free(seen);
+        free(v);
+        return nx_fail(err, NX_NOMEM, "listing labels");
+    }
+    for (size_t i = 0; i < ids->n; i++) {
+        const struct memseries *s = index_series(ix, ids->v[i]);
+        for (uint32_t j = 0; j < s->n_pairs; j++)
+            seen[s->pairs[j]] = 1;
+    }
+    for (uint32_t k = 0; k < ix->n_names; k++) {
+        const struct name *nm = &ix->names[k];
+        bool any = false;
+        for (uint32_t j = 0; j < nm->n && (!name || nm->str == name); j++) {
+            if (!seen[nm->pairs[j]])
+                continue;
+            any = true;
+            if (name)
+                v[n++] = ix->pairs[nm->pairs[j]].value;
+        }
+        if (!name && any)
+            v[n++] = nm->str;
+    }
+    free(seen);
+    *out = v;
+    *n_out = n;
+    return NX_OK;
+}
+
+nx_status index_label_names(const struct index *ix, const struct ids *ids, struct arena *a,
+                            struct nx_slice **out, size_t *n_out, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    uint32_t *strs = NULL;
+    size_t n = 0;
+
+    if (ids) {
+        st = collect(ix, ids, 0, &strs, &n, err);
+    } else {
+        strs = malloc((ix->n_names + 1) * sizeof *strs);
+        if (!strs)
+            return nx_fail(err, NX_NOMEM, "listing labels");
+        for (; n < ix->n_names; n++)
+            strs[n] = ix->names[n].str;
+    }
+    if (!st)
+        st = strings_of(ix, strs, n, a, out, n_out, err);
+    free(strs);
+    return st;
+}
+
+nx_status index_label_values(const struct index *ix, struct nx_slice name, const struct ids *ids,
+                             struct arena *a, struct nx_slice **out, size_t *n_out,
+                             struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    const struct name *nm = find_name_str(ix, name);
+    uint32_t *strs = NULL;
+    size_t n = 0;
+
+    *out = NULL;
+    *n_out = 0;
+    if (!nm)
+        return NX_OK;
+    if (ids) {
+        st = collect(ix, ids, nm->str, &strs, &n, err);
+    } else {
+        strs = malloc((nm->n + 1) * sizeof *strs);
+        if (!strs)
+            return nx_fail(err, NX_NOMEM, "listing values");
+        for (; n < nm->n; n++)
+            strs[n] = ix->pairs[nm->pairs[n]].value;
+    }
+    if (!st)
+        st = strings_of(ix, strs, n, a, out, n_out, err);
+    free(strs);
+    return st;
+}
+
+/* ---- counting -------------------------------------------------------------------------------- */
+
+void index_get_stats(const struct index *ix, struct index_stats *out)
+{
+    *out = (struct index_stats){
+        .series = index_count(ix),
+        .pairs = ix->live_pairs,
+        .names = ix->n_names,
+        .symbols = intern_count(ix->pool),
+        .symbol_bytes = intern_bytes(ix->pool),
+    };
+}
+
+/* The `limit` largest so far, largest first; equal ones by name, so that the answer is stable. */
+struct top {
+    struct storage_count *v;
+    size_t n, limit;
+};
+
+static bool counts_more(const struct storage_count *x, const struct storage_count *y)
+{
+    return x->value != y->value ? x->value > y->value : nx_slice_cmp(x->name, y->name) < 0;
+}
+
+static void top_add(struct top *t, struct nx_slice name, uint64_t value)
+{
+    struct storage_count c = {name, value};
+    size_t i;
+
+    if (t->n == t->limit) {
+        if (!t->limit || !counts_more(&c, &t->v[t->n - 1]))
+            return;
+        t->n--;
+    }
+    for (i = t->n++; i > 0 && counts_more(&c, &t->v[i - 1]); i--)
+        t->v[i] = t->v[i - 1];
+    t->v[i] = c;
+}
+
+static nx_status top_copy(struct top *t, struct arena *a, struct nx_err *err)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        t->v[i].name = arena_slice(a, t->v[i].name);
+        if (!t->v[i].name.ptr)
+            return arena_failed(a, err);
+    }
+    return NX_OK;
+}
+
+/* Pairs are ranked by number first: their text "name=value" is made for the winners alone. */
+static nx_status top_pairs(const struct index *ix, struct top *t, struct arena *a,
+                           struct nx_err *err)
+{
+    uint32_t *best = arena_array(a, t->limit + 1, sizeof *best);
+    size_t n = 0, i;
+
+    if (!best)
+        return arena_failed(a, err);
+    for (uint32_t p = 1; p < ix->n_pairs; p++) {
+        if (!ix->pairs[p].name || !t->limit)
+            continue;
+        if (n == t->limit) {
+            if (ix->pairs[p].n <= ix->pairs[best[n - 1]].n)
+                continue;
+            n--;
+        }
+        for (i = n++; i > 0 && ix->pairs[p].n > ix->pairs[best[i - 1]].n; i--)
+            best[i] = best[i - 1];
+        best[i] = p;
+    }
+    for (i = 0; i < n; i++) {
+        const struct pair *p = &ix->pairs[best[i]];
+        struct nx_slice name = intern_str(ix->pool, p->name),
+                        value = intern_str(ix->pool, p->value);
+        char *text =
+            arena_printf(a, "%.*s=%.*s", (int)name.len, name.ptr, (int)value.len, value.ptr);
+        if (!text)
+            return arena_failed(a, err);
+        t->v[t->n++] = (struct storage_count){nx_slice_str(text), p->n};
+    }
+    return NX_OK;
+}
+
+nx_status index_cardinality(const struct index *ix, size_t limit, struct arena *a,
+                            struct storage_cardinality *out, struct nx_err *err)
+{
+    nx_status st;
+    struct top t[4];
+    const struct name *metric = find_name_str(ix, nx_slice_str(LABEL_NAME));
+
+    for (size_t i = 0; i < NX_COUNT(t); i++) {
+        t[i] = (struct top){arena_array(a, limit + 1, sizeof *t[i].v), 0, limit};
+        if (!t[i].v)
+            return arena_failed(a, err);
+    }
+    for (uint32_t i = 0; metric && i < metric->n; i++) {
+        const struct pair *p = &ix->pairs[metric->pairs[i]];
+        top_add(&t[0], intern_str(ix->pool, p->value), p->n);
+    }
+    for (uint32_t i = 0; i < ix->n_names; i++) {
+        const struct name *n = &ix->names[i];
+        top_add(&t[1], intern_str(ix->pool, n->str), n->n);
+        top_add(&t[2], intern_str(ix->pool, n->str), n->bytes);
+    }
+    st = top_pairs(ix, &t[3], a, err);
+    for (size_t i = 0; i < 3 && !st; i++)
+        st = top_copy(&t[i], a, err);
+    if (st)
+        return st;
+    *out = (struct storage_cardinality){t[0].v, t[1].v, t[2].v, t[3].v,
+                                        t[0].n, t[1].n, t[2].n, t[3].n};
+    return NX_OK;
+}

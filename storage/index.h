@@ -1,0 +1,76 @@
+/* index.h - the head's series: found by labels, by number, and by matchers.
+ *
+ * A label pair (name and value) is kept once for all series that carry it; a series is a row of pair
+ * numbers, and a pair has the ascending list of its series. Series numbers only rise and are never
+ * given twice, so lists stay sorted by appending.
+ *
+ * Owner    one index per head. A memseries belongs to the index and goes with index_remove().
+ * Threads  none of its own: changes need the head's index lock for writing, the rest for reading. */
+#pragma once
+
+#include "src/base/intern.h"
+#include "storage/postings.h"
+
+/* Where samples of a series lie: column `col` of the group in slot `group`, in seals from..to. */
+struct home {
+    uint32_t group;
+    uint32_t col;
+    uint32_t from, to; /* numbers of seals, both included; HOME_OPEN: it still grows */
+};
+#define HOME_OPEN UINT32_MAX
+#define HOME_NONE UINT32_MAX /* group of a series that has no home yet */
+
+struct memseries {
+    uint32_t id;
+    uint32_t hash; /* low bits of labels_hash() */
+    uint32_t n_pairs;
+    uint32_t n_old;
+    struct home home; /* the newest */
+    struct home *old; /* those before, oldest first; all samples in them are older */
+    uint32_t pairs[]; /* in label order */
+};
+
+struct index;
+struct index *index_new(void); /* NULL out of memory */
+void index_free(struct index *ix);
+
+struct memseries *index_find(const struct index *ix, const struct labels *ls, uint64_t hash);
+/* Adds a label set that is not there. Fails with NX_NOMEM and has then changed nothing. */
+NX_NODISCARD nx_status index_add(struct index *ix, const struct labels *ls, uint64_t hash,
+                                 struct memseries **out, struct nx_err *err);
+/* NULL when it is gone. */
+struct memseries *index_series(const struct index *ix, uint32_t id);
+/* Numbers are below this; for loops over all series. */
+uint32_t index_end(const struct index *ix);
+size_t index_count(const struct index *ix);
+/* Removes many at once (ascending): lists are gone through once for all of them. Out of memory it
+ * removes fewer; returns how many went. */
+size_t index_remove(struct index *ix, const uint32_t *ids, size_t n);
+
+/* Makes `h` the newest home; the one before moves to the old ones. */
+NX_NODISCARD nx_status memseries_move(struct memseries *s, struct home h, struct nx_err *err);
+
+/* The index as matchers see it. Valid while the lock is held. */
+struct postings_source index_source(struct index *ix);
+
+/* Labels of `ids`, sorted as labels_cmp sorts; ref is the series number. Strings are copied into the
+ * arena once each and shared. */
+NX_NODISCARD nx_status index_labels(const struct index *ix, struct ids ids, struct arena *a,
+                                    struct series_list *out, struct nx_err *err);
+/* Sorted, distinct, copied. `ids` NULL: of all series. */
+NX_NODISCARD nx_status index_label_names(const struct index *ix, const struct ids *ids,
+                                         struct arena *a, struct nx_slice **out, size_t *n_out,
+                                         struct nx_err *err);
+NX_NODISCARD nx_status index_label_values(const struct index *ix, struct nx_slice name,
+                                          const struct ids *ids, struct arena *a,
+                                          struct nx_slice **out, size_t *n_out, struct nx_err *err);
+
+/* Label i of a series; borrowed while the series stays. */
+struct label index_label(const struct index *ix, const struct memseries *s, uint32_t i);
+
+struct index_stats {
+    uint64_t series, pairs, names, symbols, symbol_bytes;
+};
+void index_get_stats(const struct index *ix, struct index_stats *out);
+NX_NODISCARD nx_status index_cardinality(const struct index *ix, size_t limit, struct arena *a,
+                                         struct storage_cardinality *out, struct nx_err *err);
