@@ -1,0 +1,463 @@
+/* codec.c - integer streams: delta, divisor, patched frame of reference, bit packing.
+ *
+ * WHY     Most of what is measured are integers in disguise: counters, bytes in whole pages, decimals.
+ *         Their differences are small and alike, so a few bits each hold them, and unpacking those
+ *         bits is a handful of instructions without a branch.
+ * SHAPE   A stream is q[0], an optional common divisor g of all q[i] - q[0], and x[i] = (q[i] - q[0]) / g
+ *         as it is, as differences, or as differences of differences, whichever is smallest, in
+ *         blocks. A block has a base and a width w; values outside [base, base + 2^w) are exceptions
+ *         with positions of their own, so that one reset of a counter does not widen its neighbours.
+ *         After Zukowski et al., "Super-Scalar RAM-CPU Cache Compression" (ICDE 2006).
+ * RULES   C1  All arithmetic wraps in 64 bits: any int64 values survive, overflow included.
+ *         C2  Equal differences give equal bytes, whatever q[0] is: LZ4 finds them across series.
+ *         C3  The decoder takes its sizes from n alone, never from the bytes.
+ * NOT     Entropy coding: LZ4 over the page takes what is alike across series, and decoding stays at
+ *         memory speed. Interleaved (FastLanes) layouts: short blocks would pay for whole ones. */
+#include "storage/codec.h"
+
+#include <endian.h>
+#include <string.h>
+
+enum { RAW, DELTA, DELTA2, N_TRANSFORMS };
+#define TRANSFORM_MASK 0x03u
+#define HAS_DIVISOR    0x04u
+#define SINGLE_ZERO    0x08u /* no blocks: every coded value is 0 */
+#define KNOWN_FLAGS    (TRANSFORM_MASK | HAS_DIVISOR | SINGLE_ZERO)
+
+#define WIDTH_MASK     0x7fu
+#define HAS_EXCEPTIONS 0x80u
+
+static uint64_t zigzag(int64_t v)
+{
+    return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
+}
+
+static unsigned bit_width(uint64_t v)
+{
+    return v ? 64u - (unsigned)__builtin_clzll(v) : 0;
+}
+
+static unsigned varint_bytes(uint64_t v)
+{
+    return v ? (bit_width(v) + 6) / 7 : 1;
+}
+
+static uint64_t width_mask(unsigned w)
+{
+    return w >= 64 ? UINT64_MAX : (UINT64_C(1) << w) - 1;
+}
+
+static size_t block_len(size_t left)
+{
+    return left > CODEC_LAST_BLOCK ? CODEC_BLOCK : left;
+}
+
+static uint64_t load64(const uint8_t *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, sizeof v);
+    return le64toh(v);
+}
+
+/* ---- bit packing --------------------------------------------------------------------------- */
+
+/* Room behind packed bits that unpack may read. */
+#define SLACK 16u
+
+/* Eight values of w bits are w bytes; so all shifts below are constants once w is one. */
+static inline __attribute__((always_inline)) void unpack_w(const uint8_t *in, uint64_t *out, size_t groups,
+                                                           const unsigned w)
+{
+    const uint64_t mask = width_mask(w);
+
+    for (size_t g = 0; g < groups; g++, in += w, out += 8) {
+#pragma GCC unroll 8
+        for (unsigned j = 0; j < 8; j++) {
+            const unsigned at = j * w, shift = at & 7;
+            uint64_t v = load64(in + (at >> 3)) >> shift;
+
+            if (shift + w > 64)
+                v |= (uint64_t)in[(at >> 3) + 8] << (64 - shift);
+            out[j] = v & mask;
+        }
+    }
+}
+
+#define W8(X, n) X(n) X(n + 1) X(n + 2) X(n + 3) X(n + 4) X(n + 5) X(n + 6) X(n + 7)
+#define WIDTHS(X)                                                                                  \
+    W8(X, 1) W8(X, 9) W8(X, 17) W8(X, 25) W8(X, 33) W8(X, 41) W8(X, 49) W8(X, 57)
+
+/* Unpacks whole groups of eight; reads up to SLACK bytes past them, writes up to 7 values past n. */
+static void unpack(const uint8_t *in, uint64_t *out, size_t n, unsigned w)
+{
+    const size_t groups = (n + 7) / 8;
+
+    switch (w) {
+    case 0:
+        memset(out, 0, groups * 8 * sizeof *out);
+        break;
+#define UNPACK_CASE(width)                                                                         \
+    case width:                                                                                    \
+        unpack_w(in, out, groups, width);                                                          \
+        break;
+        WIDTHS(UNPACK_CASE)
+#undef UNPACK_CASE
+    default:
+        break;
+    }
+}
+
+static size_t packed_bytes(size_t n, unsigned w)
+{
+    return (n * w + 7) / 8;
+}
+
+/* `out` is cleared and has SLACK bytes behind. */
+static void pack(const uint64_t *v, size_t n, unsigned w, uint8_t *out)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < n; i++, at += w) {
+        uint8_t *p = out + (at >> 3);
+        const unsigned shift = at & 7;
+
+        put_u64le(p, load64(p) | v[i] << shift);
+        if (shift + w > 64)
+            p[8] = (uint8_t)(v[i] >> (64 - shift));
+    }
+}
+
+/* ---- one block ----------------------------------------------------------------------------- */
+
+struct plan {
+    int64_t base;
+    unsigned width;
+    uint64_t bits; /* of the whole block as coded */
+};
+
+/* Bottom-up merge sort: 192 values at most, often in order already. */
+static void sort_values(int64_t *v, size_t n)
+{
+    int64_t other[CODEC_LAST_BLOCK], *from = v, *to = other;
+    bool sorted = true;
+
+    for (size_t i = 1; i < n && sorted; i++)
+        sorted = v[i - 1] <= v[i];
+    if (sorted)
+        return;
+    for (size_t step = 1; step < n; step *= 2) {
+        for (size_t lo = 0; lo < n; lo += 2 * step) {
+            size_t mid = lo + step < n ? lo + step : n, hi = lo + 2 * step < n ? lo + 2 * step : n;
+            size_t a = lo, b = mid;
+
+            for (size_t k = lo; k < hi; k++)
+                to[k] = b >= hi || (a < mid && from[a] <= from[b]) ? from[a++] : from[b++];
+        }
+        int64_t *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != v)
+        memcpy(v, from, n * sizeof *v);
+}
+
+static uint64_t exception_bits(const int64_t *s, size_t from, size_t to, int64_t base)
+{
+    uint64_t bits = 0;
+
+    for (size_t i = from; i < to; i++)
+        bits += 8 + 8 * varint_bytes(zigzag((int64_t)((uint64_t)s[i] - (uint64_t)base)));
+    return bits;
+}
+
+/* The window of sorted values with a span below 2^w that holds most of them; *at is its start. */
+static size_t widest_window(const int64_t *s, size_t n, unsigned w, size_t *at)
+{
+    const uint64_t mask = width_mask(w);
+    size_t best = 0;
+
+    for (size_t i = 0, j = 0; j < n; j++) {
+        while ((uint64_t)s[j] - (uint64_t)s[i] > mask)
+            i++;
+        if (j - i + 1 > best) {
+            best = j - i + 1;
+            *at = i;
+        }
+    }
+    return best;
+}
+
+/* Base and width that make the block smallest, exceptions counted at their true price. */
+static struct plan plan_block(const int64_t *v, size_t n)
+{
+    int64_t s[CODEC_LAST_BLOCK];
+    struct plan best;
+    unsigned w;
+
+    memcpy(s, v, n * sizeof *s);
+    sort_values(s, n);
+    w = bit_width((uint64_t)s[n - 1] - (uint64_t)s[0]);
+    best = (struct plan){s[0], w, 8 + 8 * varint_bytes(zigzag(s[0])) + 8 * packed_bytes(n, w)};
+    while (w-- > 0) {
+        size_t at = 0, in = widest_window(s, n, w, &at);
+        uint64_t bits = 16 + 8 * varint_bytes(zigzag(s[at])) + 8 * packed_bytes(n, w);
+
+        if ((n - in) * 16 + 16 >= best.bits) /* narrower ones leave out more yet */
+            break;
+        bits += exception_bits(s, 0, at, s[at]) + exception_bits(s, at + in, n, s[at]);
+        if (bits < best.bits)
+            best = (struct plan){s[at], w, bits};
+    }
+    return best;
+}
+
+static void put_block(struct buf *to, const int64_t *v, size_t n, const struct plan *p)
+{
+    uint64_t low[CODEC_LAST_BLOCK];
+    uint8_t packed[CODEC_LAST_BLOCK * 8 + SLACK], where[CODEC_LAST_BLOCK];
+    const uint64_t mask = width_mask(p->width);
+    const size_t bytes = packed_bytes(n, p->width);
+    size_t n_exc = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        low[i] = (uint64_t)v[i] - (uint64_t)p->base;
+        if (low[i] > mask) {
+            where[n_exc++] = (uint8_t)i;
+            low[i] = 0;
+        }
+    }
+    buf_u8(to, (uint8_t)(p->width | (n_exc ? HAS_EXCEPTIONS : 0)));
+    buf_varint(to, p->base);
+    if (n_exc) {
+        buf_u8(to, (uint8_t)n_exc);
+        buf_append(to, where, n_exc);
+        for (size_t i = 0; i < n_exc; i++)
+            buf_varint(to, (int64_t)((uint64_t)v[where[i]] - (uint64_t)p->base));
+    }
+    memset(packed, 0, bytes + SLACK);
+    if (p->width)
+        pack(low, n, p->width, packed);
+    buf_append(to, packed, bytes);
+}
+
+static bool get_block(struct reader *r, int64_t *v, size_t n)
+{
+    uint64_t low[CODEC_LAST_BLOCK + 8], patch[CODEC_LAST_BLOCK];
+    uint8_t padded[CODEC_LAST_BLOCK * 8 + SLACK];
+    const unsigned head = reader_u8(r), w = head & WIDTH_MASK;
+    const int64_t base = reader_varint(r);
+    const size_t n_exc = head & HAS_EXCEPTIONS ? reader_u8(r) : 0;
+    struct nx_slice where, bytes;
+    const uint8_t *in;
+
+    if (w > 64 || n_exc > n || (head & HAS_EXCEPTIONS && n_exc == 0))
+        return false;
+    where = reader_bytes(r, n_exc);
+    for (size_t i = 0; i < n_exc; i++)
+        patch[i] = (uint64_t)reader_varint(r);
+    bytes = reader_bytes(r, packed_bytes(n, w));
+    if (r->bad)
+        return false;
+    in = (const uint8_t *)bytes.ptr;
+    if (reader_left(r) < SLACK + w) { /* whole groups would be read past the end */
+        memcpy(padded, bytes.ptr, bytes.len);
+        memset(padded + bytes.len, 0, (n + 7) / 8 * w + SLACK - bytes.len);
+        in = padded;
+    }
+    unpack(in, low, n, w);
+    for (size_t i = 0; i < n_exc; i++) {
+        if ((uint8_t)where.ptr[i] >= n)
+            return false;
+        low[(uint8_t)where.ptr[i]] = patch[i];
+    }
+    for (size_t i = 0; i < n; i++)
+        v[i] = (int64_t)(low[i] + (uint64_t)base);
+    return true;
+}
+
+/* ---- streams ------------------------------------------------------------------------------- */
+
+static uint64_t gcd(uint64_t a, uint64_t b)
+{
+    while (b) {
+        uint64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* The largest g that divides all q[i] - q[0] taken as signed numbers; 1 if nothing does, 0 if they are
+ * all equal. Differences that overflow are left alone (C1). */
+static uint64_t common_divisor(const int64_t *q, size_t n)
+{
+    uint64_t g = 0;
+
+    for (size_t i = 1; i < n && g != 1; i++) {
+        int64_t d;
+
+        if (__builtin_sub_overflow(q[i], q[0], &d) || d == INT64_MIN)
+            return 1;
+        if (d)
+            g = gcd((uint64_t)(d < 0 ? -d : d), g);
+    }
+    return g;
+}
+
+/* x[i] = (q[i] - q[0]) / g */
+static void reduce(const int64_t *q, size_t n, uint64_t g, int64_t *x)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (int64_t)((uint64_t)q[i] - (uint64_t)q[0]);
+    if (g > 1 && (g & (g - 1)) == 0) {
+        const int shift = __builtin_ctzll(g);
+        for (size_t i = 0; i < n; i++)
+            x[i] >>= shift;
+    } else if (g > 1) {
+        for (size_t i = 0; i < n; i++)
+            x[i] /= (int64_t)g;
+    }
+}
+
+static void differences(const int64_t *x, size_t n, int64_t *d)
+{
+    for (size_t i = 1; i < n; i++)
+        d[i - 1] = (int64_t)((uint64_t)x[i] - (uint64_t)x[i - 1]);
+}
+
+static uint64_t plan_bits(const int64_t *v, size_t n)
+{
+    uint64_t bits = 0;
+
+    for (size_t at = 0; at < n; at += block_len(n - at))
+        bits += plan_block(v + at, block_len(n - at)).bits;
+    return bits;
+}
+
+/* A cheap stand-in for plan_bits: the widths of the values around their mean step. */
+static uint64_t guess_bits(const int64_t *v, size_t n)
+{
+    uint64_t bits = 0;
+
+    for (size_t i = 0; i < n; i++)
+        bits += bit_width(zigzag((int64_t)((uint64_t)v[i] - (uint64_t)v[n / 2])));
+    return bits;
+}
+
+static bool all_zero(const int64_t *v, size_t n)
+{
+    int64_t any = 0;
+
+    for (size_t i = 0; i < n; i++)
+        any |= v[i];
+    return any == 0;
+}
+
+static void put_values(struct buf *to, const int64_t *v, size_t n)
+{
+    for (size_t at = 0; at < n; at += block_len(n - at)) {
+        struct plan p = plan_block(v + at, block_len(n - at));
+        put_block(to, v + at, block_len(n - at), &p);
+    }
+}
+
+void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effort effort, int64_t *tmp)
+{
+    uint64_t (*const price)(const int64_t *, size_t) = effort == CODEC_FAST ? guess_bits : plan_bits;
+    int64_t *const x = tmp, *const d = tmp + n, *const dd = tmp + 2 * n;
+    const uint64_t g = common_divisor(q, n);
+    unsigned head = RAW;
+    const int64_t *coded = x + 1;
+    size_t n_coded = n - 1;
+
+    reduce(q, n, g, x);
+    if (n > 1 && g != 0) {
+        uint64_t raw, delta;
+
+        differences(x, n, d);
+        raw = price(x + 1, n - 1);
+        delta = price(d, n - 1);
+        if (n > 2) {
+            uint64_t delta2;
+
+            differences(d, n - 1, dd);
+            delta2 = price(dd, n - 2) + 8 * varint_bytes(zigzag(d[0]));
+            if (delta2 < raw && delta2 < delta) {
+                head = DELTA2;
+                coded = dd;
+                n_coded = n - 2;
+            }
+        }
+        if (head == RAW && delta < raw) {
+            head = DELTA;
+            coded = d;
+        }
+    }
+    if (all_zero(coded, n_coded))
+        head |= SINGLE_ZERO;
+    if (g > 1)
+        head |= HAS_DIVISOR;
+    buf_u8(to, (uint8_t)head);
+    if (g > 1)
+        buf_uvarint(to, g);
+    buf_varint(to, q[0]);
+    if ((head & TRANSFORM_MASK) == DELTA2)
+        buf_varint(to, d[0]);
+    if (!(head & SINGLE_ZERO))
+        put_values(to, coded, n_coded);
+}
+
+/* Values of the transform, `n` of them, into v. */
+static bool get_values(struct reader *r, int64_t *v, size_t n, bool zero)
+{
+    if (zero) {
+        memset(v, 0, n * sizeof *v);
+        return true;
+    }
+    for (size_t at = 0; at < n; at += block_len(n - at))
+        if (!get_block(r, v + at, block_len(n - at)))
+            return false;
+    return true;
+}
+
+/* v[i] = first + g * (v[0] + ... + v[i]) */
+static void sum_up(int64_t *v, size_t n, uint64_t first, uint64_t g)
+{
+    for (size_t i = 0; i < n; i++) {
+        first += g * (uint64_t)v[i];
+        v[i] = (int64_t)first;
+    }
+}
+
+bool codec_get_ints(struct reader *r, int64_t *q, size_t n)
+{
+    const unsigned head = reader_u8(r), transform = head & TRANSFORM_MASK;
+    const uint64_t g = head & HAS_DIVISOR ? reader_uvarint(r) : 1;
+    const uint64_t first = (uint64_t)reader_varint(r);
+    const bool zero = head & SINGLE_ZERO;
+    const size_t start = transform == DELTA2 ? 2 : 1;
+    int64_t step;
+
+    if (r->bad || head & ~KNOWN_FLAGS || transform >= N_TRANSFORMS || n < start)
+        return false;
+    step = transform == DELTA2 ? reader_varint(r) : 0;
+    if (r->bad || !get_values(r, q + start, n - start, zero))
+        return false;
+    q[0] = (int64_t)first;
+    switch (transform) {
+    case RAW:
+        for (size_t i = 1; i < n; i++)
+            q[i] = (int64_t)(first + g * (uint64_t)q[i]);
+        break;
+    case DELTA:
+        sum_up(q + 1, n - 1, first, g);
+        break;
+    default:
+        q[1] = step;
+        sum_up(q + 2, n - 2, (uint64_t)step, 1);
+        sum_up(q + 1, n - 1, first, g);
+        break;
+    }
+    return true;
+}

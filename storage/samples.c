@@ -1,0 +1,88 @@
+/* samples.c - times and values side by side. */
+#include "storage/samples.h"
+
+#include <stdlib.h>
+
+#include "storage/chunk.h"
+
+#define FIRST_CAP 64u
+
+nx_status samples_reserve(struct samples *s, size_t extra, struct nx_err *err)
+{
+    size_t need, cap = s->cap ? s->cap : FIRST_CAP;
+    int64_t *t;
+    double *v;
+
+    if (s->cap - s->n >= extra)
+        return NX_OK;
+    if (__builtin_add_overflow(s->n, extra, &need) || need > SIZE_MAX / 2 / sizeof *s->t)
+        return nx_fail(err, NX_NOMEM, "out of memory for %zu samples", extra);
+    while (cap < need)
+        cap *= 2;
+    t = realloc(s->t, cap * sizeof *t);
+    if (t)
+        s->t = t;
+    v = t ? realloc(s->v, cap * sizeof *v) : NULL;
+    if (v)
+        s->v = v;
+    if (!t || !v)
+        return nx_fail(err, NX_NOMEM, "out of memory for %zu samples", cap);
+    s->cap = cap;
+    return NX_OK;
+}
+
+nx_status samples_add(struct samples *s, int64_t t_ms, double v, struct nx_err *err)
+{
+    if (s->n == s->cap) {
+        nx_status st = samples_reserve(s, 1, err);
+        if (st)
+            return st;
+    }
+    s->t[s->n] = t_ms;
+    s->v[s->n++] = v;
+    return NX_OK;
+}
+
+/* How many of the ascending t are below `limit`. */
+static size_t count_below(const int64_t *t, size_t n, int64_t limit)
+{
+    size_t lo = 0, hi = n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (t[mid] < limit)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+nx_status samples_add_rows(struct samples *s, const int64_t *t, const double *v, size_t n, int64_t mint,
+                           int64_t maxt, struct nx_err *err)
+{
+    const size_t from = count_below(t, n, mint);
+    const size_t to = maxt == INT64_MAX ? n : count_below(t, n, maxt + 1);
+    size_t at = s->n;
+    nx_status st;
+
+    if (from >= to)
+        return NX_OK;
+    st = samples_reserve(s, to - from, err);
+    if (st)
+        return st;
+    for (size_t i = from; i < to; i++) { /* no branch: an absent value is overwritten by the next */
+        s->t[at] = t[i];
+        s->v[at] = v[i];
+        at += !chunk_is_absent(v[i]);
+    }
+    s->n = at;
+    return NX_OK;
+}
+
+void samples_done(struct samples *s)
+{
+    free(s->t);
+    free(s->v);
+    *s = (struct samples){0};
+}
