@@ -1,0 +1,18 @@
+/* wal_row.h - one row of values as bytes, told by what changed since the row before.
+ *
+ * Most lines of a scrape do not change, most that do are counters that moved by a little, and most of
+ * the rest are decimals of a few digits. On disk: FORMAT.md, "Rows in the log".
+ *
+ * Threads  any; pure functions of their arguments. */
+#pragma once
+
+#include "src/base/buf.h"
+
+/* Appends v[0..n) to `to`, told against prev[0..n_prev) (what is missing there counts as absent).
+ * hints[0..n) is the encoder's memory per column: zero at first, kept from row to row by the caller;
+ * the decoder does without. Failures show in buf_status(to). */
+void wal_row_encode(struct buf *to, const double *v, size_t n, const double *prev, size_t n_prev,
+                    uint8_t *hints);
+
+/* Reads n values into v; v may be prev. False when the bytes make no sense. */
+bool wal_row_decode(struct reader *r, double *v, size_t n, const double *prev, size_t n_prev);
