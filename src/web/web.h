@@ -19,30 +19,30 @@ struct web_flag { /* one command-line flag, for /api/v1/status/flags */
 /* What only the owner of everything can do or knows. `ctx` is passed to each. */
 struct web_hooks {
     void *ctx;
-    bool (*ready)(void *ctx);                                    /* past start-up and not stopping */
-    nx_status (*reload)(void *ctx, struct nx_err *err);          /* runs a reload and waits for it */
+    bool (*ready)(void *ctx);                           /* past start-up and not stopping */
+    nx_status (*reload)(void *ctx, struct nx_err *err); /* runs a reload and waits for it */
     void (*quit)(void *ctx);
-    void (*config_yaml)(void *ctx, struct buf *out);             /* the loaded configuration, secrets hidden */
+    void (*config_yaml)(void *ctx, struct buf *out); /* the loaded configuration, secrets hidden */
     void (*reload_status)(void *ctx, bool *ok, int64_t *last_success_ms);
 };
 
 struct web_opts {
-    const char *const *listen;  /* "host:port"; at least one */
+    const char *const *listen; /* "host:port"; at least one */
     size_t n_listen;
-    const char *external_url;   /* NULL: derived */
-    const char *route_prefix;   /* NULL: path of external_url */
+    const char *external_url; /* NULL: derived */
+    const char *route_prefix; /* NULL: path of external_url */
     const char *page_title;
-    const char *cors_origin;    /* regex; NULL: .* */
-    unsigned max_connections;   /* 0: 512 */
-    int64_t read_timeout_ms;    /* 0: 5 min */
-    unsigned threads;           /* 0: 4 */
+    const char *cors_origin;  /* regex; NULL: .* */
+    unsigned max_connections; /* 0: 512 */
+    int64_t read_timeout_ms;  /* 0: 5 min */
+    unsigned threads;         /* 0: 4 */
     bool enable_lifecycle, enable_admin_api;
     const char *storage_retention; /* text for runtimeinfo, "15d" */
     const char *config_file, *storage_path;
     const struct web_flag *flags; /* sorted by name; borrowed */
     size_t n_flags;
     int64_t start_ms;
-    struct storage *storage;    /* borrowed, all three */
+    struct storage *storage; /* borrowed, all three */
     struct scrape *scrape;
     struct pql_engine *engine;
     struct web_hooks hooks;

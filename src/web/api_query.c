@@ -1,0 +1,357 @@
+#include "src/web/http.h"
+
+/* api_query.c - /api/v1/query, query_range, query_exemplars, format_query.
+ *
+ * A result is written while it is sent: the engine's columns are turned to text in pieces, a piece
+ * may end within a series. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/clock.h"
+#include "src/base/limits.h"
+#include "src/base/num.h"
+
+struct result_stream {
+    struct pql_result *result;
+    struct pql_source source;
+    size_t n_series; /* to write; may be fewer than there are */
+    size_t series, point;
+    bool stats, truncated;
+};
+
+static void put_point(struct buf *b, int64_t t_ms, double v)
+{
+    buf_char(b, '[');
+    json_time_ms(b, t_ms);
+    buf_append(b, ",\"", 2);
+    buf_num(b, v);
+    buf_append(b, "\"]", 2);
+}
+
+static void put_vector_element(struct buf *b, const struct pql_series *s)
+{
+    buf_str(b, "{\"metric\":");
+    json_labels(b, &s->labels);
+    buf_str(b, ",\"value\":");
+    put_point(b, s->t[0], s->v[0]);
+    buf_char(b, '}');
+}
+
+/* Goes on with the points of a matrix series; false when the piece is full before its end. */
+static bool put_matrix_series(struct result_stream *rs, const struct pql_series *s, struct buf *b)
+{
+    if (!rs->point) {
+        buf_str(b, "{\"metric\":");
+        json_labels(b, &s->labels);
+        if (s->n)
+            buf_str(b, ",\"values\":[");
+    }
+    for (; rs->point < s->n; rs->point++) {
+        if (b->len >= WEB_PIECE_BYTES)
+            return false;
+        if (rs->point)
+            buf_char(b, ',');
+        put_point(b, s->t[rs->point], s->v[rs->point]);
+    }
+    buf_str(b, s->n ? "]}" : "}");
+    rs->point = 0;
+    return true;
+}
+
+static void put_stats(struct buf *b, const struct pql_result *r)
+{
+    static const char *const names[] = {"evalTotalTime", "resultSortTime", "queryPreparationTime",
+                                        "innerEvalTime", "execQueueTime",  "execTotalTime"};
+    const double values[] = {r->stats.prepare_s + r->stats.eval_s + r->stats.sort_s,
+                             r->stats.sort_s,
+                             r->stats.prepare_s,
+                             r->stats.eval_s,
+                             r->stats.queue_s,
+                             r->stats.total_s};
+
+    buf_str(b, ",\"stats\":{\"timings\":{");
+    for (size_t i = 0; i < NX_COUNT(names); i++) {
+        buf_printf(b, "%s\"%s\":", i ? "," : "", names[i]);
+        buf_num(b, values[i]);
+    }
+    buf_printf(
+        b,
+        "},\"samples\":{\"totalQueryableSamples\":%llu,\"samplesRead\":%llu,\"peakSamples\":%llu}}",
+        (unsigned long long)r->stats.samples_total, (unsigned long long)r->stats.samples_total,
+        (unsigned long long)r->stats.samples_peak);
+}
+
+static void put_end(struct result_stream *rs, struct buf *b)
+{
+    struct pql_result *r = rs->result;
+
+    if (rs->stats)
+        put_stats(b, r);
+    buf_char(b, '}');
+    if (rs->truncated) {
+        buf_str(b, ",\"warnings\":[\"results truncated due to limit\"");
+        for (size_t i = 0; i < r->n_warnings; i++) {
+            buf_char(b, ',');
+            json_cstr(b, r->warnings[i]);
+        }
+        buf_char(b, ']');
+    } else {
+        json_messages(b, "warnings", r->warnings, r->n_warnings);
+    }
+    json_messages(b, "infos", r->infos, r->n_infos);
+    buf_char(b, '}');
+}
+
+static bool result_fill(void *ctx, struct buf *b)
+{
+    struct result_stream *rs = ctx;
+    const struct pql_result *r = rs->result;
+
+    for (; rs->series < rs->n_series; rs->series++) {
+        const struct pql_series *s = &r->series[rs->series];
+        if (b->len >= WEB_PIECE_BYTES)
+            return true;
+        if (rs->series && !rs->point)
+            buf_char(b, ',');
+        if (r->type == PQL_VECTOR)
+            put_vector_element(b, s);
+        else if (!put_matrix_series(rs, s, b))
+            return true;
+    }
+    buf_char(b, ']');
+    put_end(rs, b);
+    return false;
+}
+
+static void result_done(void *ctx)
+{
+    struct result_stream *rs = ctx;
+
+    pql_result_free(rs->result);
+}
+
+/* Go's FormatFloat(v, 'f', -1): the shortest digits, never an exponent, zeros where digits end. */
+static void put_plain(struct buf *b, double v)
+{
+    char text[NUM_TEXT_BYTES + 1], digits[NUM_TEXT_BYTES];
+    size_t len = num_format(text, v), n = 0, i = 0;
+    int point = -1, exponent = 0;
+
+    if (!memchr(text, 'e', len)) {
+        buf_append(b, text, len);
+        return;
+    }
+    if (text[0] == '-')
+        buf_char(b, text[i++]);
+    for (; i < len && text[i] != 'e'; i++) {
+        if (text[i] == '.')
+            point = (int)n;
+        else
+            digits[n++] = text[i];
+    }
+    text[len] = 0;
+    exponent =
+        atoi(text + i + 1) + (point < 0 ? (int)n : point); /* value is 0.DIGITS * 10^exponent */
+    if (exponent <= 0) {
+        buf_str(b, "0.");
+        for (int k = exponent; k < 0; k++)
+            buf_char(b, '0');
+    }
+    buf_append(b, digits, n);
+    for (int k = (int)n; k < exponent; k++)
+        buf_char(b, '0');
+}
+
+/* A scalar's number is written in plain decimal whatever its size, and its time as any JSON number. */
+static void put_scalar(struct buf *b, const struct pql_result *r)
+{
+    buf_char(b, '[');
+    buf_num(b, (double)r->t_ms / 1000);
+    buf_str(b, ",\"");
+    put_plain(b, r->scalar);
+    buf_str(b, "\"]");
+}
+
+static void send_result(struct web_req *r, struct pql_result *result, size_t limit)
+{
+    struct result_stream *rs = arena_zalloc(r->arena, sizeof *rs);
+    struct buf *b = &r->reply.body;
+    static const char *const names[] = {[PQL_SCALAR] = "scalar",
+                                        [PQL_VECTOR] = "vector",
+                                        [PQL_MATRIX] = "matrix",
+                                        [PQL_STRING] = "string"};
+
+    if (!rs) {
+        pql_result_free(result);
+        web_error(r, WEB_ERR_INTERNAL, "out of memory");
+        return;
+    }
+    rs->result = result;
+    rs->n_series = limit && result->n_series > limit ? limit : result->n_series;
+    rs->truncated = rs->n_series < result->n_series;
+    rs->stats = web_param_has(r, "stats");
+    web_ok_begin(r);
+    buf_printf(b, "{\"resultType\":\"%s\",\"result\":", names[result->type]);
+    if (result->type == PQL_VECTOR || result->type == PQL_MATRIX) {
+        buf_char(b, '[');
+        r->reply.fill = result_fill;
+        r->reply.fill_ctx = rs;
+        r->reply.fill_done = result_done;
+        return;
+    }
+    if (result->type == PQL_SCALAR) {
+        put_scalar(b, result);
+    } else {
+        buf_char(b, '[');
+        buf_num(b, (double)result->t_ms / 1000);
+        buf_char(b, ',');
+        json_string(b, result->string);
+        buf_char(b, ']');
+    }
+    put_end(rs, b);
+    pql_result_free(result);
+}
+
+/* timeout and lookback_delta. */
+static nx_status common_params(struct web_req *r, struct pql_query *q, struct nx_err *err)
+{
+    static const char *const names[] = {"timeout", "lookback_delta"};
+    int64_t *to[] = {&q->timeout_ms, &q->lookback_ms};
+
+    for (size_t i = 0; i < NX_COUNT(names); i++) {
+        struct nx_slice s = web_param_get(r, names[i]);
+        if (s.len && web_parse_duration(s, to[i], err))
+            return nx_context(err, "%s\"%s\"", "invalid parameter ", names[i]);
+    }
+    q->text = web_param_get(r, "query");
+    q->cancel = &r->cancel;
+    if (q->text.len > NX_LIMIT_QUERY_BYTES)
+        return nx_fail(err, NX_BADINPUT, "invalid parameter \"query\": longer than %u bytes",
+                       NX_LIMIT_QUERY_BYTES);
+    return NX_OK;
+}
+
+static void run(struct web_req *r, struct pql_query *q, size_t limit)
+{
+    const struct web_opts *o = web_ctx(r->w)->opts;
+    struct pql_source source = pql_source_storage(o->storage);
+    struct pql_result *result = NULL;
+    struct nx_err err = {0};
+
+    q->source = &source;
+    if (pql_exec(o->engine, q, &result, &err))
+        web_fail(r, &err, err.code == NX_BADINPUT ? "invalid parameter \"query\": " : "");
+    else
+        send_result(r, result, limit);
+}
+
+void api_query(struct web_req *r)
+{
+    struct pql_query q = {.instant = true};
+    struct nx_slice time = web_param_get(r, "time");
+    struct nx_err err = {0};
+    size_t limit;
+
+    q.start_ms = clock_now_ms();
+    if (web_param_limit(r, &limit, &err) || common_params(r, &q, &err))
+        web_fail(r, &err, NULL);
+    else if (time.len && web_parse_time(time, &q.start_ms, &err))
+        web_fail(r, &err, "invalid parameter \"time\": invalid time value for 'time': ");
+    else
+        run(r, &q, limit);
+}
+
+static nx_status range_params(struct web_req *r, struct pql_query *q, struct nx_err *err)
+{
+    if (web_parse_time(web_param_get(r, "start"), &q->start_ms, err))
+        return nx_context(err, "invalid parameter \"start\"");
+    if (web_parse_time(web_param_get(r, "end"), &q->end_ms, err))
+        return nx_context(err, "invalid parameter \"end\"");
+    if (q->end_ms < q->start_ms)
+        return nx_fail(err, NX_BADINPUT,
+                       "invalid parameter \"end\": end timestamp must not be before start time");
+    if (web_parse_duration(web_param_get(r, "step"), &q->step_ms, err))
+        return nx_context(err, "invalid parameter \"step\"");
+    if (q->step_ms <= 0)
+        return nx_fail(err, NX_BADINPUT,
+                       "invalid parameter \"step\": zero or negative query resolution step widths "
+                       "are not accepted. "
+                       "Try a positive integer");
+    if (((__int128)q->end_ms - q->start_ms) / q->step_ms > NX_LIMIT_QUERY_STEPS)
+        return nx_fail(
+            err, NX_BADINPUT,
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query "
+            "resolution (?step=XX)");
+    return NX_OK;
+}
+
+void api_query_range(struct web_req *r)
+{
+    struct pql_query q = {0};
+    struct nx_err err = {0};
+    size_t limit;
+
+    if (web_param_limit(r, &limit, &err) || range_params(r, &q, &err) || common_params(r, &q, &err))
+        web_fail(r, &err, NULL);
+    else
+        run(r, &q, limit);
+}
+
+static void count_selector(void *ctx, const struct matcher *m, size_t n)
+{
+    (void)m;
+    (void)n;
+    ++*(size_t *)ctx;
+}
+
+/* No exemplars are stored yet; Prometheus without exemplar-storage answers the same empty list. */
+void api_query_exemplars(struct web_req *r)
+{
+    const struct pql_expr *e = NULL;
+    struct nx_err err = {0};
+    int64_t start, end;
+    size_t selectors = 0;
+
+    if (web_param_time(r, "start", INT64_MIN, &start, &err) ||
+        web_param_time(r, "end", INT64_MAX, &end, &err)) {
+        web_fail(r, &err, NULL);
+        return;
+    }
+    if (end < start) {
+        web_error(r, WEB_ERR_BAD_DATA, "end timestamp must not be before start timestamp");
+        return;
+    }
+    if (pql_parse(r->arena, web_param_get(r, "query"), NULL, &e, &err)) {
+        web_fail(r, &err, NULL);
+        return;
+    }
+    pql_each_selector(e, count_selector, &selectors);
+    pql_expr_done(e);
+    if (!selectors) {
+        r->reply.status = 204;
+        return;
+    }
+    web_ok_begin(r);
+    buf_str(&r->reply.body, "[]");
+    web_ok_end(r, NULL, 0, NULL, 0);
+}
+
+void api_format_query(struct web_req *r)
+{
+    const struct pql_expr *e = NULL;
+    struct nx_err err = {0};
+    struct buf text;
+
+    if (pql_parse(r->arena, web_param_get(r, "query"), NULL, &e, &err)) {
+        web_fail(r, &err, "invalid parameter \"query\": ");
+        return;
+    }
+    buf_init(&text, 0);
+    pql_format(&text, e);
+    pql_expr_done(e);
+    web_ok_begin(r);
+    json_string(&r->reply.body, buf_view(&text));
+    web_ok_end(r, NULL, 0, NULL, 0);
+    buf_done(&text);
+}

@@ -1,0 +1,279 @@
+#include "src/web/http.h"
+
+/* api_series.c - /api/v1/labels, label/<name>/values, series: what is in the index, without samples. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/text.h"
+
+#define TRUNCATED "results truncated due to limit"
+
+struct names {
+    struct nx_slice *v;
+    size_t n;
+};
+
+static int slice_order(const void *a, const void *b)
+{
+    return nx_slice_cmp(*(const struct nx_slice *)a, *(const struct nx_slice *)b);
+}
+
+static void sort_unique(struct names *names)
+{
+    size_t n = 0;
+
+    if (names->n)
+        qsort(names->v, names->n, sizeof *names->v, slice_order);
+    for (size_t i = 0; i < names->n; i++)
+        if (!n || !nx_slice_eq(names->v[n - 1], names->v[i]))
+            names->v[n++] = names->v[i];
+    names->n = n;
+}
+
+static void put_name(void *ctx, size_t i, struct buf *out)
+{
+    struct names *names = ctx;
+
+    json_string(out, names->v[i]);
+}
+
+/* start, end, limit and match[] of all three calls. */
+struct ask {
+    int64_t mint, maxt;
+    size_t limit;
+    struct web_match_sets sets;
+    struct querier *q;
+};
+
+static nx_status ask_open(struct web_req *r, struct ask *a, struct nx_err *err)
+{
+    nx_status st = web_param_limit(r, &a->limit, err);
+
+    if (!st)
+        st = web_param_time(r, "start", INT64_MIN, &a->mint, err);
+    if (!st)
+        st = web_param_time(r, "end", INT64_MAX, &a->maxt, err);
+    if (!st)
+        st = web_param_matches(r, &a->sets, err);
+    if (!st)
+        st = storage_querier(web_ctx(r->w)->opts->storage, a->mint, a->maxt, &a->q, err);
+    return st;
+}
+
+static void ask_done(struct ask *a)
+{
+    querier_close(a->q);
+    web_match_sets_done(&a->sets);
+}
+
+/* Label names, or the values of `name`, over all match sets together. */
+static nx_status collect(struct web_req *r, struct ask *a, const struct nx_slice *name,
+                         struct names *out, struct nx_err *err)
+{
+    size_t rounds = a->sets.n ? a->sets.n : 1, cap = 0;
+
+    for (size_t i = 0; i < rounds; i++) {
+        const struct matcher *m = a->sets.n ? a->sets.v[i].m : NULL;
+        size_t n_m = a->sets.n ? a->sets.v[i].n : 0, n = 0;
+        struct nx_slice *v = NULL;
+        nx_status st = name ? a->q->ops->label_values(a->q, *name, m, n_m, a->mint, a->maxt,
+                                                      a->limit, r->arena, &v, &n, err)
+                            : a->q->ops->label_names(a->q, m, n_m, a->mint, a->maxt, a->limit,
+                                                     r->arena, &v, &n, err);
+        if (st)
+            return st;
+        struct nx_slice *all = arena_grow(r->arena, out->v, cap * sizeof *v, (cap + n) * sizeof *v);
+        if (!all)
+            return arena_failed(r->arena, err);
+        if (n)
+            memcpy(all + out->n, v, n * sizeof *v);
+        out->v = all;
+        out->n += n;
+        cap += n;
+    }
+    if (rounds > 1)
+        sort_unique(out);
+    return NX_OK;
+}
+
+static void send_names(struct web_req *r, struct ask *a, const struct nx_slice *name)
+{
+    struct names *names = arena_zalloc(r->arena, sizeof *names);
+    struct nx_err err = {0};
+    bool cut;
+
+    if (!names || collect(r, a, name, names, &err)) {
+        web_fail(r, &err, NULL);
+        return;
+    }
+    cut = a->limit && names->n > a->limit;
+    web_ok_list(r, cut ? a->limit : names->n, put_name, names, cut ? TRUNCATED : NULL);
+}
+
+void api_labels(struct web_req *r)
+{
+    struct ask a = {0};
+    struct nx_err err = {0};
+
+    if (ask_open(r, &a, &err))
+        web_fail(r, &err, NULL);
+    else
+        send_names(r, &a, NULL);
+    ask_done(&a);
+}
+
+static int hex(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+static void put_utf8(char *to, size_t *n, uint32_t c)
+{
+    if (c < 0x80) {
+        to[(*n)++] = (char)c;
+    } else if (c < 0x800) {
+        to[(*n)++] = (char)(0xc0 | c >> 6);
+        to[(*n)++] = (char)(0x80 | (c & 63));
+    } else if (c < 0x10000) {
+        to[(*n)++] = (char)(0xe0 | c >> 12);
+        to[(*n)++] = (char)(0x80 | (c >> 6 & 63));
+        to[(*n)++] = (char)(0x80 | (c & 63));
+    } else {
+        to[(*n)++] = (char)(0xf0 | c >> 18);
+        to[(*n)++] = (char)(0x80 | (c >> 12 & 63));
+        to[(*n)++] = (char)(0x80 | (c >> 6 & 63));
+        to[(*n)++] = (char)(0x80 | (c & 63));
+    }
+}
+
+/* U__ names: "__" is '_', "_1f600_" a code point. A name that is not well escaped stays as it is. */
+static struct nx_slice unescape_name(struct arena *a, struct nx_slice s)
+{
+    size_t n = 0;
+
+    if (s.len < 3 || memcmp(s.ptr, "U__", 3) != 0)
+        return s;
+    char *to = arena_alloc(a, s.len + 4);
+    for (size_t i = 3; to && i < s.len; i++) {
+        uint32_t code = 0;
+        size_t from;
+        if (s.ptr[i] != '_') {
+            to[n++] = s.ptr[i];
+            continue;
+        }
+        if (i + 1 < s.len && s.ptr[i + 1] == '_') {
+            to[n++] = '_';
+            i++;
+            continue;
+        }
+        for (from = ++i; i < s.len && i - from < 6 && hex(s.ptr[i]) >= 0; i++)
+            code = code << 4 | (uint32_t)hex(s.ptr[i]);
+        if (i == from || i >= s.len || s.ptr[i] != '_' || code > 0x10ffff ||
+            (code >= 0xd800 && code < 0xe000))
+            return s;
+        put_utf8(to, &n, code);
+    }
+    return to ? nx_slice_of(to, n) : s;
+}
+
+void api_label_values(struct web_req *r)
+{
+    struct ask a = {0};
+    struct nx_err err = {0};
+    struct nx_slice name = unescape_name(r->arena, r->path_param);
+    struct buf quoted;
+
+    if (!label_name_valid(name)) {
+        buf_init(&quoted, 0);
+        text_quote(&quoted, name);
+        web_error(r, WEB_ERR_BAD_DATA, "invalid label name: %s", buf_cstr(&quoted));
+        buf_done(&quoted);
+        return;
+    }
+    if (ask_open(r, &a, &err))
+        web_fail(r, &err, NULL);
+    else
+        send_names(r, &a, &name);
+    ask_done(&a);
+}
+
+static int series_order(const void *a, const void *b)
+{
+    return labels_cmp(&((const struct series *)a)->labels, &((const struct series *)b)->labels);
+}
+
+static nx_status select_all(struct web_req *r, struct ask *a, struct series_list *out,
+                            struct nx_err *err)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < a->sets.n; i++) {
+        struct series_list one = {0};
+        nx_status st = a->q->ops->select(a->q, a->sets.v[i].m, a->sets.v[i].n, a->mint, a->maxt,
+                                         r->arena, &one, err);
+        if (st)
+            return st;
+        if (!i) {
+            *out = one;
+            continue;
+        }
+        struct series *all = arena_array(r->arena, out->n + one.n, sizeof *all);
+        if (!all)
+            return arena_failed(r->arena, err);
+        memcpy(all, out->v, out->n * sizeof *all);
+        memcpy(all + out->n, one.v, one.n * sizeof *all);
+        *out = (struct series_list){all, out->n + one.n};
+    }
+    if (a->sets.n < 2 || !out->n)
+        return NX_OK;
+    qsort(out->v, out->n, sizeof *out->v, series_order);
+    for (size_t i = 0; i < out->n; i++)
+        if (!n || !labels_eq(&out->v[n - 1].labels, &out->v[i].labels))
+            out->v[n++] = out->v[i];
+    out->n = n;
+    return NX_OK;
+}
+
+static void put_series(void *ctx, size_t i, struct buf *out)
+{
+    struct series_list *list = ctx;
+
+    json_labels(out, &list->v[i].labels);
+}
+
+void api_series(struct web_req *r)
+{
+    struct ask a = {0};
+    struct nx_err err = {0};
+    struct series_list *list = arena_zalloc(r->arena, sizeof *list);
+
+    if (r->form_too_large) {
+        web_error(r, WEB_ERR_BAD_DATA, "error parsing form values: http: request body too large");
+        return;
+    }
+    if (r->url_semicolon) {
+        web_error(r, WEB_ERR_BAD_DATA,
+                  "error parsing form values: invalid semicolon separator in query");
+        return;
+    }
+    if (!web_param_count(r, "match[]")) {
+        web_error(r, WEB_ERR_BAD_DATA, "no match[] parameter provided");
+        return;
+    }
+    if (!list || ask_open(r, &a, &err)) {
+        web_fail(r, &err,
+                 err.code == NX_BADINPUT && strncmp(err.text, "invalid parameter", 17) != 0
+                     ? "invalid parameter \"match[]\": "
+                     : NULL);
+    } else if (select_all(r, &a, list, &err)) {
+        web_fail(r, &err, NULL);
+    } else {
+        bool cut = a.limit && list->n > a.limit;
+        web_ok_list(r, cut ? a.limit : list->n, put_series, list, cut ? TRUNCATED : NULL);
+    }
+    ask_done(&a);
+}

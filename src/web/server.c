@@ -1,0 +1,387 @@
+#include "src/web/server.h"
+
+/* server.c - listeners and the socket thread.
+ *
+ * SHAPE    One thread runs libmicrohttpd's epoll loops, one per listener, and nothing that takes long:
+ *          requests that need work are suspended and go to the workers (dispatch.c).
+ * MEMORY   libmicrohttpd keeps one block of memory per connection that a whole request head must fit
+ *          into, and clears all of it between two requests of a connection. As heads of 1 MiB are
+ *          allowed, each idle keep-alive connection would hold over 1 MiB. So a connection that has
+ *          been idle for a second is trimmed: its block, found to be all zero, is given back to the
+ *          system with MADV_DONTNEED, which leaves it reading as zeros. This is done between two runs
+ *          of the loop, on the only thread that touches the block.
+ * THREADS  Everything here is the socket thread's, but for web_open() and web_close(). */
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "src/base/clock.h"
+#include "src/base/limits.h"
+#include "src/base/log.h"
+
+#define IDLE_TRIM_NS 1000000000ll
+#define KEEP_HEAD_BYTES                                                                            \
+    16384u /* of an idle connection's block; small requests then fault in nothing */
+
+/* ---- listeners --------------------------------------------------------------------------------- */
+
+static nx_status split_address(const char *text, char host[256], char port[32], struct nx_err *err)
+{
+    const char *colon = strrchr(text, ':');
+    size_t n = colon ? (size_t)(colon - text) : 0;
+
+    if (!colon || n >= 256 || strlen(colon + 1) >= 32 || !colon[1])
+        return nx_fail(err, NX_BADINPUT, "listen tcp: address %s: missing port in address", text);
+    if (n >= 2 && text[0] == '[' && text[n - 1] == ']') {
+        text++;
+        n -= 2;
+    }
+    memcpy(host, text, n);
+    host[n] = 0;
+    strcpy(port, colon + 1);
+    return NX_OK;
+}
+
+static int listen_on(const struct addrinfo *ai, const char *host)
+{
+    int one = 1, zero = 0;
+    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (ai->ai_family == AF_INET6 && !host[0])
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, 512)) {
+        int e = errno;
+        close(fd);
+        errno = e;
+        return -1;
+    }
+    return fd;
+}
+
+static unsigned port_of(int fd)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+
+    if (getsockname(fd, (struct sockaddr *)&ss, &len))
+        return 0;
+    return ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
+                                          : ((struct sockaddr_in *)&ss)->sin_port);
+}
+
+static nx_status open_listener(const char *text, int *out, struct nx_err *err)
+{
+    char host[256], port[32];
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *list = NULL;
+    int fd = -1;
+    nx_status st = split_address(text, host, port, err);
+
+    if (st)
+        return st;
+    int e = getaddrinfo(host[0] ? host : NULL, port, &hints, &list);
+    if (e)
+        return nx_fail(err, NX_UNAVAILABLE, "listen tcp: lookup %s: %s", host, gai_strerror(e));
+    /* An empty host listens on both families where the machine has IPv6. */
+    for (int pass = 0; pass < 2 && fd < 0; pass++)
+        for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next)
+            if (host[0] || pass == 1 || ai->ai_family == AF_INET6)
+                fd = listen_on(ai, host);
+    e = errno;
+    freeaddrinfo(list);
+    if (fd < 0)
+        return nx_fail_errno(err, e, "listen tcp %s: bind", text);
+    *out = fd;
+    return NX_OK;
+}
+
+/* ---- connections ------------------------------------------------------------------------------- */
+
+static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct web *w = cls;
+    struct web_conn *c = *ctx;
+
+    (void)conn;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        __atomic_add_fetch(&w->accepted, 1, __ATOMIC_RELAXED);
+        c = calloc(1, sizeof *c);
+        *ctx = c;
+        if (!c)
+            return;
+        c->w = w;
+        c->idle_since_ns = clock_mono_ns();
+        c->next = w->conns;
+        if (c->next)
+            c->next->prev = c;
+        w->conns = c;
+        return;
+    }
+    __atomic_add_fetch(&w->closed, 1, __ATOMIC_RELAXED);
+    if (!c)
+        return;
+    if (c->next)
+        c->next->prev = c->prev;
+    *(c->prev ? &c->prev->next : &w->conns) = c->next;
+    free(c);
+    *ctx = NULL;
+}
+
+static bool all_zero(const unsigned char *p, size_t n)
+{
+    return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+}
+
+static void trim_idle(struct web *w)
+{
+    int64_t now = clock_mono_ns();
+
+    for (struct web_conn *c = w->conns; c; c = c->next) {
+        if (c->busy || c->trimmed || !c->pool || now - c->idle_since_ns < IDLE_TRIM_NS)
+            continue;
+        unsigned char *from = c->pool + KEEP_HEAD_BYTES;
+        size_t n = w->pool_bytes - KEEP_HEAD_BYTES;
+        if (all_zero(from, n))
+            madvise(from, n, MADV_DONTNEED);
+        c->trimmed = true;
+    }
+}
+
+/* ---- the thread -------------------------------------------------------------------------------- */
+
+static int wait_ms(struct web *w)
+{
+    MHD_UNSIGNED_LONG_LONG ms = 1000, t;
+
+    for (size_t i = 0; i < w->n_listen; i++)
+        if (MHD_get_timeout(w->daemon[i], &t) == MHD_YES && t < ms)
+            ms = t;
+    return (int)ms;
+}
+
+static void io_run(void *arg)
+{
+    struct web *w = arg;
+    struct epoll_event ev[WEB_MAX_LISTEN + 1];
+    int64_t housekeeping = 0;
+
+    while (!__atomic_load_n(&w->io_stop, __ATOMIC_ACQUIRE)) {
+        epoll_wait(w->epoll_fd, ev, (int)NX_COUNT(ev), wait_ms(w));
+        for (size_t i = 0; i < w->n_listen; i++)
+            MHD_run(w->daemon[i]);
+        int64_t now = clock_mono_ns();
+        if (now - housekeeping > 250000000) {
+            housekeeping = now;
+            web_cancel_gone(w);
+            trim_idle(w);
+        }
+    }
+}
+
+static void on_mhd_log(void *cls, const char *fmt, va_list args)
+{
+    char text[512];
+
+    (void)cls;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* libmicrohttpd's own format */
+    vsnprintf(text, sizeof text, fmt, args);
+#pragma GCC diagnostic pop
+    text[strcspn(text, "\n")] = 0;
+    log_debug("HTTP connection", "component", "web", "err", text);
+}
+
+static nx_status start_daemon(struct web *w, size_t i, struct nx_err *err)
+{
+    const union MHD_DaemonInfo *info;
+    unsigned max = w->opts.max_connections ? w->opts.max_connections : 512;
+    int64_t timeout_ms = w->opts.read_timeout_ms ? w->opts.read_timeout_ms : 300000;
+    unsigned timeout_s = (unsigned)((timeout_ms + 999) / 1000);
+
+    /* Requests that the block just holds, but that are over the limit, get our own 431. */
+    w->pool_bytes = NX_LIMIT_URL_BYTES + (256u << 10);
+    w->daemon[i] = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        web_on_request, w, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET,
+        w->listen_fd[i], MHD_OPTION_CONNECTION_MEMORY_LIMIT, w->pool_bytes,
+        MHD_OPTION_CONNECTION_LIMIT, max, MHD_OPTION_CONNECTION_TIMEOUT, timeout_s,
+        MHD_OPTION_URI_LOG_CALLBACK, web_on_target, w, MHD_OPTION_NOTIFY_COMPLETED,
+        web_on_completed, w, MHD_OPTION_NOTIFY_CONNECTION, on_connection, w, MHD_OPTION_END);
+    if (!w->daemon[i])
+        return nx_fail(err, NX_UNAVAILABLE, "can't serve HTTP on %s", w->opts.listen[i]);
+    info = MHD_get_daemon_info(w->daemon[i], MHD_DAEMON_INFO_EPOLL_FD);
+    struct epoll_event ev = {.events = EPOLLIN};
+    if (!info || epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, info->epoll_fd, &ev))
+        return nx_fail_errno(err, errno, "epoll");
+    return NX_OK;
+}
+
+static nx_status start(struct web *w, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    struct epoll_event ev = {.events = EPOLLIN};
+
+    w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w->epoll_fd < 0 || w->wake_fd < 0 || epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->wake_fd, &ev))
+        return nx_fail_errno(err, errno, "epoll");
+    for (size_t i = 0; i < w->opts.n_listen && !st; i++) {
+        st = open_listener(w->opts.listen[i], &w->listen_fd[i], err);
+        if (!st) {
+            w->port[i] = port_of(w->listen_fd[i]);
+            w->n_listen = i + 1;
+            st = start_daemon(w, i, err);
+        }
+    }
+    if (!st)
+        st = web_workers_init(w, err);
+    return st ? st : nx_thread_start(&w->io, "web", io_run, w, err);
+}
+
+/* "http://host:port/path/" -> "host:port" and "/path". */
+static void split_url(const char *url, char **host, char **path)
+{
+    const char *h = strstr(url, "://");
+    h = h ? h + 3 : url;
+    const char *slash = strchr(h, '/');
+    size_t n = slash ? (size_t)(slash - h) : strlen(h);
+
+    *host = strndup(h, n);
+    *path = strdup(slash ? slash : "");
+    for (size_t len = *path ? strlen(*path) : 0; len && (*path)[len - 1] == '/';)
+        (*path)[--len] = 0;
+}
+
+static nx_status fill_ctx(struct web *w, struct nx_err *err)
+{
+    const struct web_opts *o = &w->opts;
+    char name[256] = "localhost", *host = NULL, *path = NULL, *prefix = NULL;
+
+    gethostname(name, sizeof name - 1);
+    w->ctx.hostname = strdup(name);
+    if (o->external_url && o->external_url[0]) {
+        split_url(o->external_url, &host, &path);
+    } else {
+        const char *colon = strrchr(o->listen[0], ':');
+        if (asprintf(&host, "%s%s", name, colon ? colon : "") < 0)
+            host = NULL;
+        path = strdup("");
+    }
+    w->ctx.external_host = host;
+    w->ctx.external_path = path;
+    if (asprintf(&prefix, "%s%s", o->route_prefix && o->route_prefix[0] != '/' ? "/" : "",
+                 o->route_prefix ? o->route_prefix
+                 : path          ? path
+                                 : "") < 0)
+        prefix = NULL;
+    for (size_t len = prefix ? strlen(prefix) : 0; len && prefix[len - 1] == '/';)
+        prefix[--len] = 0;
+    w->ctx.prefix = prefix;
+    w->ctx.stats = web_stats_new();
+    if (!w->ctx.hostname || !host || !path || !prefix || !w->ctx.stats)
+        return nx_fail(err, NX_NOMEM, "starting the web server");
+    if (o->cors_origin && strcmp(o->cors_origin, ".*") != 0)
+        return regex_new(&w->ctx.cors, nx_slice_str(o->cors_origin), err);
+    return NX_OK;
+}
+
+nx_status web_open(struct web **out, const struct web_opts *opts, struct nx_err *err)
+{
+    struct web *w = calloc(1, sizeof *w);
+    nx_status st;
+
+    if (!w)
+        return nx_fail(err, NX_NOMEM, "starting the web server");
+    w->epoll_fd = w->wake_fd = -1;
+    w->opts = *opts;
+    w->ctx.opts = &w->opts;
+    nx_mutex_init(&w->lock, NX_RANK_WEB);
+    nx_cond_init(&w->work);
+    for (size_t i = 0; i < WEB_MAX_LISTEN; i++)
+        w->listen_fd[i] = -1;
+    if (!opts->n_listen || opts->n_listen > WEB_MAX_LISTEN)
+        st = nx_fail(err, NX_BADINPUT, "between 1 and %d listen addresses are possible",
+                     WEB_MAX_LISTEN);
+    else
+        st = fill_ctx(w, err);
+    if (!st)
+        st = start(w, err);
+    if (st) {
+        web_close(w);
+        return st;
+    }
+    *out = w;
+    return NX_OK;
+}
+
+unsigned web_port(const struct web *w, size_t i)
+{
+    return i < w->n_listen ? w->port[i] : 0;
+}
+
+const struct web_ctx *web_ctx(const struct web *w)
+{
+    return &w->ctx;
+}
+
+void web_conn_counts(const struct web *w, uint64_t *accepted, uint64_t *closed)
+{
+    *accepted = __atomic_load_n(&w->accepted, __ATOMIC_RELAXED);
+    *closed = __atomic_load_n(&w->closed, __ATOMIC_RELAXED);
+}
+
+/* Lets answers under way go out: the socket thread runs on until what the workers made is written, or
+ * a second has passed. */
+void web_close(struct web *w)
+{
+    uint64_t one = 1;
+
+    if (!w)
+        return;
+    for (size_t i = 0; i < w->n_listen; i++)
+        if (w->daemon[i])
+            MHD_quiesce_daemon(w->daemon[i]);
+    web_workers_stop(w);
+    if (w->io.running) {
+        for (int i = 0; i < 100 && __atomic_load_n(&w->in_flight, __ATOMIC_ACQUIRE); i++)
+            clock_sleep_until_mono_ns(clock_mono_ns() + 10000000);
+        __atomic_store_n(&w->io_stop, true, __ATOMIC_RELEASE);
+        if (write(w->wake_fd, &one, sizeof one) < 0)
+            log_debug("wake-up failed", "component", "web");
+        nx_thread_join(&w->io);
+    }
+    for (size_t i = 0; i < w->n_listen; i++) {
+        if (w->daemon[i])
+            MHD_stop_daemon(w->daemon[i]);
+        if (w->listen_fd[i] >= 0)
+            close(w->listen_fd[i]);
+    }
+    if (w->epoll_fd >= 0)
+        close(w->epoll_fd);
+    if (w->wake_fd >= 0)
+        close(w->wake_fd);
+    regex_free(w->ctx.cors);
+    web_stats_free(w->ctx.stats);
+    free((char *)(uintptr_t)w->ctx.hostname);
+    free((char *)(uintptr_t)w->ctx.external_host);
+    free((char *)(uintptr_t)w->ctx.external_path);
+    free((char *)(uintptr_t)w->ctx.prefix);
+    nx_cond_done(&w->work);
+    nx_mutex_done(&w->lock);
+    free(w);
+}

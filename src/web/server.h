@@ -1,0 +1,67 @@
+/* server.h - the parts of a running server, shared by server.c (sockets), dispatch.c (requests) and
+ * out.c (replies). Private to the folder. */
+#pragma once
+
+#include "src/base/thread.h"
+#include "src/web/http.h"
+
+#define WEB_MAX_LISTEN 16
+
+struct web_conn { /* one client connection; the socket thread's own */
+    struct web_conn *prev, *next;
+    struct web *w;
+    unsigned char *pool; /* start of libmicrohttpd's memory for it, once known */
+    int64_t idle_since_ns;
+    unsigned busy; /* requests under way */
+    bool trimmed;
+};
+
+struct web {
+    struct web_ctx ctx;   /* set once */
+    struct web_opts opts; /* set once */
+    struct MHD_Daemon *daemon[WEB_MAX_LISTEN];
+    int listen_fd[WEB_MAX_LISTEN];
+    unsigned port[WEB_MAX_LISTEN];
+    size_t n_listen;
+    size_t pool_bytes; /* memory libmicrohttpd keeps per connection */
+    int epoll_fd, wake_fd;
+    struct nx_thread io;
+    bool io_stop;              /* atomic */
+    struct web_conn *conns;    /* socket thread */
+    uint64_t accepted, closed; /* atomic */
+    unsigned in_flight;        /* atomic: requests seen and not completed */
+
+    struct nx_mutex lock; /* rank WEB: all below */
+    struct nx_cond work;
+    struct web_req *queue_head, *queue_tail;
+    struct web_req *running; /* handed out and not answered; linked by `next` */
+    struct nx_thread worker[64];
+    unsigned n_workers, n_idle;
+    bool stop;
+};
+
+/* dispatch.c */
+nx_status web_workers_init(struct web *w, struct nx_err *err);
+void web_workers_stop(struct web *w);
+/* Queues a request (or the next piece of its stream) for a worker. */
+void web_submit(struct web *w, struct web_req *r);
+/* Sets the cancel flag of requests whose client is gone. */
+void web_cancel_gone(struct web *w);
+void *web_on_target(void *cls, const char *target, struct MHD_Connection *conn);
+enum MHD_Result web_on_request(void *cls, struct MHD_Connection *conn, const char *url,
+                               const char *method, const char *version, const char *data,
+                               size_t *data_len, void **req);
+void web_on_completed(void *cls, struct MHD_Connection *conn, void **req,
+                      enum MHD_RequestTerminationCode why);
+
+/* out.c */
+/* Prometheus's choice: the first of gzip and deflate that the header names, bare; we only do gzip. */
+bool web_accepts_gzip(const char *accept_encoding);
+/* On a worker: compresses what the handler made, or prepares the stream. */
+void web_out_prepare(struct web_req *r, bool gzip);
+/* On a worker: the next piece of a stream. */
+void web_out_fill(struct web_req *r);
+/* On the socket thread: hands the reply to libmicrohttpd. */
+enum MHD_Result web_out_send(struct web_req *r);
+void web_out_free(struct web_req *r);
+uint64_t web_out_bytes(const struct web_req *r);
