@@ -54,8 +54,8 @@ struct pql_shift {
 };
 
 struct pql_selector {
-    struct nx_slice name;       /* metric name written outside the braces (or first quoted string); may be empty */
-    const struct matcher *m;    /* all matchers, the one for __name__ included, in source order */
+    struct nx_slice name;       /* metric name written before the braces; empty if there is none */
+    const struct matcher *m;    /* all matchers in source order, then the one for `name` */
     size_t n;
     struct pql_shift shift;
     bool anchored, smoothed;    /* extended range selectors */
@@ -100,6 +100,7 @@ struct pql_expr {
     enum pql_kind kind;
     enum pql_type type;
     struct pql_pos pos;
+    uint32_t height; /* nodes on the longest way down; at most NX_LIMIT_QUERY_DEPTH */
     union {
         struct {
             double value;
