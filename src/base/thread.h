@@ -18,6 +18,7 @@ enum nx_rank {
     NX_RANK_INDEX,      /* storage: the head's index */
     NX_RANK_STRIPE,     /* storage: a stripe of groups */
     NX_RANK_GROUP,      /* storage: one group */
+    NX_RANK_SHARED,     /* storage: series that several groups write */
     NX_RANK_WAL,        /* storage: the log */
     NX_RANK_CACHE,      /* storage: the page cache */
     NX_RANK_SYMBOLS,    /* base: interned strings */
