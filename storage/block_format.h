@@ -1,0 +1,31 @@
+/* block_format.h - names and numbers that the writer and the reader of blocks share (FORMAT.md, "Blocks"). */
+#pragma once
+
+#include "storage/block.h"
+#include "storage/page.h"
+
+#define BLOCK_FORMAT 1u /* "narthex": {"format": ...} in meta.json */
+
+#define BLOCK_INDEX_FILE   "index"
+#define BLOCK_CHUNKS_FILE  "chunks"
+#define BLOCK_META_FILE    "meta.json"
+#define BLOCK_INDEX_MAGIC  "NXindex\n"
+#define BLOCK_CHUNKS_MAGIC "NXchunk\n"
+
+/* Trees of the index. Items: label names; values of all names; lists of the values; series; spans. */
+enum { IX_NAMES, IX_VALUES, IX_POSTINGS, IX_SERIES, IX_SPANS };
+/* Trees of the chunks file. Items: chunks in series order; vectors of timestamps. */
+enum { CH_CHUNKS, CH_TIMES };
+
+#define BLOCK_CHUNK_PAGE_BYTES (64u << 10) /* a page is closed when its chunks reach this */
+#define BLOCK_TIMES_PAGE_BYTES (8u << 10)
+#define BLOCK_INDEX_PAGE_BYTES (32u << 10) /* of what a reader unpacks it to */
+
+/* The root of either file names the block; both must say the same as meta.json. */
+#define BLOCK_EXTRA_BYTES BLOCK_ULID_LEN
+
+/* meta.json: text with its own checksum; see block_meta.c. */
+NX_NODISCARD nx_status block_meta_print(const struct block_meta *m, struct buf *to, struct nx_err *err);
+NX_NODISCARD nx_status block_meta_parse(struct nx_slice text, struct block_meta *m, struct nx_err *err);
+/* Deep copy; `to` is overwritten. */
+NX_NODISCARD nx_status block_meta_copy(const struct block_meta *from, struct block_meta *to, struct nx_err *err);
