@@ -89,8 +89,9 @@ RE2::Options options_for(size_t pattern_len)
     return o;
 }
 
-/* Go (1.22) takes (?<name>...) for (?P<name>...); RE2 of this age knows only the second. */
-std::string with_named_groups(const std::string &p)
+/* Go (1.22) takes (?<name>...) for (?P<name>...); RE2 of this age knows only the second. And RE2 has
+ * \C for any byte, which Go has not: *any_byte. */
+std::string as_re2(const std::string &p, bool *any_byte)
 {
     std::string to;
     bool in_class = false;
@@ -105,6 +106,7 @@ std::string with_named_groups(const std::string &p)
         }
         to += p[i];
         if (p[i] == '\\' && i + 1 < p.size()) {
+            *any_byte = *any_byte || p[i + 1] == 'C';
             to += p[++i];
         } else if (p[i] == '[' && !in_class) {
             in_class = true;
@@ -229,10 +231,15 @@ std::string find_prefix(const std::string &p)
 
 struct regex *compile(const std::string &pattern, struct nx_err *err, nx_status *st)
 {
-    const std::string p = with_named_groups(pattern);
+    bool any_byte = false;
+    const std::string p = as_re2(pattern, &any_byte);
     const RE2::Options o = options_for(p.size());
     std::unique_ptr<RE2> wrapped(new RE2("^(?s:" + p + ")$", o));
 
+    if (any_byte) {
+        *st = nx_fail(err, NX_BADINPUT, "error parsing regexp: invalid escape sequence: `\\C`");
+        return nullptr;
+    }
     if (!wrapped->ok()) {
         *st = fail_as_go(err, *wrapped);
         return nullptr;

@@ -1,0 +1,237 @@
+/* test_regex.c - patterns as Go compiles and Prometheus anchors them. */
+#include "tests/support/test.h"
+
+#include "src/base/regex.h"
+
+static struct nx_err err;
+
+static struct regex *compiled(struct nx_slice pattern)
+{
+    struct regex *re = NULL;
+
+    assert_ok(regex_new(&re, pattern, &err), &err);
+    return re;
+}
+
+// clang-format off
+static const struct { /* texts by Go 1.26's regexp.Compile("^(?s:" + pattern + ")$") */
+    const char *pattern, *error;
+} errors[] = {
+    { "[abc",      "error parsing regexp: missing closing ]: `[abc)$`" },
+    { "(abc",      "error parsing regexp: missing closing ): `^(?s:(abc)$`" },
+    { "abc)",      "error parsing regexp: unexpected ): `^(?s:abc))$`" },
+    { "a**",       "error parsing regexp: invalid nested repetition operator: `**`" },
+    { "*a",        "error parsing regexp: missing argument to repetition operator: `*`" },
+    { "a{1001}",   "error parsing regexp: invalid repeat count: `{1001}`" },
+    { "\\",        "error parsing regexp: missing closing ): `^(?s:\\)$`" },
+    { "\\y",       "error parsing regexp: invalid escape sequence: `\\y`" },
+    { "\\C",       "error parsing regexp: invalid escape sequence: `\\C`" },
+    { "[z-a]",     "error parsing regexp: invalid character class range: `z-a`" },
+    { "[[:foo:]]", "error parsing regexp: invalid character class range: `[:foo:]`" },
+    { "(?P<n",     "error parsing regexp: invalid named capture: `(?P<n)$`" },
+    { "(?z)a",     "error parsing regexp: invalid or unsupported Perl syntax: `(?z`" },
+    { "(?=a)",     "error parsing regexp: invalid or unsupported Perl syntax: `(?=`" },
+    { "x{2,1}",    "error parsing regexp: invalid repeat count: `{2,1}`" },
+    { "a)(b",      "error parsing regexp: unexpected ): `a)(b`" }, /* Go takes it, half anchored */
+};
+
+static const struct {
+    const char *pattern, *text;
+    bool match;
+} matches[] = {
+    { "",            "",          true },  { "",            "a",        false },
+    { "a",           "a",         true },  { "a",           "ab",       false },
+    { "a",           "ba",        false }, { "a|b",         "b",        true },
+    { "a|b",         "ab",        false }, { "a.c",         "a\nc",     true },
+    { ".*",          "x\ny\n",    true },  { "a$",          "a\n",      false },
+    { "(?i)abc",     "aBC",       true },  { "(?-s)a.c",    "a\nc",     false },
+    { "\\d+",        "123",       true },  { "(?<x>a)b",    "ab",       true },
+    { "(?P<x>a)b",   "ab",        true },  { "[(?<x>]+",    "(?<x>",    true },
+    { "\\Q(?<x>\\E", "(?<x>",     true },  { "\\(?<x>",     "(<x>",     true },
+    { "\xc3\xa9.",   "\xc3\xa9\xc3\xa9", true },
+    { "[]a]",        "]",         true },  { "[^]a]",       "b",        true },
+};
+
+static const struct {
+    const char *pattern, *text, *template, *want; /* want NULL: no match */
+} expands[] = {
+    { "(.*)",            "host:9100", "$1",               "host:9100" },
+    { "(.+):(\\d+)",     "host:9100", "${1}",             "host" },
+    { "(.+):(\\d+)",     "host:9100", "$2-$1",            "9100-host" },
+    { "(.+):(\\d+)",     "host:9100", "$1x",              "" },
+    { "(.+):(\\d+)",     "host:9100", "${1}x",            "hostx" },
+    { "(.+):(\\d+)",     "host:9100", "$0",               "host:9100" },
+    { "(.+):(\\d+)",     "host:9100", "$3$00$01",         "" },
+    { "(.+):(\\d+)",     "host:9100", "$$1$$",            "$1$" },
+    { "(.+):(\\d+)",     "host:9100", "a$",               "a$" },
+    { "(.+):(\\d+)",     "host:9100", "$ $. ${ ${} ${1",  "$ $. ${ ${} ${1" },
+    { "(.+):(\\d+)",     "host:9100", "${1 }",            "${1 }" },
+    { "(?P<h>.+):(\\d+)", "host:9100", "$h-${h}-$2-$hh",  "host-host-9100-" },
+    { "(?<h>.+):(\\d+)", "host:9100", "${h}",             "host" },
+    { "(a)|(b)",         "b",         "[$1][$2]",         "[][b]" },
+    { "(a)",             "b",         "$1",               NULL },
+    { "x",               "x",         "",                 "" },
+    { "x",               "x",         "$99999999999",     "" },
+};
+
+static const struct {
+    const char *pattern, *joined, *prefix; /* literals joined with '/'; NULL: none */
+} literals[] = {
+    { "a",               "a",         "a" },
+    { "",                "",          "" },
+    { "a|b|cd",          "a/b/cd",    "" },
+    { "(a|b)",           "a/b",       "" },
+    { "(?:a|b)",         "a/b",       "" },
+    { "a|",              "a/",        "" },
+    { "10\\.0\\.0\\.1:80|x", "10.0.0.1:80/x", "" },
+    { "a.c",             NULL,        "a" },
+    { "foo-(a|b)",       NULL,        "foo-" },
+    { "foo-a|foo-b.*",   NULL,        "" },
+    { "(a)|(b)",         NULL,        "" },
+    { "(?i)abc",         NULL,        "" },
+    { "(?i:a|b)",        NULL,        "" },
+    { "abc*",            NULL,        "ab" },
+    { "abc?",            NULL,        "ab" },
+    { "abc{0,2}",        NULL,        "ab" },
+    { "abc+",            NULL,        "ab" },
+    { "ab\xc3\xa9*",     NULL,        "ab" },
+    { "ab[|]c",          NULL,        "ab" },
+    { "ab\\|c",          "ab|c",      "ab|c" },
+    { "ab(c|d)|e",       NULL,        "" },
+    { "x[[:alpha:](]|b", NULL,        "" },
+    { "a\\d",            NULL,        "a" },
+    { "a\\Qb|c\\E",      NULL,        "" },
+    { "^a",              NULL,        "" },
+    { "a\\b",            NULL,        "a" },
+};
+// clang-format on
+
+static void errors_read_as_go_words_them(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(errors); i++) {
+        struct regex *re = NULL;
+
+        err.text[0] = '\0';
+        assert_status(regex_new(&re, STR(errors[i].pattern), &err), NX_BADINPUT);
+        assert_string_equal(err.text, errors[i].error);
+        assert_null(re);
+    }
+}
+
+static void patterns_match_the_whole_text(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(matches); i++) {
+        struct regex *re = compiled(STR(matches[i].pattern));
+
+        if (regex_match(re, STR(matches[i].text)) != matches[i].match)
+            fail_msg("%s over \"%s\"", matches[i].pattern, matches[i].text);
+        regex_free(re);
+    }
+}
+
+static void templates_expand_as_go_expands_them(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(expands); i++) {
+        struct regex *re = compiled(STR(expands[i].pattern));
+        struct buf b;
+        bool matched;
+
+        buf_init(&b, 0);
+        matched = regex_expand(re, STR(expands[i].text), STR(expands[i].template), &b);
+        assert_true(matched == (expands[i].want != NULL));
+        assert_buf(&b, matched ? expands[i].want : "", expands[i].template);
+        buf_done(&b);
+        regex_free(re);
+    }
+}
+
+static void literals_and_prefixes_are_found_where_they_are_sure(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(literals); i++) {
+        struct regex *re = compiled(STR(literals[i].pattern));
+        const struct nx_slice *v;
+        size_t n = regex_literals(re, &v);
+        struct buf b;
+
+        buf_init(&b, 0);
+        for (size_t k = 0; k < n; k++) {
+            if (k)
+                buf_char(&b, '/');
+            buf_slice(&b, v[k]);
+            assert_true(regex_match(re, v[k]));
+        }
+        if ((n > 0) != (literals[i].joined != NULL))
+            fail_msg("%s: %zu literals", literals[i].pattern, n);
+        assert_buf(&b, literals[i].joined ? literals[i].joined : "", literals[i].pattern);
+        assert_text(regex_prefix(re), literals[i].prefix, literals[i].pattern);
+        buf_done(&b);
+        regex_free(re);
+    }
+}
+
+static void a_hostile_pattern_takes_linear_time_and_a_huge_one_is_refused(void **state)
+{
+    struct regex *re = compiled(LIT("(a*)*(a*)*(a*)*b"));
+    struct buf text, huge;
+
+    (void)state;
+    buf_init(&text, 0);
+    for (int i = 0; i < 100000; i++)
+        buf_char(&text, 'a');
+    assert_false(regex_match(re, buf_view(&text)));
+    regex_free(re);
+    re = NULL;
+    buf_init(&huge, 0);
+    for (int i = 0; i < 2000; i++)
+        buf_str(&huge, "(\\pL{1000})");
+    assert_status(regex_new(&re, buf_view(&huge), &err), NX_BADINPUT);
+    assert_non_null(strstr(err.text, "expression too large"));
+    buf_done(&huge);
+    buf_done(&text);
+}
+
+static void ten_thousand_alternatives_compile(void **state)
+{
+    const struct nx_slice *v;
+    struct regex *re;
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 0);
+    for (int i = 0; i < 10000; i++)
+        buf_printf(&b, "%sinstance-%d\\.example\\.org:9100", i ? "|" : "", i);
+    re = compiled(buf_view(&b));
+    assert_int_equal(regex_literals(re, &v), 10000);
+    assert_true(regex_match(re, LIT("instance-9999.example.org:9100")));
+    assert_false(regex_match(re, LIT("instance-10000.example.org:9100")));
+    regex_free(re);
+    buf_done(&b);
+}
+
+static void bytes_with_nul_are_text_like_any_other(void **state)
+{
+    struct regex *re = compiled(LIT("a\0b"));
+
+    (void)state;
+    assert_true(regex_match(re, LIT("a\0b")));
+    assert_false(regex_match(re, LIT("a")));
+    regex_free(re);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(errors_read_as_go_words_them),
+        cmocka_unit_test(patterns_match_the_whole_text),
+        cmocka_unit_test(templates_expand_as_go_expands_them),
+        cmocka_unit_test(literals_and_prefixes_are_found_where_they_are_sure),
+        cmocka_unit_test(a_hostile_pattern_takes_linear_time_and_a_huge_one_is_refused),
+        cmocka_unit_test(ten_thousand_alternatives_compile),
+        cmocka_unit_test(bytes_with_nul_are_text_like_any_other),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
