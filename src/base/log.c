@@ -58,13 +58,17 @@ struct line {
     bool cut;
 };
 
+static size_t room(const struct line *l)
+{
+    return LINE_BYTES - 8 - l->len; /* the rest is for the mark, closing quote, brace and newline */
+}
+
+/* All of it or nothing, so that no escape and no character is cut in half. */
 static void add(struct line *l, const char *p, size_t len)
 {
-    size_t room = LINE_BYTES - 8 - l->len; /* for the closing quote, brace, mark and newline */
-
-    if (len > room) {
-        len = room;
+    if (l->cut || len > room(l)) {
         l->cut = true;
+        return;
     }
     memcpy(l->s + l->len, p, len);
     l->len += len;
@@ -113,10 +117,8 @@ static void add_quoted(struct line *l, enum log_format format, const char *s)
         s += n ? n : 1;
         left -= n ? n : 1;
     }
-    if (l->cut) /* there is room: see add() */
-        l->len += (size_t)snprintf(l->s + l->len, 8, "...\"");
-    else
-        add(l, "\"", 1);
+    /* For these room() has left space. */
+    l->len += (size_t)snprintf(l->s + l->len, 8, l->cut ? "...\"" : "\"");
 }
 
 /* logfmt: nothing, blanks, '=', quotes and what cannot be seen need quotes. */
@@ -140,7 +142,7 @@ static bool needs_quotes(const char *s)
 
 static void add_text(struct line *l, enum log_format format, const char *s)
 {
-    if (format == LOG_FORMAT_JSON || needs_quotes(s))
+    if (format == LOG_FORMAT_JSON || needs_quotes(s) || strlen(s) > room(l))
         add_quoted(l, format, s);
     else
         add_str(l, s);
@@ -148,8 +150,11 @@ static void add_text(struct line *l, enum log_format format, const char *s)
 
 static void add_pair(struct line *l, enum log_format format, const char *key, const char *value)
 {
-    if (l->cut)
+    /* A pair that cannot even begin its value is left out whole. */
+    if (l->cut || room(l) < strlen(key) * 4 + 32) {
+        l->cut = true;
         return;
+    }
     if (l->len > 1)
         add_str(l, format == LOG_FORMAT_JSON ? "," : " ");
     add_text(l, format, key);
