@@ -1,0 +1,33 @@
+#include "src/cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "src/cli/server.h"
+#include "src/cli/tool.h"
+
+void cli_print_version(const char *program)
+{
+    struct utsname u = {0};
+
+    uname(&u);
+    printf("%s, version " NX_VERSION " (Narthex)\n  platform:         linux/%s\n", program,
+           u.machine);
+}
+
+int cli_main(int argc, char **argv)
+{
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    const char *name = slash ? slash + 1 : argc > 0 ? argv[0] : "narthex";
+
+    if (argc > 0) {
+        argc--;
+        argv++;
+    }
+    if (strcmp(name, "promtool") == 0)
+        return tool_main(argc, argv);
+    if (strcmp(name, "prometheus") != 0 && argc && argv[0][0] != '-' && argv[0][0] != '@')
+        return tool_main(argc, argv);
+    return server_main(argc, argv);
+}

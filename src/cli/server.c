@@ -1,0 +1,565 @@
+#include "src/cli/server.h"
+
+/* server.c - builds the parts, hands each what it needs, and takes them down again.
+ *
+ * ORDER    Up: configuration, storage (replays its log), engine, scraping, web; then the targets are
+ *          applied and the server is ready. Down: scraping, web, storage.
+ * RELOAD   SIGHUP and /-/reload load the file anew. Only when that succeeds is anything replaced; each
+ *          part then takes the new configuration, and one that fails does not stop the others.
+ * THREADS  The main thread waits for signals; reloads run on it or on a web worker, one at a time,
+ *          under server.lock (rank CLI). */
+
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "promql/promql.h"
+#include "src/base/clock.h"
+#include "src/base/log.h"
+#include "src/base/num.h"
+#include "src/base/regex.h"
+#include "src/base/thread.h"
+#include "src/config/config.h"
+#include "src/scrape/scrape.h"
+#include "src/web/web.h"
+#include "storage/storage.h"
+
+#define DEFAULT_RETENTION_MS (15ll * 24 * 3600 * 1000)
+
+struct server {
+    struct flags flags;
+    struct storage *storage;
+    struct pql_engine *engine;
+    struct scrape *scrape;
+    struct web *web;
+    bool ready; /* atomic */
+    struct pql_features features;
+    bool extra_metrics;
+
+    struct nx_mutex lock;  /* all below; held for a whole reload */
+    struct nx_mutex state; /* cfg, reload_ok, reload_ms: held for a moment, by readers as well */
+    struct config *cfg;
+    bool reload_ok;
+    int64_t reload_ms;
+    int64_t start_ms;
+    char retention_text[96];
+    struct web_flag *web_flags;
+    sigset_t signals;
+};
+
+/* ---- configuration ------------------------------------------------------------------------------- */
+
+static void on_config_warning(void *ctx, const char *text)
+{
+    (void)ctx;
+    log_warn("Part of the configuration has no effect", "component", "config", "detail", text);
+}
+
+static nx_status load_config(struct server *s, struct config **out, struct nx_err *err)
+{
+    const char *path = flags_str(&s->flags, "config.file");
+    struct config_opts opts = {.warn = on_config_warning};
+    nx_status st = config_load(out, path, &opts, err);
+
+    if (st)
+        return nx_context(err, "couldn't load configuration (--config.file=\"%s\")", path);
+    config_warnings(*out, on_config_warning, NULL);
+    return NX_OK;
+}
+
+/* The configuration's retention wins over the flags. Both may bound time, size, or both. */
+static void retention(const struct server *s, const struct config *cfg, int64_t *ms,
+                      uint64_t *bytes)
+{
+    const char *time = flags_str(&s->flags, "storage.tsdb.retention.time");
+
+    *bytes = flags_bytes(&s->flags, "storage.tsdb.retention.size");
+    *ms = 0;
+    if (time[0] && num_parse_duration(nx_slice_str(time), ms, NULL))
+        *ms = 0;
+    if (cfg->storage.tsdb.retention.time_ms)
+        *ms = cfg->storage.tsdb.retention.time_ms;
+    if (cfg->storage.tsdb.retention.size_bytes)
+        *bytes = (uint64_t)cfg->storage.tsdb.retention.size_bytes;
+    if (!*ms && !*bytes)
+        *ms = DEFAULT_RETENTION_MS;
+}
+
+static void describe_retention(struct server *s, int64_t ms, uint64_t bytes)
+{
+    char text[NUM_TEXT_BYTES];
+    static const char units[] = "BKMGTPE";
+    size_t u = 0;
+    int n = 0;
+
+    if (ms)
+        n = snprintf(s->retention_text, sizeof s->retention_text, "%.*s",
+                     (int)num_format_duration(text, ms), text);
+    while (bytes && bytes % 1024 == 0 && u < 6) {
+        bytes /= 1024;
+        u++;
+    }
+    if (bytes)
+        snprintf(s->retention_text + n, sizeof s->retention_text - (size_t)n, "%s%llu%.*s%s",
+                 ms ? " or " : "", (unsigned long long)bytes, u > 0, &units[u], u ? "iB" : "B");
+}
+
+/* Hands a configuration to every part. All are told, then the first failure is returned. */
+static nx_status apply(struct server *s, const struct config *cfg, struct nx_err *err)
+{
+    int64_t ms;
+    uint64_t bytes;
+
+    retention(s, cfg, &ms, &bytes);
+    storage_set_retention(s->storage, ms, bytes);
+    pql_engine_set_default_step(s->engine, cfg->global.evaluation_interval_ms);
+    return scrape_apply(s->scrape, cfg, err);
+}
+
+static void set_reload_state(struct server *s, struct config *cfg, bool ok)
+{
+    struct config *old = NULL;
+
+    nx_lock(&s->state);
+    if (cfg) {
+        old = s->cfg;
+        s->cfg = cfg;
+    }
+    s->reload_ok = ok;
+    if (ok)
+        s->reload_ms = clock_now_ms();
+    nx_unlock(&s->state);
+    config_unref(old);
+}
+
+static nx_status reload(void *ctx, struct nx_err *err)
+{
+    struct server *s = ctx;
+    struct config *cfg = NULL;
+    nx_status st;
+
+    nx_lock(&s->lock);
+    log_info("Loading configuration file", "filename", flags_str(&s->flags, "config.file"));
+    st = load_config(s, &cfg, err);
+    if (!st) {
+        st = apply(s, cfg, err);
+        if (st) {
+            nx_context(err,
+                       "one or more errors occurred while applying the new configuration "
+                       "(--config.file=\"%s\")",
+                       flags_str(&s->flags, "config.file"));
+            config_unref(cfg); /* the scrape manager still has the old one */
+            cfg = NULL;
+        }
+    }
+    set_reload_state(s, cfg, st == NX_OK);
+    nx_unlock(&s->lock);
+    if (st)
+        log_error("Error reloading config", "err", err->text);
+    else
+        log_info("Completed loading of configuration file", "filename",
+                 flags_str(&s->flags, "config.file"));
+    return st;
+}
+
+/* ---- hooks of the web server --------------------------------------------------------------------- */
+
+static bool hook_ready(void *ctx)
+{
+    return __atomic_load_n(&((struct server *)ctx)->ready, __ATOMIC_ACQUIRE);
+}
+
+static void hook_quit(void *ctx)
+{
+    (void)ctx;
+    kill(getpid(), SIGTERM);
+}
+
+static void hook_config_yaml(void *ctx, struct buf *out)
+{
+    struct server *s = ctx;
+
+    nx_lock(&s->state);
+    struct config *cfg = config_ref(s->cfg);
+    nx_unlock(&s->state);
+    config_yaml(cfg, out);
+    config_unref(cfg);
+}
+
+static void hook_reload_status(void *ctx, bool *ok, int64_t *last_success_ms)
+{
+    struct server *s = ctx;
+
+    nx_lock(&s->state);
+    *ok = s->reload_ok;
+    *last_success_ms = s->reload_ms;
+    nx_unlock(&s->state);
+}
+
+/* ---- parts --------------------------------------------------------------------------------------- */
+
+/* Features that change what we do; all other known names only get a line in the log. */
+static void set_feature(struct server *s, const char *name, size_t len)
+{
+    static const char *const later[] = {"concurrent-rule-eval",
+                                        "created-timestamp-zero-ingestion",
+                                        "delayed-compaction",
+                                        "exemplar-storage",
+                                        "memory-snapshot-on-shutdown",
+                                        "metadata-wal-records",
+                                        "otlp-deltatocumulative",
+                                        "otlp-native-delta-ingestion",
+                                        "promql-delayed-name-removal",
+                                        "promql-per-step-stats",
+                                        "search-api",
+                                        "st-storage",
+                                        "type-and-unit-labels",
+                                        "auto-reload-config",
+                                        "native-histograms"};
+    struct nx_slice n = {name, len};
+    char *text = strndup(name, len);
+
+    if (nx_slice_is(n, "promql-experimental-functions"))
+        s->features.experimental_functions = true;
+    else if (nx_slice_is(n, "promql-binop-fill-modifiers"))
+        s->features.binop_fill = true;
+    else if (nx_slice_is(n, "promql-extended-range-selectors"))
+        s->features.extended_range = true;
+    else if (nx_slice_is(n, "extra-scrape-metrics"))
+        s->extra_metrics = true;
+    else if (len) {
+        bool known = false;
+        for (size_t i = 0; i < NX_COUNT(later); i++)
+            known = known || nx_slice_is(n, later[i]);
+        log_warn(known ? "Feature has no effect in this version"
+                       : "Unknown option for --enable-feature",
+                 "option", text);
+    }
+    free(text);
+}
+
+static void set_features(struct server *s)
+{
+    const char *const *list;
+    size_t n = flags_list(&s->flags, "enable-feature", &list);
+
+    for (size_t i = 0; i < n; i++)
+        for (const char *at = list[i]; *at;) {
+            size_t len = strcspn(at, ",");
+            set_feature(s, at, len);
+            at += len + (at[len] == ',');
+        }
+}
+
+static nx_status open_storage(struct server *s, struct nx_err *err)
+{
+    struct storage_opts o = {
+        .fs = fs_real(),
+        .dir = flags_str(&s->flags, "storage.tsdb.path"),
+        .min_block_ms = flags_ms(&s->flags, "storage.tsdb.min-block-duration"),
+        .wal_segment_bytes = flags_bytes(&s->flags, "storage.tsdb.wal-segment-size"),
+        .no_lockfile = flags_bool(&s->flags, "storage.tsdb.no-lockfile"),
+    };
+
+    retention(s, s->cfg, &o.retention_ms, &o.retention_bytes);
+    describe_retention(s, o.retention_ms, o.retention_bytes);
+    log_info("Starting TSDB ...");
+    if (storage_open(&s->storage, &o, err))
+        return nx_context(err, "opening storage failed");
+    struct storage_stats st;
+    storage_get_stats(s->storage, &st);
+    log_info("TSDB started", "series", log_fmt("%llu", (unsigned long long)st.head_series),
+             "blocks", log_fmt("%llu", (unsigned long long)st.blocks), "wal_replay_ms",
+             log_fmt("%llu", (unsigned long long)st.wal_replay_ms));
+    return NX_OK;
+}
+
+static nx_status open_engine(struct server *s, struct nx_err *err)
+{
+    struct pql_engine_opts o = {
+        .lookback_ms = flags_ms(&s->flags, "query.lookback-delta"),
+        .timeout_ms = flags_ms(&s->flags, "query.timeout"),
+        .max_samples = (uint64_t)flags_int(&s->flags, "query.max-samples"),
+        .max_concurrency = (uint32_t)flags_int(&s->flags, "query.max-concurrency"),
+        .features = s->features,
+    };
+
+    return pql_engine_new(&s->engine, &o, err);
+}
+
+static nx_status open_scrape(struct server *s, struct nx_err *err)
+{
+    struct scrape_opts o = {
+        .storage = s->storage,
+        .discovery_reload_ms = flags_ms(&s->flags, "scrape.discovery-reload-interval"),
+        .timestamp_tolerance_ms = flags_ms(&s->flags, "scrape.timestamp-tolerance"),
+        .no_adjust_timestamps = !flags_bool(&s->flags, "scrape.adjust-timestamps"),
+        .extra_metrics = s->extra_metrics,
+    };
+
+    return scrape_new(&s->scrape, &o, err);
+}
+
+static nx_status open_web(struct server *s, struct nx_err *err)
+{
+    const char *const *listen;
+    size_t n_listen = flags_list(&s->flags, "web.listen-address", &listen);
+    const char *prefix = flags_str(&s->flags, "web.route-prefix");
+    struct web_opts o = {
+        .listen = listen,
+        .n_listen = n_listen,
+        .external_url = flags_str(&s->flags, "web.external-url"),
+        .route_prefix = prefix[0] ? prefix : NULL,
+        .page_title = flags_str(&s->flags, "web.page-title"),
+        .cors_origin = flags_str(&s->flags, "web.cors.origin"),
+        .max_connections = (unsigned)flags_int(&s->flags, "web.max-connections"),
+        .read_timeout_ms = flags_ms(&s->flags, "web.read-timeout"),
+        .enable_lifecycle = flags_bool(&s->flags, "web.enable-lifecycle"),
+        .enable_admin_api = flags_bool(&s->flags, "web.enable-admin-api"),
+        .storage_retention = s->retention_text,
+        .config_file = flags_str(&s->flags, "config.file"),
+        .storage_path = flags_str(&s->flags, "storage.tsdb.path"),
+        .flags = s->web_flags,
+        .n_flags = server_n_flags,
+        .start_ms = s->start_ms,
+        .storage = s->storage,
+        .scrape = s->scrape,
+        .engine = s->engine,
+        .hooks = {s, hook_ready, reload, hook_quit, hook_config_yaml, hook_reload_status},
+    };
+    nx_status st = web_open(&s->web, &o, err);
+
+    if (!st)
+        for (size_t i = 0; i < n_listen; i++)
+            log_info("Listening on", "component", "web", "address", listen[i], "port",
+                     log_fmt("%u", web_port(s->web, i)));
+    return st;
+}
+
+static nx_status start(struct server *s, struct nx_err *err)
+{
+    nx_status st = open_storage(s, err);
+
+    if (!st)
+        st = open_engine(s, err);
+    if (!st)
+        st = open_scrape(s, err);
+    if (!st)
+        st = open_web(s, err);
+    if (!st) {
+        nx_lock(&s->lock);
+        st = apply(s, s->cfg, err);
+        nx_unlock(&s->lock);
+    }
+    if (!st) {
+        __atomic_store_n(&s->ready, true, __ATOMIC_RELEASE);
+        log_info("Server is ready to receive web requests.");
+    }
+    return st;
+}
+
+static void stop(struct server *s)
+{
+    __atomic_store_n(&s->ready, false, __ATOMIC_RELEASE);
+    log_info("Stopping scrape manager...");
+    /* The web server asks the scrape manager for its targets, so it goes first. */
+    web_close(s->web);
+    scrape_free(s->scrape);
+    pql_engine_free(s->engine);
+    storage_close(s->storage);
+}
+
+/* ---- flags ----------------------------------------------------------------------------------------- */
+
+/* As /api/v1/status/flags shows them: the value, lists joined by commas. */
+static nx_status make_web_flags(struct server *s, struct nx_err *err)
+{
+    s->web_flags = arena_array(s->flags.arena, server_n_flags, sizeof *s->web_flags);
+    for (size_t i = 0; s->web_flags && i < server_n_flags; i++) {
+        const char *const *list;
+        size_t n = flags_list(&s->flags, server_flags[i].name, &list);
+        const char *text = n ? list[0] : "";
+        for (size_t k = 1; k < n; k++)
+            text = arena_printf(s->flags.arena, "%s,%s", text, list[k]);
+        s->web_flags[i] = (struct web_flag){server_flags[i].name, text};
+    }
+    return s->web_flags ? NX_OK : arena_failed(s->flags.arena, err);
+}
+
+/* Flags of parts that are still to come: told when they are given, refused where silence would harm. */
+static nx_status check_later(const struct server *s, struct nx_err *err)
+{
+    for (size_t i = 0; i < server_n_flags; i++) {
+        const struct flag *row = &server_flags[i];
+        if (!s->flags.values[i].n || strcmp(flags_str(&s->flags, row->name), row->value) == 0)
+            continue;
+        if (row->marks & FLAG_REFUSED)
+            return nx_fail(
+                err, NX_BADINPUT,
+                "flag --%s is not supported in this version; refusing to start without its effect",
+                row->name);
+        if (row->marks & FLAG_LATER)
+            log_warn("Flag has no effect in this version", "flag", log_fmt("--%s", row->name));
+    }
+    return NX_OK;
+}
+
+static int usage_error(const struct nx_err *err, bool bad_value)
+{
+    struct buf b;
+
+    fprintf(stderr, "Error parsing command line arguments: %s\n", err->text);
+    if (!bad_value) {
+        fprintf(stderr, "prometheus: error: %s\n", err->text);
+        return 1;
+    }
+    buf_init(&b, 0);
+    flags_usage(&b, "usage: prometheus [<flags>]\n\nThe Prometheus monitoring server", server_flags,
+                server_n_flags, false);
+    fputs(buf_cstr(&b), stdout);
+    buf_done(&b);
+    return 2;
+}
+
+static bool parse_flags(struct server *s, int argc, char **argv, int *code)
+{
+    struct nx_err err = {0};
+    bool bad_value = false;
+    struct buf b;
+    int64_t ms;
+
+    *code = 0;
+    if (flags_parse(&s->flags, server_flags, server_n_flags, argc, argv, &bad_value, &err)) {
+        *code = usage_error(&err, bad_value);
+        return false;
+    }
+    if (s->flags.help) {
+        buf_init(&b, 0);
+        flags_usage(&b, "usage: prometheus [<flags>]\n\nThe Prometheus monitoring server",
+                    server_flags, server_n_flags, false);
+        fputs(buf_cstr(&b), stdout);
+        buf_done(&b);
+        return false;
+    }
+    if (s->flags.version) {
+        cli_print_version("prometheus");
+        return false;
+    }
+    const char *time = flags_str(&s->flags, "storage.tsdb.retention.time");
+    if (s->flags.n_args)
+        nx_fail(&err, NX_BADINPUT, "unexpected %s", s->flags.args[0]);
+    else if (time[0] && num_parse_duration(nx_slice_str(time), &ms, &err))
+        bad_value = true;
+    else
+        return true;
+    *code = usage_error(&err, bad_value);
+    return false;
+}
+
+static void setup_log(const struct server *s)
+{
+    static const char *const levels[] = {"debug", "info", "warn", "error"};
+    const char *level = flags_str(&s->flags, "log.level");
+    enum log_level l = LOG_INFO_LEVEL;
+
+    for (size_t i = 0; i < NX_COUNT(levels); i++)
+        if (strcmp(level, levels[i]) == 0)
+            l = (enum log_level)i;
+    log_setup(l, strcmp(flags_str(&s->flags, "log.format"), "json") == 0 ? LOG_FORMAT_JSON
+                                                                         : LOG_FORMAT_LOGFMT);
+}
+
+/* ---- run --------------------------------------------------------------------------------------------- */
+
+/* Blocked in every thread and waited for by the main one; an early SIGHUP waits, too. */
+static void block_signals(struct server *s)
+{
+    sigemptyset(&s->signals);
+    sigaddset(&s->signals, SIGTERM);
+    sigaddset(&s->signals, SIGINT);
+    sigaddset(&s->signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &s->signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void wait_for_end(struct server *s)
+{
+    for (;;) {
+        int sig = 0;
+        if (sigwait(&s->signals, &sig))
+            continue;
+        if (sig == SIGHUP) {
+            struct nx_err err = {0};
+            reload(s, &err);
+            continue;
+        }
+        log_warn("Received an OS signal, exiting gracefully...", "signal",
+                 sig == SIGINT ? "interrupt" : "terminated");
+        return;
+    }
+}
+
+/* Few arenas and early trimming: memory that is freed goes back to the system. */
+static void tune_allocator(void)
+{
+    mallopt(M_ARENA_MAX, 2);
+    mallopt(M_TRIM_THRESHOLD, 256 << 10);
+    mallopt(M_MMAP_THRESHOLD, 256 << 10);
+}
+
+static int run(struct server *s)
+{
+    struct nx_err err = {0};
+    int code = 1;
+
+    if (check_later(s, &err) || make_web_flags(s, &err)) {
+        log_error("Fatal error", "err", err.text);
+        return 1;
+    }
+    log_info("Starting Narthex", "version", NX_VERSION);
+    set_features(s);
+    if (load_config(s, &s->cfg, &err)) {
+        log_error("Error loading config", "file", flags_str(&s->flags, "config.file"), "err",
+                  err.text);
+        return 2;
+    }
+    set_reload_state(s, NULL, true);
+    if (start(s, &err) == NX_OK) {
+        wait_for_end(s);
+        code = 0;
+    } else {
+        log_error("Fatal error", "err", err.text);
+    }
+    stop(s);
+    config_unref(s->cfg);
+    if (!code)
+        log_info("See you next time!");
+    return code;
+}
+
+int server_main(int argc, char **argv)
+{
+    struct server *s = calloc(1, sizeof *s);
+    int code = 1;
+
+    if (!s)
+        return 1;
+    tune_allocator();
+    s->start_ms = clock_now_ms();
+    nx_mutex_init(&s->lock, NX_RANK_CLI);
+    nx_mutex_init(&s->state, NX_RANK_STATS);
+    block_signals(s);
+    if (parse_flags(s, argc, argv, &code)) {
+        setup_log(s);
+        code = run(s);
+    }
+    flags_done(&s->flags);
+    nx_mutex_done(&s->lock);
+    nx_mutex_done(&s->state);
+    free(s);
+    return code;
+}

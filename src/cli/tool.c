@@ -1,0 +1,153 @@
+#include "src/cli/tool.h"
+
+/* tool.c - finds the command by its words and runs it. Messages are kingpin's, exit codes promtool's. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "src/cli/server.h"
+
+// clang-format off
+static const struct flag check_config_flags[] = {
+    {"agent",                 FLAG_BOOL,   0, "false", NULL, 0, "Check config file for Prometheus in Agent mode."},
+    {"ignore-unknown-fields", FLAG_BOOL,   0, "false", NULL, 0, "Ignore unknown fields in the rule groups read by the config files."},
+    {"lint",                  FLAG_STRING, 0, "duplicate-rules", NULL, 0, "Linting checks to apply to the rules/scrape configs specified in the config. Available options are: all, duplicate-rules, none, too-long-scrape-interval."},
+    {"lint-fatal",            FLAG_BOOL,   0, "false", NULL, 0, "Make lint errors exit with exit code 3."},
+    {"query.lookback-delta",  FLAG_DURATION, 0, "5m",  NULL, 0, "The server's maximum query lookback duration."},
+    {"syntax-only",           FLAG_BOOL,   0, "false", NULL, 0, "Only check the config file syntax, ignoring file and content validation referenced in the config."},
+};
+static const struct flag backfill_flags[] = {
+    {"human-readable",        FLAG_BOOL,   0, "false", NULL, 'r', "Print human readable values."},
+    {"label",                 FLAG_STRING, FLAG_REPEATED, "", NULL, 0, "Label to attach to metrics. Can be specified multiple times. Example --label=label_name=label_value"},
+    {"quiet",                 FLAG_BOOL,   0, "false", NULL, 'q', "Do not print created blocks."},
+};
+static const struct tool_command commands[] = {
+    {"check config", "<config-files>...", "Check if the config files are valid or not.",
+     check_config_flags, NX_COUNT(check_config_flags), 1, 0, tool_check_config},
+    {"test promql", "<script>...", "Run scripts in the PromQL test language.", NULL, 0, 1, 0, tool_test_promql},
+    {"tsdb create-blocks-from openmetrics", "<input file> [<output directory>]",
+     "Import samples from OpenMetrics input and produce TSDB blocks.",
+     backfill_flags, NX_COUNT(backfill_flags), 1, 2, tool_create_openmetrics},
+};
+// clang-format on
+
+static size_t word_len(const char *s)
+{
+    return strcspn(s, " ");
+}
+
+bool tool_is_command(const char *word)
+{
+    if (strcmp(word, "help") == 0)
+        return true;
+    for (size_t i = 0; i < NX_COUNT(commands); i++)
+        if (word_len(commands[i].words) == strlen(word) &&
+            memcmp(commands[i].words, word, strlen(word)) == 0)
+            return true;
+    return false;
+}
+
+static int usage(void)
+{
+    fputs("usage: promtool [<flags>] <command> [<args> ...]\n\nTooling for the Prometheus "
+          "monitoring system.\n\nCommands:\n",
+          stdout);
+    for (size_t i = 0; i < NX_COUNT(commands); i++)
+        printf("%s %s%s\n    %s\n\n", commands[i].words, commands[i].n_flags ? "[<flags>] " : "",
+               commands[i].args, commands[i].help);
+    return 0;
+}
+
+/* How many leading words of the line are this command's; *whole tells that all of them are there. */
+static int match_words(const char *words, int argc, char **argv, bool *whole)
+{
+    int n = 0;
+
+    *whole = false;
+    while (*words && n < argc) {
+        size_t len = word_len(words);
+        if (strlen(argv[n]) != len || memcmp(argv[n], words, len) != 0)
+            return n;
+        n++;
+        words += len + (words[len] == ' ');
+    }
+    *whole = *words == 0;
+    return n;
+}
+
+static int fail(const char *text)
+{
+    fprintf(stderr, "promtool: error: %s, try --help\n", text);
+    return 1;
+}
+
+static int run_command(const struct tool_command *c, int argc, char **argv)
+{
+    struct flags f;
+    struct nx_err err = {0};
+    bool bad_value;
+    char text[256];
+    int code;
+
+    if (flags_parse(&f, c->flags, c->n_flags, argc, argv, &bad_value, &err)) {
+        code = fail(err.text);
+    } else if (f.help) {
+        struct buf b;
+        buf_init(&b, 0);
+        snprintf(text, sizeof text, "usage: promtool %s [<flags>] %s\n\n%s", c->words, c->args,
+                 c->help);
+        flags_usage(&b, text, c->flags, c->n_flags, false);
+        fputs(buf_cstr(&b), stdout);
+        buf_done(&b);
+        code = 0;
+    } else if (f.n_args < c->min_args) {
+        size_t n = strcspn(c->args + 1, ">");
+        snprintf(text, sizeof text, "required argument '%.*s' not provided", (int)n, c->args + 1);
+        code = fail(text);
+    } else if (c->max_args && f.n_args > c->max_args) {
+        snprintf(text, sizeof text, "unexpected %s", f.args[c->max_args]);
+        code = fail(text);
+    } else {
+        code = c->run(&f);
+    }
+    flags_done(&f);
+    return code;
+}
+
+/* No command fits: say what was expected where, as kingpin does. */
+static int unknown(int argc, char **argv, int matched)
+{
+    char text[256];
+
+    if (matched >= argc) {
+        size_t n = 0;
+        for (int i = 0; i < matched && n < sizeof text - 64; i++)
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%s",
+                                  i ? " " : "must select a subcommand of '", argv[i]);
+        snprintf(text + n, sizeof text - n, "'");
+    } else {
+        snprintf(text, sizeof text, "expected command but got \"%.100s\"", argv[matched]);
+    }
+    return fail(text);
+}
+
+int tool_main(int argc, char **argv)
+{
+    int best = 0;
+
+    if (!argc || strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0 ||
+        strcmp(argv[0], "-h") == 0)
+        return usage();
+    if (strcmp(argv[0], "--version") == 0) {
+        cli_print_version("promtool");
+        return 0;
+    }
+    for (size_t i = 0; i < NX_COUNT(commands); i++) {
+        bool whole;
+        int n = match_words(commands[i].words, argc, argv, &whole);
+        if (whole)
+            return run_command(&commands[i], argc - n, argv + n);
+        best = n > best ? n : best;
+    }
+    return unknown(argc, argv, best);
+}

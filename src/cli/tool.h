@@ -1,0 +1,24 @@
+/* tool.h - promtool's commands. Private to src/cli. */
+#pragma once
+
+#include "src/cli/flags.h"
+
+/* Whether a first argument names a command, so that `narthex WORD ...` is the tool. */
+bool tool_is_command(const char *word);
+/* argv without the program's name. Returns promtool's exit codes: 0, 1, and 3 for lint. */
+int tool_main(int argc, char **argv);
+
+/* One command: the rest of the line after its words. */
+struct tool_command {
+    const char *words; /* "tsdb create-blocks-from openmetrics" */
+    const char *args;  /* for the usage: "<input file> [<output directory>]" */
+    const char *help;
+    const struct flag *flags;
+    size_t n_flags;
+    size_t min_args, max_args; /* max 0: any number */
+    int (*run)(const struct flags *f);
+};
+
+int tool_check_config(const struct flags *f);       /* tool_check.c */
+int tool_create_openmetrics(const struct flags *f); /* tool_backfill.c */
+int tool_test_promql(const struct flags *f);        /* tool_test.c */

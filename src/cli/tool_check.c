@@ -1,0 +1,65 @@
+#include "src/cli/tool.h"
+
+/* tool_check.c - `check config`. The checks and their words are src/config's. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "src/config/config.h"
+
+/* --lint: a comma-separated list. */
+static bool lint_flags(const char *list, struct config_check_flags *out)
+{
+    for (const char *at = list; *at;) {
+        size_t n = strcspn(at, ",");
+        struct nx_slice word = {at, n};
+        bool all = nx_slice_is(word, "all");
+        if (all || nx_slice_is(word, "duplicate-rules"))
+            out->lint_duplicate_rules = true;
+        if (all || nx_slice_is(word, "too-long-scrape-interval"))
+            out->lint_too_long_scrape_interval = true;
+        if (!all && !nx_slice_is(word, "none") && !nx_slice_is(word, "duplicate-rules") &&
+            !nx_slice_is(word, "too-long-scrape-interval")) {
+            fprintf(stderr, "promtool: error: invalid lint option \"%.*s\", try --help\n", (int)n,
+                    at);
+            return false;
+        }
+        at += n + (at[n] == ',');
+    }
+    return true;
+}
+
+int tool_check_config(const struct flags *f)
+{
+    struct config_check_flags flags = {
+        .syntax_only = flags_bool(f, "syntax-only"),
+        .agent = flags_bool(f, "agent"),
+        .lint_fatal = flags_bool(f, "lint-fatal"),
+        .ignore_unknown_fields = flags_bool(f, "ignore-unknown-fields"),
+        .lookback_delta_ms = flags_ms(f, "query.lookback-delta"),
+    };
+    int code = 0;
+
+    if (!lint_flags(flags_str(f, "lint"), &flags))
+        return 1;
+    for (size_t i = 0; i < f->n_args; i++)
+        if (access(f->args[i], F_OK)) {
+            fprintf(stderr, "promtool: error: path '%s' does not exist, try --help\n", f->args[i]);
+            return 1;
+        }
+    for (size_t i = 0; i < f->n_args; i++) {
+        struct buf out, errs;
+        buf_init(&out, 0);
+        buf_init(&errs, 0);
+        int one = config_check(f->args[i], &flags, &out, &errs);
+        fputs(buf_cstr(&out), stdout);
+        fflush(stdout);
+        fputs(buf_cstr(&errs), stderr);
+        buf_done(&out);
+        buf_done(&errs);
+        code = one && code != 1 ? one : code;
+    }
+    return code;
+}
