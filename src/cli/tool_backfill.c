@@ -187,7 +187,7 @@ static void human_time(char to[40], int64_t ms)
 /* Go's Duration.String(): 1h0m0s, 41m0s, 2.5s. */
 static void go_duration(char to[40], int64_t ms)
 {
-    int64_t h = ms / 3600000, m = ms / 60000 % 60;
+    unsigned h = (unsigned)(ms / 3600000), m = (unsigned)(ms / 60000 % 60);
     char s[24];
     size_t n = (size_t)snprintf(s, sizeof s, "%lld.%03lld", (long long)(ms / 1000 % 60),
                                 (long long)(ms % 1000));
