@@ -58,9 +58,12 @@ struct line {
     bool cut;
 };
 
+/* Kept back at the end of a line: mark, closing quote, brace, newline, snprintf's NUL. */
+#define RESERVED_BYTES 8u
+
 static size_t room(const struct line *l)
 {
-    return LINE_BYTES - 8 - l->len; /* the rest is for the mark, closing quote, brace and newline */
+    return l->len < LINE_BYTES - RESERVED_BYTES ? LINE_BYTES - RESERVED_BYTES - l->len : 0;
 }
 
 /* All of it or nothing, so that no escape and no character is cut in half. */
@@ -117,8 +120,7 @@ static void add_quoted(struct line *l, enum log_format format, const char *s)
         s += n ? n : 1;
         left -= n ? n : 1;
     }
-    /* For these room() has left space. */
-    l->len += (size_t)snprintf(l->s + l->len, 8, l->cut ? "...\"" : "\"");
+    l->len += (size_t)snprintf(l->s + l->len, RESERVED_BYTES, l->cut ? "...\"" : "\"");
 }
 
 /* logfmt: nothing, blanks, '=', quotes and what cannot be seen need quotes. */
