@@ -494,7 +494,7 @@ static bool paren_follows(const struct lexer *l)
 static struct token lex_word(struct lexer *l)
 {
     enum lex_type type;
-    bool colon = false;
+    bool colon = l->in.ptr[l->start] == ':';
     uint32_t r;
 
     while (is_alnum(r = next(l)) || r == ':')

@@ -807,7 +807,7 @@ static nx_status parse_modifiers(struct parser *p, struct pql_expr *e)
             return st;
         if (parse_peek(p) == TOK_GROUP_LEFT || p->ahead.type == TOK_GROUP_RIGHT) {
             m->card = parse_take(p).type == TOK_GROUP_LEFT ? PQL_MANY_TO_ONE : PQL_ONE_TO_MANY;
-            if (parse_peek(p) == TOK_LEFT_PAREN) {
+            if (parse_peek(p) == TOK_LEFT_PAREN || !starts_expr(p->ahead.type)) {
                 st = parse_labels(p, &m->include, &m->n_include);
                 if (st)
                     return st;

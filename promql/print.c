@@ -76,9 +76,11 @@ static void print_duration(struct buf *b, int64_t ms)
 /* A literal that was written as a duration. */
 static void print_duration_seconds(struct buf *b, double seconds)
 {
+    double ns = fabs(seconds) * 1e9;
+
     if (seconds < 0)
         buf_char(b, '-');
-    buf_duration(b, (int64_t)(fabs(seconds) * 1e9) / 1000000);
+    buf_duration(b, (ns < 9223372036854775807.0 ? (int64_t)ns : INT64_MAX) / 1000000);
 }
 
 static void print_labels(struct buf *b, const struct nx_slice *labels, size_t n)
