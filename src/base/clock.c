@@ -155,7 +155,7 @@ static void date_of_days(int64_t days, int *year, int *month, int *day)
 size_t clock_format_rfc3339(char to[40], int64_t wall_ns)
 {
     int64_t s = wall_ns / NS_PER_S - (wall_ns % NS_PER_S < 0);
-    int64_t ns = wall_ns - s * NS_PER_S;
+    int64_t ns = (wall_ns % NS_PER_S + NS_PER_S) % NS_PER_S;
     int64_t days = s / 86400 - (s % 86400 < 0);
     int in_day = (int)(s - days * 86400);
     int year, month, day, n;
