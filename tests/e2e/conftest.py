@@ -22,3 +22,14 @@ def stage(tmp_path):
 def module_stage(tmp_path_factory):
     with harness.Stage(tmp_path_factory.mktemp("stage")) as s:
         yield s
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory):
+    """Ports of the real exporters and apps, by name."""
+    from parts import Parts
+
+    with harness.Stage(tmp_path_factory.mktemp("parts")) as stage:
+        p = Parts(stage)
+        yield p.ports
+        p.close()

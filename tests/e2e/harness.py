@@ -69,7 +69,7 @@ def wait_for(what, probe, timeout=30.0, every=0.05):
             got = probe()
             if got:
                 return got
-        except (OSError, http.client.HTTPException, AssertionError, LookupError, ValueError) as e:
+        except (OSError, http.client.HTTPException, AssertionError, LookupError, ValueError, StopIteration) as e:
             last = e
         if time.monotonic() > end:
             raise AssertionError(f"waited {timeout:.0f} s for {what}" + (f"; last: {last!r}" if last else ""))
@@ -379,14 +379,14 @@ def node_modules():
     return os.path.join(cache, "node_modules")
 
 
-def start_express(stage, source):
+def start_express(stage, name, source):
     """An Express app with prom-client; `source` is its .js file. Node looks for packages beside it."""
     port = free_port()
-    folder = stage.folder_for("express")
+    folder = stage.folder_for(name)
     shutil.copy(source, os.path.join(folder, "app.js"))
     if not os.path.exists(os.path.join(folder, "node_modules")):
         os.symlink(node_modules(), os.path.join(folder, "node_modules"))
-    stage.process("express", ["node", "app.js"], cwd=folder,
+    stage.process(name, ["node", "app.js"], cwd=folder,
                   env={"PORT": str(port), "HOST": "127.0.0.1", "NODE_ENV": "production"}, ready=http_up(port), timeout=60)
     return port
 

@@ -1,15 +1,11 @@
 """Real exporters, scraped by the program and by Prometheus side by side, with the same configuration."""
 
-import json
-import os
-import threading
 import time
 
 import pytest
 
 import harness
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 JOBS = ("node", "redis", "postgres", "express", "python", "django", "fastapi")
 
 
@@ -23,56 +19,23 @@ def config(ports):
     }
 
 
-def drive(ports, redis, stop):
-    """Some life for the apps to report."""
-    n = 0
-    while not stop.wait(0.1):
-        n += 1
-        try:
-            harness.redis_command(redis, "SET", f"key{n % 50}", n)
-            harness.redis_command(redis, "GET", f"key{n % 80}")
-            harness.request(ports["express"], "GET", ("/", "/orders", "/orders/fail", "/nowhere")[n % 4])
-            harness.request(ports["express"], "POST", "/orders", body=json.dumps({"item": "pen"}),
-                            headers={"Content-Type": "application/json"})
-            harness.request(ports["fastapi"], "GET", ("/", "/items/pen", "/fail")[n % 3])
-            harness.request(ports["fastapi"], "PUT", "/items/pen?count=2")
-            harness.request(ports["django"], "GET", ("/orders/", "/orders/1/", "/fail/")[n % 3])
-        except OSError:
-            pass  # the parts end before this thread does
-
-
 class Setup:
     pass
 
 
 @pytest.fixture(scope="module")
-def setup(module_stage):
-    stage = module_stage
+def setup(parts, module_stage):
     s = Setup()
-    s.ports = {"node": harness.start_node_exporter(stage)}
-    s.ports["redis"], redis = harness.start_redis(stage)
-    s.ports["postgres"], _ = harness.start_postgres(stage)
-    examples = os.path.join(harness.ROOT, "config/examples")
-    s.ports["express"] = harness.start_express(stage, os.path.join(examples, "nodejs-postgres/app/app.js"))
-    s.ports["python"] = harness.free_port()
-    stage.process("python_app", ["/usr/bin/python3", "-B", os.path.join(HERE, "python_app.py"), s.ports["python"]],
-                  ready=harness.http_up(s.ports["python"]))
-    s.ports["fastapi"] = harness.start_fastapi(stage)
-    s.ports["django"] = harness.start_django(stage)
+    s.ports = parts
     s.config = config(s.ports)
-    s.tested = stage.server(s.config, name="tested")
-    s.reference = stage.reference(s.config)
+    s.tested = module_stage.server(s.config, name="tested")
+    s.reference = module_stage.reference(s.config)
     s.servers = (s.tested, s.reference)
-    stop = threading.Event()
-    driver = threading.Thread(target=drive, args=(s.ports, redis, stop), daemon=True)
-    driver.start()
     for server in s.servers:
         harness.wait_for(f"12 scrapes by {server.name}", lambda: all(
             float(v) >= 12 for v in server.vector("count_over_time(up[5m])").values())
             and len(server.vector("count_over_time(up[5m])")) == len(JOBS), timeout=60, every=0.3)
-    yield s
-    stop.set()
-    driver.join(timeout=10)
+    return s
 
 
 @pytest.mark.parametrize("job", JOBS)
