@@ -2,10 +2,10 @@
  *
  * WHY     Prometheus's patterns are Go's, and Go's are RE2's: the same syntax, and time linear in
  *         the text whatever the pattern.
- * SHAPE   The pattern is wrapped as Prometheus wraps it, ^(?s:...)$, so that an error quotes the same
- *         fragment, and matched anchored at both ends.
- * RULES   X1  The pattern must compile on its own as well: "a)|(b" would otherwise close the group
- *             that anchors it.
+ * SHAPE   What matches is ^(?s:...)$, anchored once more by RE2. Errors come from compiling what
+ *         Prometheus compiles: the bare pattern for matchers, the wrapped one for relabelling.
+ * RULES   X1  The bare pattern must compile: "a)|(b" would otherwise close the group that anchors
+ *             it. (Prometheus's relabelling takes that, and then matches half anchored.)
  *         X2  regex_literals() and regex_prefix() read only what is plain beyond doubt: literal
  *             characters and escaped punctuation. Anything else gives up, which costs speed alone.
  *         X3  Memory is bounded: RE2's own default for small patterns, more for long ones. */
@@ -69,12 +69,15 @@ const char *error_words(RE2::ErrorCode code)
     }
 }
 
-nx_status fail_as_go(struct nx_err *err, const RE2 &re)
+/* `pattern` is what was asked for, before as_re2(). */
+nx_status fail_as_go(struct nx_err *err, const RE2 &re, const std::string &pattern)
 {
-    /* Go names the whole expression here, RE2 nothing. */
-    const std::string &arg =
-        re.error_code() == RE2::ErrorPatternTooLarge ? re.pattern() : re.error_arg();
+    bool whole = re.error_code() == RE2::ErrorPatternTooLarge ||
+                 re.error_code() == RE2::ErrorBadUTF8; /* where RE2 quotes nothing, Go all */
+    std::string arg = whole ? re.pattern() : re.error_arg();
 
+    if (arg.compare(0, 4, "(?P<") == 0 && pattern.find("(?P<") == std::string::npos)
+        arg.erase(2, 1); /* as_re2() put it there */
     return nx_fail(err, NX_BADINPUT, "error parsing regexp: %s: `%s`", error_words(re.error_code()),
                    arg.c_str());
 }
@@ -122,8 +125,7 @@ std::string as_re2(const std::string &p, bool *any_byte)
             }
         } else if (p[i] == ']') {
             in_class = false;
-        } else if (p[i] == '(' && !in_class && p.compare(i, 3, "(?<") == 0 && i + 3 < p.size() &&
-                   p[i + 3] != '=' && p[i + 3] != '!') {
+        } else if (p[i] == '(' && !in_class && p.compare(i, 3, "(?<") == 0) {
             to += "?P<";
             i += 2;
         }
@@ -229,28 +231,25 @@ std::string find_prefix(const std::string &p)
     return found;
 }
 
-struct regex *compile(const std::string &pattern, struct nx_err *err, nx_status *st)
+struct regex *compile(const std::string &pattern, bool wrapped_errors, struct nx_err *err,
+                      nx_status *st)
 {
     bool any_byte = false;
     const std::string p = as_re2(pattern, &any_byte);
     const RE2::Options o = options_for(p.size());
+    std::unique_ptr<RE2> bare(new RE2(p, o)); /* X1 */
     std::unique_ptr<RE2> wrapped(new RE2("^(?s:" + p + ")$", o));
 
     if (any_byte) {
         *st = nx_fail(err, NX_BADINPUT, "error parsing regexp: invalid escape sequence: `\\C`");
         return nullptr;
     }
-    if (!wrapped->ok()) {
-        *st = fail_as_go(err, *wrapped);
+    if (!bare->ok() || !wrapped->ok()) {
+        bool of_wrapped = !wrapped->ok() && (wrapped_errors || bare->ok());
+        *st = fail_as_go(err, of_wrapped ? *wrapped : *bare, pattern);
         return nullptr;
     }
-    {
-        RE2 alone(p, o); /* X1 */
-        if (!alone.ok()) {
-            *st = fail_as_go(err, alone);
-            return nullptr;
-        }
-    }
+    bare.reset();
     std::unique_ptr<struct regex> re(new struct regex());
     re->n_groups = wrapped->NumberOfCapturingGroups() + 1;
     if (re->n_groups > MAX_GROUPS)
@@ -325,12 +324,13 @@ void put_group(const struct regex *re, const struct match *m, const std::string 
 
 } // namespace
 
-nx_status regex_new(struct regex **out, struct nx_slice pattern, struct nx_err *err)
+static nx_status make(struct regex **out, struct nx_slice pattern, bool wrapped_errors,
+                      struct nx_err *err)
 {
     nx_status st = NX_OK;
 
     try {
-        struct regex *re = compile(std::string(pattern.ptr, pattern.len), err, &st);
+        struct regex *re = compile(std::string(pattern.ptr, pattern.len), wrapped_errors, err, &st);
 
         if (re)
             *out = re;
@@ -338,6 +338,16 @@ nx_status regex_new(struct regex **out, struct nx_slice pattern, struct nx_err *
     } catch (const std::bad_alloc &) {
         return nx_fail(err, NX_NOMEM, "out of memory while compiling a regular expression");
     }
+}
+
+nx_status regex_new(struct regex **out, struct nx_slice pattern, struct nx_err *err)
+{
+    return make(out, pattern, false, err);
+}
+
+nx_status regex_new_for_relabel(struct regex **out, struct nx_slice pattern, struct nx_err *err)
+{
+    return make(out, pattern, true, err);
 }
 
 void regex_free(struct regex *re)

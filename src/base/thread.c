@@ -19,6 +19,11 @@
 #define NS_PER_S 1000000000LL
 
 /* Sanitizers widen every frame. */
+#ifdef __has_feature /* clang's way of telling */
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STACK_BYTES (2u << 20)
 #else

@@ -220,8 +220,7 @@ static void only_well_formed_utf8_is_valid(void **state)
                                        "\xee\x80\x80",
                                        "\xf0\x90\x80\x80",
                                        "\xf4\x8f\xbf\xbf",
-                                       "12345678\xc3\xa9"
-                                       "12345678"};
+                                       "12345678\xc3\xa9 2345678"};
     static const char *const bad[] = {"\x80",
                                       "\xc0\x80",
                                       "\xc1\xbf",

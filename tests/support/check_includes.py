@@ -5,7 +5,7 @@
   I3  From outside a folder only its front header (the folder's name; src/base: any header) is included.
   I4  A .c or .cc includes its own header first, where it has one.
 
-usage: check_includes.py [ROOT]; prints one line a breach and exits 1 if there are any.
+usage: check_includes.py [ROOT]; prints one line a breach (file:line: what) and exits 1 if there are any.
 """
 
 import os
@@ -34,24 +34,27 @@ def folder_of(path):
 def check_file(root, path):
     """Yields the breaches of one file; `path` is from the root."""
     with open(os.path.join(root, path), encoding="utf-8") as f:
-        includes = INCLUDE.findall(f.read())
+        text = f.read()
+    includes = INCLUDE.findall(text)
+    line_of = {m.group(1): text.count("\n", 0, m.start()) + 1 for m in reversed(list(INCLUDE.finditer(text)))}
     here = folder_of(path)
     own = os.path.splitext(path)[0] + ".h"
     if not path.endswith(".h") and os.path.exists(os.path.join(root, own)):
         if not includes or includes[0] != own:
-            yield f'{path}: includes "{includes[0] if includes else ""}" before its own "{own}" (I4)'
+            yield f'{path}:1: includes "{includes[0] if includes else ""}" before its own "{own}" (I4)'
     for included in includes:
+        at = f"{path}:{line_of[included]}"
         if not os.path.exists(os.path.join(root, included)):
-            yield f'{path}: "{included}" is not a file, seen from the root (I1)'
+            yield f'{at}: "{included}" is not a file, seen from the root (I1)'
             continue
         there = folder_of(included)
         if there is None or there == here:
             continue
         if here is not None and LEVEL_OF[there] >= LEVEL_OF[here]:
-            yield f"{path}: {here} may not include {there} (I2)"
+            yield f"{at}: {here} may not include {there} (I2)"
         front = f"{there}/{os.path.basename(there)}.h"
         if here is not None and there != "src/base" and included != front:
-            yield f'{path}: includes "{included}"; outside of {there} only "{front}" is (I3)'
+            yield f'{at}: includes "{included}"; outside of {there} only "{front}" is (I3)'
 
 
 def breaches(root):
