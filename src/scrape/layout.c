@@ -1,0 +1,297 @@
+/* layout.c - the lines of a target's last exposition.
+ *
+ * WHY     A target sends the same lines with other values. To know a line again by comparing its bytes
+ *         we must keep those bytes, for every series of every target: so they have to be few.
+ * SHAPE   what[] holds four bytes a line. The bytes before the value are front coded: how many are
+ *         shared with the line before, how many follow, and those (two varints and, in practice, a
+ *         dozen bytes). HELP and TYPE lines have no bytes here; they are compared with the metadata.
+ * RULES   L1  Only lines with bytes take part in the front coding, in the order of the body.
+ *         L2  The coded form is read in order; who needs more than that loads a layout_table.
+ *         L3  A layout is replaced as a whole, when a scrape that changed has succeeded.
+ * NOT     A hash table a target: 8 bytes a series and more, to be used only when something changed. */
+#include "src/scrape/layout.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/hash.h"
+
+void layout_done(struct layout *l)
+{
+    free(l->what);
+    *l = (struct layout){0};
+}
+
+size_t layout_bytes(const struct layout *l)
+{
+    return l->n * sizeof *l->what + l->coded_bytes;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+void layout_cursor_init(struct layout_cursor *c, const struct layout *l, struct buf *line)
+{
+    *c = (struct layout_cursor){.layout = l, .at = l->coded, .line = line};
+    buf_clear(line);
+}
+
+static size_t take_varint(const uint8_t **p)
+{
+    size_t v = 0;
+    unsigned shift = 0;
+
+    do
+        v |= (size_t)(**p & 0x7f) << shift, shift += 7;
+    while (*(*p)++ & 0x80);
+    return v;
+}
+
+struct nx_slice layout_cursor_next(struct layout_cursor *c)
+{
+    size_t shared = take_varint(&c->at), more = take_varint(&c->at);
+
+    NX_ASSERT(shared <= c->len);
+    c->len = shared + more;
+    if (c->line->cap < c->len) {
+        c->line->len = shared; /* what must survive the growth */
+        if (!buf_reserve(c->line, more)) {
+            c->nomem = true;
+            return nx_slice_of("", 0);
+        }
+    }
+    if (more)
+        memcpy(c->line->ptr + shared, c->at, more);
+    c->at += more;
+    return nx_slice_of(c->line->ptr, c->len);
+}
+
+/* ---- building -------------------------------------------------------------------------------- */
+
+void layout_builder_init(struct layout_builder *b)
+{
+    *b = (struct layout_builder){0};
+    buf_init(&b->coded, 0);
+    buf_init(&b->last, 0);
+}
+
+void layout_builder_done(struct layout_builder *b)
+{
+    buf_done(&b->coded);
+    buf_done(&b->last);
+    free(b->what);
+    *b = (struct layout_builder){0};
+}
+
+static bool builder_room(struct layout_builder *b, uint32_t n)
+{
+    uint32_t cap = b->cap ? b->cap : 256;
+    uint32_t *what;
+
+    if (n <= b->cap)
+        return true;
+    while (cap < n)
+        cap *= 2;
+    what = reallocarray(b->what, cap, sizeof *what);
+    if (!what) {
+        b->nomem = true;
+        return false;
+    }
+    b->what = what;
+    b->cap = cap;
+    return true;
+}
+
+void layout_builder_reset(struct layout_builder *b)
+{
+    buf_clear(&b->coded);
+    buf_clear(&b->last);
+    b->nomem = false;
+    b->n = 0;
+}
+
+void layout_builder_add(struct layout_builder *b, uint32_t what, struct nx_slice prefix)
+{
+    size_t shared = 0, most;
+
+    if (b->nomem || !builder_room(b, b->n + 1))
+        return;
+    b->what[b->n++] = what;
+    if (!line_has_bytes(what))
+        return;
+    most = prefix.len < b->last.len ? prefix.len : b->last.len;
+    while (shared < most && prefix.ptr[shared] == b->last.ptr[shared])
+        shared++;
+    buf_uvarint(&b->coded, shared);
+    buf_uvarint(&b->coded, prefix.len - shared);
+    buf_append(&b->coded, prefix.ptr + shared, prefix.len - shared);
+    b->last.len = shared;
+    buf_append(&b->last, prefix.ptr + shared, prefix.len - shared);
+    if (b->coded.failed || b->last.failed)
+        b->nomem = true;
+}
+
+nx_status layout_builder_take(struct layout_builder *b, struct layout *l, struct nx_err *err)
+{
+    size_t what_bytes = b->n * sizeof *b->what;
+    char *p;
+
+    if (b->nomem)
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    p = malloc(what_bytes + b->coded.len + 1);
+    if (!p)
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    if (b->n)
+        memcpy(p, b->what, what_bytes);
+    if (b->coded.len)
+        memcpy(p + what_bytes, b->coded.ptr, b->coded.len);
+    layout_done(l);
+    l->what = (uint32_t *)(void *)p;
+    l->coded = (const uint8_t *)p + what_bytes;
+    l->n = b->n;
+    l->coded_bytes = b->coded.len;
+    return NX_OK;
+}
+
+/* ---- finding --------------------------------------------------------------------------------- */
+
+void layout_table_init(struct layout_table *t)
+{
+    *t = (struct layout_table){0};
+    buf_init(&t->bytes, 0);
+}
+
+void layout_table_done(struct layout_table *t)
+{
+    buf_done(&t->bytes);
+    free(t->lines);
+    free(t->slots);
+    *t = (struct layout_table){0};
+}
+
+struct nx_slice layout_table_prefix(const struct layout_table *t, uint32_t line)
+{
+    const struct layout_table_line *l = &t->lines[line];
+
+    return l->len ? nx_slice_of(t->bytes.ptr + l->at, l->len) : nx_slice_of("", 0);
+}
+
+static uint32_t key_hash(struct nx_slice series, unsigned type_class)
+{
+    return (uint32_t)hash_mix(hash_bytes(series.ptr, series.len), type_class);
+}
+
+static void put_slot(struct layout_table *t, uint32_t line)
+{
+    uint32_t at = t->lines[line].hash & t->mask;
+
+    while (t->slots[at])
+        at = (at + 1) & t->mask;
+    t->slots[at] = line + 1;
+}
+
+/* Slots for `n` lines, at most half full. */
+static bool make_slots(struct layout_table *t, uint32_t n)
+{
+    uint32_t want = t->mask ? t->mask + 1 : 512;
+
+    while (want / 2 < n)
+        want *= 2;
+    if (want != t->mask + 1 || !t->slots) {
+        uint32_t *slots = calloc(want, sizeof *slots);
+        if (!slots)
+            return false;
+        free(t->slots);
+        t->slots = slots;
+        t->mask = want - 1;
+    } else {
+        memset(t->slots, 0, want * sizeof *t->slots);
+    }
+    return true;
+}
+
+static bool table_room(struct layout_table *t, uint32_t n)
+{
+    uint32_t cap = t->cap ? t->cap : 256;
+    struct layout_table_line *lines;
+
+    if (n > t->cap) {
+        while (cap < n)
+            cap *= 2;
+        lines = reallocarray(t->lines, cap, sizeof *lines);
+        if (!lines)
+            return false;
+        t->lines = lines;
+        t->cap = cap;
+    }
+    if (n > (t->mask + 1) / 2 || !t->slots) {
+        if (!make_slots(t, n))
+            return false;
+        for (uint32_t i = 0; i < t->n; i++)
+            if (t->lines[i].series_len)
+                put_slot(t, i);
+    }
+    return true;
+}
+
+nx_status layout_table_add(struct layout_table *t, uint32_t what, struct nx_slice prefix, struct nx_slice series,
+                           struct nx_err *err)
+{
+    struct layout_table_line *line;
+
+    if (!table_room(t, t->n + 1))
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    line = &t->lines[t->n];
+    *line = (struct layout_table_line){
+        .at = t->bytes.len, .len = (uint32_t)prefix.len, .series_len = (uint32_t)series.len, .what = what};
+    buf_append(&t->bytes, prefix.ptr, prefix.len);
+    if (series.len)
+        line->hash = key_hash(series, line_class(what));
+    if (t->bytes.failed)
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    t->n++;
+    if (series.len)
+        put_slot(t, t->n - 1);
+    return NX_OK;
+}
+
+nx_status layout_table_load(struct layout_table *t, const struct layout *l, struct nx_err *err)
+{
+    struct layout_cursor c;
+    struct buf line;
+    nx_status st = NX_OK;
+
+    buf_init(&line, 0);
+    layout_cursor_init(&c, l, &line);
+    buf_clear(&t->bytes);
+    t->n = 0;
+    if (t->slots)
+        memset(t->slots, 0, (t->mask + 1) * sizeof *t->slots);
+    if (!table_room(t, l->n + 64))
+        st = nx_fail(err, NX_NOMEM, "out of memory");
+    for (uint32_t i = 0; i < l->n && !st; i++) {
+        struct nx_slice prefix = {"", 0}, series;
+        if (line_has_bytes(l->what[i]))
+            prefix = layout_cursor_next(&c);
+        series = prefix;
+        while (series.len && (series.ptr[series.len - 1] == ' ' || series.ptr[series.len - 1] == '\t'))
+            series.len--;
+        if (line_kind(l->what[i]) == LINE_NEW)
+            series.len = 0; /* the store refused it: asked again, as if never seen */
+        st = c.nomem ? nx_fail(err, NX_NOMEM, "out of memory") : layout_table_add(t, l->what[i], prefix, series, err);
+    }
+    buf_done(&line);
+    return st;
+}
+
+int64_t layout_table_find(const struct layout_table *t, struct nx_slice series, unsigned type_class)
+{
+    uint32_t hash = key_hash(series, type_class), at = hash & t->mask;
+
+    for (; t->slots[at]; at = (at + 1) & t->mask) {
+        const struct layout_table_line *line = &t->lines[t->slots[at] - 1];
+        if (line->hash == hash && line->series_len == series.len && line_class(line->what) == type_class &&
+            memcmp(t->bytes.ptr + line->at, series.ptr, series.len) == 0)
+            return t->slots[at] - 1;
+    }
+    return -1;
+}

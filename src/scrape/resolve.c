@@ -1,0 +1,546 @@
+/* resolve.c - samples to columns, columns to a row.
+ *
+ * RULES   R1  Two lines that end as one series are one sample: the first counts, later ones are
+ *             duplicates (SCR-083).
+ *         R2  A report series that the target exposes itself is the target's (SCR-090): no report is
+ *             written over it, and its column is never released or marked stale here.
+ *         R3  Stale markers go to columns of the old layout that the new one lacks, unless they have
+ *             theirs already (in->ended).
+ *         R4  Columns go back to the store after the row with their stale markers is in.
+ *         R5  A series that the store refuses (it is full) fails nothing: its line stays unknown and is
+ *             tried again at the next scrape. */
+#include "src/scrape/resolve.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/num.h"
+
+#define FUTURE_MS (10 * 60 * 1000) /* how far ahead a timestamp may be */
+
+struct stamped {
+    struct storage_group *group; /* NULL: a free slot */
+    uint32_t col;
+};
+
+static const char *const report_names[REPORT_COUNT] = {
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
+};
+
+/* ---- small things ----------------------------------------------------------------------------- */
+
+static bool bit_get(const uint8_t *bits, uint32_t i)
+{
+    return bits[i >> 3] >> (i & 7) & 1;
+}
+
+static void bit_set(uint8_t *bits, uint32_t i)
+{
+    bits[i >> 3] |= (uint8_t)(1u << (i & 7));
+}
+
+/* Cleared bits 0..n-1. */
+static bool bits_ready(uint8_t **bits, size_t *cap, uint32_t n)
+{
+    size_t need = n / 8 + 1;
+
+    if (need > *cap) {
+        uint8_t *v = realloc(*bits, need * 2);
+        if (!v)
+            return false;
+        *bits = v;
+        *cap = need * 2;
+    }
+    memset(*bits, 0, need);
+    return true;
+}
+
+static bool row_room(struct ingest_scratch *s, uint64_t more)
+{
+    uint64_t need = s->n_row + more, cap = s->cap_row ? s->cap_row : 512;
+    uint32_t *cols;
+    double *values;
+
+    if (need <= s->cap_row)
+        return true;
+    while (cap < need)
+        cap *= 2;
+    cols = reallocarray(s->cols, cap, sizeof *cols);
+    if (cols)
+        s->cols = cols;
+    values = reallocarray(s->values, cap, sizeof *values);
+    if (values)
+        s->values = values;
+    if (!cols || !values || cap > UINT32_MAX)
+        return false;
+    s->cap_row = (uint32_t)cap;
+    return true;
+}
+
+static void push(struct ingest_scratch *s, uint32_t col, double value)
+{
+    s->cols[s->n_row] = col;
+    s->values[s->n_row++] = value;
+}
+
+static bool push_stale_slot(struct ingest_scratch *s, uint32_t slot)
+{
+    if (s->n_stale_slots == s->cap_stale_slots) {
+        uint32_t cap = s->cap_stale_slots ? s->cap_stale_slots * 2 : 64;
+        uint32_t *v = reallocarray(s->stale_slots, cap, sizeof *v);
+        if (!v)
+            return false;
+        s->stale_slots = v;
+        s->cap_stale_slots = cap;
+    }
+    s->stale_slots[s->n_stale_slots++] = slot;
+    return true;
+}
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "out of memory");
+}
+
+/* The report that has this column, or -1. */
+static int report_of(const struct ingest *in, uint32_t col)
+{
+    for (int i = 0; i < REPORT_COUNT; i++)
+        if ((in->report_known >> i & 1) && in->report_cols[i] == col)
+            return i;
+    return -1;
+}
+
+/* ---- groups and columns ------------------------------------------------------------------------ */
+
+static nx_status find_reports(struct ingest *in, const struct ingest_target *t, unsigned n, struct ingest_scratch *s,
+                              struct nx_err *err)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct labels ls;
+        nx_status st;
+        if (in->report_known >> i & 1)
+            continue;
+        st = series_report_labels(report_names[i], t->labels, &s->series, &ls, err);
+        if (!st)
+            st = storage_group_column(in->group, &ls, &in->report_cols[i], NULL, err);
+        if (st && st != NX_LIMIT) /* R5 */
+            return st;
+        if (!st)
+            in->report_known |= (uint8_t)(1u << i);
+    }
+    return NX_OK;
+}
+
+nx_status resolve_ready(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
+                        struct ingest_scratch *s, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    if (!in->group)
+        st = storage_group_open(env->storage, &in->group, err);
+    return st ? st : find_reports(in, t, REPORT_PLAIN_COUNT, s, err);
+}
+
+static nx_status open_slot(struct ingest *in, const struct ingest_env *env, const struct labels *ls, uint32_t *slot,
+                           struct nx_err *err)
+{
+    struct stamped made = {0};
+    uint32_t at = 0;
+    nx_status st;
+
+    while (at < in->n_stamped && in->stamped[at].group)
+        at++;
+    if (at == in->n_stamped) {
+        uint32_t n = in->n_stamped + in->n_stamped / 4 + 8;
+        struct stamped *v = reallocarray(in->stamped, n, sizeof *v);
+        if (!v)
+            return no_memory(err);
+        memset(v + in->n_stamped, 0, (n - in->n_stamped) * sizeof *v);
+        in->stamped = v;
+        in->n_stamped = n;
+    }
+    st = storage_group_open(env->storage, &made.group, err);
+    if (!st)
+        st = storage_group_column(made.group, ls, &made.col, NULL, err);
+    if (st) {
+        storage_group_close(made.group);
+        return st;
+    }
+    in->stamped[at] = made;
+    *slot = at;
+    return NX_OK;
+}
+
+static void close_slot(struct ingest *in, uint32_t slot)
+{
+    storage_group_close(in->stamped[slot].group);
+    in->stamped[slot] = (struct stamped){0};
+}
+
+static nx_status make_fresh(struct ingest *in, const struct ingest_env *env, struct fresh_series *f, struct nx_err *err)
+{
+    uint32_t index;
+    nx_status st = f->stamped ? open_slot(in, env, &f->labels, &index, err)
+                              : storage_group_column(in->group, &f->labels, &index, NULL, err);
+
+    if (!st && index > LINE_MAX_INDEX)
+        st = nx_fail(err, NX_LIMIT, "too many series in one target");
+    if (!st)
+        f->what = line_make(f->stamped ? LINE_STAMPED : LINE_SERIES, 0, index);
+    else
+        f->what = line_make(LINE_NEW, 0, 0);
+    return st;
+}
+
+/* Marks the columns and slots of the target's layout. */
+static bool mark_old(const struct ingest *in, struct ingest_scratch *s, uint32_t n_cols)
+{
+    if (!bits_ready(&s->seen, &s->cap_seen, n_cols) || !bits_ready(&s->seen_stamped, &s->cap_seen_stamped, in->n_stamped))
+        return false;
+    for (uint32_t i = 0; i < in->layout.n; i++) {
+        if (line_kind(in->layout.what[i]) == LINE_SERIES)
+            bit_set(s->seen, line_index(in->layout.what[i]));
+        else if (line_kind(in->layout.what[i]) == LINE_STAMPED)
+            bit_set(s->seen_stamped, line_index(in->layout.what[i]));
+    }
+    return true;
+}
+
+/* One more than the highest column in use. */
+static uint32_t count_columns(const struct ingest *in, const struct ingest_scratch *s)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < in->layout.n; i++)
+        if (line_kind(in->layout.what[i]) <= LINE_DUPLICATE && line_index(in->layout.what[i]) >= n)
+            n = line_index(in->layout.what[i]) + 1;
+    for (uint32_t i = 0; i < s->n_fresh; i++)
+        if (line_kind(s->fresh[i].what) == LINE_SERIES && line_index(s->fresh[i].what) >= n)
+            n = line_index(s->fresh[i].what) + 1;
+    return n;
+}
+
+/* After a failure: what was made for this scrape goes, what the old layout has stays. */
+static void undo_fresh(struct ingest *in, struct ingest_scratch *s, uint32_t n)
+{
+    s->n_fresh = n;
+    if (!mark_old(in, s, count_columns(in, s)))
+        return; /* the columns stay in the group, unused: harmless */
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t what = s->fresh[i].what, index = line_index(what);
+        if (line_kind(what) == LINE_STAMPED)
+            close_slot(in, index);
+        else if (line_kind(what) == LINE_SERIES && !bit_get(s->seen, index) && report_of(in, index) < 0) {
+            bit_set(s->seen, index); /* once */
+            storage_group_release(in->group, index);
+        }
+    }
+}
+
+/* ---- lines ------------------------------------------------------------------------------------- */
+
+/* What a line is now that all columns are there. */
+static uint32_t settle(struct ingest *in, struct ingest_scratch *s, uint32_t what, struct ingest_result *res)
+{
+    struct fresh_series *f = NULL;
+    uint32_t index;
+    int report;
+
+    if (line_kind(what) == LINE_NEW) {
+        f = &s->fresh[line_index(what)];
+        what = line_make(line_kind(f->what), line_class(what), line_index(f->what));
+        if (line_kind(what) == LINE_NEW) {
+            res->refused++;
+            return what;
+        }
+    }
+    index = line_index(what);
+    if (line_kind(what) == LINE_STAMPED)
+        bit_set(s->seen_stamped, index);
+    if (line_kind(what) <= LINE_DUPLICATE) {
+        bool twice = bit_get(s->seen, index);
+        bit_set(s->seen, index);
+        what = line_make(twice ? LINE_DUPLICATE : LINE_SERIES, line_class(what), index); /* R1 */
+        report = report_of(in, index);
+        if (report >= 0)
+            s->exposed |= (uint8_t)(1u << report);
+    }
+    if (f && f->used && line_kind(what) != LINE_DUPLICATE) {
+        f->used = false;
+        res->added++;
+    }
+    return what;
+}
+
+static bool settle_all(struct ingest *in, struct ingest_scratch *s, struct ingest_result *res)
+{
+    struct layout_builder *b = &s->builder;
+    uint32_t sample = 0;
+
+    if (!bits_ready(&s->seen, &s->cap_seen, count_columns(in, s)) ||
+        !bits_ready(&s->seen_stamped, &s->cap_seen_stamped, in->n_stamped))
+        return false;
+    s->exposed = 0;
+    for (uint32_t i = 0; i < b->n && !b->nomem; i++) {
+        if (!line_has_bytes(b->what[i]))
+            continue;
+        NX_ASSERT(sample < s->n_samples && s->samples[sample].what == b->what[i]);
+        b->what[i] = settle(in, s, b->what[i], res);
+        s->samples[sample++].what = b->what[i];
+    }
+    return true;
+}
+
+nx_status resolve_new(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
+                      struct ingest_scratch *s, struct ingest_result *res, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    uint32_t n = 0;
+
+    (void)t;
+    for (; n < s->n_fresh && !st; n++) {
+        st = make_fresh(in, env, &s->fresh[n], err);
+        if (st == NX_LIMIT) /* R5 */
+            st = NX_OK;
+    }
+    if (!st && !settle_all(in, s, res))
+        st = no_memory(err);
+    if (!st)
+        st = layout_builder_take(&s->builder, &s->next, err);
+    if (st) {
+        undo_fresh(in, s, n);
+        res->added = 0;
+    }
+    return st;
+}
+
+/* ---- rows -------------------------------------------------------------------------------------- */
+
+static void append_stamped(struct ingest *in, uint32_t slot, int64_t t_ms, double value, struct ingest_scratch *s,
+                           struct ingest_result *res)
+{
+    struct storage_appended done = {0};
+    nx_status st = storage_group_append(in->stamped[slot].group, t_ms, &in->stamped[slot].col, &value, 1, &done, NULL);
+
+    if (st)
+        s->stamped_failed = st;
+    if (res) {
+        res->out_of_order += done.out_of_order;
+        res->duplicate += done.duplicate;
+        res->out_of_bounds += done.out_of_bounds;
+    }
+}
+
+/* Stale markers for what the old layout has and the new one has not (R3). `all`: nothing is new. */
+static bool push_stale(struct ingest *in, const struct ingest_target *t, struct ingest_scratch *s, bool all)
+{
+    if (in->ended)
+        return true;
+    for (uint32_t i = 0; i < in->layout.n; i++) {
+        uint32_t what = in->layout.what[i], index = line_index(what);
+        if (line_kind(what) == LINE_SERIES && (all || !bit_get(s->seen, index)) && report_of(in, index) < 0)
+            push(s, index, num_from_bits(NUM_STALE_BITS));
+        if (line_kind(what) == LINE_STAMPED && t->rules->track_timestamps && (all || !bit_get(s->seen_stamped, index)) &&
+            !push_stale_slot(s, index))
+            return false;
+    }
+    return true;
+}
+
+nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t now_ms, struct ingest_scratch *s,
+                      struct ingest_result *res, struct nx_err *err)
+{
+    if (!row_room(s, (uint64_t)s->n_samples + in->layout.n + REPORT_COUNT)) {
+        if (s->changed)
+            undo_fresh(in, s, s->n_fresh);
+        return no_memory(err);
+    }
+    for (uint32_t i = 0; i < s->n_samples; i++) {
+        const struct sample *m = &s->samples[i];
+        switch (line_kind(m->what)) {
+        case LINE_SERIES:
+            push(s, line_index(m->what), m->value);
+            break;
+        case LINE_DUPLICATE:
+            res->duplicate++;
+            break;
+        case LINE_STAMPED:
+            if (m->ts_ms > now_ms + FUTURE_MS)
+                res->out_of_bounds++;
+            else
+                append_stamped(in, line_index(m->what), m->ts_ms, m->value, s, res);
+            break;
+        default:
+            break;
+        }
+    }
+    s->n_row_samples = s->n_row;
+    if (s->changed && !push_stale(in, t, s, false))
+        return no_memory(err);
+    return NX_OK;
+}
+
+nx_status resolve_all_stale(struct ingest *in, const struct ingest_target *t, struct ingest_scratch *s, struct nx_err *err)
+{
+    s->ends = true;
+    if (!row_room(s, (uint64_t)in->layout.n + REPORT_COUNT) || !push_stale(in, t, s, true))
+        return no_memory(err);
+    return NX_OK;
+}
+
+/* ---- the end of a scrape ------------------------------------------------------------------------- */
+
+/* Columns and slots of the old layout that the new one lacks (R4). */
+static void release_gone(struct ingest *in, const struct ingest_scratch *s)
+{
+    for (uint32_t i = 0; i < in->layout.n; i++) {
+        uint32_t what = in->layout.what[i], index = line_index(what);
+        if (line_kind(what) == LINE_SERIES && !bit_get(s->seen, index) && report_of(in, index) < 0)
+            storage_group_release(in->group, index);
+        else if (line_kind(what) == LINE_STAMPED && !bit_get(s->seen_stamped, index) && in->stamped[index].group)
+            close_slot(in, index);
+    }
+}
+
+static void take_over(struct ingest *in, struct ingest_scratch *s)
+{
+    if (s->changed && !s->ends) {
+        release_gone(in, s);
+        layout_done(&in->layout);
+        in->layout = s->next;
+        s->next = (struct layout){0};
+        in->report_exposed = s->exposed;
+        in->relearn = false;
+    }
+    in->ended = s->ends;
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+nx_status ingest_commit(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t, int64_t t_ms,
+                        const double *reports, unsigned n_reports, struct ingest_scratch *s, struct ingest_result *res,
+                        struct nx_err *err)
+{
+    uint8_t exposed = s->ends ? 0 : s->changed ? s->exposed : in->report_exposed;
+    struct storage_appended done = {0};
+    nx_status st = find_reports(in, t, n_reports, s, err);
+
+    (void)env;
+    for (unsigned i = 0; i < n_reports; i++)
+        if ((in->report_known >> i & 1) && !(exposed >> i & 1)) /* R2 */
+            push(s, in->report_cols[i], reports[i]);
+    for (uint32_t i = 0; i < s->n_stale_slots; i++)
+        append_stamped(in, s->stale_slots[i], t_ms, num_from_bits(NUM_STALE_BITS), s, NULL);
+    if (!st)
+        st = storage_group_append(in->group, t_ms, s->cols, s->values, s->n_row, &done, err);
+    /* Refused stale markers and reports are nobody's business: only exposed samples are counted. */
+    res->out_of_order += smaller(done.out_of_order, s->n_row_samples);
+    res->duplicate += smaller(done.duplicate, s->n_row_samples);
+    res->out_of_bounds += smaller(done.out_of_bounds, s->n_row_samples);
+    take_over(in, s);
+    if (!st && s->stamped_failed)
+        st = nx_fail(err, s->stamped_failed, "appending samples with timestamps: %s", nx_status_text(s->stamped_failed));
+    return st;
+}
+
+nx_status ingest_end(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t, int64_t t_ms,
+                     struct ingest_scratch *s, struct nx_err *err)
+{
+    const double stale = num_from_bits(NUM_STALE_BITS);
+    const double reports[REPORT_COUNT] = {stale, stale, stale, stale, stale, stale, stale, stale};
+    struct ingest_result res = {0};
+    unsigned n = 0;
+    nx_status st;
+
+    if (!in->group)
+        return NX_OK; /* never scraped */
+    while (n < REPORT_COUNT && (in->report_known >> n & 1))
+        n++;
+    st = ingest_nothing(in, env, t, s, err);
+    return st ? st : ingest_commit(in, env, t, t_ms, reports, n, s, &res, err);
+}
+
+void ingest_relearn(struct ingest *in)
+{
+    in->relearn = true;
+}
+
+void ingest_done(struct ingest *in, struct intern *pool)
+{
+    for (uint32_t i = 0; i < in->n_stamped; i++)
+        storage_group_close(in->stamped[i].group);
+    free(in->stamped);
+    storage_group_close(in->group);
+    layout_done(&in->layout);
+    meta_done(&in->meta, pool);
+    *in = (struct ingest){0};
+}
+
+/* ---- scratch ------------------------------------------------------------------------------------- */
+
+nx_status ingest_scratch_init(struct ingest_scratch *s, struct nx_err *err)
+{
+    *s = (struct ingest_scratch){0};
+    buf_init(&s->line, 0);
+    layout_table_init(&s->table);
+    layout_builder_init(&s->builder);
+    s->arena = arena_new(0);
+    if (!s->arena)
+        return no_memory(err);
+    return series_scratch_init(&s->series, err);
+}
+
+void ingest_scratch_done(struct ingest_scratch *s)
+{
+    buf_done(&s->line);
+    layout_table_done(&s->table);
+    layout_builder_done(&s->builder);
+    layout_done(&s->next);
+    series_scratch_done(&s->series);
+    arena_free(s->arena);
+    free(s->samples);
+    free(s->fresh);
+    free(s->cols);
+    free(s->values);
+    free(s->seen);
+    free(s->seen_stamped);
+    free(s->stale_slots);
+    *s = (struct ingest_scratch){0};
+}
+
+#define KEEP_SAMPLES 32768u
+
+void ingest_scratch_trim(struct ingest_scratch *s)
+{
+    layout_table_done(&s->table); /* changes are rare: made again when there is one */
+    layout_table_init(&s->table);
+    layout_builder_done(&s->builder);
+    layout_builder_init(&s->builder);
+    arena_reset(s->arena);
+    free(s->fresh);
+    s->fresh = NULL;
+    s->n_fresh = s->cap_fresh = 0;
+    if (s->cap_samples > KEEP_SAMPLES) {
+        free(s->samples);
+        s->samples = NULL;
+        s->n_samples = s->cap_samples = 0;
+    }
+    if (s->cap_row > KEEP_SAMPLES) {
+        free(s->cols);
+        free(s->values);
+        s->cols = NULL;
+        s->values = NULL;
+        s->n_row = s->cap_row = 0;
+    }
+}

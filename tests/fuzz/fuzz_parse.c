@@ -1,0 +1,79 @@
+/* fuzz_parse.c - any text: the parser takes or refuses it; what it takes, it prints so that it reads
+ * the same again, on one line and laid out.
+ *
+ * The one exception is Prometheus's too: a range, step or offset below a millisecond prints as 0s. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "promql/ast.h"
+#include "src/base/limits.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const struct pql_features everything = {
+    .experimental_functions = true, .binop_fill = true, .extended_range = true};
+
+static void require(bool what)
+{
+    if (!what)
+        abort();
+}
+
+/* Parses `text` and prints it to `out`. False if it is refused. */
+static bool print_of(struct nx_slice text, void (*printer)(struct buf *, const struct pql_expr *),
+                     struct buf *out)
+{
+    struct arena *a = arena_new(0);
+    const struct pql_expr *e = NULL;
+    struct nx_err err;
+    nx_status st;
+
+    require(a != NULL);
+    st = pql_parse(a, text, &everything, &e, &err);
+    require(st == NX_OK || st == NX_BADINPUT);
+    if (st == NX_OK) {
+        require(e->height <= NX_LIMIT_QUERY_DEPTH);
+        printer(out, e);
+        require(out->failed == NX_OK);
+    } else {
+        require(strstr(err.text, "parse error: ") != NULL);
+    }
+    pql_expr_done(e);
+    arena_free(a);
+    return st == NX_OK;
+}
+
+static void reads_the_same(struct nx_slice text, const struct buf *want)
+{
+    struct buf again;
+
+    buf_init(&again, 0);
+    if (print_of(text, pql_print, &again))
+        require(nx_slice_eq(buf_view(&again), buf_view(want)));
+    else
+        require(memmem(text.ptr, text.len, "0s", 2) != NULL);
+    buf_done(&again);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct nx_slice text = nx_slice_of((const char *)data, size);
+    struct buf once, pretty;
+    struct arena *a = arena_new(0);
+    struct matcher *m;
+    size_t n;
+
+    require(a != NULL);
+    buf_init(&once, 0);
+    buf_init(&pretty, 0);
+    if (print_of(text, pql_print, &once) && print_of(text, pql_format, &pretty)) {
+        reads_the_same(buf_view(&once), &once);
+        reads_the_same(buf_view(&pretty), &once);
+    }
+    if (pql_parse_selector(a, text, &m, &n, NULL) == NX_OK)
+        pql_matchers_done(m, n);
+    buf_done(&once);
+    buf_done(&pretty);
+    arena_free(a);
+    return 0;
+}

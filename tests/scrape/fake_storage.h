@@ -1,0 +1,126 @@
+/* fake_storage.h - the writing half of storage/storage.h, kept in plain lists that a test can look at.
+ *
+ * Included by one .c of a program: its definitions take the place of the library's. */
+#pragma once
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/storage.h"
+
+struct fake_sample {
+    int64_t t_ms;
+    char *series; /* owned by fake_series */
+    double value;
+};
+struct storage_group {
+    uint32_t *series; /* by column; UINT32_MAX: released */
+    uint32_t n;
+};
+static struct {
+    char **series;
+    uint32_t n_series;
+    struct fake_sample *log;
+    size_t n_log, cap_log;
+    uint32_t columns, groups; /* held now */
+    uint32_t refuse_after;    /* series; 0: takes all */
+    uint32_t duplicates;
+} fake;
+
+static uint32_t fake_series(const struct labels *ls, bool may_add)
+{
+    struct buf b;
+    uint32_t i;
+
+    buf_init(&b, 0);
+    labels_print(&b, ls);
+    for (i = 0; i < fake.n_series; i++)
+        if (strcmp(fake.series[i], buf_cstr(&b)) == 0)
+            break;
+    if (i == fake.n_series && may_add) {
+        fake.series = realloc(fake.series, (i + 1) * sizeof *fake.series);
+        fake.series[fake.n_series++] = strdup(buf_cstr(&b));
+    }
+    buf_done(&b);
+    return i < fake.n_series ? i : UINT32_MAX;
+}
+
+nx_status storage_group_open(struct storage *s, struct storage_group **out, struct nx_err *err)
+{
+    (void)s, (void)err;
+    *out = calloc(1, sizeof **out);
+    fake.groups++;
+    return NX_OK;
+}
+
+void storage_group_close(struct storage_group *g)
+{
+    if (!g)
+        return;
+    for (uint32_t i = 0; i < g->n; i++)
+        fake.columns -= g->series[i] != UINT32_MAX;
+    fake.groups--;
+    free(g->series);
+    free(g);
+}
+
+nx_status storage_group_column(struct storage_group *g, const struct labels *ls, uint32_t *col, bool *created,
+                               struct nx_err *err)
+{
+    uint32_t before = fake.n_series;
+    uint32_t id = fake_series(ls, !fake.refuse_after || fake.n_series < fake.refuse_after), free_col = g->n;
+
+    NX_ASSERT_ALWAYS(ls->n > 0);
+    if (id == UINT32_MAX)
+        return nx_fail(err, NX_LIMIT, "no new series");
+    if (created)
+        *created = fake.n_series > before;
+    for (uint32_t i = 0; i < g->n; i++) {
+        if (g->series[i] == id) {
+            *col = i;
+            return NX_OK;
+        }
+        if (g->series[i] == UINT32_MAX)
+            free_col = i;
+    }
+    if (free_col == g->n)
+        g->series = realloc(g->series, ++g->n * sizeof *g->series);
+    g->series[free_col] = id;
+    fake.columns++;
+    *col = free_col;
+    return NX_OK;
+}
+
+void storage_group_release(struct storage_group *g, uint32_t col)
+{
+    NX_ASSERT_ALWAYS(col < g->n && g->series[col] != UINT32_MAX);
+    g->series[col] = UINT32_MAX;
+    fake.columns--;
+}
+
+nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols, const double *values, size_t n,
+                               struct storage_appended *res, struct nx_err *err)
+{
+    (void)err;
+    if (fake.n_log + n > fake.cap_log) {
+        fake.cap_log = (fake.n_log + n) * 2;
+        fake.log = realloc(fake.log, fake.cap_log * sizeof *fake.log);
+    }
+    if (res)
+        *res = (struct storage_appended){.appended = (uint32_t)n};
+    for (size_t i = 0; i < n; i++) {
+        NX_ASSERT_ALWAYS(cols[i] < g->n && g->series[cols[i]] != UINT32_MAX);
+        fake.log[fake.n_log++] = (struct fake_sample){t_ms, fake.series[g->series[cols[i]]], values[i]};
+    }
+    return NX_OK;
+}
+
+static void fake_forget(void)
+{
+    for (uint32_t i = 0; i < fake.n_series; i++)
+        free(fake.series[i]);
+    free(fake.series);
+    free(fake.log);
+    memset(&fake, 0, sizeof fake);
+}
