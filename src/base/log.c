@@ -164,7 +164,7 @@ static void add_pair(struct line *l, enum log_format format, const char *key, co
     if (value)
         add_text(l, format, value);
     else
-        add_str(l, format == LOG_FORMAT_JSON ? "null" : "nil");
+        add_str(l, format == LOG_FORMAT_JSON ? "null" : "<nil>");
 }
 
 /* logfmt has exactly milliseconds, JSON as many digits as there are: as slog's two handlers. */

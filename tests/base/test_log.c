@@ -82,7 +82,7 @@ static void values_are_quoted_where_logfmt_needs_it(void **state)
         { "\xc2\xa0",     "v=\"\\u00a0\"" },
         { "{job=x}",      "v=\"{job=x}\"" },
         { "http://a/b?c", "v=http://a/b?c" },
-        { NULL,           "v=nil" },
+        { NULL,           "v=<nil>" },
     };
     // clang-format on
 
