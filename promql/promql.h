@@ -23,6 +23,7 @@ struct pql_features {
     bool experimental_functions; /* promql-experimental-functions */
     bool binop_fill;             /* promql-binop-fill-modifiers */
     bool extended_range;         /* promql-extended-range-selectors */
+    bool delayed_name_removal;   /* promql-delayed-name-removal */
 };
 
 /* Parses and type-checks. The error text is Prometheus's: `1:5: parse error: unexpected ...`. */

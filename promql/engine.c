@@ -1,0 +1,492 @@
+/* engine.c - runs queries: parse, wait for a place, evaluate, hand over the result.
+ *
+ * WHY     Many users share one engine. A query may take as many samples, as much time and as many of the
+ *         places as was set, and then gets an error in Prometheus's words.
+ * RULES   G1  The time-out counts from the call, the wait for a place included.
+ *         G2  Samples are counted as Prometheus counts them; besides, each arena is bounded in bytes.
+ *         G3  A result owns its arena and nothing else: labels, points and texts are in it.
+ *         G4  A range result is sorted by labels; an instant vector keeps the order it was made in.
+ * THREADS Any number in pql_exec(). engine.lock guards places and statistics; it is not held while a
+ *         query runs. */
+#include "promql/eval.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/clock.h"
+#include "src/base/thread.h"
+
+#define STAT_KEPT 512                        /* durations each quantile is taken from */
+#define STAT_WINDOW_NS (600ll * 1000000000) /* older ones do not count */
+
+struct stat_ring {
+    uint64_t count;
+    double sum;
+    struct {
+        int64_t at_ns;
+        double s;
+    } last[STAT_KEPT];
+};
+
+enum stat_slice { STAT_QUEUE, STAT_PREPARE, STAT_EVAL, STAT_SORT, STAT_SLICES };
+
+struct pql_engine {
+    /* set once */
+    struct pql_engine_opts opts;
+    int64_t default_step_ms; /* atomic */
+
+    struct nx_mutex lock;
+    struct nx_cond freed;
+    /* under lock */
+    uint32_t active;
+    uint64_t queries, samples_total;
+    struct stat_ring slices[STAT_SLICES];
+};
+
+nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts, struct nx_err *err)
+{
+    struct pql_engine *e = calloc(1, sizeof *e);
+
+    if (!e)
+        return nx_fail(err, NX_NOMEM, "making a query engine");
+    e->opts = *opts;
+    if (!e->opts.lookback_ms)
+        e->opts.lookback_ms = 300000;
+    if (!e->opts.timeout_ms)
+        e->opts.timeout_ms = 120000;
+    if (!e->opts.max_samples)
+        e->opts.max_samples = 50000000;
+    if (!e->opts.max_concurrency)
+        e->opts.max_concurrency = 20;
+    e->default_step_ms = 60000;
+    nx_mutex_init(&e->lock, NX_RANK_STATS);
+    nx_cond_init(&e->freed);
+    *out = e;
+    return NX_OK;
+}
+
+void pql_engine_free(struct pql_engine *e)
+{
+    if (!e)
+        return;
+    nx_cond_done(&e->freed);
+    nx_mutex_done(&e->lock);
+    free(e);
+}
+
+void pql_engine_set_default_step(struct pql_engine *e, int64_t step_ms)
+{
+    __atomic_store_n(&e->default_step_ms, step_ms > 0 ? step_ms : 60000, __ATOMIC_RELAXED);
+}
+
+/* ---- statistics --------------------------------------------------------------------------------- */
+
+static void stat_add_locked(struct pql_engine *e, enum stat_slice slice, int64_t now_ns, double s)
+{
+    struct stat_ring *r = &e->slices[slice];
+    size_t at = r->count % STAT_KEPT;
+
+    NX_ASSERT(nx_mutex_held(&e->lock));
+    r->last[at].at_ns = now_ns;
+    r->last[at].s = s;
+    r->count++;
+    r->sum += s;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void stat_read(const struct stat_ring *r, int64_t now_ns, uint64_t *count, double *sum, double q[3])
+{
+    static const double at[] = {0.5, 0.9, 0.99};
+    double v[STAT_KEPT];
+    size_t n = 0, held = r->count < STAT_KEPT ? (size_t)r->count : STAT_KEPT;
+
+    *count = r->count;
+    *sum = r->sum;
+    for (size_t i = 0; i < held; i++)
+        if (now_ns - r->last[i].at_ns <= STAT_WINDOW_NS)
+            v[n++] = r->last[i].s;
+    qsort(v, n, sizeof *v, compare_doubles);
+    for (size_t i = 0; i < 3; i++)
+        q[i] = n ? v[(size_t)(at[i] * (double)(n - 1) + 0.5)] : (double)NAN;
+}
+
+void pql_engine_get_stats(struct pql_engine *e, struct pql_engine_stats *out)
+{
+    int64_t now = clock_mono_ns();
+    double q[3];
+
+    nx_lock(&e->lock);
+    *out = (struct pql_engine_stats){.queries = e->queries,
+                                     .active = e->active,
+                                     .max_concurrency = e->opts.max_concurrency,
+                                     .samples_total = e->samples_total};
+#define SLICE(field, slice)                                                                                            \
+    stat_read(&e->slices[slice], now, &out->field.count, &out->field.sum, q);                                          \
+    out->field.p50 = q[0];                                                                                             \
+    out->field.p90 = q[1];                                                                                             \
+    out->field.p99 = q[2]
+    SLICE(queue, STAT_QUEUE);
+    SLICE(prepare, STAT_PREPARE);
+    SLICE(inner_eval, STAT_EVAL);
+    SLICE(sort, STAT_SORT);
+#undef SLICE
+    nx_unlock(&e->lock);
+}
+
+/* ---- places ----------------------------------------------------------------------------------------- */
+
+static bool is_canceled(const struct pql_query *q)
+{
+    return q->cancel && __atomic_load_n(q->cancel, __ATOMIC_RELAXED);
+}
+
+/* Waits for a place (G1). The wait is in pieces, as a cancel flag wakes nobody. */
+static nx_status place_take(struct pql_engine *e, const struct pql_query *q, int64_t deadline_ns, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    nx_lock(&e->lock);
+    while (e->active >= e->opts.max_concurrency && !st) {
+        int64_t left_ms = (deadline_ns - clock_mono_ns()) / 1000000;
+
+        if (is_canceled(q))
+            st = nx_fail(err, NX_CANCELED, "query was canceled in query queue");
+        else if (left_ms <= 0)
+            st = nx_fail(err, NX_TIMEOUT, "query timed out in query queue");
+        else
+            nx_cond_wait_ms(&e->freed, &e->lock, left_ms < 50 ? left_ms : 50);
+    }
+    if (!st)
+        e->active++;
+    nx_unlock(&e->lock);
+    return st;
+}
+
+static void place_give(struct pql_engine *e, const struct pql_result *r, uint64_t samples)
+{
+    int64_t now = clock_mono_ns();
+
+    nx_lock(&e->lock);
+    e->active--;
+    e->queries++;
+    e->samples_total += samples;
+    if (r) {
+        stat_add_locked(e, STAT_QUEUE, now, r->stats.queue_s);
+        stat_add_locked(e, STAT_PREPARE, now, r->stats.prepare_s);
+        stat_add_locked(e, STAT_EVAL, now, r->stats.eval_s);
+        stat_add_locked(e, STAT_SORT, now, r->stats.sort_s);
+    }
+    nx_cond_signal(&e->freed);
+    nx_unlock(&e->lock);
+}
+
+/* ---- results ------------------------------------------------------------------------------------------ */
+
+struct run {
+    struct eval ev;
+    const struct pql_query *q;
+    const struct pql_expr *expr;
+    struct eval_times tm;
+    struct pql_result *result;
+};
+
+/* Points of a row. Rows with all steps share one array of times. */
+static nx_status put_row(struct run *r, const struct row *row, int64_t **all_times, struct pql_series *out,
+                         struct nx_err *err)
+{
+    struct arena *a = r->ev.out;
+    uint32_t n = r->tm.n;
+    double *v = arena_array(a, row->points, sizeof *v);
+    bool full = row->points == n;
+    int64_t *t = full ? *all_times : arena_array(a, row->points, sizeof *t);
+
+    if (full && !t)
+        t = *all_times = arena_array(a, n, sizeof *t);
+    if (!t || !v)
+        return eval_nomem(&r->ev, a, err);
+    if (full && all_times && row->points) {
+        memcpy(v, row->v, n * sizeof *v);
+        for (uint32_t k = 0; k < n; k++)
+            t[k] = eval_time(&r->tm, k);
+    } else {
+        size_t at = 0;
+
+        for (uint32_t k = 0; k < n; k++) {
+            if (!row->has[k])
+                continue;
+            t[at] = eval_time(&r->tm, k);
+            v[at++] = row->v[k];
+        }
+    }
+    out->t = t;
+    out->v = v;
+    out->n = row->points;
+    return NX_OK;
+}
+
+static nx_status run_vector(struct run *r, struct nx_err *err)
+{
+    struct rows *rows = NULL;
+    struct row scratch, row;
+    int64_t *all_times = NULL;
+    struct pql_result *res = r->result;
+    nx_status st = eval_rows(&r->ev, r->expr, &r->tm, &rows, err);
+
+    if (!st)
+        st = rows_settle_names(&r->ev, rows, err);
+    if (!st)
+        st = row_new(&r->ev, &r->tm, &scratch, err);
+    if (st)
+        return st;
+    res->series = arena_array(r->ev.out, rows->n ? rows->n : 1, sizeof *res->series);
+    if (!res->series)
+        return eval_nomem(&r->ev, r->ev.out, err);
+    for (size_t i = 0; i < rows->n; i++) {
+        struct pql_series *s = &res->series[res->n_series];
+
+        st = rows_view(&r->ev, rows, i, &scratch, &row, err);
+        if (st)
+            return st;
+        if (!row.points)
+            continue;
+        st = put_row(r, &row, &all_times, s, err);
+        if (st)
+            return st;
+        s->labels = rows->labels[i];
+        res->n_series++;
+    }
+    return NX_OK;
+}
+
+static nx_status run_scalar(struct run *r, struct nx_err *err)
+{
+    struct pql_result *res = r->result;
+    double *v;
+    uint8_t *has;
+    int64_t *all_times = NULL;
+    nx_status st = eval_scalar(&r->ev, r->expr, &r->tm, &v, err);
+
+    if (st)
+        return st;
+    st = eval_room(&r->ev, r->tm.n, err);
+    if (st)
+        return st;
+    if (r->q->instant) {
+        res->scalar = v[0];
+        return NX_OK;
+    }
+    has = arena_alloc(r->ev.work, r->tm.n);
+    res->series = arena_zalloc(r->ev.out, sizeof *res->series);
+    if (!has || !res->series)
+        return eval_nomem(&r->ev, r->ev.work, err);
+    memset(has, 1, r->tm.n);
+    res->n_series = 1;
+    return put_row(r, &(struct row){v, has, r->tm.n}, &all_times, &res->series[0], err);
+}
+
+static int compare_series(const void *a, const void *b)
+{
+    return labels_cmp(&((const struct pql_series *)a)->labels, &((const struct pql_series *)b)->labels);
+}
+
+static nx_status run_eval(struct run *r, struct nx_err *err)
+{
+    struct pql_result *res = r->result;
+
+    res->t_ms = r->tm.start;
+    res->type = r->q->instant ? pql_expr_type(r->expr) : PQL_MATRIX;
+    switch (pql_expr_type(r->expr)) {
+    case PQL_SCALAR:
+        return run_scalar(r, err);
+    case PQL_VECTOR:
+        return run_vector(r, err);
+    case PQL_MATRIX:
+        return eval_matrix(&r->ev, eval_unparen(r->expr), &r->tm, &res->series, &res->n_series, err);
+    case PQL_STRING:
+        res->string = arena_slice(r->ev.out, eval_string(r->expr));
+        return res->string.ptr ? NX_OK : eval_nomem(&r->ev, r->ev.out, err);
+    default:
+        return nx_fail(err, NX_EXEC, "unexpected error: an expression without a type");
+    }
+}
+
+/* ---- one query ------------------------------------------------------------------------------------------ */
+
+static double since(int64_t *from_ns)
+{
+    int64_t now = clock_mono_ns();
+    double s = (double)(now - *from_ns) / 1e9;
+
+    *from_ns = now;
+    return s;
+}
+
+static nx_status check_query(const struct run *r, struct nx_err *err)
+{
+    enum pql_type type = pql_expr_type(r->expr);
+
+    if (r->q->instant)
+        return NX_OK;
+    if (type != PQL_VECTOR && type != PQL_SCALAR)
+        return nx_fail(err, NX_BADINPUT,
+                       "invalid expression type \"%s\" for range query, must be Scalar or instant Vector",
+                       pql_type_name(type));
+    if (r->q->step_ms <= 0)
+        return nx_fail(err, NX_BADINPUT,
+                       "zero or negative query resolution step widths are not accepted. Try a positive integer");
+    return NX_OK;
+}
+
+static nx_status set_times(struct run *r, struct nx_err *err)
+{
+    const struct pql_query *q = r->q;
+    int64_t n;
+
+    r->tm = (struct eval_times){q->start_ms, q->instant ? 1 : q->step_ms, 1};
+    if (q->instant)
+        return NX_OK;
+    n = q->end_ms < q->start_ms ? 0 : (q->end_ms - q->start_ms) / q->step_ms + 1;
+    if (n > INT32_MAX)
+        return nx_fail(err, NX_EXEC,
+                       "query processing would load too many samples into memory in query execution");
+    r->tm.n = (uint32_t)n;
+    return NX_OK;
+}
+
+static nx_status prepare(struct run *r, struct nx_err *err)
+{
+    int64_t mint, maxt;
+    bool any;
+    nx_status st = check_query(r, err);
+
+    if (!st)
+        st = set_times(r, err);
+    if (!st)
+        st = eval_span(&r->ev, r->expr, &mint, &maxt, &any, err);
+    if (st || !any || !r->tm.n)
+        return st;
+    return r->q->source->open(r->q->source->ctx, mint, maxt, &r->ev.querier, err);
+}
+
+static nx_status run_query(struct run *r, struct nx_err *err)
+{
+    struct pql_result *res = r->result;
+    int64_t at = clock_mono_ns();
+    nx_status st = prepare(r, err);
+
+    res->stats.prepare_s = since(&at);
+    if (!st)
+        st = eval_check(&r->ev, err);
+    if (!st && r->tm.n)
+        st = run_eval(r, err);
+    else if (!st)
+        res->type = PQL_MATRIX; /* a range that ends before it starts */
+    res->stats.eval_s = since(&at);
+    if (st)
+        return st;
+    if (res->type == PQL_MATRIX && res->n_series)
+        qsort(res->series, res->n_series, sizeof *res->series, compare_series);
+    res->stats.sort_s = since(&at);
+    res->stats.samples_total = r->ev.total;
+    res->stats.samples_peak = r->ev.peak;
+    st = annots_texts(&r->ev.annots, ANNOT_WARNING, r->q->text, r->ev.out, &res->warnings, &res->n_warnings, err);
+    if (!st)
+        st = annots_texts(&r->ev.annots, ANNOT_INFO, r->q->text, r->ev.out, &res->infos, &res->n_infos, err);
+    return st;
+}
+
+static size_t arena_limit(uint64_t max_samples)
+{
+    uint64_t bytes = max_samples > (SIZE_MAX - (64u << 20)) / 24 ? SIZE_MAX : max_samples * 24 + (64u << 20);
+
+    return bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
+}
+
+static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_query *q, int64_t deadline_ns,
+                          struct nx_err *err)
+{
+    size_t limit = arena_limit(e->opts.max_samples);
+
+    *r = (struct run){.q = q};
+    r->ev = (struct eval){.work = arena_new(limit),
+                          .out = arena_new(limit),
+                          .source = q->source,
+                          .lookback_ms = q->lookback_ms ? q->lookback_ms : e->opts.lookback_ms,
+                          .default_step_ms = __atomic_load_n(&e->default_step_ms, __ATOMIC_RELAXED),
+                          .q_start_ms = q->start_ms,
+                          .q_end_ms = q->instant ? q->start_ms : q->end_ms,
+                          .q_step_ms = q->instant ? 0 : q->step_ms,
+                          .instant = q->instant,
+                          .delayed_names = e->opts.features.delayed_name_removal,
+                          .max_samples = e->opts.max_samples,
+                          .deadline_ns = deadline_ns,
+                          .cancel = q->cancel};
+    if (!r->ev.work || !r->ev.out)
+        return nx_fail(err, NX_NOMEM, "starting a query");
+    r->ev.annots.a = r->ev.work;
+    r->result = arena_zalloc(r->ev.out, sizeof *r->result);
+    if (!r->result)
+        return nx_fail(err, NX_NOMEM, "starting a query");
+    r->result->arena = r->ev.out;
+    return pql_parse(r->ev.work, q->text, &e->opts.features, &r->expr, err);
+}
+
+static void run_close(struct run *r)
+{
+    column_done(&r->ev.col);
+    querier_close(r->ev.querier);
+    pql_expr_done(r->expr);
+    arena_free(r->ev.work);
+    arena_free(r->ev.out);
+}
+
+nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_result **out, struct nx_err *err)
+{
+    struct run r;
+    struct nx_err own;
+    int64_t begun = clock_mono_ns(), at = begun, timeout_ms = e->opts.timeout_ms;
+    bool placed = false;
+    nx_status st;
+
+    if (!err)
+        err = &own; /* contexts are put before the text */
+    if (q->timeout_ms && q->timeout_ms < timeout_ms)
+        timeout_ms = q->timeout_ms;
+    st = run_open(&r, e, q, begun + timeout_ms * 1000000, err);
+    if (!st)
+        st = check_query(&r, err);
+    if (st)
+        goto done;
+    at = clock_mono_ns();
+    st = place_take(e, q, r.ev.deadline_ns, err);
+    if (st)
+        goto done;
+    placed = true;
+    r.result->stats.queue_s = since(&at);
+    st = run_query(&r, err);
+    r.result->stats.total_s = since(&begun);
+
+done:
+    if (placed)
+        place_give(e, st ? NULL : r.result, r.ev.total);
+    if (!st) {
+        *out = r.result;
+        r.ev.out = NULL; /* the result's now */
+    }
+    run_close(&r);
+    return st;
+}
+
+void pql_result_free(struct pql_result *r)
+{
+    if (r)
+        arena_free(r->arena);
+}

@@ -1,0 +1,272 @@
+/* eval.h - the columnar evaluator's vocabulary. Private to promql/.
+ *
+ * A node is evaluated over all steps of the query at once. What a vector node gives is a set of
+ * rows, one a series: a value and a presence byte for each step. Rows are lazy where they can be:
+ * labels are known at once, values are made when a row is pulled, into the caller's buffers, so an
+ * aggregation holds one row of its input at a time.
+ *
+ * Units    milliseconds.
+ * Memory   values live in the work arena, labels in the result's; both go with the query.
+ * Threads  one evaluation is one thread's. */
+#pragma once
+
+#include "promql/annot.h"
+#include "promql/ast.h"
+#include "promql/funcs.h"
+
+/* The times a node is evaluated at: start, start + step, ... n of them. */
+struct eval_times {
+    int64_t start, step;
+    uint32_t n;
+};
+static inline int64_t eval_time(const struct eval_times *tm, uint32_t k)
+{
+    return tm->start + (int64_t)k * tm->step;
+}
+
+struct row {
+    double *v;
+    uint8_t *has;
+    uint32_t points; /* how many steps have one */
+};
+
+struct eval;
+struct rows;
+/* Makes row i: fills all tm->n values (absent ones with anything) and presence bytes. */
+typedef nx_status rows_pull_fn(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err);
+
+struct rows {
+    const struct eval_times *tm; /* lives in the work arena */
+    size_t n;
+    struct labels *labels;
+    struct row *data;   /* not NULL: the rows are made already */
+    rows_pull_fn *pull; /* else this makes them */
+    void *ctx;          /* pull's own */
+    struct rows *child; /* what pull reads from; may be NULL */
+    uint8_t *drop;      /* rows whose name goes when the query ends (delayed removal); NULL: none */
+    uint64_t held;      /* samples counted against the limit on behalf of these rows */
+};
+
+struct eval_selection { /* a selector that was answered: identical ones share */
+    const struct matcher *m;
+    size_t n;
+    int64_t mint, maxt;
+    struct series_list list;
+    struct eval_selection *next;
+};
+
+struct eval {
+    struct arena *work, *out; /* values; labels and the result */
+    const struct pql_source *source;
+    struct querier *querier; /* NULL when nothing is selected */
+    int64_t lookback_ms, default_step_ms;
+    int64_t q_start_ms, q_end_ms, q_step_ms; /* the query's own; step 0 of an instant query */
+    bool instant;
+    bool delayed_names; /* names that functions drop stay until the end */
+    uint64_t max_samples, held, peak, total;
+    int64_t deadline_ns; /* on the steady clock */
+    const int *cancel;
+    struct column col; /* the one decoded series */
+    struct annots annots;
+    struct eval_selection *selections;
+};
+
+/* ---- eval.c: nodes -------------------------------------------------------------------------- */
+
+NX_NODISCARD nx_status eval_rows(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                                 struct rows **out, struct nx_err *err);
+/* A scalar node: tm->n values in the work arena. */
+NX_NODISCARD nx_status eval_scalar(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                                   double **out, struct nx_err *err);
+/* NX_TIMEOUT or NX_CANCELED when it is time to stop. */
+NX_NODISCARD nx_status eval_check(const struct eval *ev, struct nx_err *err);
+/* Checks the durations of the tree and finds the times its selectors read. *any tells whether there
+ * is a selector at all. */
+NX_NODISCARD nx_status eval_span(const struct eval *ev, const struct pql_expr *e, int64_t *mint, int64_t *maxt,
+                                 bool *any, struct nx_err *err);
+NX_NODISCARD nx_status eval_dur(const struct eval *ev, const struct pql_dur *d, bool may_be_negative, int64_t *ms,
+                                struct nx_err *err);
+const struct pql_expr *eval_unparen(const struct pql_expr *e);
+struct nx_slice eval_string(const struct pql_expr *e); /* a string literal, perhaps in parentheses */
+bool eval_at(const struct eval *ev, const struct pql_shift *shift, int64_t *at_ms); /* false: no @ */
+
+/* ---- eval_rows.c: rows, samples, label tables -------------------------------------------------- */
+
+/* Rows with room for n labels (uninitialised, n set), no data. */
+NX_NODISCARD nx_status rows_new(struct eval *ev, const struct eval_times *tm, size_t n, struct rows **out,
+                                struct nx_err *err);
+/* Rows that pull from `child` and have its labels. */
+NX_NODISCARD nx_status rows_over(struct eval *ev, struct rows *child, rows_pull_fn *pull, void *ctx,
+                                 struct rows **out, struct nx_err *err);
+NX_NODISCARD nx_status row_new(struct eval *ev, const struct eval_times *tm, struct row *row, struct nx_err *err);
+/* Fills the caller's buffers, or points *row at rows made already (then not to be written to). */
+NX_NODISCARD nx_status rows_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err);
+NX_NODISCARD nx_status rows_view(struct eval *ev, struct rows *r, size_t i, const struct row *scratch,
+                                 struct row *row, struct nx_err *err);
+/* Makes all rows; those without a point are left out. */
+NX_NODISCARD nx_status rows_make(struct eval *ev, struct rows *r, struct nx_err *err);
+/* The rows are used up: their samples no longer count. */
+void rows_release(struct eval *ev, struct rows *r);
+
+/* Two rows with equal labels become one; having a point at the same step is the labelset error. With
+ * `strict` it is the error even if they have not. */
+NX_NODISCARD nx_status rows_merge(struct eval *ev, struct rows *r, bool strict, struct nx_err *err);
+/* Removes __name__ from all labels, then as rows_merge(); or marks all rows where that is delayed. */
+NX_NODISCARD nx_status rows_drop_names(struct eval *ev, struct rows *r, bool strict, struct nx_err *err);
+/* The names that were to be dropped go. */
+NX_NODISCARD nx_status rows_settle_names(struct eval *ev, struct rows *r, struct nx_err *err);
+static inline bool row_drops(const struct rows *r, size_t i)
+{
+    return r->drop && r->drop[i];
+}
+NX_NODISCARD nx_status labels_without_name(struct eval *ev, const struct labels *from, struct labels *to,
+                                           struct nx_err *err);
+
+/* Counts samples that are held now; NX_EXEC with Prometheus's text past the limit. */
+NX_NODISCARD nx_status eval_hold(struct eval *ev, struct rows *r, uint64_t n, struct nx_err *err);
+NX_NODISCARD nx_status eval_room(const struct eval *ev, uint64_t extra, struct nx_err *err);
+/* Why the work or result arena said no, in the words of the sample limit. */
+NX_NODISCARD nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err *err);
+NX_NODISCARD nx_status eval_same_labelset(struct nx_err *err);
+
+/* Numbers label sets, or parts of them, in order of appearance. */
+struct label_index {
+    struct arena *a;
+    const struct nx_slice *names; /* sorted; with `some` only these count (on), or all but these */
+    size_t n_names;
+    bool some, on;
+    struct label_slot {
+        uint64_t hash;
+        const struct labels *ls; /* NULL: free */
+        uint32_t id;
+    } *slots;
+    size_t cap, n;
+};
+void label_index_init(struct label_index *x, struct arena *a);
+void label_index_some(struct label_index *x, struct arena *a, const struct nx_slice *names, size_t n, bool on);
+/* Finds or adds; `ls` is borrowed while the index is in use. */
+NX_NODISCARD nx_status label_index_add(struct eval *ev, struct label_index *x, const struct labels *ls, uint32_t *id,
+                                       bool *created, struct nx_err *err);
+/* UINT32_MAX if it is not there. */
+uint32_t label_index_find(const struct label_index *x, const struct labels *ls);
+
+/* A sorted copy of a list of names. */
+NX_NODISCARD nx_status names_sorted(struct eval *ev, const struct nx_slice *names, size_t n, struct nx_slice **out,
+                                    struct nx_err *err);
+bool names_have(const struct nx_slice *names, size_t n, struct nx_slice name);
+/* Copies what a builder holds into the result arena. */
+NX_NODISCARD nx_status labels_keep(struct eval *ev, struct labels_builder *b, struct labels *out, struct nx_err *err);
+/* Only `names` (on), or all labels but `names` and __name__. */
+NX_NODISCARD nx_status labels_some(struct eval *ev, const struct labels *ls, const struct nx_slice *names, size_t n,
+                                   bool on, struct labels *out, struct nx_err *err);
+
+/* ---- eval_select.c: selectors, ranges, subqueries ---------------------------------------------- */
+
+NX_NODISCARD nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                                     bool sample_times, struct rows **out, struct nx_err *err);
+NX_NODISCARD nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
+                                   struct series_list *out, struct nx_err *err);
+/* Instant samples of one series over the steps; with sample_times the values are their times in s. */
+void select_instants(const struct column *c, const struct eval_times *tm, const int64_t *pin, int64_t offset_ms,
+                     int64_t lookback_ms, bool sample_times, struct row *into);
+
+/* Where a function over ranges gets its samples: a range selector or a subquery. */
+struct range_source {
+    size_t n;
+    struct labels *labels;
+    int64_t range_ms, offset_ms;
+    bool pinned;
+    int64_t pin_ms;
+    bool anchored, smoothed;
+    int64_t lookback_ms;
+    int64_t mint, maxt; /* what is read */
+    const struct series_list *list;
+    struct rows *inner; /* of a subquery */
+    struct row scratch;
+    int64_t *t; /* buffers for samples that are not used as they were read */
+    double *v;
+    size_t cap;
+};
+struct samples { /* no stale markers in it */
+    const int64_t *t;
+    const double *v;
+    size_t n;
+};
+NX_NODISCARD nx_status range_open(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                                  struct range_source **out, struct nx_err *err);
+/* Valid until the next read of any source. */
+NX_NODISCARD nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
+                                  struct nx_err *err);
+void range_close(struct eval *ev, struct range_source *s);
+/* Functions of a range: one row a series. */
+NX_NODISCARD nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                                       struct rows **out, struct nx_err *err);
+/* A range vector as the result of an instant query. */
+NX_NODISCARD nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                                   struct pql_series **out, size_t *n, struct nx_err *err);
+
+/* One series and the windows of all steps: step k sees samples [lo[k], hi[k]). */
+struct pql_slide {
+    const int64_t *t;
+    const double *v;
+    size_t n;
+    const uint32_t *lo, *hi;
+    const struct eval_times *tm;
+    int64_t range_ms;         /* of the selector */
+    const int64_t *end;       /* end of the window of each step */
+    const double *const *arg; /* scalar arguments, by step */
+    struct eval *ev;
+    const struct pql_expr *e; /* the call */
+    bool anchored, smoothed;
+    double *scratch; /* room for the largest window, or for n values where that is more */
+};
+struct pql_window {
+    const int64_t *t;
+    const double *v;
+    size_t n;             /* at least 1 */
+    int64_t start, end;   /* the range is (start, end] */
+    int64_t eval_ms;
+    double *scratch;      /* n values */
+    struct eval *ev;
+    const struct pql_expr *e;
+    nx_status *failed;    /* set by a kernel that can't go on, with err */
+    struct nx_err *err;
+    bool anchored, smoothed;
+};
+
+/* ---- kernels over whole nodes ------------------------------------------------------------------ */
+
+struct pql_call {
+    struct eval *ev;
+    const struct pql_expr *e;
+    const struct eval_times *tm;
+    struct rows *rows; /* what a vector function leaves */
+    double *scalar;    /* what a scalar function leaves: tm->n values */
+};
+
+NX_NODISCARD nx_status eval_aggregate(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                                      struct rows **out, struct nx_err *err);
+NX_NODISCARD nx_status eval_vector_binop(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                                         struct rows **out, struct nx_err *err);
+/* out[k] = a[k] op b[k]; comparisons give a[k] and clear keep[k] where they fail. */
+void binop_apply(enum pql_op op, const double *a, const double *b, size_t n, double *out, uint8_t *keep);
+double binop_scalar(enum pql_op op, double a, double b);
+
+/* quantile of n values (reordered), as Prometheus interpolates; NaNs sort first. n may be 0. */
+double quantile_of(double q, double *values, size_t n);
+static inline void kahan_add(double x, double *sum, double *c)
+{
+    double t = *sum + x;
+
+    if (__builtin_isinf(t))
+        *c = 0;
+    else if (__builtin_fabs(*sum) >= __builtin_fabs(x))
+        *c += (*sum - t) + x;
+    else
+        *c += (x - t) + *sum;
+    *sum = t;
+}
+
+/* The labels that absent() gives for an argument. */
+NX_NODISCARD nx_status absent_labels(struct eval *ev, const struct pql_expr *arg, struct labels *out,
+                                     struct nx_err *err);

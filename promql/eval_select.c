@@ -1,0 +1,686 @@
+/* eval_select.c - where values come from: selectors, ranges, subqueries.
+ *
+ * WHY   A series is decoded once for all steps of a query; instants and windows then only move two
+ *       indexes along it.
+ * RULES S1  An instant is the newest sample in (t - lookback, t]; a stale marker there hides the series.
+ *       S2  A range is (t - range, t] without stale markers.
+ *       S3  With @ the data time is fixed, with offset it is shifted; the time of the result is not.
+ *       S4  A subquery's steps are multiples of its step, in the range as S2 has it.
+ *       S5  One column and one set of buffers serve all series: what a read gave is valid until the next. */
+#include "promql/eval.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "src/base/num.h"
+
+bool eval_at(const struct eval *ev, const struct pql_shift *shift, int64_t *at_ms)
+{
+    switch (shift->at) {
+    case PQL_AT_NONE:
+        return false;
+    case PQL_AT_TIME:
+        *at_ms = shift->at_ms;
+        return true;
+    case PQL_AT_START:
+        *at_ms = ev->q_start_ms;
+        return true;
+    case PQL_AT_END:
+        *at_ms = ev->q_end_ms;
+        return true;
+    }
+    return false;
+}
+
+static bool same_matchers(const struct eval_selection *s, const struct matcher *m, size_t n)
+{
+    if (s->m == m)
+        return s->n == n;
+    if (s->n != n)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (s->m[i].type != m[i].type || !nx_slice_eq(s->m[i].name, m[i].name) ||
+            !nx_slice_eq(s->m[i].value, m[i].value))
+            return false;
+    return true;
+}
+
+nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
+                      struct series_list *out, struct nx_err *err)
+{
+    struct eval_selection *s;
+    nx_status st;
+
+    for (s = ev->selections; s; s = s->next) {
+        if (s->mint == mint && s->maxt == maxt && same_matchers(s, m, n)) {
+            *out = s->list;
+            return NX_OK;
+        }
+    }
+    s = arena_zalloc(ev->work, sizeof *s);
+    if (!s)
+        return eval_nomem(ev, ev->work, err);
+    *s = (struct eval_selection){.m = m, .n = n, .mint = mint, .maxt = maxt, .next = ev->selections};
+    st = ev->querier->ops->select(ev->querier, m, n, mint, maxt, ev->out, &s->list, err);
+    if (st)
+        return arena_failed(ev->out, NULL) == NX_LIMIT ? eval_nomem(ev, ev->out, err)
+                                                       : nx_context(err, "expanding series");
+    ev->selections = s;
+    *out = s->list;
+    return NX_OK;
+}
+
+static nx_status series_labels(struct eval *ev, const struct series_list *list, struct labels **out,
+                               struct nx_err *err)
+{
+    struct labels *labels = arena_array(ev->work, list->n ? list->n : 1, sizeof *labels);
+
+    if (!labels)
+        return eval_nomem(ev, ev->work, err);
+    for (size_t i = 0; i < list->n; i++)
+        labels[i] = list->v[i].labels;
+    *out = labels;
+    return NX_OK;
+}
+
+/* ---- instants --------------------------------------------------------------------------------- */
+
+struct instants {
+    struct series_list list;
+    int64_t offset_ms, mint, maxt;
+    bool pinned, sample_times, smoothed;
+    int64_t pin_ms;
+};
+
+void select_instants(const struct column *c, const struct eval_times *tm, const int64_t *pin, int64_t offset_ms,
+                     int64_t lookback_ms, bool sample_times, struct row *into)
+{
+    size_t j = 0; /* samples before j are not after the data time */
+    uint32_t points = 0;
+
+    for (uint32_t k = 0; k < tm->n; k++) {
+        int64_t at = (pin ? *pin : eval_time(tm, k)) - offset_ms;
+        bool has;
+
+        while (j < c->n && c->t[j] <= at)
+            j++;
+        has = j > 0 && c->t[j - 1] > at - lookback_ms && !num_is_stale(c->v[j - 1]);
+        into->has[k] = has;
+        into->v[k] = !has ? 0 : sample_times ? (double)c->t[j - 1] / 1000 : c->v[j - 1];
+        points += has;
+    }
+    into->points = points;
+}
+
+/* A smoothed instant lies on the line between the samples around it. */
+static void select_smoothed(const struct column *c, const struct eval_times *tm, const struct instants *in,
+                            int64_t lookback_ms, struct row *into)
+{
+    into->points = 0;
+    for (uint32_t k = 0; k < tm->n; k++) {
+        int64_t at = (in->pinned ? in->pin_ms : eval_time(tm, k)) - in->offset_ms;
+        const double *before = NULL, *after = NULL;
+        int64_t t_before = 0, t_after = 0;
+
+        into->has[k] = 0;
+        into->v[k] = 0;
+        for (size_t j = 0; j < c->n && !after; j++) {
+            if (num_is_stale(c->v[j]) || c->t[j] <= at - lookback_ms)
+                continue;
+            if (c->t[j] > at + lookback_ms)
+                break;
+            if (c->t[j] >= at) {
+                after = &c->v[j];
+                t_after = c->t[j];
+            } else {
+                before = &c->v[j];
+                t_before = c->t[j];
+            }
+        }
+        if (after && t_after == at)
+            into->v[k] = *after;
+        else if (before && after)
+            into->v[k] = *before + (*after - *before) * (double)(at - t_before) / (double)(t_after - t_before);
+        else if (before)
+            into->v[k] = *before;
+        else
+            continue;
+        into->has[k] = 1;
+        into->points++;
+    }
+}
+
+static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+{
+    const struct instants *in = r->ctx;
+    nx_status st = ev->querier->ops->read(ev->querier, &in->list.v[i], in->mint, in->maxt, &ev->col, err);
+
+    if (st)
+        return nx_context(err, "expanding series");
+    if (in->smoothed)
+        select_smoothed(&ev->col, r->tm, in, ev->lookback_ms, into);
+    else
+        select_instants(&ev->col, r->tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms, ev->lookback_ms,
+                        in->sample_times, into);
+    ev->total += into->points;
+    return eval_hold(ev, r, into->points, err);
+}
+
+nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, bool sample_times,
+                        struct rows **out, struct nx_err *err)
+{
+    const struct pql_selector *sel = &e->selector;
+    struct instants *in = arena_zalloc(ev->work, sizeof *in);
+    struct rows *r;
+    nx_status st;
+
+    if (!in)
+        return eval_nomem(ev, ev->work, err);
+    in->pinned = eval_at(ev, &sel->shift, &in->pin_ms);
+    in->sample_times = sample_times;
+    in->smoothed = sel->smoothed;
+    st = eval_dur(ev, &sel->shift.offset, true, &in->offset_ms, err);
+    if (st)
+        return st;
+    in->mint = (in->pinned ? in->pin_ms : tm->start) - in->offset_ms - ev->lookback_ms + 1;
+    in->maxt = (in->pinned ? in->pin_ms : eval_time(tm, tm->n - 1)) - in->offset_ms;
+    if (in->smoothed)
+        in->maxt += ev->lookback_ms;
+    st = eval_select(ev, sel->m, sel->n, in->mint, in->maxt, &in->list, err);
+    if (!st)
+        st = rows_new(ev, tm, 0, &r, err);
+    if (st)
+        return st;
+    st = series_labels(ev, &in->list, &r->labels, err);
+    if (st)
+        return st;
+    r->n = in->list.n;
+    r->pull = instants_pull;
+    r->ctx = in;
+    *out = r;
+    return NX_OK;
+}
+
+/* ---- ranges ----------------------------------------------------------------------------------- */
+
+static nx_status open_selector(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                               struct range_source *s, struct nx_err *err)
+{
+    const struct pql_selector *sel = &e->range.selector->selector;
+    struct series_list *list = arena_zalloc(ev->work, sizeof *list);
+    nx_status st;
+
+    if (!list)
+        return eval_nomem(ev, ev->work, err);
+    st = eval_dur(ev, &e->range.range, false, &s->range_ms, err);
+    if (!st)
+        st = eval_dur(ev, &sel->shift.offset, true, &s->offset_ms, err);
+    if (st)
+        return st;
+    s->pinned = eval_at(ev, &sel->shift, &s->pin_ms);
+    s->anchored = sel->anchored;
+    s->smoothed = sel->smoothed;
+    s->mint = (s->pinned ? s->pin_ms : tm->start) - s->offset_ms - s->range_ms + 1;
+    s->maxt = (s->pinned ? s->pin_ms : eval_time(tm, tm->n - 1)) - s->offset_ms;
+    if (s->anchored || s->smoothed)
+        s->mint -= ev->lookback_ms;
+    if (s->smoothed)
+        s->maxt += ev->lookback_ms;
+    st = eval_select(ev, sel->m, sel->n, s->mint, s->maxt, list, err);
+    if (st)
+        return st;
+    s->list = list;
+    s->n = list->n;
+    return series_labels(ev, list, &s->labels, err);
+}
+
+/* The steps of a subquery whose windows end between first and last (S4). */
+static nx_status subquery_times(struct eval *ev, const struct range_source *s, int64_t first, int64_t last,
+                                int64_t step, struct eval_times **out, struct nx_err *err)
+{
+    struct eval_times *tm = arena_zalloc(ev->work, sizeof *tm);
+    int64_t after = first - s->offset_ms - s->range_ms, end = last - s->offset_ms;
+
+    if (!tm)
+        return eval_nomem(ev, ev->work, err);
+    tm->step = step;
+    tm->start = after / step * step;
+    if (tm->start <= after)
+        tm->start += step;
+    if (end >= tm->start) {
+        int64_t n = (end - tm->start) / step + 1;
+
+        if (n > INT32_MAX)
+            return nx_fail(err, NX_EXEC,
+                           "query processing would load too many samples into memory in query execution");
+        tm->n = (uint32_t)n;
+    }
+    *out = tm;
+    return NX_OK;
+}
+
+static nx_status open_subquery(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                               struct range_source *s, struct nx_err *err)
+{
+    struct eval_times *inner = NULL;
+    int64_t step = 0, first, last;
+    nx_status st = eval_dur(ev, &e->sub.range, false, &s->range_ms, err);
+
+    if (!st)
+        st = eval_dur(ev, &e->sub.shift.offset, true, &s->offset_ms, err);
+    if (!st && (e->sub.step.ms || e->sub.step.expr))
+        st = eval_dur(ev, &e->sub.step, false, &step, err);
+    if (st)
+        return st;
+    if (!step)
+        step = ev->default_step_ms;
+    s->pinned = eval_at(ev, &e->sub.shift, &s->pin_ms);
+    first = s->pinned ? s->pin_ms : tm->start;
+    last = s->pinned ? s->pin_ms : eval_time(tm, tm->n - 1);
+    st = subquery_times(ev, s, first, last, step, &inner, err);
+    if (st)
+        return st;
+    if (inner->n == 0)
+        return rows_new(ev, inner, 0, &s->inner, err);
+    st = eval_rows(ev, e->sub.inner, inner, &s->inner, err);
+    if (!st)
+        st = row_new(ev, inner, &s->scratch, err);
+    if (st)
+        return st;
+    s->n = s->inner->n;
+    s->labels = s->inner->labels;
+    return NX_OK;
+}
+
+nx_status range_open(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                     struct range_source **out, struct nx_err *err)
+{
+    struct range_source *s = arena_zalloc(ev->work, sizeof *s);
+    nx_status st;
+
+    if (!s)
+        return eval_nomem(ev, ev->work, err);
+    s->lookback_ms = ev->lookback_ms;
+    st = e->kind == PQL_NODE_RANGE ? open_selector(ev, e, tm, s, err) : open_subquery(ev, e, tm, s, err);
+    if (!st)
+        *out = s;
+    return st;
+}
+
+void range_close(struct eval *ev, struct range_source *s)
+{
+    if (s->inner)
+        rows_release(ev, s->inner);
+}
+
+static nx_status range_buffers(struct eval *ev, struct range_source *s, size_t n, struct nx_err *err)
+{
+    size_t cap = n + n / 2 + 64;
+
+    if (n <= s->cap)
+        return NX_OK;
+    s->t = arena_array(ev->work, cap, sizeof *s->t);
+    s->v = arena_array(ev->work, cap, sizeof *s->v);
+    if (!s->t || !s->v)
+        return eval_nomem(ev, ev->work, err);
+    s->cap = cap;
+    return NX_OK;
+}
+
+static nx_status read_subquery(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
+                               struct nx_err *err)
+{
+    const struct eval_times *tm = s->inner->tm;
+    struct row row;
+    size_t n = 0;
+    nx_status st = rows_view(ev, s->inner, i, &s->scratch, &row, err);
+
+    if (!st)
+        st = range_buffers(ev, s, row.points, err);
+    if (st)
+        return st;
+    for (uint32_t k = 0; k < tm->n; k++) {
+        if (!row.has[k])
+            continue;
+        s->t[n] = eval_time(tm, k);
+        s->v[n++] = row.v[k];
+    }
+    *out = (struct samples){s->t, s->v, n};
+    return NX_OK;
+}
+
+nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out, struct nx_err *err)
+{
+    const struct column *c = &ev->col;
+    size_t stale = 0, n = 0;
+    nx_status st;
+
+    if (s->inner)
+        return read_subquery(ev, s, i, out, err);
+    st = ev->querier->ops->read(ev->querier, &s->list->v[i], s->mint, s->maxt, &ev->col, err);
+    if (st)
+        return nx_context(err, "expanding series");
+    for (size_t j = 0; j < c->n; j++)
+        stale += num_is_stale(c->v[j]);
+    if (!stale) {
+        *out = (struct samples){c->t, c->v, c->n};
+        return NX_OK;
+    }
+    st = range_buffers(ev, s, c->n, err);
+    if (st)
+        return st;
+    for (size_t j = 0; j < c->n; j++) {
+        if (num_is_stale(c->v[j]))
+            continue;
+        s->t[n] = c->t[j];
+        s->v[n++] = c->v[j];
+    }
+    *out = (struct samples){s->t, s->v, n};
+    return NX_OK;
+}
+
+/* ---- functions of ranges ---------------------------------------------------------------------- */
+
+struct range_call {
+    const struct pql_expr *e, *arg; /* the call, its range */
+    const struct pql_func *func;
+    struct range_source *src;
+    double *args[PQL_MAX_ARGS];
+    size_t n_args;
+    uint32_t *lo, *hi;
+    int64_t *end;
+    double *scratch;
+    size_t scratch_cap;
+};
+
+/* The windows of all steps over one series. Returns the largest. */
+static size_t find_windows(const struct range_call *c, const struct eval_times *tm, const struct samples *s,
+                           uint64_t *all)
+{
+    const struct range_source *src = c->src;
+    int64_t before = src->range_ms + (src->anchored || src->smoothed ? src->lookback_ms : 0);
+    int64_t beyond = src->smoothed ? src->lookback_ms : 0;
+    size_t lo = 0, hi = 0, largest = 0;
+
+    *all = 0;
+    for (uint32_t k = 0; k < tm->n; k++) {
+        int64_t end = c->end[k];
+
+        while (hi < s->n && s->t[hi] <= end + beyond)
+            hi++;
+        while (lo < hi && s->t[lo] <= end - before)
+            lo++;
+        c->lo[k] = (uint32_t)lo;
+        c->hi[k] = (uint32_t)hi;
+        *all += hi - lo;
+        if (hi - lo > largest)
+            largest = hi - lo;
+    }
+    return largest;
+}
+
+static nx_status run_windows(struct eval *ev, const struct range_call *c, const struct rows *r,
+                             const struct samples *s, struct row *into, struct nx_err *err)
+{
+    nx_status failed = NX_OK;
+    double args[PQL_MAX_ARGS];
+
+    for (uint32_t k = 0; k < r->tm->n; k++) {
+        uint32_t n = c->hi[k] - c->lo[k];
+
+        into->has[k] = 0;
+        into->v[k] = 0;
+        if (!n)
+            continue;
+        struct pql_window w = {.t = s->t + c->lo[k],
+                               .v = s->v + c->lo[k],
+                               .n = n,
+                               .start = c->end[k] - c->src->range_ms,
+                               .end = c->end[k],
+                               .eval_ms = eval_time(r->tm, k),
+                               .scratch = c->scratch,
+                               .ev = ev,
+                               .e = c->e,
+                               .failed = &failed,
+                               .err = err,
+                               .anchored = c->src->anchored,
+                               .smoothed = c->src->smoothed};
+        for (size_t a = 0; a < c->n_args; a++)
+            args[a] = c->args[a][k];
+        into->has[k] = c->func->window(&w, args, &into->v[k]);
+        if (failed)
+            return failed;
+    }
+    return NX_OK;
+}
+
+/* rate() over something that is not named like a counter. */
+static void note_non_counter(struct eval *ev, const struct range_call *c, size_t i)
+{
+    static const char *const endings[] = {"_total", "_sum", "_count", "_bucket"};
+    struct nx_slice name = labels_get_str(&c->src->labels[i], LABEL_NAME);
+
+    if (!name.len)
+        return;
+    for (size_t k = 0; k < NX_COUNT(endings); k++) {
+        size_t len = strlen(endings[k]);
+
+        if (name.len >= len && memcmp(name.ptr + name.len - len, endings[k], len) == 0)
+            return;
+    }
+    annots_add(&ev->annots, ANNOT_INFO, c->arg->pos,
+               "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"%.*s\"",
+               (int)name.len, name.ptr);
+}
+
+static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+{
+    struct range_call *c = r->ctx;
+    struct samples s;
+    uint64_t all;
+    size_t largest;
+    nx_status st = range_read(ev, c->src, i, &s, err);
+
+    if (st)
+        return st;
+    largest = find_windows(c, r->tm, &s, &all);
+    st = eval_room(ev, largest, err);
+    if (st)
+        return st;
+    if (s.n + 2 > c->scratch_cap) { /* also for kernels that keep something per sample */
+        c->scratch_cap = s.n + s.n / 2 + 64;
+        c->scratch = arena_array(ev->work, c->scratch_cap, 2 * sizeof *c->scratch);
+        if (!c->scratch)
+            return eval_nomem(ev, ev->work, err);
+    }
+    if (ev->held + largest > ev->peak)
+        ev->peak = ev->held + largest;
+    ev->total += all;
+    if (c->func->slide) {
+        struct pql_slide slide = {.t = s.t,
+                                  .v = s.v,
+                                  .n = s.n,
+                                  .lo = c->lo,
+                                  .hi = c->hi,
+                                  .tm = r->tm,
+                                  .range_ms = c->src->range_ms,
+                                  .end = c->end,
+                                  .arg = (const double *const *)c->args,
+                                  .ev = ev,
+                                  .e = c->e,
+                                  .anchored = c->src->anchored,
+                                  .smoothed = c->src->smoothed,
+                                  .scratch = c->scratch};
+        c->func->slide(&slide, into->v, into->has);
+    } else {
+        st = run_windows(ev, c, r, &s, into, err);
+        if (st)
+            return st;
+    }
+    into->points = 0;
+    for (uint32_t k = 0; k < r->tm->n; k++)
+        into->points += into->has[k];
+    if (into->points && (c->func->flags & PQL_F_COUNTER))
+        note_non_counter(ev, c, i);
+    return eval_hold(ev, r, into->points, err);
+}
+
+static nx_status range_mode_check(const struct range_call *c, struct nx_err *err)
+{
+    const char *mode = c->src->anchored ? "anchored" : "smoothed";
+    unsigned flag = c->src->anchored ? PQL_F_ANCHORED : PQL_F_SMOOTHED;
+
+    if (!(c->src->anchored || c->src->smoothed) || (c->func->flags & flag))
+        return NX_OK;
+    return nx_fail(err, NX_EXEC, "%s modifier can only be used with: %s - not with %s", mode,
+                   c->src->anchored ? "changes, delta, increase, rate, resets" : "delta, increase, rate",
+                   c->func->name);
+}
+
+static nx_status range_call_args(struct eval *ev, struct range_call *c, const struct eval_times *tm,
+                                 struct nx_err *err)
+{
+    nx_status st;
+
+    for (size_t i = 0; i < c->e->call.n; i++) {
+        const struct pql_expr *arg = eval_unparen(c->e->call.args[i]);
+
+        if (arg->type == PQL_MATRIX) {
+            c->arg = arg;
+            continue;
+        }
+        st = eval_scalar(ev, arg, tm, &c->args[c->n_args++], err);
+        if (st)
+            return st;
+    }
+    return range_open(ev, c->arg, tm, &c->src, err);
+}
+
+nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, struct rows **out,
+                          struct nx_err *err)
+{
+    struct range_call *c = arena_zalloc(ev->work, sizeof *c);
+    struct rows *r;
+    nx_status st;
+
+    if (!c)
+        return eval_nomem(ev, ev->work, err);
+    c->e = e;
+    c->func = e->call.func;
+    c->lo = arena_array(ev->work, tm->n, sizeof *c->lo);
+    c->hi = arena_array(ev->work, tm->n, sizeof *c->hi);
+    c->end = arena_array(ev->work, tm->n, sizeof *c->end);
+    if (!c->lo || !c->hi || !c->end)
+        return eval_nomem(ev, ev->work, err);
+    st = range_call_args(ev, c, tm, err);
+    if (!st)
+        st = range_mode_check(c, err);
+    if (!st)
+        st = rows_new(ev, tm, 0, &r, err);
+    if (st)
+        return st;
+    for (uint32_t k = 0; k < tm->n; k++)
+        c->end[k] = (c->src->pinned ? c->src->pin_ms : eval_time(tm, k)) - c->src->offset_ms;
+    r->n = c->src->n;
+    r->labels = c->src->labels;
+    r->pull = range_pull;
+    r->ctx = c;
+    r->child = c->src->inner;
+    if (c->src->inner)
+        r->drop = c->src->inner->drop;
+    if (!(c->func->flags & PQL_F_KEEP_NAME)) {
+        st = rows_drop_names(ev, r, true, err);
+        if (st)
+            return st;
+    }
+    *out = r;
+    return NX_OK;
+}
+
+/* ---- a range vector as a result --------------------------------------------------------------- */
+
+/* Anchored and smoothed ranges have samples on both their edges. */
+static size_t extend_samples(const struct range_source *src, int64_t start, int64_t end, const struct samples *s,
+                             size_t lo, size_t hi, int64_t *t, double *v)
+{
+    size_t first = lo, last = hi - 1, n = 0;
+
+    while (first + 1 <= last && s->t[first + 1] <= start)
+        first++;
+    if (src->smoothed)
+        for (last = first; last < hi - 1 && s->t[last] < end; last++)
+            ;
+    if (s->t[last] <= start)
+        return 0;
+    t[n] = start;
+    v[n] = s->v[first];
+    if (src->smoothed && s->t[first] < start && first + 1 < hi)
+        v[n] += (s->v[first + 1] - s->v[first]) * (double)(start - s->t[first]) /
+                (double)(s->t[first + 1] - s->t[first]);
+    n++;
+    for (size_t j = s->t[first] <= start ? first + 1 : first; j <= last && s->t[j] < end; j++) {
+        t[n] = s->t[j];
+        v[n++] = s->v[j];
+    }
+    t[n] = end;
+    v[n] = s->v[last];
+    if (src->smoothed && last > lo && s->t[last] > end)
+        v[n] = s->v[last - 1] + (s->v[last] - s->v[last - 1]) * (double)(end - s->t[last - 1]) /
+                                    (double)(s->t[last] - s->t[last - 1]);
+    return n + 1;
+}
+
+nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, struct pql_series **out,
+                      size_t *n, struct nx_err *err)
+{
+    struct range_source *src;
+    struct pql_series *series;
+    size_t kept = 0;
+    nx_status st = range_open(ev, e, tm, &src, err);
+
+    if (!st && src->inner) {
+        st = rows_settle_names(ev, src->inner, err);
+        src->n = src->inner->n;
+        src->labels = src->inner->labels;
+    }
+    if (st)
+        return st;
+    series = arena_array(ev->out, src->n ? src->n : 1, sizeof *series);
+    if (!series)
+        return eval_nomem(ev, ev->out, err);
+    for (size_t i = 0; i < src->n; i++) {
+        int64_t end = (src->pinned ? src->pin_ms : tm->start) - src->offset_ms;
+        struct samples s;
+
+        st = eval_check(ev, err);
+        if (!st)
+            st = range_read(ev, src, i, &s, err);
+        if (!st)
+            st = eval_room(ev, s.n, err);
+        if (st)
+            return st;
+        if (!s.n)
+            continue;
+        int64_t *t = arena_array(ev->out, s.n + 2, sizeof *t);
+        double *v = arena_array(ev->out, s.n + 2, sizeof *v);
+        if (!t || !v)
+            return eval_nomem(ev, ev->out, err);
+        size_t points = s.n;
+        if (src->anchored || src->smoothed) {
+            points = extend_samples(src, end - src->range_ms, end, &s, 0, s.n, t, v);
+        } else {
+            memcpy(t, s.t, s.n * sizeof *t);
+            memcpy(v, s.v, s.n * sizeof *v);
+        }
+        if (!points)
+            continue;
+        ev->held += points;
+        ev->total += points;
+        if (ev->held > ev->peak)
+            ev->peak = ev->held;
+        series[kept++] = (struct pql_series){.labels = src->labels[i], .t = t, .v = v, .n = points};
+    }
+    *out = series;
+    *n = kept;
+    return NX_OK;
+}

@@ -1,0 +1,701 @@
+/* fn_window.c - functions of the samples in a range.
+ *
+ * WHY   Windows of neighbouring steps overlap: where the next result can be had from the last, work is
+ *       by sample and not by window. It must give the same bits as going over each window afresh.
+ * RULES W1  rate and its kin: the counter's falls are found once; each window adds those inside it.
+ *       W2  min and max keep a deque of candidates; quantile keeps its window sorted.
+ *       W3  sum and avg use prefix sums only where these are exact (whole numbers below 2^53);
+ *           otherwise each window is summed with compensation, as Prometheus does. */
+#include "promql/fn.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/num.h"
+
+/* ---- rate, increase, delta ---------------------------------------------------------------------- */
+
+static double seconds(int64_t ms)
+{
+    return (double)ms / 1000;
+}
+
+/* The change over the samples, widened to the whole range as far as they suggest that it goes on. */
+static double extrapolate(double change, double first, int64_t first_t, int64_t last_t, size_t n, int64_t start,
+                          int64_t end, bool counter)
+{
+    double to_start = seconds(first_t - start), to_end = seconds(end - last_t);
+    double sampled = seconds(last_t - first_t), gap = sampled / (double)(n - 1), near = gap * 1.1;
+
+    if (to_start >= near)
+        to_start = gap / 2;
+    if (counter && change > 0 && first >= 0) { /* it was not below zero before */
+        double to_zero = sampled * (first / change);
+
+        if (to_zero < to_start)
+            to_start = to_zero;
+    }
+    if (to_end >= near)
+        to_end = gap / 2;
+    return sampled != 0 ? (sampled + to_start + to_end) / sampled : 1.0;
+}
+
+static double line_at(const int64_t *t, const double *v, size_t i, int64_t at, bool counter)
+{
+    double from = counter && v[i + 1] < v[i] ? 0 : v[i];
+
+    return from + (v[i + 1] - from) * (double)(at - t[i]) / (double)(t[i + 1] - t[i]);
+}
+
+/* Anchored and smoothed ranges: values at both edges, nothing extrapolated. */
+static bool extended_change(const struct pql_slide *s, size_t lo, size_t hi, int64_t end, bool counter, double *out)
+{
+    const int64_t *t = s->t + lo, start = end - s->range_ms;
+    const double *v = s->v + lo;
+    size_t n = hi - lo, first = 0, last = n - 1, stop;
+    double left, right, change, prev;
+
+    while (first + 1 < last && t[first + 1] <= start)
+        first++;
+    if (first < last && t[first] > start)
+        first = 0;
+    if (s->smoothed) {
+        for (last = 0; last < n - 1 && t[last] < end; last++)
+            ;
+        if (t[first] > end)
+            return false;
+    }
+    if (t[last] <= start)
+        return false;
+    left = s->smoothed && t[first] < start ? line_at(t, v, first, start, counter) : v[first];
+    right = s->smoothed && last > 0 && t[last] > end ? line_at(t, v, last - 1, end, counter) : v[last];
+    change = right - left;
+    stop = t[last] >= end ? last : last + 1;
+    prev = left;
+    double correction = 0;
+    for (size_t i = t[first] <= start ? first + 1 : first; i < stop && counter; i++) {
+        if (v[i] < prev)
+            correction += prev;
+        prev = v[i];
+    }
+    if (counter && right < prev)
+        correction += prev;
+    *out = change + correction;
+    return true;
+}
+
+static void slide_change(const struct pql_slide *s, double *out, uint8_t *has, bool counter, bool per_second)
+{
+    uint32_t *falls = (uint32_t *)(void *)s->scratch;
+    size_t n_falls = 0, from = 0;
+    double range_s = seconds(s->range_ms);
+    bool extended = s->anchored || s->smoothed;
+
+    for (size_t j = 1; j < s->n && counter; j++)
+        if (s->v[j] < s->v[j - 1])
+            falls[n_falls++] = (uint32_t)j;
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        uint32_t lo = s->lo[k], hi = s->hi[k];
+        double change, factor = 1;
+
+        has[k] = 0;
+        out[k] = 0;
+        if (extended) {
+            if (hi > lo && extended_change(s, lo, hi, s->end[k], counter, &change)) {
+                has[k] = 1;
+                out[k] = per_second ? change / range_s : change;
+            }
+            continue;
+        }
+        if (hi - lo < 2)
+            continue;
+        change = s->v[hi - 1] - s->v[lo];
+        while (from < n_falls && falls[from] <= lo)
+            from++;
+        for (size_t f = from; f < n_falls && falls[f] < hi; f++)
+            change += s->v[falls[f] - 1];
+        factor = extrapolate(change, s->v[lo], s->t[lo], s->t[hi - 1], hi - lo, s->end[k] - s->range_ms, s->end[k],
+                             counter);
+        if (per_second)
+            factor /= range_s;
+        has[k] = 1;
+        out[k] = change * factor;
+    }
+}
+
+void slide_rate(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_change(s, out, has, true, true);
+}
+
+void slide_increase(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_change(s, out, has, true, false);
+}
+
+void slide_delta(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_change(s, out, has, false, false);
+}
+
+static void slide_last_two(const struct pql_slide *s, double *out, uint8_t *has, bool counter)
+{
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        uint32_t hi = s->hi[k];
+        double a, b;
+        int64_t gap;
+
+        has[k] = 0;
+        out[k] = 0;
+        if (hi - s->lo[k] < 2)
+            continue;
+        a = s->v[hi - 2];
+        b = s->v[hi - 1];
+        gap = s->t[hi - 1] - s->t[hi - 2];
+        if (gap == 0)
+            continue;
+        has[k] = 1;
+        out[k] = counter && b < a ? b : b - a;
+        if (counter)
+            out[k] /= seconds(gap);
+    }
+}
+
+void slide_irate(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_last_two(s, out, has, true);
+}
+
+void slide_idelta(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_last_two(s, out, has, false);
+}
+
+/* ---- counts ------------------------------------------------------------------------------------- */
+
+void slide_count_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        out[k] = s->hi[k] - s->lo[k];
+        has[k] = s->hi[k] > s->lo[k];
+    }
+}
+
+void slide_present_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        out[k] = 1;
+        has[k] = s->hi[k] > s->lo[k];
+    }
+}
+
+void slide_first_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        has[k] = s->hi[k] > s->lo[k];
+        out[k] = has[k] ? s->v[s->lo[k]] : 0;
+    }
+}
+
+void slide_last_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        has[k] = s->hi[k] > s->lo[k];
+        out[k] = has[k] ? s->v[s->hi[k] - 1] : 0;
+    }
+}
+
+static bool is_reset(double prev, double v)
+{
+    return v < prev;
+}
+
+static bool is_change(double prev, double v)
+{
+    return v != prev && !(isnan(v) && isnan(prev));
+}
+
+static void slide_events(const struct pql_slide *s, double *out, uint8_t *has, bool (*event)(double, double))
+{
+    uint32_t *before = (uint32_t *)(void *)s->scratch; /* events up to each sample */
+    uint32_t count = 0;
+
+    for (size_t j = 0; j < s->n; j++) {
+        count += j > 0 && event(s->v[j - 1], s->v[j]);
+        before[j] = count;
+    }
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        uint32_t lo = s->lo[k], hi = s->hi[k];
+
+        if (s->anchored) { /* from the newest sample not in the range, which must have one */
+            int64_t start = s->end[k] - s->range_ms;
+
+            while (lo + 1 < hi && s->t[lo + 1] <= start)
+                lo++;
+            if (lo + 1 == hi && s->t[lo] <= start)
+                hi = lo;
+        }
+        has[k] = hi > lo;
+        out[k] = has[k] ? before[hi - 1] - before[lo] : 0;
+    }
+}
+
+void slide_resets(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_events(s, out, has, is_reset);
+}
+
+void slide_changes(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_events(s, out, has, is_change);
+}
+
+/* ---- sum and avg -------------------------------------------------------------------------------- */
+
+/* Prefix sums, if all of them are exact (W3). */
+static bool exact_prefixes(const struct pql_slide *s, double *prefix)
+{
+    const double limit = 9007199254740992.0;
+    double sum = 0, all = 0;
+
+    for (size_t j = 0; j < s->n; j++) {
+        double v = s->v[j];
+
+        if (!(fabs(v) < limit) || v != trunc(v) || (v == 0 && signbit(v)))
+            return false;
+        prefix[j] = sum;
+        sum += v;
+        all += fabs(v);
+        if (all >= limit)
+            return false;
+    }
+    prefix[s->n] = sum;
+    return true;
+}
+
+static double window_sum(const double *v, size_t n)
+{
+    double sum = 0, c = 0;
+
+    for (size_t i = 0; i < n; i++)
+        kahan_add(v[i], &sum, &c);
+    return isinf(sum) ? sum : sum + c;
+}
+
+static double window_avg(const double *v, size_t n)
+{
+    double sum = v[0], c = 0, count = 1;
+    bool incremental = false;
+
+    for (size_t i = 1; i < n; i++) {
+        count = (double)(i + 1);
+        if (!incremental) {
+            double new_sum = sum, new_c = c;
+
+            kahan_add(v[i], &new_sum, &new_c);
+            if (!isinf(new_sum)) {
+                sum = new_sum;
+                c = new_c;
+                continue;
+            }
+            incremental = true; /* from here on `sum` is the mean */
+            sum /= count - 1;
+            c /= count - 1;
+        }
+        double q = (count - 1) / count;
+        sum *= q;
+        c *= q;
+        kahan_add(v[i] / count, &sum, &c);
+    }
+    return incremental ? sum + c : sum / count + c / count;
+}
+
+static void slide_sums(const struct pql_slide *s, double *out, uint8_t *has, bool avg)
+{
+    double *prefix = s->scratch;
+    bool exact = exact_prefixes(s, prefix);
+
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        uint32_t lo = s->lo[k], n = s->hi[k] - lo;
+
+        has[k] = n > 0;
+        out[k] = 0;
+        if (!n)
+            continue;
+        if (exact)
+            out[k] = avg ? (prefix[lo + n] - prefix[lo]) / n : prefix[lo + n] - prefix[lo];
+        else
+            out[k] = avg ? window_avg(s->v + lo, n) : window_sum(s->v + lo, n);
+    }
+}
+
+void slide_sum_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_sums(s, out, has, false);
+}
+
+void slide_avg_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_sums(s, out, has, true);
+}
+
+/* ---- min and max --------------------------------------------------------------------------------- */
+
+static void slide_extreme(const struct pql_slide *s, double *out, uint8_t *has, bool max)
+{
+    uint32_t *deque = (uint32_t *)(void *)s->scratch; /* best first; NaNs are not in it */
+    size_t head = 0, tail = 0;
+    uint32_t next = 0;
+
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        uint32_t lo = s->lo[k], hi = s->hi[k];
+
+        for (; next < hi; next++) {
+            double v = s->v[next];
+
+            if (isnan(v))
+                continue;
+            while (tail > head && (max ? s->v[deque[tail - 1]] < v : s->v[deque[tail - 1]] > v))
+                tail--;
+            deque[tail++] = next;
+        }
+        while (head < tail && deque[head] < lo)
+            head++;
+        has[k] = hi > lo;
+        out[k] = !has[k] ? 0 : head < tail ? s->v[deque[head]] : s->v[hi - 1];
+    }
+}
+
+void slide_max_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_extreme(s, out, has, true);
+}
+
+void slide_min_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_extreme(s, out, has, false);
+}
+
+/* ---- quantiles ------------------------------------------------------------------------------------ */
+
+/* NaNs are below everything. */
+static bool below(double a, double b)
+{
+    return isnan(a) ? !isnan(b) : a < b;
+}
+
+static int compare_values(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return below(x, y) ? -1 : below(y, x);
+}
+
+static bool quantile_edge(double q, size_t n, double *out)
+{
+    if (!n || isnan(q))
+        *out = (double)NAN;
+    else if (q < 0)
+        *out = -INFINITY;
+    else if (q > 1)
+        *out = INFINITY;
+    else
+        return false;
+    return true;
+}
+
+static double quantile_sorted(double q, const double *v, size_t n)
+{
+    double rank, weight, out;
+    size_t lower, upper;
+
+    if (quantile_edge(q, n, &out))
+        return out;
+    rank = q * ((double)n - 1);
+    lower = (size_t)floor(rank);
+    upper = lower + 1 < n ? lower + 1 : n - 1;
+    weight = rank - floor(rank);
+    return v[lower] * (1 - weight) + v[upper] * weight;
+}
+
+/* Brings the value of rank `at` to its place, smaller ones before it. */
+static void select_rank(double *v, size_t n, size_t at)
+{
+    size_t lo = 0, hi = n;
+
+    while (hi - lo > 16) {
+        double a = v[lo], b = v[lo + (hi - lo) / 2], c = v[hi - 1], pivot;
+        size_t i = lo, j = hi - 1;
+
+        pivot = below(a, b) ? (below(b, c) ? b : below(a, c) ? c : a) : (below(a, c) ? a : below(b, c) ? c : b);
+        for (;;) {
+            while (below(v[i], pivot))
+                i++;
+            while (below(pivot, v[j]))
+                j--;
+            if (i >= j)
+                break;
+            double t = v[i];
+            v[i++] = v[j];
+            v[j--] = t;
+        }
+        size_t cut = i > j ? i : j + 1; /* [lo, cut) <= pivot <= [cut, hi) */
+        if (cut == lo || cut == hi)
+            break; /* all alike */
+        if (at < cut)
+            hi = cut;
+        else
+            lo = cut;
+    }
+    qsort(v + lo, hi - lo, sizeof *v, compare_values);
+}
+
+double quantile_of(double q, double *v, size_t n)
+{
+    double rank, weight, out, low, high;
+    size_t lower;
+
+    if (quantile_edge(q, n, &out))
+        return out;
+    rank = q * ((double)n - 1);
+    lower = (size_t)floor(rank);
+    weight = rank - floor(rank);
+    select_rank(v, n, lower);
+    low = high = v[lower];
+    if (lower + 1 < n) {
+        high = v[lower + 1];
+        for (size_t i = lower + 2; i < n; i++)
+            if (below(v[i], high))
+                high = v[i];
+    }
+    return low * (1 - weight) + high * weight;
+}
+
+/* The first place in the sorted window whose value is not below v. */
+static size_t place_of(const double *sorted, size_t n, double v)
+{
+    size_t lo = 0, hi = n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (below(sorted[mid], v))
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+void slide_quantile_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    const struct pql_pos pos = eval_unparen(s->e->call.args[0])->pos;
+    double *sorted = s->scratch;
+    uint32_t lo = 0, hi = 0; /* what `sorted` holds */
+
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        uint32_t to_lo = s->lo[k], to_hi = s->hi[k], n = to_hi - to_lo;
+        double q = s->arg[0][k];
+
+        has[k] = n > 0;
+        out[k] = 0;
+        if (!n)
+            continue;
+        annots_quantile(&s->ev->annots, pos, q);
+        if (to_lo >= hi || (to_lo - lo) + (to_hi - hi) > n / 2) {
+            memcpy(sorted, s->v + to_lo, n * sizeof *sorted);
+            qsort(sorted, n, sizeof *sorted, compare_values);
+        } else {
+            size_t held = hi - lo, at;
+
+            for (uint32_t j = lo; j < to_lo; j++) {
+                at = place_of(sorted, held, s->v[j]);
+                memmove(sorted + at, sorted + at + 1, (--held - at) * sizeof *sorted);
+            }
+            for (uint32_t j = hi; j < to_hi; j++) {
+                at = place_of(sorted, held, s->v[j]);
+                memmove(sorted + at + 1, sorted + at, (held++ - at) * sizeof *sorted);
+                sorted[at] = s->v[j];
+            }
+        }
+        lo = to_lo;
+        hi = to_hi;
+        out[k] = quantile_sorted(q, sorted, n);
+    }
+}
+
+bool win_mad_over_time(const struct pql_window *w, const double *args, double *out)
+{
+    double median;
+
+    (void)args;
+    *out = (double)NAN;
+    for (size_t i = 0; i < w->n; i++) {
+        if (isnan(w->v[i]))
+            return true;
+        w->scratch[i] = w->v[i];
+    }
+    median = quantile_of(0.5, w->scratch, w->n);
+    for (size_t i = 0; i < w->n; i++)
+        w->scratch[i] = fabs(w->v[i] - median);
+    *out = quantile_of(0.5, w->scratch, w->n);
+    return true;
+}
+
+/* ---- moments and lines ------------------------------------------------------------------------------ */
+
+static double variance(const struct pql_window *w)
+{
+    double count = 0, mean = 0, c_mean = 0, aux = 0, c_aux = 0;
+
+    for (size_t i = 0; i < w->n; i++) {
+        double delta = w->v[i] - (mean + c_mean);
+
+        count++;
+        kahan_add(delta / count, &mean, &c_mean);
+        kahan_add(delta * (w->v[i] - (mean + c_mean)), &aux, &c_aux);
+    }
+    return (aux + c_aux) / count;
+}
+
+bool win_stdvar_over_time(const struct pql_window *w, const double *args, double *out)
+{
+    (void)args;
+    *out = variance(w);
+    return true;
+}
+
+bool win_stddev_over_time(const struct pql_window *w, const double *args, double *out)
+{
+    (void)args;
+    *out = sqrt(variance(w));
+    return true;
+}
+
+/* Least squares; the intercept is at `at`. */
+static void regression(const struct pql_window *w, int64_t at, double *slope, double *intercept)
+{
+    double n = 0, x = 0, cx = 0, y = 0, cy = 0, xy = 0, cxy = 0, xx = 0, cxx = 0, first = w->v[0];
+    bool level = true;
+
+    for (size_t i = 0; i < w->n; i++) {
+        double tx = (double)(w->t[i] - at) / 1e3, ty = w->v[i];
+
+        if (i > 0 && ty != first)
+            level = false;
+        n++;
+        kahan_add(tx, &x, &cx);
+        kahan_add(ty, &y, &cy);
+        kahan_add(tx * ty, &xy, &cxy);
+        kahan_add(tx * tx, &xx, &cxx);
+    }
+    if (level) {
+        *slope = isinf(first) ? (double)NAN : 0;
+        *intercept = isinf(first) ? (double)NAN : first;
+        return;
+    }
+    x += cx;
+    y += cy;
+    xy += cxy;
+    xx += cxx;
+    *slope = (xy - x * y / n) / (xx - x * x / n);
+    *intercept = y / n - *slope * x / n;
+}
+
+bool win_deriv(const struct pql_window *w, const double *args, double *out)
+{
+    double intercept;
+
+    (void)args;
+    if (w->n < 2)
+        return false;
+    regression(w, w->t[0], out, &intercept);
+    return true;
+}
+
+bool win_predict_linear(const struct pql_window *w, const double *args, double *out)
+{
+    double slope, intercept;
+
+    if (w->n < 2)
+        return false;
+    regression(w, w->eval_ms, &slope, &intercept);
+    *out = slope * args[0] + intercept;
+    return true;
+}
+
+static bool factor_fails(const struct pql_window *w, const char *what, const char *letter, double f)
+{
+    if (!(f <= 0 || f >= 1))
+        return false;
+    if (isinf(f))
+        *w->failed = nx_fail(w->err, NX_EXEC, "invalid %s factor. Expected: 0 < %s < 1, got: %sInf", what, letter,
+                             f > 0 ? "+" : "-");
+    else
+        *w->failed =
+            nx_fail(w->err, NX_EXEC, "invalid %s factor. Expected: 0 < %s < 1, got: %f", what, letter, f);
+    return true;
+}
+
+bool win_double_exponential_smoothing(const struct pql_window *w, const double *args, double *out)
+{
+    double sf = args[0], tf = args[1], s0 = 0, s1 = w->v[0], b;
+
+    if (factor_fails(w, "smoothing", "sf", sf) || factor_fails(w, "trend", "tf", tf) || w->n < 2)
+        return false;
+    b = w->v[1] - w->v[0];
+    for (size_t i = 1; i < w->n; i++) {
+        double x = sf * w->v[i], y;
+
+        if (i > 1)
+            b = tf * (s1 - s0) + (1 - tf) * b;
+        y = (1 - sf) * (s1 + b);
+        s0 = s1;
+        s1 = x + y;
+    }
+    *out = s1;
+    return true;
+}
+
+/* ---- times ------------------------------------------------------------------------------------------- */
+
+bool win_ts_of_first_over_time(const struct pql_window *w, const double *args, double *out)
+{
+    (void)args;
+    *out = seconds(w->t[0]);
+    return true;
+}
+
+bool win_ts_of_last_over_time(const struct pql_window *w, const double *args, double *out)
+{
+    (void)args;
+    *out = seconds(w->t[w->n - 1]);
+    return true;
+}
+
+static bool ts_of_extreme(const struct pql_window *w, bool max, double *out)
+{
+    size_t best = 0;
+
+    for (size_t i = 0; i < w->n; i++) {
+        double v = w->v[i], old = w->v[best];
+
+        if (isnan(old) || (max ? v >= old : v <= old))
+            best = i;
+    }
+    *out = seconds(w->t[best]);
+    return true;
+}
+
+bool win_ts_of_max_over_time(const struct pql_window *w, const double *args, double *out)
+{
+    (void)args;
+    return ts_of_extreme(w, true, out);
+}
+
+bool win_ts_of_min_over_time(const struct pql_window *w, const double *args, double *out)
+{
+    (void)args;
+    return ts_of_extreme(w, false, out);
+}
