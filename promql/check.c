@@ -192,17 +192,15 @@ static nx_status check_selector(struct parser *p, const struct pql_expr *e)
     if (s->name.len) {
         for (size_t i = 0; i + 1 < s->n; i++) { /* the last one is for `name` */
             struct buf b;
-            nx_status st;
 
             if (!nx_slice_is(s->m[i].name, LABEL_NAME))
                 continue;
             buf_init(&b, 0);
+            buf_str(&b, "metric name must not be set twice: ");
             text_quote(&b, s->name);
             buf_str(&b, " or ");
             text_quote(&b, s->m[i].value);
-            st = parse_fail(p, e->pos.start, "metric name must not be set twice: %s", buf_cstr(&b));
-            buf_done(&b);
-            return st;
+            return lex_fail_buf(&p->lex, e->pos.start, &b);
         }
         return NX_OK;
     }

@@ -11,8 +11,6 @@
 
 #include <math.h>
 
-#include "src/base/limits.h"
-
 enum { PREC_ADD = 1, PREC_MUL, PREC_POW };
 
 static const struct dur_op {
@@ -54,7 +52,9 @@ static int64_t to_ns(double seconds)
 {
     double ns = round(seconds * 1e9);
 
-    return ns >= 9223372036854775808.0 || ns < -9223372036854775808.0 ? INT64_MIN : (int64_t)ns;
+    if (ns >= 9223372036854775808.0)
+        return INT64_MAX;
+    return ns < -9223372036854775808.0 ? INT64_MIN : (int64_t)ns;
 }
 
 /* A literal, which the next token is. `sign` is the token of a sign before it, or NULL. */
@@ -149,9 +149,11 @@ static nx_status apply_sign(struct parser *p, const struct token *sign, struct p
         return NX_OK;
     }
     st = dur_new(p, PQL_DUR_NEG, sign->pos, out);
-    if (!st)
-        (*out)->lhs = inner;
-    return st;
+    if (st)
+        return st;
+    (*out)->lhs = inner;
+    (*out)->pos.end = inner->pos.end;
+    return NX_OK;
 }
 
 static nx_status parse_dur_operand(struct parser *p, struct pql_durexpr **out)

@@ -195,8 +195,8 @@ nx_status lex_fail(struct lexer *l, uint32_t pos, const char *fmt, ...)
     va_list ap;
 
     if (l->failed)
-        return NX_BADINPUT;
-    l->failed = true;
+        return l->failed;
+    l->failed = NX_BADINPUT;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
@@ -212,9 +212,24 @@ nx_status lex_fail(struct lexer *l, uint32_t pos, const char *fmt, ...)
                    text);
 }
 
+nx_status lex_fail_buf(struct lexer *l, uint32_t pos, struct buf *b)
+{
+    if (!l->failed && b->failed)
+        l->failed = buf_status(b, l->err);
+    (void)lex_fail(l, pos, "%s", buf_cstr(b));
+    buf_done(b);
+    return l->failed;
+}
+
 static struct token fail(struct lexer *l, const char *what)
 {
     (void)lex_fail(l, l->start, "%s", what);
+    return (struct token){.type = TOK_ERROR, .pos = l->start};
+}
+
+static struct token fail_buf(struct lexer *l, struct buf *b)
+{
+    (void)lex_fail_buf(l, l->start, b);
     return (struct token){.type = TOK_ERROR, .pos = l->start};
 }
 
@@ -250,24 +265,20 @@ static void quote_rune(struct buf *b, uint32_t r)
 static struct token fail_rune(struct lexer *l, const char *what, uint32_t r, const char *after)
 {
     struct buf b;
-    struct token t;
 
-    buf_init(&b, NX_ERR_TEXT_BYTES);
+    buf_init(&b, 0);
     buf_printf(&b, "%s%s", what, *what ? " " : "");
     quote_rune(&b, r);
     buf_str(&b, after);
-    t = fail(l, buf_cstr(&b));
-    buf_done(&b);
-    return t;
+    return fail_buf(l, &b);
 }
 
 /* A message about an escape: the character as U+007A 'z'. */
 static struct token fail_escape(struct lexer *l, const char *before, uint32_t r, const char *after)
 {
     struct buf b;
-    struct token t;
 
-    buf_init(&b, NX_ERR_TEXT_BYTES);
+    buf_init(&b, 0);
     buf_printf(&b, "%s U+%04X", before, r);
     if (r >= ' ' && text_printable(r)) {
         buf_char(&b, ' ');
@@ -277,25 +288,20 @@ static struct token fail_escape(struct lexer *l, const char *before, uint32_t r,
             quote_rune(&b, r);
     }
     buf_str(&b, after);
-    t = fail(l, buf_cstr(&b));
-    buf_done(&b);
-    return t;
+    return fail_buf(l, &b);
 }
 
 /* A message that ends in the bytes of the token at work, quoted. */
 static struct token fail_text(struct lexer *l, const char *what)
 {
     struct buf b;
-    struct token t;
     size_t n = l->pos - l->start;
 
     buf_init(&b, 0);
     buf_printf(&b, "%s: ", what);
     text_quote(&b,
                nx_slice_of(l->in.ptr + l->start, n < NX_ERR_TEXT_BYTES ? n : NX_ERR_TEXT_BYTES));
-    t = fail(l, buf_cstr(&b));
-    buf_done(&b);
-    return t;
+    return fail_buf(l, &b);
 }
 
 void lex_describe(struct buf *b, const struct token *t)

@@ -47,7 +47,7 @@ struct lexer {
     bool brace_open, bracket_open;
     bool in_duration;             /* after a `[`, up to the first number */
     bool got_colon, got_duration; /* since a `[` */
-    bool failed;                  /* `err` holds the first fault */
+    nx_status failed;             /* of the first fault, which `err` holds; NX_OK: none */
     struct nx_err *err;
 };
 
@@ -58,8 +58,11 @@ void lex_init(struct lexer *l, struct nx_slice text, struct nx_err *err);
 struct token lex_next(struct lexer *l);
 
 /* Writes "LINE:COL: parse error: ..." for the byte at `pos`, unless there was a fault before; returns
- * NX_BADINPUT. Columns count bytes from 1. */
+ * the status of the first. Columns count bytes from 1. */
 nx_status lex_fail(struct lexer *l, uint32_t pos, const char *fmt, ...) NX_PRINTF(3, 4);
+
+/* As lex_fail with a text that was put together in `b`, which is done with. */
+nx_status lex_fail_buf(struct lexer *l, uint32_t pos, struct buf *b);
 
 /* A token as messages name it: identifier "foo", <op:+>, "(", end of input. */
 void lex_describe(struct buf *b, const struct token *t);

@@ -18,7 +18,6 @@
 #include <stdio.h>
 
 #include "promql/funcs.h"
-#include "src/base/limits.h"
 #include "src/base/text.h"
 
 static const struct op {
@@ -111,10 +110,9 @@ static const struct {
 nx_status parse_unexpected(struct parser *p, enum parse_where where)
 {
     struct buf b;
-    nx_status st;
 
     if (parse_peek(p) == TOK_ERROR)
-        return NX_BADINPUT; /* reported by the lexer */
+        return p->lex.failed;
     buf_init(&b, 0);
     buf_str(&b, "unexpected ");
     lex_describe(&b, &p->ahead);
@@ -122,24 +120,19 @@ nx_status parse_unexpected(struct parser *p, enum parse_where where)
         buf_printf(&b, " in %s", places[where].in);
     if (places[where].expected)
         buf_printf(&b, ", expected %s", places[where].expected);
-    st = parse_fail(p, p->ahead.pos, "%s", buf_cstr(&b));
-    buf_done(&b);
-    return st;
+    return lex_fail_buf(&p->lex, p->ahead.pos, &b);
 }
 
 nx_status parse_fail_quoted(struct parser *p, uint32_t pos, const char *before,
                             struct nx_slice what, const char *after)
 {
     struct buf b;
-    nx_status st;
 
     buf_init(&b, 0);
     buf_str(&b, before);
     text_quote(&b, what);
     buf_str(&b, after);
-    st = parse_fail(p, pos, "%s", buf_cstr(&b));
-    buf_done(&b);
-    return st;
+    return lex_fail_buf(&p->lex, pos, &b);
 }
 
 nx_status parse_nomem(struct parser *p)
@@ -147,15 +140,14 @@ nx_status parse_nomem(struct parser *p)
     return arena_failed(p->arena, p->lex.err);
 }
 
-static nx_status too_deep(struct parser *p, uint32_t pos)
+static nx_status too_deep(struct parser *p, uint32_t pos, unsigned levels)
 {
-    return parse_fail(p, pos, "expression is nested more than %u levels deep",
-                      NX_LIMIT_QUERY_DEPTH);
+    return parse_fail(p, pos, "expression is nested more than %u levels deep", levels);
 }
 
 nx_status parse_deeper(struct parser *p, uint32_t pos)
 {
-    return ++p->depth > NX_LIMIT_QUERY_DEPTH ? too_deep(p, pos) : NX_OK;
+    return ++p->depth > PARSE_MAX_NESTING ? too_deep(p, pos, PARSE_MAX_NESTING) : NX_OK;
 }
 
 /* ---- nodes ---------------------------------------------------------------------------------- */
@@ -180,7 +172,8 @@ static nx_status node_above(struct parser *p, struct pql_expr *e, const struct p
 {
     if (c->height >= e->height)
         e->height = c->height + 1;
-    return e->height > NX_LIMIT_QUERY_DEPTH ? too_deep(p, e->pos.start) : NX_OK;
+    return e->height > NX_LIMIT_QUERY_DEPTH ? too_deep(p, e->pos.start, NX_LIMIT_QUERY_DEPTH)
+                                            : NX_OK;
 }
 
 /* A growing list in the arena: makes room for one more, by doubling. */

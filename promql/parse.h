@@ -6,6 +6,7 @@
 
 #include "promql/ast.h"
 #include "promql/lex.h"
+#include "src/base/limits.h"
 
 /* Where a token that fits nowhere is said to stand: the innermost construct with a name. */
 enum parse_where {
@@ -25,6 +26,10 @@ enum parse_where {
     IN_LABELS_VALUE,    /* after the operator */
     IN_LABELS_COMMA     /* after a matcher */
 };
+
+/* Nesting that takes a call each: parentheses, arguments, signs, right sides. The parser needs more
+ * stack a level than the walks over the tree that NX_LIMIT_QUERY_DEPTH bounds, so it takes fewer. */
+#define PARSE_MAX_NESTING (NX_LIMIT_QUERY_DEPTH / 2)
 
 /* A compiled regex of the tree at work, so that a failed parse can free it. */
 struct parse_regex {
