@@ -1,4 +1,5 @@
-/* parse.h - what the files of the parser share. Private to promql/{parse,durexpr,selector,check}.c.
+/* parse.h - what the files of the parser share. Private to promql/{parse,postfix,durexpr,selector,
+ * literals,check}.c.
  *
  * Every function returns NX_OK or the status of the first fault; the text is then in the lexer's err.
  * Nothing is done after a fault. */
@@ -64,6 +65,14 @@ nx_status parse_fail_quoted(struct parser *p, uint32_t pos, const char *before,
                             struct nx_slice what, const char *after);
 nx_status parse_nomem(struct parser *p);                /* the arena gave NULL */
 nx_status parse_deeper(struct parser *p, uint32_t pos); /* depth++, within bounds */
+
+/* A node of height 1, in the arena, and the claim that `e` has the child `c`. */
+nx_status parse_node(struct parser *p, enum pql_kind kind, enum pql_type type, struct pql_pos pos,
+                     struct pql_expr **out);
+nx_status parse_above(struct parser *p, struct pql_expr *e, const struct pql_expr *c);
+
+/* postfix.c: all postfixes behind *e, which becomes part of what they make. */
+nx_status parse_postfixes(struct parser *p, struct pql_expr **e);
 
 /* literals.c: tokens to values. */
 nx_status parse_number(struct parser *p, const struct token *t,

@@ -8,7 +8,9 @@
  *         P2  Modifiers of a selector come as: @, anchored or smoothed, offset; of a range: [range],
  *             anchored or smoothed, @, offset.
  *         P3  A node is split when its text on one line is longer than 100 bytes, indent not counted.
- *         P4  Depth is bounded by the height of the tree. */
+ *         P4  Depth is bounded by the height of the tree.
+ *         P5  The sum in `a offset - -5m + 3` is the offset. Prometheus prints it as `a offset 5m + 3`,
+ *             which reads as a sum of vectors; here it gets parentheses. */
 #include "promql/ast.h"
 
 #include <math.h>
@@ -178,12 +180,33 @@ static void print_at(struct buf *b, const struct pql_shift *s)
         buf_str(b, s->at == PQL_AT_START ? " @ start()" : " @ end()");
 }
 
+static bool is_dur_binary(const struct pql_durexpr *d)
+{
+    return d->op >= PQL_DUR_ADD && d->op <= PQL_DUR_POW;
+}
+
+/* Whether an offset reads as it was meant without parentheses around it (P5). */
+static bool offset_stands(const struct pql_durexpr *d)
+{
+    bool binary = is_dur_binary(d);
+
+    while (is_dur_binary(d))
+        d = d->lhs;
+    if (d->op == PQL_DUR_NEG)
+        return d->lhs->op == PQL_DUR_NEG || (!binary && !is_dur_binary(d->lhs));
+    return !binary || d->op == PQL_DUR_PAREN;
+}
+
 static void print_offset(struct buf *b, const struct pql_shift *s)
 {
+    bool bare = !s->offset.expr || offset_stands(s->offset.expr);
+
     if (!s->has_offset)
         return;
-    buf_str(b, " offset ");
+    buf_str(b, bare ? " offset " : " offset (");
     print_dur(b, &s->offset);
+    if (!bare)
+        buf_char(b, ')');
 }
 
 /* ---- selectors -------------------------------------------------------------------------------- */

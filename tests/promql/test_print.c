@@ -206,7 +206,8 @@ static const struct {
     { "foo offset step() + 3", SAME, V3 },
     { "foo offset -(5m) + 3", SAME, V3 },
     { "foo offset --5m", "foo offset 5m", V3 },
-    { "foo offset - -5m + 3", "foo offset 5m + 3", V3 },
+    { "foo offset - -5m + 3", "foo offset (5m + 3)", V3 }, /* Prometheus drops the parentheses */
+    { "foo offset - +2 ^ 2", "foo offset (-2 ^ 2)", V3 },  /* and here */
     { "foo offset min_of(1m, 2m)", SAME, V3 },
     { "foo offset -max_of(1m, step())", SAME, V3 },
     { "foo[5m] offset (2 * 1m)", SAME, V3 },
