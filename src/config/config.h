@@ -51,8 +51,9 @@ struct config_params {
 };
 /* A URL whose text was found well formed. `shown` has xxxxx for the password. */
 struct config_url {
-    struct nx_slice text, shown; /* empty: unset */
+    struct nx_slice text, shown;  /* empty: unset or empty */
     struct nx_slice scheme, host; /* host as written, with the port */
+    bool set;
 };
 /* Settings that a job inherits when it does not say. After a load never CONFIG_UNSET: `if (x)` is safe. */
 enum config_tri { CONFIG_UNSET = -1, CONFIG_NO = 0, CONFIG_YES = 1 };
@@ -153,7 +154,7 @@ struct relabel_rule {
     struct nx_slice target_label, replacement;
     enum relabel_action action;
     const struct regex *regex; /* compiled; never NULL after a load */
-    bool default_regex;        /* regex_text is (.*): matches whatever there is */
+    bool default_regex;        /* not said: (.*), which matches whatever there is */
     bool legacy_names;         /* metric_name_validation_scheme: legacy */
     int line;
 };
@@ -204,7 +205,7 @@ struct config_sd {
     } u;
 };
 struct config_sds {
-    const struct config_sd *v; /* by kind's name, then as written; equal entries of one job once */
+    const struct config_sd *v; /* by kind's name, then as written */
     size_t n;
 };
 
@@ -227,13 +228,14 @@ enum config_protocol {
     CONFIG_PROTO_TEXT_1_0_0
 };
 struct config_protocols {
-    enum config_protocol *v; /* most wanted first; NULL in global: not said */
+    enum config_protocol *v; /* most wanted first */
     size_t n;
+    struct config_strings text; /* as written; v NULL: not said (in `global`; a job always has some) */
 };
 
 /* What a job may set for itself and otherwise has from `global`. */
 struct config_limits {
-    uint64_t body_size_bytes;
+    int64_t body_size_bytes;
     uint64_t samples, targets, labels, label_name_bytes, label_value_bytes;
     uint64_t keep_dropped_targets;
 };
@@ -256,7 +258,8 @@ struct config_scrape {
     struct config_params params;
     int64_t scrape_interval_ms, scrape_timeout_ms;
     struct config_protocols scrape_protocols;
-    enum config_protocol fallback_scrape_protocol;
+    enum config_protocol fallback_scrape_protocol; /* CONFIG_PROTO_UNSET: none */
+    struct nx_slice fallback_text;
     enum config_tri scrape_native_histograms, always_scrape_classic_histograms,
         convert_classic_histograms_to_nhcb, extra_scrape_metrics;
     struct nx_slice scrape_failure_log_file;
@@ -267,6 +270,7 @@ struct config_scrape {
     double native_histogram_min_bucket_factor;
     enum config_validation validation;
     enum config_escaping escaping;
+    struct nx_slice escaping_text;
     struct config_sds sds;
     struct config_http http;
     struct relabel_rules relabel, metric_relabel;
@@ -309,6 +313,11 @@ struct config_azuread {
     struct config_azuread_sdk {
         struct nx_slice tenant_id;
     } *sdk;
+    struct config_azuread_certificate {
+        struct nx_slice client_id, tenant_id, certificate_path, certificate_key_path;
+        struct config_secret certificate_password;
+        bool send_certificate_chain;
+    } *certificate;
     struct nx_slice cloud, scope;
 };
 struct config_google_iam {
@@ -349,7 +358,7 @@ struct config_remote_read {
     bool read_recent;
     struct nx_slice name;
     struct config_http http;
-    struct config_pairs required_matchers;
+    struct labels required_matchers;
     bool filter_external_labels;
     int line;
 };
@@ -357,8 +366,11 @@ struct config_remote_read {
 struct config_storage {
     struct config_tsdb {
         int64_t out_of_order_time_window_ms;
+        int64_t shown_window_ms; /* the same; only printed */
         double stale_series_compaction_threshold;
-        struct nx_slice chunk_encoding_floats; /* "", "xor", "xor2" */
+        struct config_chunk_encoding {
+            struct nx_slice floats; /* "", "xor", "xor2" */
+        } chunk_encoding;
         struct config_retention {
             int64_t time_ms;      /* 0: the flag decides */
             int64_t size_bytes;   /* 0: the flag decides */
@@ -424,7 +436,9 @@ struct config {
 /* ---- loading ----------------------------------------------------------------------------------- */
 
 struct config_opts {
-    bool agent;              /* refuse what agent mode refuses */
+    bool agent;                 /* refuse what agent mode refuses */
+    bool ignore_unknown_fields; /* unknown keys are passed over in silence */
+    bool only_main_file;        /* leave scrape_config_files alone */
     /* Sees a warning of the load itself (an unset ${VAR}); NULL: none are told. */
     void (*warn)(void *ctx, const char *text);
     void *ctx;
@@ -462,8 +476,11 @@ const char *config_escaping_name(enum config_escaping e);   /* "allow-utf-8" */
 /* A list of target groups as file_sd and http_sd have it, from YAML (JSON is read by src/discovery). */
 NX_NODISCARD nx_status config_parse_target_groups(struct arena *a, struct nx_slice text,
                                                   struct config_static_sd *out, struct nx_err *err);
-/* "refresh_interval"-style patterns: does `path` name a file that file_sd may read? */
+/* Is this a path or pattern that file_sd takes? */
 bool config_file_sd_path_ok(struct nx_slice path);
+/* The files that a pattern names now, sorted, in the arena; none is no error. */
+NX_NODISCARD nx_status config_glob(const char *pattern, struct arena *a, struct config_strings *out,
+                                   struct nx_err *err);
 
 /* ---- `check config` ----------------------------------------------------------------------------- */
 

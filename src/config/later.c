@@ -1,0 +1,203 @@
+/* later.c - what is taken from a configuration and has no effect yet.
+ *
+ * WHY     A prometheus.yml is accepted whole, so that nobody has to edit one to start. What would not
+ *         happen is said once at startup, and in the README; both come from this table.
+ * RULES   Whoever builds a part deletes its row, in the same commit. */
+#include <string.h>
+
+#include "src/config/decode.h"
+
+struct later {
+    const char *key, *what;
+    bool (*used)(const struct config *cfg);
+};
+
+static bool any_sd(const struct config_sds *sds, enum config_sd_kind kind)
+{
+    for (size_t i = 0; i < sds->n; i++) {
+        if (sds->v[i].kind == kind)
+            return true;
+    }
+    return false;
+}
+
+static bool uses_sd(const struct config *cfg, enum config_sd_kind kind)
+{
+    bool used = false;
+
+    for (size_t i = 0; i < cfg->scrape_configs.n && !used; i++)
+        used = any_sd(&cfg->scrape_configs.v[i].sds, kind);
+    for (size_t i = 0; i < cfg->alerting.alertmanagers.n && !used; i++)
+        used = any_sd(&cfg->alerting.alertmanagers.v[i].sds, kind);
+    return used;
+}
+
+static bool uses_rules(const struct config *cfg)
+{
+    return cfg->rule_files.n > 0;
+}
+
+static bool uses_alerting(const struct config *cfg)
+{
+    return cfg->alerting.alertmanagers.n || cfg->alerting.alert_relabel.n;
+}
+
+static bool uses_remote_write(const struct config *cfg)
+{
+    return cfg->remote_write.n > 0;
+}
+
+static bool uses_remote_read(const struct config *cfg)
+{
+    return cfg->remote_read.n > 0;
+}
+
+static bool uses_tracing(const struct config *cfg)
+{
+    return cfg->tracing.endpoint.len > 0;
+}
+
+static bool uses_otlp(const struct config *cfg)
+{
+    const struct config_otlp *o = &cfg->otlp;
+
+    return o->promote_all_resource_attributes || o->promote_resource_attributes.n ||
+           o->keep_identifying_resource_attributes || o->convert_histograms_to_nhcb || o->promote_scope_metadata;
+}
+
+static bool uses_ooo(const struct config *cfg)
+{
+    return cfg->storage.tsdb.out_of_order_time_window_ms > 0;
+}
+
+static bool uses_retention(const struct config *cfg)
+{
+    const struct config_retention *r = &cfg->storage.tsdb.retention;
+
+    return r->size_bytes || r->percentage != 0;
+}
+
+static bool uses_exemplars(const struct config *cfg)
+{
+    return cfg->storage.exemplars != NULL;
+}
+
+static bool uses_stale_compaction(const struct config *cfg)
+{
+    return cfg->storage.tsdb.stale_series_compaction_threshold != 0;
+}
+
+static bool uses_native_histograms(const struct config *cfg)
+{
+    for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
+        const struct config_scrape *s = &cfg->scrape_configs.v[i];
+
+        if (s->scrape_native_histograms || s->convert_classic_histograms_to_nhcb ||
+            s->native_histogram_bucket_limit || s->native_histogram_min_bucket_factor != 0)
+            return true;
+    }
+    return false;
+}
+
+static bool uses_protobuf(const struct config *cfg)
+{
+    for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
+        const struct config_scrape *s = &cfg->scrape_configs.v[i];
+
+        for (size_t k = 0; k < s->scrape_protocols.n; k++) {
+            if (s->scrape_protocols.v[k] == CONFIG_PROTO_PROTOBUF && !s->scrape_native_histograms)
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool uses_oauth2(const struct config *cfg)
+{
+    for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
+        if (cfg->scrape_configs.v[i].http.oauth2)
+            return true;
+    }
+    return false;
+}
+
+static bool uses_query_log(const struct config *cfg)
+{
+    return cfg->global.query_log_file.len > 0;
+}
+
+static bool uses_failure_log(const struct config *cfg)
+{
+    for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
+        if (cfg->scrape_configs.v[i].scrape_failure_log_file.len)
+            return true;
+    }
+    return cfg->global.scrape_failure_log_file.len > 0;
+}
+
+// clang-format off
+static const struct later rows[] = {
+    { "rule_files",                 "recording and alerting rules are not evaluated",        uses_rules },
+    { "alerting",                   "alerts are not sent to Alertmanagers",                  uses_alerting },
+    { "remote_write",               "samples are not sent to remote storage",                uses_remote_write },
+    { "remote_read",                "remote storage is not asked",                           uses_remote_read },
+    { "tracing",                    "traces are not sent",                                   uses_tracing },
+    { "otlp",                       "there is no OTLP receiver for its settings",            uses_otlp },
+    { "storage.tsdb.out_of_order_time_window", "samples out of order are refused",           uses_ooo },
+    { "storage.tsdb.retention.size, .percentage", "retention is by time only",               uses_retention },
+    { "storage.tsdb.stale_series_compaction_threshold", "stale series leave with their block", uses_stale_compaction },
+    { "storage.exemplars",          "exemplars are read over and not kept",                  uses_exemplars },
+    { "scrape_native_histograms, convert_classic_histograms_to_nhcb, native_histogram_*",
+                                    "native histograms are not scraped",                     uses_native_histograms },
+    { "scrape_protocols: PrometheusProto", "targets are asked for the text formats only",    uses_protobuf },
+    { "oauth2",                     "requests to targets go without a token",                uses_oauth2 },
+    { "global.query_log_file",      "queries are not logged",                                uses_query_log },
+    { "scrape_failure_log_file",    "failed scrapes are not logged to a file",               uses_failure_log },
+};
+// clang-format on
+
+/* Service discoveries that give targets. */
+static bool sd_works(enum config_sd_kind kind)
+{
+    return kind == CONFIG_SD_STATIC || kind == CONFIG_SD_FILE;
+}
+
+static const char no_targets[] = "gives no targets";
+
+const char *config_later(size_t i, const char **what)
+{
+    if (i < NX_COUNT(rows)) {
+        *what = rows[i].what;
+        return rows[i].key;
+    }
+    i -= NX_COUNT(rows);
+    for (int kind = 0; kind < CONFIG_SD_COUNT; kind++) {
+        if (!sd_works((enum config_sd_kind)kind) && !i--) {
+            *what = no_targets;
+            return config_sd_key((enum config_sd_kind)kind);
+        }
+    }
+    return NULL;
+}
+
+static void warn_about(const char *key, const char *what, void (*fn)(void *ctx, const char *text), void *ctx)
+{
+    struct buf b;
+
+    buf_init(&b, 1000);
+    buf_printf(&b, "%s is accepted but has no effect in this version: %s", key, what);
+    fn(ctx, buf_cstr(&b));
+    buf_done(&b);
+}
+
+void config_warnings(const struct config *cfg, void (*fn)(void *ctx, const char *text), void *ctx)
+{
+    for (size_t i = 0; i < NX_COUNT(rows); i++) {
+        if (rows[i].used(cfg))
+            warn_about(rows[i].key, rows[i].what, fn, ctx);
+    }
+    for (int kind = 0; kind < CONFIG_SD_COUNT; kind++) {
+        if (!sd_works((enum config_sd_kind)kind) && uses_sd(cfg, (enum config_sd_kind)kind))
+            warn_about(config_sd_key((enum config_sd_kind)kind), no_targets, fn, ctx);
+    }
+}
