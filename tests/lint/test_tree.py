@@ -152,3 +152,18 @@ def test_paths_named_by_the_documents_exist():
 def test_licence_is_apache_2():
     data = read("LICENSE")
     assert b"Apache License" in data and b"Version 2.0, January 2004" in data
+
+
+def flags_marked(*marks):
+    """Names of the server's flags that carry one of the marks, from the table itself."""
+    rows = re.findall(r'^\s*(?:STR|BOOL|DUR|BYTES|INT|ENUM)\("([\w.-]+)",(.*)$', read("src/cli/server_flags.c").decode(), re.M)
+    assert len(rows) > 40
+    return [name for name, rest in rows if any(m in rest.split(', "', 1)[0] or re.search(rf"\b{m}\b", rest) for m in marks)]
+
+
+def test_readme_names_what_has_no_effect():
+    """Every flag that is accepted without effect, or refused, stands under "Not yet", and no other does."""
+    section = read("README.md").decode().split("## Not yet")[1].split("\n## ")[0]
+    named = set(re.findall(r"`--([\w.-]+)`", section))
+    marked = set(flags_marked("LATER", "FLAG_REFUSED"))
+    assert named == marked, {"not in the README": sorted(marked - named), "has an effect": sorted(named - marked)}
