@@ -19,6 +19,8 @@
 #include <string>
 #include <vector>
 
+#include "src/base/text.h"
+
 #define MAX_GROUPS 64 /* beyond these $n is empty; a relabelling rule has a handful */
 
 struct regex {
@@ -231,6 +233,18 @@ std::string find_prefix(const std::string &p)
     return found;
 }
 
+bool is_utf8(const std::string &s)
+{
+    uint32_t code_point;
+
+    for (size_t i = 0, n; i < s.size(); i += n) {
+        n = text_utf8_take(nx_slice_of(s.data() + i, s.size() - i), &code_point);
+        if (n == 0)
+            return false;
+    }
+    return true;
+}
+
 struct regex *compile(const std::string &pattern, bool wrapped_errors, struct nx_err *err,
                       nx_status *st)
 {
@@ -240,6 +254,11 @@ struct regex *compile(const std::string &pattern, bool wrapped_errors, struct nx
     std::unique_ptr<RE2> bare(new RE2(p, o)); /* X1 */
     std::unique_ptr<RE2> wrapped(new RE2("^(?s:" + p + ")$", o));
 
+    if (!is_utf8(pattern)) { /* RE2 lets surrogates pass */
+        *st =
+            nx_fail(err, NX_BADINPUT, "error parsing regexp: invalid UTF-8: `%s`", pattern.c_str());
+        return nullptr;
+    }
     if (any_byte) {
         *st = nx_fail(err, NX_BADINPUT, "error parsing regexp: invalid escape sequence: `\\C`");
         return nullptr;

@@ -3,6 +3,10 @@
 
 #include "src/base/buf.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* The first character of `s`: its length in bytes (1 to 4) and code point; 0 if it is not
  * well-formed UTF-8 (cut short, overlong, a surrogate, above U+10FFFF) or `s` is empty. */
 size_t text_utf8_take(struct nx_slice s, uint32_t *code_point);
@@ -16,3 +20,7 @@ bool text_space(uint32_t code_point);
 
 /* A JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD; <, > and & stay. */
 void text_json(struct buf *b, struct nx_slice s);
+
+#ifdef __cplusplus
+}
+#endif

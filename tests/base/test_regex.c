@@ -34,6 +34,8 @@ static const struct { /* texts by Go 1.26, after "error parsing regexp: " */
     { "(?z)a",     "invalid or unsupported Perl syntax: `(?z`", NULL },
     { "(?=a)",     "invalid or unsupported Perl syntax: `(?=`", NULL },
     { "x{2,1}",    "invalid repeat count: `{2,1}`",             NULL },
+    { "a\xff",     "invalid UTF-8: `a\xff`",                     NULL },
+    { "\xed\xa0\x80", "invalid UTF-8: `\xed\xa0\x80`",          NULL },
     { "a)(b",      "unexpected ): `a)(b`",                      NULL }, /* relabelling takes it there */
 };
 
