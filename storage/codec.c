@@ -136,6 +136,23 @@ struct plan {
     uint64_t bits; /* of the whole block as coded */
 };
 
+/* One merge of from[lo..mid) and from[mid..hi), without a branch on the values. */
+static void merge(const int64_t *from, size_t lo, size_t mid, size_t hi, int64_t *to)
+{
+    size_t a = lo, b = mid, k = lo;
+
+    while (a < mid && b < hi) {
+        const int64_t x = from[a], y = from[b];
+        const bool left = x <= y;
+
+        to[k++] = left ? x : y;
+        a += left;
+        b += !left;
+    }
+    memcpy(to + k, from + a, (mid - a) * sizeof *to);
+    memcpy(to + k + (mid - a), from + b, (hi - b) * sizeof *to);
+}
+
 /* Bottom-up merge sort: 192 values at most, often in order already. */
 static void sort_values(int64_t *v, size_t n)
 {
@@ -146,15 +163,16 @@ static void sort_values(int64_t *v, size_t n)
         sorted = v[i - 1] <= v[i];
     if (sorted)
         return;
-    for (size_t step = 1; step < n; step *= 2) {
-        for (size_t lo = 0; lo < n; lo += 2 * step) {
-            size_t mid = lo + step < n ? lo + step : n, hi = lo + 2 * step < n ? lo + 2 * step : n;
-            size_t a = lo, b = mid;
+    for (size_t i = 0; i + 1 < n; i += 2) {
+        const int64_t x = v[i], y = v[i + 1];
+        v[i] = x < y ? x : y;
+        v[i + 1] = x < y ? y : x;
+    }
+    for (size_t step = 2; step < n; step *= 2) {
+        int64_t *const swap = from;
 
-            for (size_t k = lo; k < hi; k++)
-                to[k] = b >= hi || (a < mid && from[a] <= from[b]) ? from[a++] : from[b++];
-        }
-        int64_t *swap = from;
+        for (size_t lo = 0; lo < n; lo += 2 * step)
+            merge(from, lo, lo + step < n ? lo + step : n, lo + 2 * step < n ? lo + 2 * step : n, to);
         from = to;
         to = swap;
     }
@@ -362,50 +380,67 @@ static void put_values(struct buf *to, const int64_t *v, size_t n)
     }
 }
 
+/* The coded values of each transform and what comes before them. */
+struct candidate {
+    const int64_t *v;
+    size_t n;
+    uint64_t guess, head_bits;
+};
+
+/* The cheapest by the guess, or of those that come near it the cheapest by the true price. */
+static unsigned choose_transform(const struct candidate *c, unsigned n, enum codec_effort effort)
+{
+    uint64_t least = UINT64_MAX, best = UINT64_MAX;
+    unsigned choice = RAW;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (c[i].guess < least) {
+            least = c[i].guess;
+            choice = i;
+        }
+    }
+    for (unsigned i = 0; i < n && effort == CODEC_SMALL; i++) {
+        uint64_t bits;
+
+        if (c[i].guess > least + least / 2 + c[i].n)
+            continue;
+        bits = plan_bits(c[i].v, c[i].n) + c[i].head_bits;
+        if (bits < best) {
+            best = bits;
+            choice = i;
+        }
+    }
+    return choice;
+}
+
 void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effort effort, int64_t *tmp)
 {
-    uint64_t (*const price)(const int64_t *, size_t) = effort == CODEC_FAST ? guess_bits : plan_bits;
     int64_t *const x = tmp, *const d = tmp + n, *const dd = tmp + 2 * n;
     const uint64_t g = common_divisor(q, n);
-    unsigned head = RAW;
-    const int64_t *coded = x + 1;
-    size_t n_coded = n - 1;
+    struct candidate c[N_TRANSFORMS] = {{.v = x + 1, .n = n - 1}};
+    unsigned transform = RAW;
+    bool zero;
 
     reduce(q, n, g, x);
     if (n > 1 && g != 0) {
-        uint64_t raw, delta;
-
         differences(x, n, d);
-        raw = price(x + 1, n - 1);
-        delta = price(d, n - 1);
+        c[RAW].guess = guess_bits(c[RAW].v, n - 1);
+        c[DELTA] = (struct candidate){d, n - 1, guess_bits(d, n - 1), 0};
         if (n > 2) {
-            uint64_t delta2;
-
             differences(d, n - 1, dd);
-            delta2 = price(dd, n - 2) + 8 * varint_bytes(zigzag(d[0]));
-            if (delta2 < raw && delta2 < delta) {
-                head = DELTA2;
-                coded = dd;
-                n_coded = n - 2;
-            }
+            c[DELTA2] = (struct candidate){dd, n - 2, guess_bits(dd, n - 2), 8 * varint_bytes(zigzag(d[0]))};
         }
-        if (head == RAW && delta < raw) {
-            head = DELTA;
-            coded = d;
-        }
+        transform = choose_transform(c, n > 2 ? 3 : 2, effort);
     }
-    if (all_zero(coded, n_coded))
-        head |= SINGLE_ZERO;
-    if (g > 1)
-        head |= HAS_DIVISOR;
-    buf_u8(to, (uint8_t)head);
+    zero = all_zero(c[transform].v, c[transform].n);
+    buf_u8(to, (uint8_t)(transform | (g > 1 ? HAS_DIVISOR : 0) | (zero ? SINGLE_ZERO : 0)));
     if (g > 1)
         buf_uvarint(to, g);
     buf_varint(to, q[0]);
-    if ((head & TRANSFORM_MASK) == DELTA2)
+    if (transform == DELTA2)
         buf_varint(to, d[0]);
-    if (!(head & SINGLE_ZERO))
-        put_values(to, coded, n_coded);
+    if (!zero)
+        put_values(to, c[transform].v, c[transform].n);
 }
 
 /* Values of the transform, `n` of them, into v. */
