@@ -51,7 +51,8 @@ static bool parse_series(char *s, struct labels_builder *b)
         }
         if (!*p)
             return false;
-        labels_builder_set(b, nx_slice_of(name, name_len), nx_slice_of(value, (size_t)(to - value)));
+        labels_builder_set(b, nx_slice_of(name, name_len),
+                           nx_slice_of(value, (size_t)(to - value)));
         p += p[1] == ',' ? 2 : 1;
     }
     return true;
@@ -110,8 +111,9 @@ static void seen(void *ctx, const struct storage_import_block *b)
     static const char *const names[] = {"meta.json", "index", "chunks"};
     struct total *t = ctx;
 
-    printf("%s  %llu samples, %llu series, %llu chunks, %llu bytes:", b->ulid, (unsigned long long)b->samples,
-           (unsigned long long)b->series, (unsigned long long)b->chunks, (unsigned long long)b->bytes);
+    printf("%s  %llu samples, %llu series, %llu chunks, %llu bytes:", b->ulid,
+           (unsigned long long)b->samples, (unsigned long long)b->series,
+           (unsigned long long)b->chunks, (unsigned long long)b->bytes);
     for (size_t i = 0; i < 3; i++) {
         char path[4096];
         struct fs_stat s;
@@ -148,10 +150,12 @@ static void read_back(const char *dir, const char *ulid)
     snprintf(path, sizeof path, "%s/%s", dir, ulid);
     must(block_open(&b, fs_real(), cache, path, &err));
     cache_get_stats(cache, &stats);
-    printf("open: %.0f us, %llu pages in the cache\n", us_since(start), (unsigned long long)stats.pages);
+    printf("open: %.0f us, %llu pages in the cache\n", us_since(start),
+           (unsigned long long)stats.pages);
     start = clock_mono_ns();
     must(block_select(b, NULL, 0, INT64_MIN, INT64_MAX, a, &list, &err));
-    printf("select all %zu series: %.0f us, arena of %zu bytes\n", list.n, us_since(start), arena_bytes(a));
+    printf("select all %zu series: %.0f us, arena of %zu bytes\n", list.n, us_since(start),
+           arena_bytes(a));
     cache_set_limit(cache, 0);
     cache_set_limit(cache, 32u << 20);
     start = clock_mono_ns();
@@ -169,8 +173,8 @@ static void read_back(const char *dir, const char *ulid)
         must(block_read(b, list.v[i].ref, INT64_MIN, INT64_MAX, &all, s, &err));
         n += all.n;
     }
-    printf("read all: %.0f us for %llu samples, %.2f ns each\n", us_since(start), (unsigned long long)n,
-           us_since(start) * 1e3 / (double)n);
+    printf("read all: %.0f us for %llu samples, %.2f ns each\n", us_since(start),
+           (unsigned long long)n, us_since(start) * 1e3 / (double)n);
     start = clock_mono_ns();
     must(block_verify(b, &err));
     printf("verify: %.0f us\n", us_since(start));
@@ -194,11 +198,13 @@ int main(int argc, char **argv)
     }
     t.dir = argv[2];
     start = clock_process_cpu_ns();
-    must(storage_import_open(&im, fs_real(), argv[2], (argc > 3 ? atoi(argv[3]) : 2) * INT64_C(3600000), &err));
+    must(storage_import_open(&im, fs_real(), argv[2],
+                             (argc > 3 ? atoi(argv[3]) : 2) * INT64_C(3600000), &err));
     n = load(im, argv[1]);
     added = clock_process_cpu_ns();
     must(storage_import_finish(im, seen, &t, &err));
-    printf("%llu samples in %llu blocks: %.4f bytes/sample; CPU %.2f s to parse and add, %.2f s to write\n",
+    printf("%llu samples in %llu blocks: %.4f bytes/sample; CPU %.2f s to parse and add, %.2f s to "
+           "write\n",
            (unsigned long long)n, (unsigned long long)t.blocks, (double)t.bytes / (double)t.samples,
            (double)(added - start) / 1e9, (double)(clock_process_cpu_ns() - added) / 1e9);
     storage_import_close(im);

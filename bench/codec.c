@@ -140,8 +140,8 @@ static struct tally *tally_of(struct tally *t, size_t *n, const char *name)
     return &t[(*n)++];
 }
 
-static void measure_decoding(const struct columns *cs, const struct buf *all, const size_t *at, struct chunk_scratch *s,
-                             struct tally *tallies, size_t n_tallies)
+static void measure_decoding(const struct columns *cs, const struct buf *all, const size_t *at,
+                             struct chunk_scratch *s, struct tally *tallies, size_t n_tallies)
 {
     static double v[CHUNK_MAX_ROWS];
 
@@ -178,7 +178,8 @@ static size_t paged(const struct buf *all, size_t page_bytes, int level)
     return total;
 }
 
-static void encode_all(const struct columns *cs, struct buf *all, size_t *at, struct chunk_scratch *s, bool fast)
+static void encode_all(const struct columns *cs, struct buf *all, size_t *at,
+                       struct chunk_scratch *s, bool fast)
 {
     buf_clear(all);
     for (size_t i = 0; i < cs->n; i++) {
@@ -208,7 +209,8 @@ int main(int argc, char **argv)
         start = clock_process_cpu_ns();
         encode_all(&cs, &all, at, s, fast);
         printf("%s: %.4f bytes/value, %.0f ns/value to encode\n", fast ? "fast " : "small",
-               (double)all.len / (double)cs.values, (double)(clock_process_cpu_ns() - start) / (double)cs.values);
+               (double)all.len / (double)cs.values,
+               (double)(clock_process_cpu_ns() - start) / (double)cs.values);
     }
     for (size_t i = 0; i < cs.n; i++) {
         struct tally *t = tally_of(tallies, &n_tallies, chunk_encoding_name(all.ptr + at[i], 1));
@@ -218,17 +220,20 @@ int main(int argc, char **argv)
         gorilla += gorilla_bits(cs.c[i].v, cs.c[i].n);
     }
     measure_decoding(&cs, &all, at, s, tallies, n_tallies);
-    printf("%-12s %8s %9s %10s %9s %10s\n", "encoding", "columns", "values", "bytes", "B/value", "Mvalues/s");
+    printf("%-12s %8s %9s %10s %9s %10s\n", "encoding", "columns", "values", "bytes", "B/value",
+           "Mvalues/s");
     for (size_t k = 0; k < n_tallies; k++)
-        printf("%-12s %8zu %9zu %10zu %9.3f %10.0f\n", tallies[k].name, tallies[k].columns, tallies[k].values,
-               tallies[k].bytes, (double)tallies[k].bytes / (double)tallies[k].values,
+        printf("%-12s %8zu %9zu %10zu %9.3f %10.0f\n", tallies[k].name, tallies[k].columns,
+               tallies[k].values, tallies[k].bytes,
+               (double)tallies[k].bytes / (double)tallies[k].values,
                (double)tallies[k].rounds * 1e3 / (double)tallies[k].decode_ns);
     printf("%zu columns, %zu values; plain XOR %.3f bytes/value\n", cs.n, cs.values,
            (double)gorilla / 8 / (double)cs.values);
     for (int i = 2; i < argc || i == 2; i++) {
         size_t page = (size_t)(i < argc ? atoi(argv[i]) : 64) << 10;
         printf("pages of %4zu KiB: %.4f bytes/value with LZ4, %.4f with LZ4 HC\n", page >> 10,
-               (double)paged(&all, page, 0) / (double)cs.values, (double)paged(&all, page, 12) / (double)cs.values);
+               (double)paged(&all, page, 0) / (double)cs.values,
+               (double)paged(&all, page, 12) / (double)cs.values);
     }
     return 0;
 }

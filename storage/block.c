@@ -162,11 +162,13 @@ static nx_status check_unity(struct block *b, struct nx_err *err)
         return nx_fail(err, NX_CORRUPT, "block %s: its files belong to different blocks", b->dir);
     if (block_index_n_series(b->index) != b->meta.n_series ||
         page_file_items(b->chunks, CH_CHUNKS) != b->meta.n_chunks)
-        return nx_fail(err, NX_CORRUPT, "block %s: meta.json, index and chunks count differently", b->dir);
+        return nx_fail(err, NX_CORRUPT, "block %s: meta.json, index and chunks count differently",
+                       b->dir);
     return NX_OK;
 }
 
-nx_status block_open(struct block **out, struct fs *fs, struct cache *cache, const char *dir, struct nx_err *err)
+nx_status block_open(struct block **out, struct fs *fs, struct cache *cache, const char *dir,
+                     struct nx_err *err)
 {
     struct block *b = calloc(1, sizeof *b);
     nx_status st;
@@ -245,8 +247,8 @@ static nx_status in_block(const struct block *b, nx_status st, struct nx_err *er
     return st == NX_CORRUPT ? nx_context(err, "block %s", b->meta.ulid) : st;
 }
 
-nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64_t mint, int64_t maxt, struct arena *a,
-                       struct series_list *out, struct nx_err *err)
+nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64_t mint,
+                       int64_t maxt, struct arena *a, struct series_list *out, struct nx_err *err)
 {
     const bool whole = mint <= b->meta.min_ms && maxt >= b->meta.max_ms - 1;
     struct ids ids = {NULL, 0};
@@ -257,12 +259,14 @@ nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64
         return NX_OK;
     st = block_index_match(b->index, m, n, a, &ids, err);
     if (!st && ids.n)
-        st = block_index_labels(b->index, ids, whole ? INT64_MIN : mint, whole ? INT64_MAX : maxt, a, out, err);
+        st = block_index_labels(b->index, ids, whole ? INT64_MIN : mint, whole ? INT64_MAX : maxt,
+                                a, out, err);
     return in_block(b, st, err);
 }
 
-nx_status block_label_names(struct block *b, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                            size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out, struct nx_err *err)
+nx_status block_label_names(struct block *b, const struct matcher *m, size_t n, int64_t mint,
+                            int64_t maxt, size_t limit, struct arena *a, struct nx_slice **out,
+                            size_t *n_out, struct nx_err *err)
 {
     struct ids ids = {NULL, 0};
     nx_status st = NX_OK;
@@ -278,9 +282,9 @@ nx_status block_label_names(struct block *b, const struct matcher *m, size_t n, 
     return in_block(b, st, err);
 }
 
-nx_status block_label_values(struct block *b, struct nx_slice name, const struct matcher *m, size_t n, int64_t mint,
-                             int64_t maxt, size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out,
-                             struct nx_err *err)
+nx_status block_label_values(struct block *b, struct nx_slice name, const struct matcher *m,
+                             size_t n, int64_t mint, int64_t maxt, size_t limit, struct arena *a,
+                             struct nx_slice **out, size_t *n_out, struct nx_err *err)
 {
     struct ids ids = {NULL, 0};
     nx_status st = NX_OK;
@@ -296,15 +300,16 @@ nx_status block_label_values(struct block *b, struct nx_slice name, const struct
     return in_block(b, st, err);
 }
 
-nx_status block_series(struct block *b, uint64_t ref, struct arena *a, struct labels *out, struct nx_err *err)
+nx_status block_series(struct block *b, uint64_t ref, struct arena *a, struct labels *out,
+                       struct nx_err *err)
 {
     const uint32_t id = (uint32_t)ref;
     struct series_list list;
     nx_status st;
 
     if (ref >= b->meta.n_series)
-        return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid, (unsigned long long)ref,
-                       (unsigned long long)b->meta.n_series);
+        return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid,
+                       (unsigned long long)ref, (unsigned long long)b->meta.n_series);
     st = block_index_labels(b->index, (struct ids){&id, 1}, INT64_MIN, INT64_MAX, a, &list, err);
     if (st)
         return in_block(b, st, err);
@@ -350,7 +355,8 @@ static nx_status load_times(void *ctx, uint64_t key, uint8_t **ptr, size_t *len,
     }
     for (uint32_t i = 1; i < rows && !st; i++)
         if (t[i] <= t[i - 1])
-            st = nx_fail(err, NX_CORRUPT, "timestamps %llu do not ascend", (unsigned long long)vector);
+            st = nx_fail(err, NX_CORRUPT, "timestamps %llu do not ascend",
+                         (unsigned long long)vector);
     page_put(b->chunks, &page);
     if (st) {
         free(t);
@@ -381,7 +387,8 @@ static void chunk_close(struct block *b, struct open_chunk *c)
 }
 
 /* Opens chunk `number`; keeps the page that `c` already holds if it is the same. */
-static nx_status chunk_open(struct block *b, uint32_t number, struct open_chunk *c, struct nx_err *err)
+static nx_status chunk_open(struct block *b, uint32_t number, struct open_chunk *c,
+                            struct nx_err *err)
 {
     const struct slot *slots;
     const struct slot *s;
@@ -419,8 +426,8 @@ static nx_status chunk_open(struct block *b, uint32_t number, struct open_chunk 
 }
 
 /* Decodes behind the samples that are there and keeps those within [mint, maxt]. */
-static nx_status chunk_append(const struct open_chunk *c, int64_t mint, int64_t maxt, struct samples *to,
-                              struct chunk_scratch *s, struct nx_err *err)
+static nx_status chunk_append(const struct open_chunk *c, int64_t mint, int64_t maxt,
+                              struct samples *to, struct chunk_scratch *s, struct nx_err *err)
 {
     double *v;
     nx_status st = samples_reserve(to, c->n, err);
@@ -431,7 +438,8 @@ static nx_status chunk_append(const struct open_chunk *c, int64_t mint, int64_t 
     st = chunk_decode(c->ptr, c->len, v, c->n, s, err);
     if (st)
         return st;
-    return samples_add_rows(to, c->t, v, c->n, mint, maxt, err); /* reads ahead of where it writes */
+    return samples_add_rows(to, c->t, v, c->n, mint, maxt,
+                            err); /* reads ahead of where it writes */
 }
 
 /* What was lost on the way, for the report at the end (B1). */
@@ -465,8 +473,9 @@ static nx_status loss_report(struct block *b, uint32_t id, const struct loss *l,
     buf_init(&text, NX_ERR_TEXT_BYTES / 2);
     if (a && block_series(b, id, a, &ls, NULL) == NX_OK)
         labels_print(&text, &ls);
-    st = nx_fail(err, NX_CORRUPT, "block %s: series %s: samples from %lld to %lld are damaged: %s", b->meta.ulid,
-                 buf_cstr(&text), (long long)l->from, (long long)l->to, l->first.text);
+    st =
+        nx_fail(err, NX_CORRUPT, "block %s: series %s: samples from %lld to %lld are damaged: %s",
+                b->meta.ulid, buf_cstr(&text), (long long)l->from, (long long)l->to, l->first.text);
     buf_done(&text);
     arena_free(a);
     return st;
@@ -481,7 +490,8 @@ struct pass {
     struct samples rows;
 };
 
-static nx_status pass_chunk(struct pass *p, const struct open_chunk *c, struct chunk_scratch *s, struct nx_err *err)
+static nx_status pass_chunk(struct pass *p, const struct open_chunk *c, struct chunk_scratch *s,
+                            struct nx_err *err)
 {
     struct block_chunk shown = {c->vector, c->first_row, c->t, NULL, c->n};
     nx_status st;
@@ -515,8 +525,8 @@ static uint32_t first_chunk_for(struct block *b, const struct block_index_series
     return lo;
 }
 
-static nx_status each_chunk(struct block *b, uint32_t id, const struct block_index_series *e, struct pass *p,
-                            struct chunk_scratch *s, struct nx_err *err)
+static nx_status each_chunk(struct block *b, uint32_t id, const struct block_index_series *e,
+                            struct pass *p, struct chunk_scratch *s, struct nx_err *err)
 {
     struct open_chunk c = {0};
     struct loss lost = {.any = false};
@@ -548,21 +558,23 @@ static nx_status each_chunk(struct block *b, uint32_t id, const struct block_ind
     return loss_report(b, id, &lost, err);
 }
 
-static nx_status run_pass(struct block *b, uint64_t ref, struct pass *p, struct chunk_scratch *s, struct nx_err *err)
+static nx_status run_pass(struct block *b, uint64_t ref, struct pass *p, struct chunk_scratch *s,
+                          struct nx_err *err)
 {
     struct block_index_series e = {0};
     nx_status st;
 
     if (ref >= b->meta.n_series)
-        return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid, (unsigned long long)ref,
-                       (unsigned long long)b->meta.n_series);
+        return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid,
+                       (unsigned long long)ref, (unsigned long long)b->meta.n_series);
     st = block_index_get(b->index, (uint32_t)ref, &e, err);
     if (st)
         return in_block(b, st, err);
     if (e.maxt < p->mint || e.mint > p->maxt)
         return NX_OK;
     if (e.first_chunk > b->meta.n_chunks || e.n_chunks > b->meta.n_chunks - e.first_chunk)
-        return nx_fail(err, NX_CORRUPT, "block %s: a series has chunks that are not there", b->meta.ulid);
+        return nx_fail(err, NX_CORRUPT, "block %s: a series has chunks that are not there",
+                       b->meta.ulid);
     return each_chunk(b, (uint32_t)ref, &e, p, s, err);
 }
 
@@ -574,8 +586,8 @@ nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt, 
     return run_pass(b, ref, &p, s, err);
 }
 
-nx_status block_chunks(struct block *b, uint64_t ref, block_chunk_fn *visit, void *ctx, struct chunk_scratch *s,
-                       struct nx_err *err)
+nx_status block_chunks(struct block *b, uint64_t ref, block_chunk_fn *visit, void *ctx,
+                       struct chunk_scratch *s, struct nx_err *err)
 {
     struct pass p = {.mint = INT64_MIN, .maxt = INT64_MAX, .visit = visit, .ctx = ctx};
     nx_status st = run_pass(b, ref, &p, s, err);
@@ -625,13 +637,15 @@ nx_status block_verify(struct block *b, struct nx_err *err)
         if (!st)
             st = block_chunks(b, i, verify_chunk, &v, s, err);
         if (!st && (v.first != e.mint || v.last != e.maxt))
-            st = nx_fail(err, NX_CORRUPT, "block %s: series %llu spans other times than the index says", b->meta.ulid,
-                         (unsigned long long)i);
+            st = nx_fail(err, NX_CORRUPT,
+                         "block %s: series %llu spans other times than the index says",
+                         b->meta.ulid, (unsigned long long)i);
         chunks += v.chunks;
     }
     if (!st && (chunks != b->meta.n_chunks || v.samples != b->meta.n_samples))
-        st = nx_fail(err, NX_CORRUPT, "block %s: meta.json counts %llu samples, there are %llu", b->meta.ulid,
-                     (unsigned long long)b->meta.n_samples, (unsigned long long)v.samples);
+        st = nx_fail(err, NX_CORRUPT, "block %s: meta.json counts %llu samples, there are %llu",
+                     b->meta.ulid, (unsigned long long)b->meta.n_samples,
+                     (unsigned long long)v.samples);
     chunk_scratch_free(s);
     return st;
 }

@@ -33,8 +33,8 @@ struct block_meta {
     char ulid[BLOCK_ULID_LEN + 1];
     int64_t min_ms, max_ms; /* max exclusive */
     uint64_t n_samples, n_series, n_chunks;
-    uint32_t level;                        /* 1: from the head */
-    char (*sources)[BLOCK_ULID_LEN + 1];   /* level-1 blocks it was made from; itself for level 1 */
+    uint32_t level;                      /* 1: from the head */
+    char (*sources)[BLOCK_ULID_LEN + 1]; /* level-1 blocks it was made from; itself for level 1 */
     size_t n_sources;
     struct block_parent *parents;
     size_t n_parents;
@@ -45,11 +45,11 @@ struct block_meta {
 
 struct block_writer;
 struct block_writer_opts {
-    struct fs *fs;          /* borrowed */
-    const char *dir;        /* the data folder, parent of the block; copied */
-    const char *ulid;       /* NULL: made from the clock; copied */
-    int64_t min_ms, max_ms; /* max exclusive; every sample must lie within */
-    uint32_t level;         /* 0: 1 */
+    struct fs *fs;                             /* borrowed */
+    const char *dir;                           /* the data folder, parent of the block; copied */
+    const char *ulid;                          /* NULL: made from the clock; copied */
+    int64_t min_ms, max_ms;                    /* max exclusive; every sample must lie within */
+    uint32_t level;                            /* 0: 1 */
     const char (*sources)[BLOCK_ULID_LEN + 1]; /* copied; none: the block itself */
     size_t n_sources;
     const struct block_parent *parents; /* copied */
@@ -57,23 +57,25 @@ struct block_writer_opts {
     bool fast; /* LZ4 and the fast encoder rather than the smallest result */
 };
 /* Makes the temporary folder. A leftover of the same name is removed first. */
-NX_NODISCARD nx_status block_writer_open(struct block_writer **out, const struct block_writer_opts *opts,
-                                         struct nx_err *err);
+NX_NODISCARD nx_status block_writer_open(struct block_writer **out,
+                                         const struct block_writer_opts *opts, struct nx_err *err);
 /* Registers the timestamps of rows, strictly ascending, 1 <= n <= CHUNK_MAX_ROWS; copied. Equal vectors
  * get the same number. May be called between series at any time. */
-NX_NODISCARD nx_status block_writer_times(struct block_writer *w, const int64_t *t, size_t n, uint32_t *times,
-                                          struct nx_err *err);
+NX_NODISCARD nx_status block_writer_times(struct block_writer *w, const int64_t *t, size_t n,
+                                          uint32_t *times, struct nx_err *err);
 /* Begins the next series; labels must be greater than the last one's, else NX_BADINPUT. A series that
  * gets no sample is left out of the block. */
-NX_NODISCARD nx_status block_writer_series(struct block_writer *w, const struct labels *ls, struct nx_err *err);
+NX_NODISCARD nx_status block_writer_series(struct block_writer *w, const struct labels *ls,
+                                           struct nx_err *err);
 /* Adds values of the current series, parallel to the whole vector `times`; CHUNK_ABSENT where it has
  * none (all absent: nothing is added). Chunks of a series come in time order and do not overlap. */
-NX_NODISCARD nx_status block_writer_chunk(struct block_writer *w, uint32_t times, const double *v, size_t n,
-                                          struct nx_err *err);
+NX_NODISCARD nx_status block_writer_chunk(struct block_writer *w, uint32_t times, const double *v,
+                                          size_t n, struct nx_err *err);
 /* Writes the index, syncs all, renames, syncs the parent. *meta (may be NULL) gets what was written; free
  * with block_meta_done. A block without samples is not written: NX_NOTFOUND. After a failure only
  * block_writer_close() may follow. */
-NX_NODISCARD nx_status block_writer_commit(struct block_writer *w, struct block_meta *meta, struct nx_err *err);
+NX_NODISCARD nx_status block_writer_commit(struct block_writer *w, struct block_meta *meta,
+                                           struct nx_err *err);
 /* Accepts NULL. Without a commit it removes the temporary folder, as far as that is possible. */
 void block_writer_close(struct block_writer *w);
 void block_meta_done(struct block_meta *m);
@@ -84,8 +86,8 @@ struct block;
 
 /* Fails with NX_CORRUPT when meta.json or the root of a file is damaged or of an unknown version,
  * NX_NOTFOUND when there is no such folder. `cache` and `fs` are borrowed and outlive the block. */
-NX_NODISCARD nx_status block_open(struct block **out, struct fs *fs, struct cache *cache, const char *dir,
-                                  struct nx_err *err);
+NX_NODISCARD nx_status block_open(struct block **out, struct fs *fs, struct cache *cache,
+                                  const char *dir, struct nx_err *err);
 struct block *block_ref(struct block *b);
 void block_unref(struct block *b); /* accepts NULL */
 
@@ -95,28 +97,30 @@ uint64_t block_pages_damaged(const struct block *b); /* found so far; each page 
 
 /* Series that match all n matchers (n may be 0) and may have samples in [mint, maxt], in label order.
  * Labels live in the arena; series.ref is the series' number in the block, 0 <= ref < n_series. */
-NX_NODISCARD nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                                    struct arena *a, struct series_list *out, struct nx_err *err);
+NX_NODISCARD nx_status block_select(struct block *b, const struct matcher *m, size_t n,
+                                    int64_t mint, int64_t maxt, struct arena *a,
+                                    struct series_list *out, struct nx_err *err);
 /* Appends the samples of series `ref` in [mint, maxt]. NX_CORRUPT: a page is damaged; what other pages
  * hold was appended, and the text names block, series and times. The caller may go on. */
-NX_NODISCARD nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt, struct samples *to,
-                                  struct chunk_scratch *s, struct nx_err *err);
+NX_NODISCARD nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
+                                  struct samples *to, struct chunk_scratch *s, struct nx_err *err);
 /* As the querier operations of the same name in storage.h. */
-NX_NODISCARD nx_status block_label_names(struct block *b, const struct matcher *m, size_t n, int64_t mint,
-                                         int64_t maxt, size_t limit, struct arena *a, struct nx_slice **out,
-                                         size_t *n_out, struct nx_err *err);
-NX_NODISCARD nx_status block_label_values(struct block *b, struct nx_slice name, const struct matcher *m,
-                                          size_t n, int64_t mint, int64_t maxt, size_t limit, struct arena *a,
+NX_NODISCARD nx_status block_label_names(struct block *b, const struct matcher *m, size_t n,
+                                         int64_t mint, int64_t maxt, size_t limit, struct arena *a,
+                                         struct nx_slice **out, size_t *n_out, struct nx_err *err);
+NX_NODISCARD nx_status block_label_values(struct block *b, struct nx_slice name,
+                                          const struct matcher *m, size_t n, int64_t mint,
+                                          int64_t maxt, size_t limit, struct arena *a,
                                           struct nx_slice **out, size_t *n_out, struct nx_err *err);
 
 /* For compaction, checks and tests: labels of one series (in the arena), and its chunks one by one. */
-NX_NODISCARD nx_status block_series(struct block *b, uint64_t ref, struct arena *a, struct labels *out,
-                                    struct nx_err *err);
+NX_NODISCARD nx_status block_series(struct block *b, uint64_t ref, struct arena *a,
+                                    struct labels *out, struct nx_err *err);
 struct block_chunk {    /* valid during the call */
     uint32_t times;     /* number of the vector of timestamps within the block */
     uint32_t first_row; /* of that vector; t[0] is its time */
     const int64_t *t;
-    const double *v;    /* CHUNK_ABSENT allowed */
+    const double *v; /* CHUNK_ABSENT allowed */
     size_t n;
 };
 typedef nx_status block_chunk_fn(void *ctx, const struct block_chunk *c, struct nx_err *err);

@@ -21,8 +21,8 @@
 
 struct name {
     struct nx_slice s;
-    uint32_t rank;     /* in order of names */
-    uint32_t first;    /* number of its first value */
+    uint32_t rank;  /* in order of names */
+    uint32_t first; /* number of its first value */
     uint32_t n_values;
 };
 struct value {
@@ -157,9 +157,11 @@ static uint32_t name_id(struct block_build *b, struct nx_slice s)
     struct table *t = &b->name_table;
     size_t at;
 
-    if (!table_fit(b, t, b->n_names, hash_name) || !grow(&b->names, b->n_names, &b->cap_names, sizeof *b->names))
+    if (!table_fit(b, t, b->n_names, hash_name) ||
+        !grow(&b->names, b->n_names, &b->cap_names, sizeof *b->names))
         return NONE;
-    for (at = hash_bytes(s.ptr, s.len) & (t->n_slots - 1); t->slots[at] != NONE; at = (at + 1) & (t->n_slots - 1))
+    for (at = hash_bytes(s.ptr, s.len) & (t->n_slots - 1); t->slots[at] != NONE;
+         at = (at + 1) & (t->n_slots - 1))
         if (nx_slice_eq(b->names[t->slots[at]].s, s))
             return t->slots[at];
     s = arena_slice(b->strings, s);
@@ -198,9 +200,11 @@ static uint32_t span_id(struct block_build *b, struct span x)
     struct table *t = &b->span_table;
     size_t at;
 
-    if (!table_fit(b, t, b->n_spans, hash_span) || !grow(&b->spans, b->n_spans, &b->cap_spans, sizeof *b->spans))
+    if (!table_fit(b, t, b->n_spans, hash_span) ||
+        !grow(&b->spans, b->n_spans, &b->cap_spans, sizeof *b->spans))
         return NONE;
-    for (at = hash_bytes(&x, sizeof x) & (t->n_slots - 1); t->slots[at] != NONE; at = (at + 1) & (t->n_slots - 1)) {
+    for (at = hash_bytes(&x, sizeof x) & (t->n_slots - 1); t->slots[at] != NONE;
+         at = (at + 1) & (t->n_slots - 1)) {
         const struct span *s = &b->spans[t->slots[at]];
         if (s->min == x.min && s->max == x.max)
             return t->slots[at];
@@ -214,11 +218,12 @@ static uint32_t span_id(struct block_build *b, struct span x)
 
 static bool is_pair(const struct block_build *b, uint32_t value, const struct label *l)
 {
-    return nx_slice_eq(b->names[b->values[value].name].s, l->name) && nx_slice_eq(b->values[value].s, l->value);
+    return nx_slice_eq(b->names[b->values[value].name].s, l->name) &&
+           nx_slice_eq(b->values[value].s, l->value);
 }
 
-nx_status block_build_add(struct block_build *b, const struct labels *ls, uint32_t n_chunks, int64_t mint,
-                          int64_t maxt, struct nx_err *err)
+nx_status block_build_add(struct block_build *b, const struct labels *ls, uint32_t n_chunks,
+                          int64_t mint, int64_t maxt, struct nx_err *err)
 {
     uint32_t shared = 0, span;
 
@@ -293,7 +298,8 @@ static int by_value(const void *x, const void *y, void *ctx)
     return nv != nw ? (nv < nw ? -1 : 1) : nx_slice_cmp(v->s, w->s);
 }
 
-static uint32_t *sorted(uint32_t n, int (*cmp)(const void *, const void *, void *), struct block_build *b)
+static uint32_t *sorted(uint32_t n, int (*cmp)(const void *, const void *, void *),
+                        struct block_build *b)
 {
     uint32_t *order = malloc((n + 1) * sizeof *order);
 
@@ -305,7 +311,8 @@ static uint32_t *sorted(uint32_t n, int (*cmp)(const void *, const void *, void 
 }
 
 /* Gives names and values their numbers; *names and *values list the provisional ones in order. */
-static nx_status number(struct block_build *b, uint32_t **names, uint32_t **values, struct nx_err *err)
+static nx_status number(struct block_build *b, uint32_t **names, uint32_t **values,
+                        struct nx_err *err)
 {
     uint32_t first = 0;
 
@@ -361,7 +368,8 @@ static nx_status next_item(struct filling *f, size_t unpacked, struct nx_err *er
     return st;
 }
 
-static nx_status write_names(struct block_build *b, struct page_writer *w, const uint32_t *names, struct nx_err *err)
+static nx_status write_names(struct block_build *b, struct page_writer *w, const uint32_t *names,
+                             struct nx_err *err)
 {
     struct filling f = {.w = w, .tree = IX_NAMES};
     nx_status st = NX_OK;
@@ -390,7 +398,8 @@ static size_t shared_bytes(struct nx_slice x, struct nx_slice y)
     return n;
 }
 
-static nx_status write_values(struct block_build *b, struct page_writer *w, const uint32_t *values, struct nx_err *err)
+static nx_status write_values(struct block_build *b, struct page_writer *w, const uint32_t *values,
+                              struct nx_err *err)
 {
     struct filling f = {.w = w, .tree = IX_VALUES};
     nx_status st = NX_OK;
@@ -413,8 +422,9 @@ static nx_status write_values(struct block_build *b, struct page_writer *w, cons
 
 /* One series: twice the number of shared pairs, plus 1 if its other names are not those of the one
  * before; [number of others]; per other pair [name] and value within its name; chunks and span. */
-static void put_series(struct block_build *b, struct buf *to, const struct walk *x, const uint32_t *names,
-                       uint32_t n_names, uint32_t shared, uint32_t span_before)
+static void put_series(struct block_build *b, struct buf *to, const struct walk *x,
+                       const uint32_t *names, uint32_t n_names, uint32_t shared,
+                       uint32_t span_before)
 {
     bool same = n_names == x->n;
 
@@ -434,7 +444,8 @@ static void put_series(struct block_build *b, struct buf *to, const struct walk 
         buf_uvarint(to, x->span);
 }
 
-static nx_status write_series(struct block_build *b, struct page_writer *w, uint64_t *n_chunks, struct nx_err *err)
+static nx_status write_series(struct block_build *b, struct page_writer *w, uint64_t *n_chunks,
+                              struct nx_err *err)
 {
     struct filling f = {.w = w, .tree = IX_SERIES};
     uint32_t *names = NULL, n_names = 0, span = 0;
@@ -499,8 +510,8 @@ static void put_list(struct buf *to, struct buf *runs, const uint32_t *ids, size
 }
 
 /* Writes the lists of values from..to, whose series add up to `total`. */
-static nx_status write_lists(struct block_build *b, struct filling *f, const uint32_t *values, uint32_t from,
-                             uint32_t to, size_t total, struct nx_err *err)
+static nx_status write_lists(struct block_build *b, struct filling *f, const uint32_t *values,
+                             uint32_t from, uint32_t to, size_t total, struct nx_err *err)
 {
     uint32_t *ids = malloc((total + 1) * sizeof *ids);
     size_t *at = malloc((to - from + 1) * sizeof *at), sum = 0;
@@ -542,8 +553,8 @@ static nx_status write_lists(struct block_build *b, struct filling *f, const uin
     return st;
 }
 
-static nx_status write_postings(struct block_build *b, struct page_writer *w, const uint32_t *values,
-                                struct nx_err *err)
+static nx_status write_postings(struct block_build *b, struct page_writer *w,
+                                const uint32_t *values, struct nx_err *err)
 {
     struct filling f = {.w = w, .tree = IX_POSTINGS};
     nx_status st = NX_OK;
@@ -580,8 +591,8 @@ static nx_status write_spans(struct block_build *b, struct page_writer *w, struc
     return st;
 }
 
-nx_status block_build_write(struct block_build *b, struct fs *fs, const char *path, const char *ulid, int level,
-                            uint64_t *bytes, struct nx_err *err)
+nx_status block_build_write(struct block_build *b, struct fs *fs, const char *path,
+                            const char *ulid, int level, uint64_t *bytes, struct nx_err *err)
 {
     struct page_writer *w = NULL;
     uint32_t *names = NULL, *values = NULL;

@@ -25,7 +25,10 @@ enum { CH_CHUNKS, CH_TIMES };
 #define BLOCK_EXTRA_BYTES BLOCK_ULID_LEN
 
 /* meta.json: text with its own checksum; see block_meta.c. */
-NX_NODISCARD nx_status block_meta_print(const struct block_meta *m, struct buf *to, struct nx_err *err);
-NX_NODISCARD nx_status block_meta_parse(struct nx_slice text, struct block_meta *m, struct nx_err *err);
+NX_NODISCARD nx_status block_meta_print(const struct block_meta *m, struct buf *to,
+                                        struct nx_err *err);
+NX_NODISCARD nx_status block_meta_parse(struct nx_slice text, struct block_meta *m,
+                                        struct nx_err *err);
 /* Deep copy; `to` is overwritten. */
-NX_NODISCARD nx_status block_meta_copy(const struct block_meta *from, struct block_meta *to, struct nx_err *err);
+NX_NODISCARD nx_status block_meta_copy(const struct block_meta *from, struct block_meta *to,
+                                       struct nx_err *err);

@@ -50,7 +50,8 @@ static void unpacking_item(struct unpacking *u) /* an item begins here */
     u->n++;
 }
 
-static nx_status unpacking_done(struct unpacking *u, nx_status st, uint8_t **ptr, size_t *len, struct nx_err *err)
+static nx_status unpacking_done(struct unpacking *u, nx_status st, uint8_t **ptr, size_t *len,
+                                struct nx_err *err)
 {
     uint32_t end = (uint32_t)u->data.len;
     uint8_t *page = NULL;
@@ -86,7 +87,8 @@ static void unpack_values(struct reader *r, struct unpacking *u)
         struct nx_slice s = reader_bytes(r, rest <= SIZE_MAX ? (size_t)rest : SIZE_MAX);
         char *to;
 
-        if (r->bad || shared > last_len || shared + rest == 0 || shared + rest > NX_LIMIT_LABEL_VALUE_BYTES) {
+        if (r->bad || shared > last_len || shared + rest == 0 ||
+            shared + rest > NX_LIMIT_LABEL_VALUE_BYTES) {
             r->bad = true;
             return;
         }
@@ -130,7 +132,8 @@ static bool take_u32(struct reader *r, uint32_t *v)
 }
 
 /* The pairs of one series after the shared ones, which are copied from `before` (its pairs). */
-static bool unpack_pairs(struct reader *r, struct buf *to, size_t before, uint32_t n_before, uint32_t *n_pairs)
+static bool unpack_pairs(struct reader *r, struct buf *to, size_t before, uint32_t n_before,
+                         uint32_t *n_pairs)
 {
     uint32_t head, n, name, value;
     bool fresh_names;
@@ -141,7 +144,8 @@ static bool unpack_pairs(struct reader *r, struct buf *to, size_t before, uint32
     n = n_before - (head >> 1);
     if (fresh_names && !take_u32(r, &n))
         return false;
-    if (n > reader_left(r) || (head >> 1) + n == 0 || (head >> 1) + n > NX_LIMIT_LABELS_PER_SERIES) /* a byte each at least */
+    if (n > reader_left(r) || (head >> 1) + n == 0 ||
+        (head >> 1) + n > NX_LIMIT_LABELS_PER_SERIES) /* a byte each at least */
         return false;
     if (buf_reserve(to, 8 * (size_t)(head >> 1)))
         buf_append(to, to->ptr + before, 8 * (size_t)(head >> 1));
@@ -225,8 +229,9 @@ static nx_status unpack(unsigned tree, uint8_t **ptr, size_t *len, struct nx_err
     default: /* names: see load_names() */
         return NX_OK;
     }
-    return unpacking_done(&u, r.bad || u.n == 0 ? nx_fail(err, NX_CORRUPT, "an index page does not decode") : NX_OK,
-                          ptr, len, err);
+    return unpacking_done(
+        &u, r.bad || u.n == 0 ? nx_fail(err, NX_CORRUPT, "an index page does not decode") : NX_OK,
+        ptr, len, err);
 }
 
 /* ---- cursors -------------------------------------------------------------------------------- */
@@ -270,7 +275,8 @@ static nx_status cursor_seek(struct cursor *c, uint32_t item, struct nx_err *err
     return NX_OK;
 }
 
-static nx_status cursor_get(struct cursor *c, uint32_t item, struct nx_slice *out, struct nx_err *err)
+static nx_status cursor_get(struct cursor *c, uint32_t item, struct nx_slice *out,
+                            struct nx_err *err)
 {
     nx_status st = cursor_seek(c, item, err);
     size_t i;
@@ -278,7 +284,8 @@ static nx_status cursor_get(struct cursor *c, uint32_t item, struct nx_slice *ou
     if (st)
         return st;
     i = (size_t)(item - c->page.first);
-    *out = nx_slice_of((const char *)c->items.data + c->items.off[i], c->items.off[i + 1] - c->items.off[i]);
+    *out = nx_slice_of((const char *)c->items.data + c->items.off[i],
+                       c->items.off[i + 1] - c->items.off[i]);
     return NX_OK;
 }
 
@@ -301,8 +308,8 @@ static struct nx_slice name_str(const struct names *ns, uint32_t i)
     return nx_slice_of(ns->strings + ns->v[i].off, ns->v[i].len);
 }
 
-static nx_status read_names_page(struct block_index *ix, const struct page *p, struct buf *table, struct buf *strings,
-                                 struct nx_err *err)
+static nx_status read_names_page(struct block_index *ix, const struct page *p, struct buf *table,
+                                 struct buf *strings, struct nx_err *err)
 {
     struct reader r = reader_of(p->ptr, p->len);
     uint32_t first;
@@ -312,11 +319,14 @@ static nx_status read_names_page(struct block_index *ix, const struct page *p, s
         struct name n = {.off = (uint32_t)strings->len, .first = first};
         ok = take_u32(&r, &n.len);
         buf_slice(strings, reader_bytes(&r, n.len));
-        ok = ok && take_u32(&r, &n.n_values) && n.n_values > 0 && n.n_values <= ix->n_values - first;
+        ok =
+            ok && take_u32(&r, &n.n_values) && n.n_values > 0 && n.n_values <= ix->n_values - first;
         first += n.n_values;
         buf_append(table, &n, sizeof n);
     }
-    return ok && reader_left(&r) == 0 && first <= ix->n_values ? NX_OK : corrupt(err, "the names do not decode");
+    return ok && reader_left(&r) == 0 && first <= ix->n_values
+               ? NX_OK
+               : corrupt(err, "the names do not decode");
 }
 
 static nx_status load_names(void *ctx, uint64_t key, uint8_t **ptr, size_t *len, struct nx_err *err)
@@ -388,8 +398,8 @@ static const struct name *names_find(const struct names *ns, struct nx_slice s)
 /* ---- values and lists ----------------------------------------------------------------------- */
 
 /* The first value of `n` that is not below s (n->first + n->n_values if there is none). */
-static nx_status lower_bound(struct cursor *values, const struct name *n, struct nx_slice s, uint32_t *out,
-                             struct nx_err *err)
+static nx_status lower_bound(struct cursor *values, const struct name *n, struct nx_slice s,
+                             uint32_t *out, struct nx_err *err)
 {
     uint32_t lo = n->first, hi = n->first + n->n_values;
 
@@ -425,7 +435,8 @@ static bool get_list(struct reader *r, uint32_t *to, uint64_t n, bool runs, uint
     return reader_left(r) == 0;
 }
 
-static nx_status list_get(struct cursor *lists, uint32_t value, struct arena *a, struct ids *out, struct nx_err *err)
+static nx_status list_get(struct cursor *lists, uint32_t value, struct arena *a, struct ids *out,
+                          struct nx_err *err)
 {
     struct nx_slice s;
     struct reader r;
@@ -463,8 +474,8 @@ static nx_status source_all(void *ctx, struct arena *a, struct ids *out, struct 
     return ids_range(a, 0, s->ix->n_series, out, err);
 }
 
-static nx_status source_of(void *ctx, struct nx_slice name, struct nx_slice value, struct arena *a, struct ids *out,
-                           struct nx_err *err)
+static nx_status source_of(void *ctx, struct nx_slice name, struct nx_slice value, struct arena *a,
+                           struct ids *out, struct nx_err *err)
 {
     struct source *s = ctx;
     const struct name *n = names_find(&s->names, name);
@@ -484,8 +495,9 @@ static nx_status source_of(void *ctx, struct nx_slice name, struct nx_slice valu
     return list_get(&s->lists, at, a, out, err);
 }
 
-static nx_status source_scan(void *ctx, struct nx_slice name, struct nx_slice prefix, postings_want_fn *want,
-                             void *want_ctx, struct arena *a, struct id_sets *sets, struct nx_err *err)
+static nx_status source_scan(void *ctx, struct nx_slice name, struct nx_slice prefix,
+                             postings_want_fn *want, void *want_ctx, struct arena *a,
+                             struct id_sets *sets, struct nx_err *err)
 {
     struct source *s = ctx;
     const struct name *n = names_find(&s->names, name);
@@ -511,10 +523,11 @@ static nx_status source_scan(void *ctx, struct nx_slice name, struct nx_slice pr
     return st;
 }
 
-nx_status block_index_match(struct block_index *ix, const struct matcher *m, size_t n, struct arena *a,
-                            struct ids *out, struct nx_err *err)
+nx_status block_index_match(struct block_index *ix, const struct matcher *m, size_t n,
+                            struct arena *a, struct ids *out, struct nx_err *err)
 {
-    struct source s = {.ix = ix, .values = cursor_of(ix, IX_VALUES), .lists = cursor_of(ix, IX_POSTINGS)};
+    struct source s = {
+        .ix = ix, .values = cursor_of(ix, IX_VALUES), .lists = cursor_of(ix, IX_POSTINGS)};
     struct postings_source src = {&s, source_all, source_of, source_scan};
     nx_status st = names_get(ix, &s.names, err);
 
@@ -533,7 +546,8 @@ struct entry {
     const uint32_t *pairs; /* name, value within the name, ... */
 };
 
-static nx_status entry_get(struct cursor *series, uint32_t id, struct entry *out, struct nx_err *err)
+static nx_status entry_get(struct cursor *series, uint32_t id, struct entry *out,
+                           struct nx_err *err)
 {
     struct nx_slice s;
     const uint32_t *u;
@@ -542,14 +556,17 @@ static nx_status entry_get(struct cursor *series, uint32_t id, struct entry *out
     if (st)
         return st;
     u = (const uint32_t *)(const void *)s.ptr; /* offsets are multiples of four */
-    *out = (struct entry){u[0], u[1], u[2], (uint32_t)(s.len / 4 - SERIES_HEAD) / 2, u + SERIES_HEAD};
+    *out =
+        (struct entry){u[0], u[1], u[2], (uint32_t)(s.len / 4 - SERIES_HEAD) / 2, u + SERIES_HEAD};
     return NX_OK;
 }
 
-static nx_status span_get(struct cursor *spans, uint32_t span, int64_t *mint, int64_t *maxt, struct nx_err *err)
+static nx_status span_get(struct cursor *spans, uint32_t span, int64_t *mint, int64_t *maxt,
+                          struct nx_err *err)
 {
     struct nx_slice s;
-    nx_status st = span < spans->ix->n_spans ? cursor_get(spans, span, &s, err) : corrupt(err, "a span is missing");
+    nx_status st = span < spans->ix->n_spans ? cursor_get(spans, span, &s, err)
+                                             : corrupt(err, "a span is missing");
 
     if (st)
         return st;
@@ -558,7 +575,8 @@ static nx_status span_get(struct cursor *spans, uint32_t span, int64_t *mint, in
     return NX_OK;
 }
 
-nx_status block_index_get(struct block_index *ix, uint32_t id, struct block_index_series *out, struct nx_err *err)
+nx_status block_index_get(struct block_index *ix, uint32_t id, struct block_index_series *out,
+                          struct nx_err *err)
 {
     struct cursor series = cursor_of(ix, IX_SERIES), spans = cursor_of(ix, IX_SPANS);
     struct block_index_series got = {0};
@@ -587,11 +605,12 @@ struct copies {
     struct copy {
         uint32_t value; /* + 1; 0: empty */
         struct nx_slice s;
-    } *slots;
+    } * slots;
     size_t n_slots, n;
 };
 
-static nx_status copies_init(struct copies *c, struct block_index *ix, struct arena *a, struct nx_err *err)
+static nx_status copies_init(struct copies *c, struct block_index *ix, struct arena *a,
+                             struct nx_err *err)
 {
     nx_status st;
 
@@ -640,7 +659,8 @@ static bool copies_grow(struct copies *c)
     return true;
 }
 
-static nx_status copy_value(struct copies *c, uint32_t value, struct nx_slice *out, struct nx_err *err)
+static nx_status copy_value(struct copies *c, uint32_t value, struct nx_slice *out,
+                            struct nx_err *err)
 {
     struct copy *slot;
     nx_status st;
@@ -663,7 +683,8 @@ static nx_status copy_value(struct copies *c, uint32_t value, struct nx_slice *o
     return NX_OK;
 }
 
-static nx_status copy_name(struct copies *c, uint32_t name, struct nx_slice *out, struct nx_err *err)
+static nx_status copy_name(struct copies *c, uint32_t name, struct nx_slice *out,
+                           struct nx_err *err)
 {
     if (!c->name_of[name].ptr) {
         c->name_of[name] = arena_slice(c->a, name_str(&c->names, name));
@@ -674,7 +695,8 @@ static nx_status copy_name(struct copies *c, uint32_t name, struct nx_slice *out
     return NX_OK;
 }
 
-static nx_status copy_labels(struct copies *c, const struct entry *e, struct labels *out, struct nx_err *err)
+static nx_status copy_labels(struct copies *c, const struct entry *e, struct labels *out,
+                             struct nx_err *err)
 {
     struct label *v = arena_alloc(c->a, e->n_pairs * sizeof *v);
     nx_status st = v ? NX_OK : arena_failed(c->a, err);
@@ -692,8 +714,8 @@ static nx_status copy_labels(struct copies *c, const struct entry *e, struct lab
     return st;
 }
 
-nx_status block_index_labels(struct block_index *ix, struct ids ids, int64_t mint, int64_t maxt, struct arena *a,
-                             struct series_list *out, struct nx_err *err)
+nx_status block_index_labels(struct block_index *ix, struct ids ids, int64_t mint, int64_t maxt,
+                             struct arena *a, struct series_list *out, struct nx_err *err)
 {
     const bool all_times = mint == INT64_MIN && maxt == INT64_MAX;
     struct cursor series = cursor_of(ix, IX_SERIES), spans = cursor_of(ix, IX_SPANS);
@@ -727,8 +749,8 @@ nx_status block_index_labels(struct block_index *ix, struct ids ids, int64_t min
 /* ---- names and values in use ---------------------------------------------------------------- */
 
 /* Calls mark() for each pair of each series; mark sets bits. */
-static nx_status mark_used(struct block_index *ix, const struct names *names, const struct ids *ids, bool by_value,
-                           uint32_t name, uint8_t *used, struct nx_err *err)
+static nx_status mark_used(struct block_index *ix, const struct names *names, const struct ids *ids,
+                           bool by_value, uint32_t name, uint8_t *used, struct nx_err *err)
 {
     struct cursor series = cursor_of(ix, IX_SERIES);
     nx_status st = NX_OK;
@@ -760,8 +782,9 @@ static size_t count_used(const uint8_t *used, size_t n, size_t limit)
     return limit && count > limit ? limit + 1 : count;
 }
 
-nx_status block_index_names(struct block_index *ix, const struct ids *ids, size_t limit, struct arena *a,
-                            struct nx_slice **out, size_t *n_out, struct nx_err *err)
+nx_status block_index_names(struct block_index *ix, const struct ids *ids, size_t limit,
+                            struct arena *a, struct nx_slice **out, size_t *n_out,
+                            struct nx_err *err)
 {
     struct names names;
     struct nx_slice *list = NULL;
@@ -771,7 +794,8 @@ nx_status block_index_names(struct block_index *ix, const struct ids *ids, size_
 
     if (!st && ids) {
         used = calloc((size_t)ix->n_names + 1, 1);
-        st = used ? mark_used(ix, &names, ids, false, 0, used, err) : nx_fail(err, NX_NOMEM, "out of memory for names");
+        st = used ? mark_used(ix, &names, ids, false, 0, used, err)
+                  : nx_fail(err, NX_NOMEM, "out of memory for names");
     }
     if (!st) {
         want = count_used(used, ix->n_names, limit);
@@ -793,8 +817,8 @@ nx_status block_index_names(struct block_index *ix, const struct ids *ids, size_
     return NX_OK;
 }
 
-static nx_status copy_used(struct block_index *ix, const struct name *name, const uint8_t *used, size_t want,
-                           struct arena *a, struct nx_slice *list, struct nx_err *err)
+static nx_status copy_used(struct block_index *ix, const struct name *name, const uint8_t *used,
+                           size_t want, struct arena *a, struct nx_slice *list, struct nx_err *err)
 {
     struct cursor values = cursor_of(ix, IX_VALUES);
     nx_status st = NX_OK;
@@ -815,8 +839,9 @@ static nx_status copy_used(struct block_index *ix, const struct name *name, cons
     return st;
 }
 
-nx_status block_index_values(struct block_index *ix, struct nx_slice name, const struct ids *ids, size_t limit,
-                             struct arena *a, struct nx_slice **out, size_t *n_out, struct nx_err *err)
+nx_status block_index_values(struct block_index *ix, struct nx_slice name, const struct ids *ids,
+                             size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out,
+                             struct nx_err *err)
 {
     struct names names;
     const struct name *found;
@@ -857,7 +882,8 @@ static nx_status verify_order(struct block_index *ix, const struct names *names,
     buf_init(&last, 0);
     for (uint32_t i = 0; i < ix->n_names && !st; i++) {
         const struct name *n = &names->v[i];
-        if (n->first != next || (i && nx_slice_cmp(name_str(names, i - 1), name_str(names, i)) >= 0))
+        if (n->first != next ||
+            (i && nx_slice_cmp(name_str(names, i - 1), name_str(names, i)) >= 0))
             st = corrupt(err, "names are out of order");
         next += n->n_values;
         for (uint32_t k = 0; k < n->n_values && !st; k++) {
@@ -888,7 +914,8 @@ static bool has_pair(const struct entry *e, uint32_t name, uint32_t value)
 }
 
 /* Every member of a list has its pair, and lists together have as many members as series have pairs. */
-static nx_status verify_lists(struct block_index *ix, const struct names *names, uint64_t n_pairs, struct nx_err *err)
+static nx_status verify_lists(struct block_index *ix, const struct names *names, uint64_t n_pairs,
+                              struct nx_err *err)
 {
     struct cursor lists = cursor_of(ix, IX_POSTINGS), series = cursor_of(ix, IX_SERIES);
     struct arena *a = arena_new(0);
@@ -978,13 +1005,14 @@ nx_status block_index_verify(struct block_index *ix, struct nx_err *err)
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-nx_status block_index_open(struct block_index **out, struct fs *fs, struct cache *cache, const char *path,
-                           struct nx_err *err)
+nx_status block_index_open(struct block_index **out, struct fs *fs, struct cache *cache,
+                           const char *path, struct nx_err *err)
 {
     const struct page_opts opts = {fs, cache, BLOCK_INDEX_MAGIC, unpack};
     struct block_index *ix = calloc(1, sizeof *ix);
     uint64_t n[IX_SPANS + 1];
-    nx_status st = ix ? page_file_open(&ix->f, path, &opts, err) : nx_fail(err, NX_NOMEM, "%s: out of memory", path);
+    nx_status st = ix ? page_file_open(&ix->f, path, &opts, err)
+                      : nx_fail(err, NX_NOMEM, "%s: out of memory", path);
 
     if (st)
         goto done;

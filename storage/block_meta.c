@@ -28,7 +28,8 @@ static const char base32[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"; /* Crockford's 
 /* 48 bits of time, 80 of chance; within one millisecond the last one's chance plus one. */
 void block_ulid(char to[BLOCK_ULID_LEN + 1], int64_t now_ms)
 {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* leaf; no rank: nothing is called under it */
+    static pthread_mutex_t lock =
+        PTHREAD_MUTEX_INITIALIZER; /* leaf; no rank: nothing is called under it */
     static uint64_t last_ms, high; /* high: 16 bits, low: 64 bits of the last ULID */
     static uint64_t low;
     uint64_t ms = now_ms > 0 ? (uint64_t)now_ms & 0xffffffffffffu : 0, h = 0, l = 0;
@@ -124,15 +125,19 @@ nx_status block_meta_print(const struct block_meta *m, struct buf *to, struct nx
 
     buf_printf(to,
                "{\n\t\"ulid\": \"%s\",\n\t\"minTime\": %" PRId64 ",\n\t\"maxTime\": %" PRId64
-               ",\n\t\"stats\": {\n\t\t\"numSamples\": %" PRIu64 ",\n\t\t\"numFloatSamples\": %" PRIu64
-               ",\n\t\t\"numSeries\": %" PRIu64 ",\n\t\t\"numChunks\": %" PRIu64
+               ",\n\t\"stats\": {\n\t\t\"numSamples\": %" PRIu64
+               ",\n\t\t\"numFloatSamples\": %" PRIu64 ",\n\t\t\"numSeries\": %" PRIu64
+               ",\n\t\t\"numChunks\": %" PRIu64
                "\n\t},\n\t\"compaction\": {\n\t\t\"level\": %" PRIu32 ",\n\t\t\"sources\": [",
-               m->ulid, m->min_ms, m->max_ms, m->n_samples, m->n_samples, m->n_series, m->n_chunks, m->level);
+               m->ulid, m->min_ms, m->max_ms, m->n_samples, m->n_samples, m->n_series, m->n_chunks,
+               m->level);
     for (size_t i = 0; i < m->n_sources; i++)
         buf_printf(to, "%s\n\t\t\t\"%s\"", i ? "," : "", m->sources[i]);
     buf_str(to, "\n\t\t]");
     print_parents(m, to);
-    buf_printf(to, "\n\t},\n\t\"version\": 1,\n\t\"narthex\": {\n\t\t\"format\": %u,\n\t\t" CRC_KEY "00000000\"\n\t}\n}\n",
+    buf_printf(to,
+               "\n\t},\n\t\"version\": 1,\n\t\"narthex\": {\n\t\t\"format\": %u,\n\t\t" CRC_KEY
+               "00000000\"\n\t}\n}\n",
                BLOCK_FORMAT);
     buf_char(to, '\0'); /* for strstr; taken back */
     st = buf_status(to, err);
@@ -210,7 +215,8 @@ static bool get_parents(const json_t *a, struct block_meta *m)
     for (size_t i = 0; m->parents && i < m->n_parents; i++) {
         const json_t *p = json_array_get(a, i);
         if (!get_ulid(json_object_get(p, "ulid"), m->parents[i].ulid) ||
-            !get_int(p, "minTime", &m->parents[i].min_ms) || !get_int(p, "maxTime", &m->parents[i].max_ms))
+            !get_int(p, "minTime", &m->parents[i].min_ms) ||
+            !get_int(p, "maxTime", &m->parents[i].max_ms))
             return false;
     }
     return m->parents != NULL;
@@ -218,13 +224,16 @@ static bool get_parents(const json_t *a, struct block_meta *m)
 
 static bool get_fields(const json_t *root, struct block_meta *m)
 {
-    const json_t *stats = json_object_get(root, "stats"), *compaction = json_object_get(root, "compaction");
+    const json_t *stats = json_object_get(root, "stats"),
+                 *compaction = json_object_get(root, "compaction");
     int64_t level;
 
-    if (!get_ulid(json_object_get(root, "ulid"), m->ulid) || !get_int(root, "minTime", &m->min_ms) ||
-        !get_int(root, "maxTime", &m->max_ms) || m->min_ms >= m->max_ms)
+    if (!get_ulid(json_object_get(root, "ulid"), m->ulid) ||
+        !get_int(root, "minTime", &m->min_ms) || !get_int(root, "maxTime", &m->max_ms) ||
+        m->min_ms >= m->max_ms)
         return false;
-    if (!get_count(stats, "numSamples", &m->n_samples) || !get_count(stats, "numSeries", &m->n_series) ||
+    if (!get_count(stats, "numSamples", &m->n_samples) ||
+        !get_count(stats, "numSeries", &m->n_series) ||
         !get_count(stats, "numChunks", &m->n_chunks))
         return false;
     if (!get_int(compaction, "level", &level) || level < 1 || level > UINT32_MAX)
@@ -248,7 +257,8 @@ nx_status block_meta_parse(struct nx_slice text, struct block_meta *out, struct 
     if (!root)
         st = nx_fail(err, NX_CORRUPT, "line %d: %s", why.line, why.text);
     else if (!get_int(root, "version", &version) || version != 1 ||
-             !get_int(json_object_get(root, "narthex"), "format", &format) || format != BLOCK_FORMAT)
+             !get_int(json_object_get(root, "narthex"), "format", &format) ||
+             format != BLOCK_FORMAT)
         st = nx_fail(err, NX_CORRUPT, "format version is not known");
     else if (!get_fields(root, &m))
         st = nx_fail(err, NX_CORRUPT, "fields are missing or make no sense");

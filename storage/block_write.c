@@ -84,14 +84,17 @@ static nx_status nomem(struct nx_err *err)
     return nx_fail(err, NX_NOMEM, "out of memory for writing a block");
 }
 
-static nx_status set_meta(struct block_writer *w, const struct block_writer_opts *opts, struct nx_err *err)
+static nx_status set_meta(struct block_writer *w, const struct block_writer_opts *opts,
+                          struct nx_err *err)
 {
     char own[1][BLOCK_ULID_LEN + 1];
-    struct block_meta m = {.min_ms = opts->min_ms, .max_ms = opts->max_ms, .level = opts->level ? opts->level : 1};
+    struct block_meta m = {
+        .min_ms = opts->min_ms, .max_ms = opts->max_ms, .level = opts->level ? opts->level : 1};
 
     if (opts->min_ms >= opts->max_ms || (opts->ulid && !block_ulid_valid(opts->ulid)))
-        return nx_fail(err, NX_BADINPUT, "a block from %lld to %lld named %s", (long long)opts->min_ms,
-                       (long long)opts->max_ms, opts->ulid ? opts->ulid : "by the clock");
+        return nx_fail(err, NX_BADINPUT, "a block from %lld to %lld named %s",
+                       (long long)opts->min_ms, (long long)opts->max_ms,
+                       opts->ulid ? opts->ulid : "by the clock");
     if (opts->ulid)
         memcpy(m.ulid, opts->ulid, sizeof m.ulid);
     else
@@ -118,7 +121,8 @@ static nx_status open_chunks(struct block_writer *w, struct nx_err *err)
     return st;
 }
 
-nx_status block_writer_open(struct block_writer **out, const struct block_writer_opts *opts, struct nx_err *err)
+nx_status block_writer_open(struct block_writer **out, const struct block_writer_opts *opts,
+                            struct nx_err *err)
 {
     struct block_writer *w = calloc(1, sizeof *w);
     nx_status st;
@@ -138,7 +142,8 @@ nx_status block_writer_open(struct block_writer **out, const struct block_writer
     w->scratch = chunk_scratch_new();
     w->labels_arena[0] = arena_new(0);
     w->labels_arena[1] = arena_new(0);
-    if (!w->dir || !w->tmp || !w->build || !w->scratch || !w->labels_arena[0] || !w->labels_arena[1]) {
+    if (!w->dir || !w->tmp || !w->build || !w->scratch || !w->labels_arena[0] ||
+        !w->labels_arena[1]) {
         st = nomem(err);
         goto done;
     }
@@ -215,7 +220,8 @@ static bool vectors_fit(struct block_writer *w)
 }
 
 /* Equal vectors have equal bytes, as the encoder has no choice to make. */
-nx_status block_writer_times(struct block_writer *w, const int64_t *t, size_t n, uint32_t *times, struct nx_err *err)
+nx_status block_writer_times(struct block_writer *w, const int64_t *t, size_t n, uint32_t *times,
+                             struct nx_err *err)
 {
     const size_t start = w->vectors.len;
     struct vector fresh;
@@ -224,16 +230,18 @@ nx_status block_writer_times(struct block_writer *w, const int64_t *t, size_t n,
 
     for (size_t i = 1; i < n; i++)
         if (t[i] <= t[i - 1])
-            return nx_fail(err, NX_BADINPUT, "timestamps of a block must ascend: %lld after %lld", (long long)t[i],
-                           (long long)t[i - 1]);
+            return nx_fail(err, NX_BADINPUT, "timestamps of a block must ascend: %lld after %lld",
+                           (long long)t[i], (long long)t[i - 1]);
     st = times_encode(&w->vectors, t, n, w->scratch, err);
     if (st)
         return st;
-    fresh = (struct vector){.at = start, .len = (uint32_t)(w->vectors.len - start), .rows = (uint32_t)n};
+    fresh = (struct vector){
+        .at = start, .len = (uint32_t)(w->vectors.len - start), .rows = (uint32_t)n};
     fresh.hash = hash_mix(n, hash_bytes(w->vectors.ptr + start, fresh.len));
     if (!vectors_fit(w))
         return nomem(err);
-    for (at = fresh.hash & (w->n_slots - 1); w->slots[at] != NONE; at = (at + 1) & (w->n_slots - 1)) {
+    for (at = fresh.hash & (w->n_slots - 1); w->slots[at] != NONE;
+         at = (at + 1) & (w->n_slots - 1)) {
         const struct vector *v = &w->v[w->slots[at]];
         if (v->rows == n && v->len == fresh.len &&
             memcmp(w->vectors.ptr + v->at, w->vectors.ptr + start, fresh.len) == 0) {
@@ -249,7 +257,8 @@ nx_status block_writer_times(struct block_writer *w, const int64_t *t, size_t n,
 }
 
 /* The timestamps of a vector; valid until another one is asked for. */
-static nx_status times_of(struct block_writer *w, uint32_t vector, const int64_t **t, struct nx_err *err)
+static nx_status times_of(struct block_writer *w, uint32_t vector, const int64_t **t,
+                          struct nx_err *err)
 {
     const struct vector *v = &w->v[vector];
     struct time_slot *slot = &w->times[vector % TIME_SLOTS];
@@ -313,7 +322,8 @@ nx_status block_writer_series(struct block_writer *w, const struct labels *ls, s
     nx_status st;
 
     if (ls->n == 0 || (w->any_series && labels_cmp(&w->labels[w->current], ls) >= 0))
-        return nx_fail(err, NX_BADINPUT, "series of a block must come in the order of their labels");
+        return nx_fail(err, NX_BADINPUT,
+                       "series of a block must come in the order of their labels");
     st = end_series(w, err);
     if (st)
         return st;
@@ -356,12 +366,13 @@ static nx_status close_page(struct block_writer *w, struct nx_err *err)
     return st;
 }
 
-static nx_status put_chunk(struct block_writer *w, uint32_t vector, const double *v, size_t from, size_t to,
-                           struct nx_err *err)
+static nx_status put_chunk(struct block_writer *w, uint32_t vector, const double *v, size_t from,
+                           size_t to, struct nx_err *err)
 {
     struct chunk_page *p = &w->page;
     const size_t start = p->bytes.len;
-    nx_status st = (w->fast ? chunk_encode_fast : chunk_encode)(&p->bytes, v + from, to - from, w->scratch, err);
+    nx_status st = (w->fast ? chunk_encode_fast : chunk_encode)(&p->bytes, v + from, to - from,
+                                                                w->scratch, err);
 
     if (st)
         return st;
@@ -376,7 +387,8 @@ static nx_status put_chunk(struct block_writer *w, uint32_t vector, const double
     return p->bytes.len >= BLOCK_CHUNK_PAGE_BYTES ? close_page(w, err) : NX_OK;
 }
 
-nx_status block_writer_chunk(struct block_writer *w, uint32_t times, const double *v, size_t n, struct nx_err *err)
+nx_status block_writer_chunk(struct block_writer *w, uint32_t times, const double *v, size_t n,
+                             struct nx_err *err)
 {
     const int64_t *t = NULL;
     size_t from = 0, to = n, samples = 0;
@@ -393,9 +405,10 @@ nx_status block_writer_chunk(struct block_writer *w, uint32_t times, const doubl
     st = times_of(w, times, &t, err);
     if (st)
         return st;
-    if (t[from] < w->meta.min_ms || t[to - 1] >= w->meta.max_ms || (w->n_chunks && t[from] <= w->maxt)) /* W3 */
-        return nx_fail(err, NX_BADINPUT, "samples from %lld to %lld do not fit block %s", (long long)t[from],
-                       (long long)t[to - 1], w->meta.ulid);
+    if (t[from] < w->meta.min_ms || t[to - 1] >= w->meta.max_ms ||
+        (w->n_chunks && t[from] <= w->maxt)) /* W3 */
+        return nx_fail(err, NX_BADINPUT, "samples from %lld to %lld do not fit block %s",
+                       (long long)t[from], (long long)t[to - 1], w->meta.ulid);
     if (w->meta.n_chunks >= NONE)
         return nx_fail(err, NX_LIMIT, "a block holds at most %u chunks", NONE);
     st = put_chunk(w, times, v, from, to, err);
@@ -438,14 +451,16 @@ static nx_status write_meta(struct block_writer *w, struct nx_err *err)
 
 static nx_status finish_chunks(struct block_writer *w, struct nx_err *err)
 {
-    const uint64_t n_items[PAGE_MAX_TREES] = {[CH_CHUNKS] = w->meta.n_chunks, [CH_TIMES] = w->n_vectors};
+    const uint64_t n_items[PAGE_MAX_TREES] = {
+        [CH_CHUNKS] = w->meta.n_chunks, [CH_TIMES] = w->n_vectors};
     uint64_t bytes;
     nx_status st = close_page(w, err);
 
     if (!st)
         st = write_times(w, err);
     if (!st)
-        st = page_writer_finish(w->chunks, n_items, nx_slice_of(w->meta.ulid, BLOCK_EXTRA_BYTES), &bytes, err);
+        st = page_writer_finish(w->chunks, n_items, nx_slice_of(w->meta.ulid, BLOCK_EXTRA_BYTES),
+                                &bytes, err);
     if (!st)
         w->meta.bytes += bytes;
     page_writer_close(w->chunks);
@@ -457,7 +472,9 @@ static nx_status write_index(struct block_writer *w, struct nx_err *err)
 {
     char *path = path_of(w->tmp, BLOCK_INDEX_FILE);
     uint64_t bytes = 0;
-    nx_status st = path ? block_build_write(w->build, w->fs, path, w->meta.ulid, w->level, &bytes, err) : nomem(err);
+    nx_status st =
+        path ? block_build_write(w->build, w->fs, path, w->meta.ulid, w->level, &bytes, err)
+             : nomem(err);
 
     w->meta.bytes += bytes;
     free(path);

@@ -20,14 +20,15 @@ struct cache_page { /* immutable while pinned */
 };
 
 /* Makes the page: malloc'ed *ptr (taken by the cache on success). */
-typedef nx_status cache_load_fn(void *ctx, uint64_t page, uint8_t **ptr, size_t *len, struct nx_err *err);
+typedef nx_status cache_load_fn(void *ctx, uint64_t page, uint8_t **ptr, size_t *len,
+                                struct nx_err *err);
 
 struct cache *cache_new(size_t limit_bytes); /* NULL out of memory */
 void cache_free(struct cache *c);            /* accepts NULL; nothing may be pinned */
 /* Shrinks at once if need be. */
 void cache_set_limit(struct cache *c, size_t limit_bytes);
 
-uint64_t cache_file_id(struct cache *c);             /* a number never given before */
+uint64_t cache_file_id(struct cache *c);                /* a number never given before */
 void cache_forget_file(struct cache *c, uint64_t file); /* its unpinned pages go */
 
 /* Pins page `page` of `file`. Fails as `load` fails, or with NX_NOMEM. */

@@ -30,7 +30,8 @@
 
 #include "storage/codec.h"
 
-_Static_assert(FLT_EVAL_METHOD == 0, "doubles must be doubles (K3); on i386 build with -msse2 -mfpmath=sse");
+_Static_assert(FLT_EVAL_METHOD == 0,
+               "doubles must be doubles (K3); on i386 build with -msse2 -mfpmath=sse");
 
 enum kind { CONST, CONST_DEC, DECIMAL, DECIMAL_ULP, BITS, XOR, RD, N_KINDS };
 static const char *const kind_names[N_KINDS] = {"const", "const-dec", "decimal", "decimal-ulp",
@@ -43,9 +44,9 @@ static const char *const kind_names[N_KINDS] = {"const", "const-dec", "decimal",
 
 /* How a special's bits are written; SPECIAL_OTHER is followed by eight bytes. */
 enum special { ABSENT, STALE, NOT_A_NUMBER, PLUS_INF, MINUS_INF, MINUS_ZERO, OTHER, N_SPECIALS };
-static const uint64_t special_bits[OTHER] = {CHUNK_ABSENT_BITS,      NUM_STALE_BITS,
-                                             NUM_NAN_BITS,           0x7ff0000000000000u,
-                                             0xfff0000000000000u,    0x8000000000000000u};
+static const uint64_t special_bits[OTHER] = {CHUNK_ABSENT_BITS,   NUM_STALE_BITS,
+                                             NUM_NAN_BITS,        0x7ff0000000000000u,
+                                             0xfff0000000000000u, 0x8000000000000000u};
 enum { ROWS_RUNS, ROWS_BITMAP };
 #define MAX_SPECIALS 8u
 
@@ -194,7 +195,8 @@ static void put_rows(struct buf *to, struct buf *runs, const uint8_t *class_of, 
     }
 }
 
-static void put_specials(struct buf *to, struct chunk_scratch *s, size_t n, const uint64_t *patterns, size_t k)
+static void put_specials(struct buf *to, struct chunk_scratch *s, size_t n,
+                         const uint64_t *patterns, size_t k)
 {
     buf_u8(to, (uint8_t)k);
     for (size_t j = 0; j < k; j++) {
@@ -233,7 +235,8 @@ static bool get_bitmap(struct reader *r, uint8_t *class_of, size_t n, uint8_t c)
 }
 
 /* Fills class_of; *m gets how many numbers are left. */
-static bool get_specials(struct reader *r, uint8_t *class_of, size_t n, uint64_t *patterns, size_t *m)
+static bool get_specials(struct reader *r, uint8_t *class_of, size_t n, uint64_t *patterns,
+                         size_t *m)
 {
     size_t k = reader_u8(r);
 
@@ -246,7 +249,8 @@ static bool get_specials(struct reader *r, uint8_t *class_of, size_t n, uint64_t
             return false;
         patterns[j] = code == OTHER ? reader_u64le(r) : special_bits[code];
         form = reader_u8(r);
-        if (form > ROWS_BITMAP || !(form == ROWS_RUNS ? get_runs : get_bitmap)(r, class_of, n, (uint8_t)(j + 1)))
+        if (form > ROWS_BITMAP ||
+            !(form == ROWS_RUNS ? get_runs : get_bitmap)(r, class_of, n, (uint8_t)(j + 1)))
             return false;
     }
     *m = 0;
@@ -256,7 +260,8 @@ static bool get_specials(struct reader *r, uint8_t *class_of, size_t n, uint64_t
 }
 
 /* v[0..m) are the numbers; spreads them over n rows, from the end, in place. */
-static void spread_specials(double *v, size_t n, size_t m, const uint8_t *class_of, const uint64_t *patterns)
+static void spread_specials(double *v, size_t n, size_t m, const uint8_t *class_of,
+                            const uint64_t *patterns)
 {
     for (size_t i = n; i-- > 0;)
         v[i] = class_of[i] ? num_from_bits(patterns[class_of[i] - 1]) : v[--m];
@@ -419,7 +424,8 @@ static void doubles_of(const int64_t *q, double *v, size_t n, unsigned e)
             v[i] /= p;
 }
 
-static void put_decimal(struct buf *to, struct chunk_scratch *s, size_t m, unsigned e, enum codec_effort effort)
+static void put_decimal(struct buf *to, struct chunk_scratch *s, size_t m, unsigned e,
+                        enum codec_effort effort)
 {
     size_t n_odd, kept = split_odd(s, m, e, &n_odd);
     bool same = n_odd == 0;
@@ -618,7 +624,8 @@ static bool get_xor(struct reader *r, double *v, size_t m)
 
 /* The most frequent fronts of v for a cut at `right` bits; returns how many there are, *hits how many
  * values they cover. */
-static size_t common_fronts(const double *v, size_t m, unsigned right, uint64_t fronts[RD_MAX_FRONTS], size_t *hits)
+static size_t common_fronts(const double *v, size_t m, unsigned right,
+                            uint64_t fronts[RD_MAX_FRONTS], size_t *hits)
 {
     uint64_t seen[64];
     size_t count[64] = {0}, n_seen = 0, n = 0;
@@ -656,7 +663,11 @@ static unsigned choose_cut(const double *v, size_t m)
     for (unsigned right = 48; right <= 62; right++) {
         uint64_t fronts[RD_MAX_FRONTS];
         size_t hits, n = common_fronts(v, m, right, fronts, &hits);
-        size_t bits = m * (right + (n > 4 ? 3 : n > 2 ? 2 : n > 1 ? 1 : 0)) + n * 16 + (m - hits) * 24;
+        size_t bits = m * (right + (n > 4   ? 3
+                                    : n > 2 ? 2
+                                    : n > 1 ? 1
+                                            : 0)) +
+                      n * 16 + (m - hits) * 24;
         if (bits < best) {
             best = bits;
             cut = right;
@@ -806,12 +817,14 @@ static nx_status encode(struct buf *to, const double *v, size_t n, struct chunk_
     return buf_status(to, err);
 }
 
-nx_status chunk_encode(struct buf *to, const double *v, size_t n, struct chunk_scratch *s, struct nx_err *err)
+nx_status chunk_encode(struct buf *to, const double *v, size_t n, struct chunk_scratch *s,
+                       struct nx_err *err)
 {
     return encode(to, v, n, s, CODEC_SMALL, err);
 }
 
-nx_status chunk_encode_fast(struct buf *to, const double *v, size_t n, struct chunk_scratch *s, struct nx_err *err)
+nx_status chunk_encode_fast(struct buf *to, const double *v, size_t n, struct chunk_scratch *s,
+                            struct nx_err *err)
 {
     return encode(to, v, n, s, CODEC_FAST, err);
 }
@@ -840,7 +853,8 @@ static bool get_decimal_ulp(struct reader *r, double *v, size_t m, struct chunk_
         return false;
     doubles_of(s->q, v, m, e);
     for (size_t i = 0; i < m; i++)
-        v[i] = num_from_bits(codec_unorder((int64_t)((uint64_t)codec_order(num_bits(v[i])) + (uint64_t)s->r[i])));
+        v[i] = num_from_bits(
+            codec_unorder((int64_t)((uint64_t)codec_order(num_bits(v[i])) + (uint64_t)s->r[i])));
     return true;
 }
 
@@ -885,7 +899,8 @@ static bool get_kind(struct reader *r, unsigned kind, double *v, size_t m, struc
     }
 }
 
-static bool get_numbers(struct reader *r, unsigned head, double *v, size_t m, struct chunk_scratch *s)
+static bool get_numbers(struct reader *r, unsigned head, double *v, size_t m,
+                        struct chunk_scratch *s)
 {
     struct nx_slice bits = {0};
     size_t n_odd = 0;
@@ -935,8 +950,8 @@ nx_status chunk_decode(const void *ptr, size_t len, double *v, size_t n, struct 
     if (st)
         return st;
     if (!decode(&r, v, n, s) || reader_left(&r) != 0)
-        return nx_fail(err, NX_CORRUPT, "a chunk of %zu rows in %zu bytes (%s) does not decode", n, len,
-                       chunk_encoding_name(ptr, len));
+        return nx_fail(err, NX_CORRUPT, "a chunk of %zu rows in %zu bytes (%s) does not decode", n,
+                       len, chunk_encoding_name(ptr, len));
     return NX_OK;
 }
 
@@ -949,7 +964,8 @@ const char *chunk_encoding_name(const void *ptr, size_t len)
 
 /* ---- timestamps ----------------------------------------------------------------------------- */
 
-nx_status times_encode(struct buf *to, const int64_t *t, size_t n, struct chunk_scratch *s, struct nx_err *err)
+nx_status times_encode(struct buf *to, const int64_t *t, size_t n, struct chunk_scratch *s,
+                       struct nx_err *err)
 {
     nx_status st;
 

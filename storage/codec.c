@@ -66,8 +66,8 @@ static uint64_t load64(const uint8_t *p)
 #define SLACK 16u
 
 /* Eight values of w bits are w bytes; so all shifts below are constants once w is one. */
-static inline __attribute__((always_inline)) void unpack_w(const uint8_t *in, uint64_t *out, size_t groups,
-                                                           const unsigned w)
+static inline __attribute__((always_inline)) void unpack_w(const uint8_t *in, uint64_t *out,
+                                                           size_t groups, const unsigned w)
 {
     const uint64_t mask = width_mask(w);
 
@@ -84,9 +84,8 @@ static inline __attribute__((always_inline)) void unpack_w(const uint8_t *in, ui
     }
 }
 
-#define W8(X, n) X(n) X(n + 1) X(n + 2) X(n + 3) X(n + 4) X(n + 5) X(n + 6) X(n + 7)
-#define WIDTHS(X)                                                                                  \
-    W8(X, 1) W8(X, 9) W8(X, 17) W8(X, 25) W8(X, 33) W8(X, 41) W8(X, 49) W8(X, 57)
+#define W8(X, n)  X(n) X(n + 1) X(n + 2) X(n + 3) X(n + 4) X(n + 5) X(n + 6) X(n + 7)
+#define WIDTHS(X) W8(X, 1) W8(X, 9) W8(X, 17) W8(X, 25) W8(X, 33) W8(X, 41) W8(X, 49) W8(X, 57)
 
 /* Unpacks whole groups of eight; reads up to SLACK bytes past them, writes up to 7 values past n. */
 static void unpack(const uint8_t *in, uint64_t *out, size_t n, unsigned w)
@@ -172,7 +171,8 @@ static void sort_values(int64_t *v, size_t n)
         int64_t *const swap = from;
 
         for (size_t lo = 0; lo < n; lo += 2 * step)
-            merge(from, lo, lo + step < n ? lo + step : n, lo + 2 * step < n ? lo + 2 * step : n, to);
+            merge(from, lo, lo + step < n ? lo + step : n, lo + 2 * step < n ? lo + 2 * step : n,
+                  to);
         from = to;
         to = swap;
     }
@@ -413,7 +413,8 @@ static unsigned choose_transform(const struct candidate *c, unsigned n, enum cod
     return choice;
 }
 
-void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effort effort, int64_t *tmp)
+void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effort effort,
+                    int64_t *tmp)
 {
     int64_t *const x = tmp, *const d = tmp + n, *const dd = tmp + 2 * n;
     const uint64_t g = common_divisor(q, n);
@@ -428,7 +429,8 @@ void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effor
         c[DELTA] = (struct candidate){d, n - 1, guess_bits(d, n - 1), 0};
         if (n > 2) {
             differences(d, n - 1, dd);
-            c[DELTA2] = (struct candidate){dd, n - 2, guess_bits(dd, n - 2), 8 * varint_bytes(zigzag(d[0]))};
+            c[DELTA2] = (struct candidate){dd, n - 2, guess_bits(dd, n - 2),
+                                           8 * varint_bytes(zigzag(d[0]))};
         }
         transform = choose_transform(c, n > 2 ? 3 : 2, effort);
     }

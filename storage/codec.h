@@ -13,7 +13,8 @@
 enum codec_effort { CODEC_FAST, CODEC_SMALL };
 
 /* Appends q[0..n), n >= 1. `tmp` has room for 3 * n. Failures stay in `to` (buf_status). */
-void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effort effort, int64_t *tmp);
+void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effort effort,
+                    int64_t *tmp);
 /* False: the bytes are no such stream. q is then undefined. */
 bool codec_get_ints(struct reader *r, int64_t *q, size_t n);
 

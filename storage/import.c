@@ -79,8 +79,8 @@ static nx_status nomem(struct nx_err *err)
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-nx_status storage_import_open(struct storage_import **out, struct fs *fs, const char *dir, int64_t block_ms,
-                              struct nx_err *err)
+nx_status storage_import_open(struct storage_import **out, struct fs *fs, const char *dir,
+                              int64_t block_ms, struct nx_err *err)
 {
     struct storage_import *im = calloc(1, sizeof *im);
     char ulid[BLOCK_ULID_LEN + 1];
@@ -99,7 +99,8 @@ nx_status storage_import_open(struct storage_import **out, struct fs *fs, const 
     im->symbols = intern_new();
     im->keys = arena_new(0);
     im->scratch = chunk_scratch_new();
-    if (!im->dir || !im->spill_dir || !im->spill_path || !im->symbols || !im->keys || !im->scratch) {
+    if (!im->dir || !im->spill_dir || !im->spill_path || !im->symbols || !im->keys ||
+        !im->scratch) {
         st = nomem(err);
         goto done;
     }
@@ -152,10 +153,12 @@ static nx_status spill_flush(struct storage_import *im, struct nx_err *err)
     if (!im->file) {
         st = im->fs->mkdir(im->fs, im->spill_dir, err);
         if (!st)
-            st = im->fs->open(im->fs, im->spill_path, FS_READ | FS_WRITE | FS_CREATE | FS_EXCL, &im->file, err);
+            st = im->fs->open(im->fs, im->spill_path, FS_READ | FS_WRITE | FS_CREATE | FS_EXCL,
+                              &im->file, err);
     }
     if (!st)
-        st = im->fs->pwrite(im->fs, im->file, im->pending.ptr, im->pending.len, im->in_file, &wrote, err);
+        st = im->fs->pwrite(im->fs, im->file, im->pending.ptr, im->pending.len, im->in_file, &wrote,
+                            err);
     if (!st) {
         im->in_file += im->pending.len;
         buf_clear(&im->pending);
@@ -164,7 +167,8 @@ static nx_status spill_flush(struct storage_import *im, struct nx_err *err)
 }
 
 /* The bytes at `at`; valid until the next call. A part lies in the file or in memory as a whole. */
-static nx_status spill_get(struct storage_import *im, uint64_t at, size_t len, const char **out, struct nx_err *err)
+static nx_status spill_get(struct storage_import *im, uint64_t at, size_t len, const char **out,
+                           struct nx_err *err)
 {
     size_t got = 0;
     char *to;
@@ -222,7 +226,8 @@ static bool fit_series(struct storage_import *im)
 }
 
 /* The labels as numbers of symbols; in the arena, to be given back if the series is known. */
-static nx_status symbols_of(struct storage_import *im, const struct labels *ls, uint32_t **out, struct nx_err *err)
+static nx_status symbols_of(struct storage_import *im, const struct labels *ls, uint32_t **out,
+                            struct nx_err *err)
 {
     uint32_t *symbols = arena_array(im->keys, 2 * (size_t)ls->n, sizeof *symbols);
 
@@ -236,7 +241,8 @@ static nx_status symbols_of(struct storage_import *im, const struct labels *ls, 
     return symbols ? NX_OK : nomem(err);
 }
 
-nx_status storage_import_series(struct storage_import *im, const struct labels *ls, uint32_t *ref, struct nx_err *err)
+nx_status storage_import_series(struct storage_import *im, const struct labels *ls, uint32_t *ref,
+                                struct nx_err *err)
 {
     const struct arena_mark mark = arena_mark(im->keys);
     uint32_t *symbols;
@@ -253,13 +259,15 @@ nx_status storage_import_series(struct storage_import *im, const struct labels *
     if (!fit_series(im))
         return nomem(err);
     for (at = hash & (im->n_slots - 1); im->slots[at] != NONE; at = (at + 1) & (im->n_slots - 1)) {
-        if (im->series[im->slots[at]].hash == hash && same_labels(&im->series[im->slots[at]], symbols, ls->n)) {
+        if (im->series[im->slots[at]].hash == hash &&
+            same_labels(&im->series[im->slots[at]], symbols, ls->n)) {
             *ref = im->slots[at];
             arena_release(im->keys, mark);
             return NX_OK;
         }
     }
-    im->series[im->n_series] = (struct import_series){.hash = hash, .symbols = symbols, .n_labels = ls->n};
+    im->series[im->n_series] =
+        (struct import_series){.hash = hash, .symbols = symbols, .n_labels = ls->n};
     im->slots[at] = im->n_series;
     *ref = im->n_series++;
     return NX_OK;
@@ -349,7 +357,8 @@ static nx_status grow_tail(struct storage_import *im, struct import_series *s, s
     return NX_OK;
 }
 
-nx_status storage_import_add(struct storage_import *im, uint32_t ref, int64_t t_ms, double v, struct nx_err *err)
+nx_status storage_import_add(struct storage_import *im, uint32_t ref, int64_t t_ms, double v,
+                             struct nx_err *err)
 {
     struct import_series *s;
     nx_status st = NX_OK;
@@ -357,7 +366,8 @@ nx_status storage_import_add(struct storage_import *im, uint32_t ref, int64_t t_
     if (ref >= im->n_series || t_ms == INT64_MAX || t_ms == INT64_MIN)
         return nx_fail(err, NX_BADINPUT, "series %u of %u at %" PRId64, ref, im->n_series, t_ms);
     s = &im->series[ref];
-    if (s->n_tail && (s->n_tail == TAIL_ROWS || window_of(im, s->t[0]) != window_of(im, t_ms))) /* I1 */
+    if (s->n_tail &&
+        (s->n_tail == TAIL_ROWS || window_of(im, s->t[0]) != window_of(im, t_ms))) /* I1 */
         st = seal(im, s, err);
     if (!st && s->n_tail == s->cap_tail) {
         if (im->tail_bytes > TAIL_BYTES) /* I3 */
@@ -451,7 +461,8 @@ static nx_status read_part(struct writing *w, const struct part *p, bool values,
     if (!st)
         st = times_decode(bytes, p->times_len, s->t + s->n, p->n, w->im->scratch, err);
     if (!st && values)
-        st = chunk_decode(bytes + p->times_len, p->values_len, s->v + s->n, p->n, w->im->scratch, err);
+        st = chunk_decode(bytes + p->times_len, p->values_len, s->v + s->n, p->n, w->im->scratch,
+                          err);
     if (!st)
         s->n += p->n;
     return st;
@@ -499,8 +510,8 @@ static nx_status put_in_order(struct writing *w, struct nx_err *err)
 }
 
 /* All samples of a series in the window, in order; `advance` leaves its parts behind. */
-static nx_status read_series(struct writing *w, struct import_series *s, int64_t window, bool advance,
-                             struct nx_err *err)
+static nx_status read_series(struct writing *w, struct import_series *s, int64_t window,
+                             bool advance, struct nx_err *err)
 {
     uint32_t i = s->next_part;
     bool sorted = true;
@@ -636,7 +647,8 @@ static nx_status join_group(struct writing *w, struct group *g, struct nx_err *e
 }
 
 /* First pass over a window: groups, their unions, and the range of times. */
-static nx_status survey(struct writing *w, int64_t window, int64_t *min, int64_t *max, struct nx_err *err)
+static nx_status survey(struct writing *w, int64_t window, int64_t *min, int64_t *max,
+                        struct nx_err *err)
 {
     nx_status st = NX_OK;
 
@@ -660,7 +672,8 @@ static nx_status survey(struct writing *w, int64_t window, int64_t *min, int64_t
     return st;
 }
 
-static nx_status put_rows(struct block_writer *b, const int64_t *t, const double *v, size_t n, struct nx_err *err)
+static nx_status put_rows(struct block_writer *b, const int64_t *t, const double *v, size_t n,
+                          struct nx_err *err)
 {
     nx_status st = NX_OK;
 
@@ -693,7 +706,8 @@ static nx_status spread_rows(struct writing *w, const struct group *g, struct nx
     return NX_OK;
 }
 
-static nx_status put_series(struct writing *w, struct block_writer *b, uint32_t i, struct nx_err *err)
+static nx_status put_series(struct writing *w, struct block_writer *b, uint32_t i,
+                            struct nx_err *err)
 {
     const struct group *g = &w->groups[w->im->series[i].group];
     const struct samples *s = &w->samples;
@@ -707,10 +721,11 @@ static nx_status put_series(struct writing *w, struct block_writer *b, uint32_t 
     return st ? st : put_rows(b, g->t, w->spread.v, g->n, err);
 }
 
-static nx_status write_window(struct writing *w, int64_t window, int64_t min, int64_t max, struct block_meta *meta,
-                              struct nx_err *err)
+static nx_status write_window(struct writing *w, int64_t window, int64_t min, int64_t max,
+                              struct block_meta *meta, struct nx_err *err)
 {
-    const struct block_writer_opts opts = {.fs = w->im->fs, .dir = w->im->dir, .min_ms = min, .max_ms = max + 1};
+    const struct block_writer_opts opts = {
+        .fs = w->im->fs, .dir = w->im->dir, .min_ms = min, .max_ms = max + 1};
     struct block_writer *b = NULL;
     nx_status st = block_writer_open(&b, &opts, err);
 
@@ -743,7 +758,8 @@ static bool next_window(const struct storage_import *im, int64_t *window)
     return any;
 }
 
-static nx_status write_blocks(struct writing *w, void (*seen)(void *ctx, const struct storage_import_block *b),
+static nx_status write_blocks(struct writing *w,
+                              void (*seen)(void *ctx, const struct storage_import_block *b),
                               void *ctx, struct nx_err *err)
 {
     int64_t window = 0, min, max;
@@ -786,8 +802,8 @@ static void writing_done(struct writing *w)
 }
 
 nx_status storage_import_finish(struct storage_import *im,
-                                void (*seen)(void *ctx, const struct storage_import_block *b), void *ctx,
-                                struct nx_err *err)
+                                void (*seen)(void *ctx, const struct storage_import_block *b),
+                                void *ctx, struct nx_err *err)
 {
     struct writing w = {.im = im, .arena = arena_new(0)};
     nx_status st = w.arena ? seal_all(im, err) : nomem(err);

@@ -48,7 +48,8 @@ struct tree {
 };
 
 /* F1 */
-static uint32_t page_crc(uint64_t at, const uint8_t header[PAGE_HEADER_BYTES], const void *ptr, size_t len)
+static uint32_t page_crc(uint64_t at, const uint8_t header[PAGE_HEADER_BYTES], const void *ptr,
+                         size_t len)
 {
     uint8_t place[8];
 
@@ -80,8 +81,8 @@ static nx_status flush(struct page_writer *w, struct nx_err *err)
     return st;
 }
 
-nx_status page_writer_open(struct page_writer **out, struct fs *fs, const char *path, const char *magic, int level,
-                           struct nx_err *err)
+nx_status page_writer_open(struct page_writer **out, struct fs *fs, const char *path,
+                           const char *magic, int level, struct nx_err *err)
 {
     struct page_writer *w = calloc(1, sizeof *w);
     uint8_t header[HEADER_BYTES] = {0};
@@ -128,8 +129,8 @@ static struct nx_slice squeeze(struct page_writer *w, const void *ptr, size_t le
     return nx_slice_of(to, (size_t)got);
 }
 
-static nx_status put_page(struct page_writer *w, uint8_t tree, const void *ptr, size_t len, uint64_t *at,
-                          struct nx_err *err)
+static nx_status put_page(struct page_writer *w, uint8_t tree, const void *ptr, size_t len,
+                          uint64_t *at, struct nx_err *err)
 {
     uint8_t header[PAGE_HEADER_BYTES] = {0};
     struct nx_slice bytes;
@@ -162,8 +163,8 @@ static nx_status tree_add(struct tree *t, uint64_t first, uint64_t at, struct nx
     return NX_OK;
 }
 
-nx_status page_writer_add(struct page_writer *w, unsigned tree, uint64_t first, const void *ptr, size_t len,
-                          struct nx_err *err)
+nx_status page_writer_add(struct page_writer *w, unsigned tree, uint64_t first, const void *ptr,
+                          size_t len, struct nx_err *err)
 {
     uint64_t at;
     nx_status st = put_page(w, (uint8_t)tree, ptr, len, &at, err);
@@ -207,8 +208,8 @@ static nx_status put_directories(struct page_writer *w, unsigned tree, struct nx
     return st;
 }
 
-static void put_root(const struct page_writer *w, const uint64_t n_items[PAGE_MAX_TREES], struct nx_slice extra,
-                     struct buf *to)
+static void put_root(const struct page_writer *w, const uint64_t n_items[PAGE_MAX_TREES],
+                     struct nx_slice extra, struct buf *to)
 {
     buf_u32le(to, (uint32_t)extra.len);
     buf_slice(to, extra);
@@ -233,8 +234,8 @@ static void put_footer(struct page_writer *w, uint64_t root)
     w->at += sizeof footer;
 }
 
-nx_status page_writer_finish(struct page_writer *w, const uint64_t n_items[PAGE_MAX_TREES], struct nx_slice extra,
-                             uint64_t *bytes, struct nx_err *err)
+nx_status page_writer_finish(struct page_writer *w, const uint64_t n_items[PAGE_MAX_TREES],
+                             struct nx_slice extra, uint64_t *bytes, struct nx_err *err)
 {
     struct buf root;
     uint64_t at;
@@ -305,7 +306,8 @@ static nx_status damaged(struct page_file *f, uint64_t at, struct nx_err *err, c
     return nx_fail(err, NX_CORRUPT, "%s: page at %llu: %s", f->path, (unsigned long long)at, what);
 }
 
-static nx_status read_all(struct page_file *f, void *to, size_t len, uint64_t at, struct nx_err *err)
+static nx_status read_all(struct page_file *f, void *to, size_t len, uint64_t at,
+                          struct nx_err *err)
 {
     size_t got = 0;
     nx_status st = f->opts.fs->pread(f->opts.fs, f->file, to, len, at, &got, err);
@@ -323,12 +325,13 @@ static bool decompress(uint8_t form, const uint8_t *from, size_t len, uint8_t *t
         memcpy(to, from, raw);
         return true;
     }
-    return form == LZ4 && LZ4_decompress_safe((const char *)from, (char *)to, (int)len, (int)raw) == (int)raw;
+    return form == LZ4 &&
+           LZ4_decompress_safe((const char *)from, (char *)to, (int)len, (int)raw) == (int)raw;
 }
 
 /* Reads, checks and unpacks the page at `at`; *ptr is malloc'ed. */
-static nx_status read_page(struct page_file *f, uint64_t at, unsigned tree, uint8_t **ptr, size_t *len,
-                           struct nx_err *err)
+static nx_status read_page(struct page_file *f, uint64_t at, unsigned tree, uint8_t **ptr,
+                           size_t *len, struct nx_err *err)
 {
     uint8_t header[PAGE_HEADER_BYTES], *stored = NULL, *raw = NULL;
     uint32_t raw_len, stored_len;
@@ -341,8 +344,8 @@ static nx_status read_page(struct page_file *f, uint64_t at, unsigned tree, uint
         return st;
     raw_len = get_u32le(header + 4);
     stored_len = get_u32le(header + 8);
-    if (stored_len > f->bytes - at - PAGE_HEADER_BYTES || raw_len > PAGE_MAX_RAW || stored_len > raw_len ||
-        raw_len / 255 > stored_len) /* F2; LZ4 shrinks by 255 at most */
+    if (stored_len > f->bytes - at - PAGE_HEADER_BYTES || raw_len > PAGE_MAX_RAW ||
+        stored_len > raw_len || raw_len / 255 > stored_len) /* F2; LZ4 shrinks by 255 at most */
         return damaged(f, at, err, "its header makes no sense");
     stored = malloc((size_t)stored_len + 1);
     raw = malloc((size_t)raw_len + 1);
@@ -429,7 +432,8 @@ static nx_status check_frame(struct page_file *f, uint64_t *root, struct nx_err 
     nx_status st;
 
     if (f->bytes < HEADER_BYTES + FOOTER_BYTES + PAGE_HEADER_BYTES)
-        return nx_fail(err, NX_CORRUPT, "%s: %llu bytes are too few", f->path, (unsigned long long)f->bytes);
+        return nx_fail(err, NX_CORRUPT, "%s: %llu bytes are too few", f->path,
+                       (unsigned long long)f->bytes);
     st = read_all(f, header, sizeof header, 0, err);
     if (!st)
         st = read_all(f, footer, sizeof footer, f->bytes - FOOTER_BYTES, err);
@@ -438,19 +442,22 @@ static nx_status check_frame(struct page_file *f, uint64_t *root, struct nx_err 
     if (memcmp(header, f->opts.magic, PAGE_MAGIC_BYTES) != 0)
         return nx_fail(err, NX_CORRUPT, "%s: does not begin as such a file does", f->path);
     if (get_u32le(header + 8) != PAGE_VERSION)
-        return nx_fail(err, NX_CORRUPT, "%s: format version %u is not known", f->path, get_u32le(header + 8));
+        return nx_fail(err, NX_CORRUPT, "%s: format version %u is not known", f->path,
+                       get_u32le(header + 8));
     if (crc32c(0, header, 12) != get_u32le(header + 12))
         return nx_fail(err, NX_CORRUPT, "%s: the header's checksum does not match", f->path);
     if (memcmp(footer + 24, f->opts.magic, PAGE_MAGIC_BYTES) != 0 ||
         crc32c(0, footer, 20) != get_u32le(footer + 20) || get_u32le(footer + 16) != PAGE_VERSION)
         return nx_fail(err, NX_CORRUPT, "%s: the footer is damaged or cut off", f->path);
     *root = get_u64le(footer);
-    if (*root > f->bytes || f->bytes - *root != (uint64_t)get_u32le(footer + 8) + FOOTER_BYTES) /* F3 */
+    if (*root > f->bytes ||
+        f->bytes - *root != (uint64_t)get_u32le(footer + 8) + FOOTER_BYTES) /* F3 */
         return nx_fail(err, NX_CORRUPT, "%s: the footer does not fit the file's size", f->path);
     return NX_OK;
 }
 
-nx_status page_file_open(struct page_file **out, const char *path, const struct page_opts *opts, struct nx_err *err)
+nx_status page_file_open(struct page_file **out, const char *path, const struct page_opts *opts,
+                         struct nx_err *err)
 {
     struct page_file *f = calloc(1, sizeof *f);
     uint64_t root = 0;
@@ -516,7 +523,8 @@ uint64_t page_file_bytes(const struct page_file *f)
 
 uint64_t page_file_damaged(const struct page_file *f)
 {
-    struct page_file *mine = (struct page_file *)(uintptr_t)f; /* the lock is no part of its value */
+    struct page_file *mine =
+        (struct page_file *)(uintptr_t)f; /* the lock is no part of its value */
     uint64_t n;
 
     nx_lock(&mine->lock);
@@ -543,7 +551,8 @@ static nx_status load_page(void *ctx, uint64_t at, uint8_t **ptr, size_t *len, s
         st = f->opts.unpack(l->tree, ptr, len, &why);
         if (st) {
             free(*ptr);
-            st = st == NX_CORRUPT ? damaged(f, at, err, why.text) : nx_fail(err, st, "%s: %s", f->path, why.text);
+            st = st == NX_CORRUPT ? damaged(f, at, err, why.text)
+                                  : nx_fail(err, st, "%s: %s", f->path, why.text);
         }
     }
     return st;
@@ -565,8 +574,9 @@ static size_t entry_of(const struct entry *v, size_t n, uint64_t item)
 }
 
 /* Looks `item` up in the directory page e; *end is where that directory ends on the way in. */
-static nx_status look_in_directory(struct page_file *f, unsigned tree, struct entry e, uint64_t item,
-                                   struct entry *out, uint64_t *end, struct nx_err *err)
+static nx_status look_in_directory(struct page_file *f, unsigned tree, struct entry e,
+                                   uint64_t item, struct entry *out, uint64_t *end,
+                                   struct nx_err *err)
 {
     struct load load = {f, TREE_DIRECTORY + tree};
     struct entry v[FANOUT];
@@ -579,8 +589,8 @@ static nx_status look_in_directory(struct page_file *f, unsigned tree, struct en
         return st;
     n = page.len / ENTRY_BYTES;
     r = reader_of(page.ptr, page.len);
-    if (n == 0 || n > FANOUT || page.len % ENTRY_BYTES || !get_entries(&r, v, n) || v[0].first != e.first ||
-        v[n - 1].first >= *end) {
+    if (n == 0 || n > FANOUT || page.len % ENTRY_BYTES || !get_entries(&r, v, n) ||
+        v[0].first != e.first || v[n - 1].first >= *end) {
         st = damaged(f, e.at, err, "a directory that does not decode");
     } else {
         i = entry_of(v, n, item);
@@ -591,7 +601,8 @@ static nx_status look_in_directory(struct page_file *f, unsigned tree, struct en
     return st;
 }
 
-nx_status page_get(struct page_file *f, unsigned tree, uint64_t item, struct page *out, struct nx_err *err)
+nx_status page_get(struct page_file *f, unsigned tree, uint64_t item, struct page *out,
+                   struct nx_err *err)
 {
     const struct tree *t = &f->trees[tree];
     struct load load = {f, tree};
@@ -622,8 +633,8 @@ void page_put(struct page_file *f, struct page *p)
     *p = (struct page){0};
 }
 
-nx_status page_derived(struct page_file *f, uint64_t key, cache_load_fn *load, void *ctx, struct cache_page *out,
-                       struct nx_err *err)
+nx_status page_derived(struct page_file *f, uint64_t key, cache_load_fn *load, void *ctx,
+                       struct cache_page *out, struct nx_err *err)
 {
     return cache_get(f->opts.cache, f->id, key | DERIVED, load, ctx, out, err);
 }

@@ -12,22 +12,24 @@
 #include "src/base/fs.h"
 #include "storage/cache.h"
 
-#define PAGE_MAX_TREES     8u
-#define PAGE_MAX_RAW       (256u << 20) /* a page that claims more is damaged */
-#define PAGE_VERSION       1u
-#define PAGE_MAGIC_BYTES   8u
+#define PAGE_MAX_TREES   8u
+#define PAGE_MAX_RAW     (256u << 20) /* a page that claims more is damaged */
+#define PAGE_VERSION     1u
+#define PAGE_MAGIC_BYTES 8u
 
 struct page_writer;
 /* Creates `path`; magic is PAGE_MAGIC_BYTES long. level 0: LZ4; else LZ4 HC of that level. */
-NX_NODISCARD nx_status page_writer_open(struct page_writer **out, struct fs *fs, const char *path, const char *magic,
-                                        int level, struct nx_err *err);
+NX_NODISCARD nx_status page_writer_open(struct page_writer **out, struct fs *fs, const char *path,
+                                        const char *magic, int level, struct nx_err *err);
 /* Appends a page of `tree` whose first item is `first`; the first items of a tree ascend strictly from 0. */
-NX_NODISCARD nx_status page_writer_add(struct page_writer *w, unsigned tree, uint64_t first, const void *ptr,
-                                       size_t len, struct nx_err *err);
+NX_NODISCARD nx_status page_writer_add(struct page_writer *w, unsigned tree, uint64_t first,
+                                       const void *ptr, size_t len, struct nx_err *err);
 /* Writes directories and root, syncs. n_items[t] is how many items tree t has in all; `extra` is kept
  * in the root. *bytes gets the size of the file. */
-NX_NODISCARD nx_status page_writer_finish(struct page_writer *w, const uint64_t n_items[PAGE_MAX_TREES],
-                                          struct nx_slice extra, uint64_t *bytes, struct nx_err *err);
+NX_NODISCARD nx_status page_writer_finish(struct page_writer *w,
+                                          const uint64_t n_items[PAGE_MAX_TREES],
+                                          struct nx_slice extra, uint64_t *bytes,
+                                          struct nx_err *err);
 void page_writer_close(struct page_writer *w); /* accepts NULL; leaves the file */
 
 struct page_file;
@@ -39,8 +41,8 @@ struct page_opts {
      * (malloc'ed) and replaces it. Fails with NX_CORRUPT. */
     nx_status (*unpack)(unsigned tree, uint8_t **ptr, size_t *len, struct nx_err *err);
 };
-NX_NODISCARD nx_status page_file_open(struct page_file **out, const char *path, const struct page_opts *opts,
-                                      struct nx_err *err);
+NX_NODISCARD nx_status page_file_open(struct page_file **out, const char *path,
+                                      const struct page_opts *opts, struct nx_err *err);
 void page_file_close(struct page_file *f); /* accepts NULL */
 
 struct nx_slice page_file_extra(const struct page_file *f);
@@ -55,10 +57,11 @@ struct page {
     struct cache_page pin;
 };
 /* Pins the page of item `item`, which must be below page_file_items(). NX_CORRUPT names file and place. */
-NX_NODISCARD nx_status page_get(struct page_file *f, unsigned tree, uint64_t item, struct page *out, struct nx_err *err);
+NX_NODISCARD nx_status page_get(struct page_file *f, unsigned tree, uint64_t item, struct page *out,
+                                struct nx_err *err);
 void page_put(struct page_file *f, struct page *p); /* accepts all zero; clears it */
 
 /* Derived data under numbers of the file that no page has: `key` is below 2^62. */
-NX_NODISCARD nx_status page_derived(struct page_file *f, uint64_t key, cache_load_fn *load, void *ctx,
-                                    struct cache_page *out, struct nx_err *err);
+NX_NODISCARD nx_status page_derived(struct page_file *f, uint64_t key, cache_load_fn *load,
+                                    void *ctx, struct cache_page *out, struct nx_err *err);
 void page_derived_put(struct page_file *f, struct cache_page *p);

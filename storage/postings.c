@@ -60,7 +60,8 @@ nx_status ids_and(struct arena *a, struct ids x, struct ids y, struct ids *out, 
     return NX_OK;
 }
 
-nx_status ids_minus(struct arena *a, struct ids x, struct ids y, struct ids *out, struct nx_err *err)
+nx_status ids_minus(struct arena *a, struct ids x, struct ids y, struct ids *out,
+                    struct nx_err *err)
 {
     uint32_t *to;
     size_t n = 0;
@@ -120,7 +121,8 @@ static struct ids merge_rounds(struct ids *sets, size_t n, uint32_t *from, uint3
     return sets[0];
 }
 
-nx_status ids_or(struct arena *a, const struct ids *sets, size_t n, struct ids *out, struct nx_err *err)
+nx_status ids_or(struct arena *a, const struct ids *sets, size_t n, struct ids *out,
+                 struct nx_err *err)
 {
     struct ids *mine;
     uint32_t *areas;
@@ -208,9 +210,9 @@ static bool want_value(void *ctx, struct nx_slice value)
     return matcher_matches(w->m, value) != w->negate;
 }
 
-static nx_status scan_union(const struct postings_source *src, struct nx_slice name, struct nx_slice prefix,
-                            postings_want_fn *want, void *ctx, struct arena *a, struct ids *out,
-                            struct nx_err *err)
+static nx_status scan_union(const struct postings_source *src, struct nx_slice name,
+                            struct nx_slice prefix, postings_want_fn *want, void *ctx,
+                            struct arena *a, struct ids *out, struct nx_err *err)
 {
     struct id_sets sets = {0};
     nx_status st = src->scan(src->ctx, name, prefix, want, ctx, a, &sets, err);
@@ -219,8 +221,9 @@ static nx_status scan_union(const struct postings_source *src, struct nx_slice n
 }
 
 /* The union over a list of values; empty ones name no series. */
-static nx_status of_values(const struct postings_source *src, struct nx_slice name, const struct nx_slice *values,
-                           size_t n, struct arena *a, struct ids *out, struct nx_err *err)
+static nx_status of_values(const struct postings_source *src, struct nx_slice name,
+                           const struct nx_slice *values, size_t n, struct arena *a,
+                           struct ids *out, struct nx_err *err)
 {
     struct id_sets sets = {0};
 
@@ -252,13 +255,15 @@ static nx_status with_value(const struct postings_source *src, const struct matc
             return of_values(src, m->name, literals, n, a, out, err);
         return scan_union(src, m->name, regex_prefix(m->re), want_value, &w, a, out, err);
     }
-    if ((m->type == MATCH_EQ || m->type == MATCH_NEQ) && m->value.len == 0) /* l != "" : all who have it */
+    if ((m->type == MATCH_EQ || m->type == MATCH_NEQ) &&
+        m->value.len == 0) /* l != "" : all who have it */
         return scan_union(src, m->name, none, NULL, NULL, a, out, err);
     return scan_union(src, m->name, none, want_value, &w, a, out, err);
 }
 
-static nx_status intersect_positive(const struct postings_source *src, const struct matcher *m, size_t n,
-                                    struct arena *a, struct ids *got, bool *any, struct nx_err *err)
+static nx_status intersect_positive(const struct postings_source *src, const struct matcher *m,
+                                    size_t n, struct arena *a, struct ids *got, bool *any,
+                                    struct nx_err *err)
 {
     const struct nx_slice none = {"", 0};
 
@@ -281,8 +286,8 @@ static nx_status intersect_positive(const struct postings_source *src, const str
     return NX_OK;
 }
 
-nx_status postings_select(const struct postings_source *src, const struct matcher *m, size_t n, struct arena *a,
-                          struct ids *out, struct nx_err *err)
+nx_status postings_select(const struct postings_source *src, const struct matcher *m, size_t n,
+                          struct arena *a, struct ids *out, struct nx_err *err)
 {
     const struct nx_slice none = {"", 0};
     struct ids got = {NULL, 0};

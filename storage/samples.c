@@ -58,8 +58,8 @@ static size_t count_below(const int64_t *t, size_t n, int64_t limit)
     return lo;
 }
 
-nx_status samples_add_rows(struct samples *s, const int64_t *t, const double *v, size_t n, int64_t mint,
-                           int64_t maxt, struct nx_err *err)
+nx_status samples_add_rows(struct samples *s, const int64_t *t, const double *v, size_t n,
+                           int64_t mint, int64_t maxt, struct nx_err *err)
 {
     const size_t from = count_below(t, n, mint);
     const size_t to = maxt == INT64_MAX ? n : count_below(t, n, maxt + 1);

@@ -17,6 +17,6 @@ struct samples {
 NX_NODISCARD nx_status samples_reserve(struct samples *s, size_t extra, struct nx_err *err);
 NX_NODISCARD nx_status samples_add(struct samples *s, int64_t t_ms, double v, struct nx_err *err);
 /* Appends those of n rows that lie in [mint, maxt] and whose value is not CHUNK_ABSENT; t ascends. */
-NX_NODISCARD nx_status samples_add_rows(struct samples *s, const int64_t *t, const double *v, size_t n,
-                                        int64_t mint, int64_t maxt, struct nx_err *err);
+NX_NODISCARD nx_status samples_add_rows(struct samples *s, const int64_t *t, const double *v,
+                                        size_t n, int64_t mint, int64_t maxt, struct nx_err *err);
 void samples_done(struct samples *s); /* accepts all zero */
