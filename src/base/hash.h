@@ -3,10 +3,12 @@
 
 #include "src/base/status.h"
 
-uint64_t hash_bytes(const void *ptr, size_t len);                /* XXH3, 64 bits */
-uint64_t hash_mix(uint64_t h, uint64_t more);                    /* combines two hashes */
-uint32_t crc32c(uint32_t crc, const void *ptr, size_t len);      /* Castagnoli; start with 0; hardware where present */
-uint32_t crc32c_portable(uint32_t crc, const void *ptr, size_t len); /* the same without the hardware, for tests */
-uint64_t hash_fnv1a(uint64_t h, const void *ptr, size_t len);    /* start with HASH_FNV1A_INIT */
+uint64_t hash_bytes(const void *ptr, size_t len); /* XXH3, 64 bits */
+uint64_t hash_mix(uint64_t h, uint64_t more);     /* combines two hashes */
+uint32_t crc32c(uint32_t crc, const void *ptr,
+                size_t len); /* Castagnoli; start with 0; hardware where present */
+uint32_t crc32c_portable(uint32_t crc, const void *ptr,
+                         size_t len); /* the same without the hardware, for tests */
+uint64_t hash_fnv1a(uint64_t h, const void *ptr, size_t len); /* start with HASH_FNV1A_INIT */
 void hash_md5(const void *ptr, size_t len, uint8_t digest[16]);
 #define HASH_FNV1A_INIT 14695981039346656037ull

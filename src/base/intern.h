@@ -17,6 +17,7 @@ uint32_t intern_get(struct intern *pool, struct nx_slice s);
 uint32_t intern_find(struct intern *pool, struct nx_slice s);
 void intern_ref(struct intern *pool, uint32_t id);
 void intern_unref(struct intern *pool, uint32_t id);
-struct nx_slice intern_str(const struct intern *pool, uint32_t id); /* valid while a reference is held */
+struct nx_slice intern_str(const struct intern *pool,
+                           uint32_t id); /* valid while a reference is held */
 size_t intern_count(const struct intern *pool);
 size_t intern_bytes(const struct intern *pool); /* all memory of the pool */

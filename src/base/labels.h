@@ -27,7 +27,8 @@ int labels_cmp(const struct labels *a, const struct labels *b);
 struct nx_slice labels_get(const struct labels *ls, struct nx_slice name);
 struct nx_slice labels_get_str(const struct labels *ls, const char *name);
 /* Deep copy into the arena. v is NULL on failure with n > 0. */
-nx_status labels_copy(struct arena *a, const struct labels *from, struct labels *to, struct nx_err *err);
+nx_status labels_copy(struct arena *a, const struct labels *from, struct labels *to,
+                      struct nx_err *err);
 
 /* Prometheus's text form: name{a="b", c="d"}; {a="b"} without a name; `{}` when empty. Names that are
  * not legacy-valid are quoted. */
@@ -56,7 +57,8 @@ struct labels_builder {
 };
 void labels_builder_init(struct labels_builder *b);
 void labels_builder_done(struct labels_builder *b);
-void labels_builder_reset(struct labels_builder *b, const struct labels *base); /* base may be NULL */
+void labels_builder_reset(struct labels_builder *b,
+                          const struct labels *base); /* base may be NULL */
 void labels_builder_set(struct labels_builder *b, struct nx_slice name, struct nx_slice value);
 void labels_builder_del(struct labels_builder *b, struct nx_slice name);
 struct nx_slice labels_builder_get(const struct labels_builder *b, struct nx_slice name);

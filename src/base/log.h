@@ -13,7 +13,8 @@ enum log_format { LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON };
 void log_setup(enum log_level level, enum log_format format);
 
 /* Pairs of const char * (key, value), ended by NULL. A NULL value prints as <nil> (null in JSON). Use log_fmt for numbers. */
-void log_write(enum log_level level, const char *file, int line, const char *msg, ...) __attribute__((sentinel));
+void log_write(enum log_level level, const char *file, int line, const char *msg, ...)
+    __attribute__((sentinel));
 #define log_debug(...) log_write(LOG_DEBUG_LEVEL, __FILE__, __LINE__, __VA_ARGS__, (char *)0)
 #define log_info(...)  log_write(LOG_INFO_LEVEL, __FILE__, __LINE__, __VA_ARGS__, (char *)0)
 #define log_warn(...)  log_write(LOG_WARN_LEVEL, __FILE__, __LINE__, __VA_ARGS__, (char *)0)

@@ -15,14 +15,16 @@ struct regex;
 /* The error text is Go's form: "error parsing regexp: missing closing ]: `[`" where RE2 tells as much. */
 NX_NODISCARD nx_status regex_new(struct regex **out, struct nx_slice pattern, struct nx_err *err);
 /* The same, but errors quote what Prometheus's relabelling compiles: "missing closing ]: `[)$`". */
-NX_NODISCARD nx_status regex_new_for_relabel(struct regex **out, struct nx_slice pattern, struct nx_err *err);
+NX_NODISCARD nx_status regex_new_for_relabel(struct regex **out, struct nx_slice pattern,
+                                             struct nx_err *err);
 void regex_free(struct regex *re); /* accepts NULL */
 
 bool regex_match(const struct regex *re, struct nx_slice text); /* the whole text */
 
 /* Matches the whole text; if it does, appends `template` to `out` with $1, ${1}, $name, ${name} and $$
  * expanded as Go's Regexp.Expand does ($1x is the group named "1x"; unknown groups are empty). */
-bool regex_expand(const struct regex *re, struct nx_slice text, struct nx_slice tmpl, struct buf *out);
+bool regex_expand(const struct regex *re, struct nx_slice text, struct nx_slice tmpl,
+                  struct buf *out);
 
 /* When the pattern is a plain alternation of literals ("a|b|c", no flags), gives them (valid as long
  * as `re`), so that a lookup can replace a scan. Returns 0 otherwise. */

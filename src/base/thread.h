@@ -9,21 +9,21 @@
 #include "src/base/status.h"
 
 enum nx_rank {
-    NX_RANK_CLI = 1,    /* server.lock: reload, shutdown */
-    NX_RANK_WEB,        /* web: connection and query tables */
-    NX_RANK_SCRAPE,     /* scrape manager: pools and targets */
-    NX_RANK_TARGET,     /* one target's status and metadata */
-    NX_RANK_QUEUE,      /* queues between threads */
-    NX_RANK_BLOCKS,     /* storage: the list of blocks */
-    NX_RANK_INDEX,      /* storage: the head's index */
-    NX_RANK_STRIPE,     /* storage: a stripe of groups */
-    NX_RANK_GROUP,      /* storage: one group */
-    NX_RANK_SHARED,     /* storage: series that several groups write */
-    NX_RANK_WAL,        /* storage: the log */
-    NX_RANK_CACHE,      /* storage: the page cache */
-    NX_RANK_SYMBOLS,    /* base: interned strings */
-    NX_RANK_STATS,      /* counters */
-    NX_RANK_LOG         /* the log's own; last */
+    NX_RANK_CLI = 1, /* server.lock: reload, shutdown */
+    NX_RANK_WEB,     /* web: connection and query tables */
+    NX_RANK_SCRAPE,  /* scrape manager: pools and targets */
+    NX_RANK_TARGET,  /* one target's status and metadata */
+    NX_RANK_QUEUE,   /* queues between threads */
+    NX_RANK_BLOCKS,  /* storage: the list of blocks */
+    NX_RANK_INDEX,   /* storage: the head's index */
+    NX_RANK_STRIPE,  /* storage: a stripe of groups */
+    NX_RANK_GROUP,   /* storage: one group */
+    NX_RANK_SHARED,  /* storage: series that several groups write */
+    NX_RANK_WAL,     /* storage: the log */
+    NX_RANK_CACHE,   /* storage: the page cache */
+    NX_RANK_SYMBOLS, /* base: interned strings */
+    NX_RANK_STATS,   /* counters */
+    NX_RANK_LOG      /* the log's own; last */
 };
 
 struct nx_mutex {
@@ -34,7 +34,8 @@ void nx_mutex_init(struct nx_mutex *m, enum nx_rank rank);
 void nx_mutex_done(struct nx_mutex *m);
 void nx_lock(struct nx_mutex *m);
 void nx_unlock(struct nx_mutex *m);
-bool nx_mutex_held(const struct nx_mutex *m); /* by this thread; true in builds without assertions */
+bool nx_mutex_held(
+    const struct nx_mutex *m); /* by this thread; true in builds without assertions */
 
 /* Readers and writers; ranks as above. Writers are preferred. */
 struct nx_rwlock {
@@ -63,6 +64,6 @@ struct nx_thread {
     pthread_t id;
     bool running;
 };
-NX_NODISCARD nx_status nx_thread_start(struct nx_thread *t, const char *name, void (*fn)(void *), void *arg,
-                                       struct nx_err *err);
+NX_NODISCARD nx_status nx_thread_start(struct nx_thread *t, const char *name, void (*fn)(void *),
+                                       void *arg, struct nx_err *err);
 void nx_thread_join(struct nx_thread *t); /* accepts one that was never started */
