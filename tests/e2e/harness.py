@@ -17,6 +17,7 @@ import json
 import math
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -31,6 +32,8 @@ PROMETHEUS = "/usr/bin/prometheus"
 PROMTOOL = "/usr/bin/promtool"
 # True when the program under test is the reference itself (and of the 2.x line, as Debian's is).
 IS_REFERENCE = os.path.basename(BINARY) == "prometheus"
+
+SANITIZER = re.compile(r"^.*(ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error: ).*$", re.M)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
@@ -265,12 +268,16 @@ class Stage:
         self.close()
 
     def close(self):
+        """Ends everything; fails if a program built with sanitizers had something to say."""
         for p in reversed(self.processes):
             try:
-                p.stop(timeout=10)
+                p.stop(timeout=20)
             except Exception:  # the others still have to end
                 p.kill()
+        said = [f"{p.name}: {p.log()[m.start():m.start() + 6000]}" for p in self.processes
+                for m in [SANITIZER.search(p.log())] if m]
         self.processes = []
+        assert not said, "\n".join(said)
 
     def run(self, process, wait=True):
         self.processes.append(process)
