@@ -710,7 +710,8 @@ static int ranked_cmp(const void *x, const void *y)
     return c ? c : nx_slice_cmp(a->label.value, b->label.value);
 }
 
-/* Copies the strings of all pairs, each once (a name once per run of equal names), and sorts. */
+/* Sorts, and copies the strings of all pairs, each once (a name once per run of equal names), into the
+ * arena if there is one. */
 static nx_status ranks_sort(struct ranks *r, const struct index *ix, struct arena *a,
                             struct nx_err *err)
 {
@@ -721,8 +722,9 @@ static nx_status ranks_sort(struct ranks *r, const struct index *ix, struct aren
         r->v[i].label =
             (struct label){intern_str(ix->pool, p->name), intern_str(ix->pool, p->value)};
     }
-    qsort(r->v, r->n, sizeof *r->v, ranked_cmp);
-    for (uint32_t i = 0; i < r->n; i++) {
+    if (r->n)
+        qsort(r->v, r->n, sizeof *r->v, ranked_cmp);
+    for (uint32_t i = 0; i < r->n && a; i++) {
         struct label *l = &r->v[i].label;
         if (l->name.ptr != last_from.ptr || !last_to.ptr) {
             last_from = l->name;
@@ -771,42 +773,65 @@ static nx_status list_series(const struct ranks *r, const struct sortable *v, si
     return NX_OK;
 }
 
+/* The series of `ids` in order, as places in `r`; *v and *all are malloc'ed. */
+static nx_status sort_series(const struct index *ix, const uint32_t *ids, size_t n, struct arena *a,
+                             struct ranks *r, struct sortable **v, uint32_t **all,
+                             struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    size_t total = 0;
+    uint32_t *next;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct memseries *s = index_series(ix, ids[i]);
+        total += s->n_pairs;
+        for (uint32_t j = 0; j < s->n_pairs && !st; j++)
+            st = ranks_add(r, s->pairs[j], err);
+    }
+    if (!st)
+        st = ranks_sort(r, ix, a, err);
+    if (st)
+        return st;
+    *v = calloc(n + 1, sizeof **v);
+    next = *all = malloc((total + 1) * sizeof **all);
+    if (!*v || !*all)
+        return nx_fail(err, NX_NOMEM, "selecting series");
+    for (size_t i = 0; i < n; i++) {
+        const struct memseries *s = index_series(ix, ids[i]);
+        (*v)[i] = (struct sortable){s->id, s->n_pairs, next};
+        for (uint32_t j = 0; j < s->n_pairs; j++)
+            *next++ = ranks_find(r, s->pairs[j]);
+    }
+    qsort(*v, n, sizeof **v, sortable_cmp);
+    return NX_OK;
+}
+
 nx_status index_labels(const struct index *ix, struct ids ids, struct arena *a,
                        struct series_list *out, struct nx_err *err)
 {
-    nx_status st = NX_OK;
     struct ranks r = {0};
-    struct sortable *v = calloc(ids.n + 1, sizeof *v);
-    uint32_t *all = NULL, *next;
-    size_t total = 0;
+    struct sortable *v = NULL;
+    uint32_t *all = NULL;
+    nx_status st = sort_series(ix, ids.v, ids.n, a, &r, &v, &all, err);
 
-    if (!v) {
-        st = nx_fail(err, NX_NOMEM, "selecting series");
-        goto done;
-    }
-    for (size_t i = 0; i < ids.n; i++) {
-        const struct memseries *s = index_series(ix, ids.v[i]);
-        total += s->n_pairs;
-        for (uint32_t j = 0; j < s->n_pairs && !st; j++)
-            st = ranks_add(&r, s->pairs[j], err);
-    }
     if (!st)
-        st = ranks_sort(&r, ix, a, err);
-    next = all = malloc((total + 1) * sizeof *all);
-    if (!st && !all)
-        st = nx_fail(err, NX_NOMEM, "selecting series");
-    if (st)
-        goto done;
-    for (size_t i = 0; i < ids.n; i++) {
-        const struct memseries *s = index_series(ix, ids.v[i]);
-        v[i] = (struct sortable){s->id, s->n_pairs, next};
-        for (uint32_t j = 0; j < s->n_pairs; j++)
-            *next++ = ranks_find(&r, s->pairs[j]);
-    }
-    qsort(v, ids.n, sizeof *v, sortable_cmp);
-    st = list_series(&r, v, ids.n, a, out, err);
+        st = list_series(&r, v, ids.n, a, out, err);
+    free(r.v);
+    free(r.slot);
+    free(v);
+    free(all);
+    return st;
+}
 
-done:
+nx_status index_sort(const struct index *ix, uint32_t *ids, size_t n, struct nx_err *err)
+{
+    struct ranks r = {0};
+    struct sortable *v = NULL;
+    uint32_t *all = NULL;
+    nx_status st = sort_series(ix, ids, n, NULL, &r, &v, &all, err);
+
+    for (size_t i = 0; i < n && !st; i++)
+        ids[i] = v[i].id;
     free(r.v);
     free(r.slot);
     free(v);

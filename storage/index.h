@@ -57,6 +57,9 @@ struct postings_source index_source(struct index *ix);
  * arena once each and shared. */
 NX_NODISCARD nx_status index_labels(const struct index *ix, struct ids ids, struct arena *a,
                                     struct series_list *out, struct nx_err *err);
+/* Sorts series numbers by labels, in place. */
+NX_NODISCARD nx_status index_sort(const struct index *ix, uint32_t *ids, size_t n,
+                                  struct nx_err *err);
 /* Sorted, distinct, copied. `ids` NULL: of all series. */
 NX_NODISCARD nx_status index_label_names(const struct index *ix, const struct ids *ids,
                                          struct arena *a, struct nx_slice **out, size_t *n_out,

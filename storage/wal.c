@@ -387,7 +387,8 @@ static nx_status window_fill(struct window *win, size_t want, struct nx_err *err
 
     if (b->len - win->pos >= want || win->at_end)
         return NX_OK;
-    memmove(b->ptr, b->ptr + win->pos, b->len - win->pos);
+    if (win->pos < b->len)
+        memmove(b->ptr, b->ptr + win->pos, b->len - win->pos);
     b->len -= win->pos;
     win->base += win->pos;
     win->pos = 0;

@@ -104,7 +104,7 @@ static unsigned find_digits(double v, uint8_t *hint)
         if (is_decimal(v, d)) {
             if (d > *hint) /* fewer digits may just end in 0 */
                 *hint = (uint8_t)d;
-            return *hint;
+            return d;
         }
     }
     *hint = HINT_RAW + HINT_REST;

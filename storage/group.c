@@ -1,0 +1,660 @@
+/* group.c - rows of one writer in memory.
+ *
+ * WHY     An append must touch little memory and in order; a reader wants columns. So rows are kept as
+ *         they come, a few of them, and turned into columns many at a time.
+ * SHAPE   rows[0..n_rows)  the tail; `last` outlives sealing, since the log tells the next row by it
+ *         seals[]          ascending numbers; a joined seal stands for first..last
+ * RULES   G1  A column is bound to one series per seal. A freed column is bound anew only after the
+ *             tail that may hold samples of its old series was sealed.
+ *         G2  Seals are joined only if no column changed its series between them.
+ *         G3  A row newer than newest_ms is newer than every sample of every series the group writes,
+ *             also of those inherited from other groups: it needs no judging.
+ *         G4  A seal covers rows of one block's span only (the head seals before a row of another), so
+ *             that a flush can drop whole seals. A straggler may break this; readers then skip rows.
+ * THREADS The writer and readers meet at g->lock; coding at a seal is done under it (16 rows), joining
+ *         of seals is not. */
+#include "storage/group.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/head.h"
+
+#define JOIN_ROWS 128u /* a seal of at least this many rows is not joined any further */
+#define MAX_COLS  (1u << 22)
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "the head");
+}
+
+static bool grow(void *array, uint32_t n, uint32_t *cap, size_t size)
+{
+    void *p;
+    uint64_t more;
+
+    if (n < *cap)
+        return true;
+    more = (uint64_t)*cap + *cap / 4 + 2;
+    if (more > UINT32_MAX)
+        return false;
+    memcpy(&p, array, sizeof p);
+    p = realloc(p, (size_t)more * size);
+    if (!p)
+        return false;
+    memcpy(array, &p, sizeof p);
+    *cap = (uint32_t)more;
+    return true;
+}
+
+/* ---- seals ----------------------------------------------------------------------------------- */
+
+size_t seal_bytes(const struct seal *s)
+{
+    return sizeof *s + ((size_t)s->n_cols + 2) * sizeof s->off[0] + s->off[s->n_cols + 1];
+}
+
+struct seal *seal_ref(struct seal *s)
+{
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    return s;
+}
+
+void seal_unref(struct seal *s)
+{
+    if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
+        free(s);
+}
+
+nx_status seal_times(const struct seal *s, int64_t *t, struct chunk_scratch *scratch,
+                     struct nx_err *err)
+{
+    uint32_t at = s->off[s->n_cols];
+
+    return times_decode(seal_data(s) + at, s->off[s->n_cols + 1] - at, t, s->n_rows, scratch, err);
+}
+
+nx_status seal_column(const struct seal *s, uint32_t col, double *v, struct chunk_scratch *scratch,
+                      struct nx_err *err)
+{
+    if (col >= s->n_cols || s->off[col] == s->off[col + 1]) {
+        for (uint32_t i = 0; i < s->n_rows; i++)
+            v[i] = chunk_absent();
+        return NX_OK;
+    }
+    return chunk_decode(seal_data(s) + s->off[col], s->off[col + 1] - s->off[col], v, s->n_rows,
+                        scratch, err);
+}
+
+/* A seal in the making: columns are added in turn, then the timestamps. */
+struct sealing {
+    struct work *w;
+    uint32_t n_rows, n_cols;
+    nx_status st;
+};
+
+static nx_status sealing_begin(struct sealing *b, uint32_t n_rows, uint32_t n_cols,
+                               struct nx_err *err)
+{
+    buf_clear(&b->w->data);
+    b->n_rows = n_rows;
+    b->n_cols = n_cols;
+    return work_room(b->w, n_rows, n_cols + 2, err);
+}
+
+static nx_status sealing_column(struct sealing *b, uint32_t col, const double *v,
+                                struct nx_err *err)
+{
+    bool any = false;
+
+    b->w->off[col] = (uint32_t)b->w->data.len;
+    for (uint32_t i = 0; i < b->n_rows && !any; i++)
+        any = !chunk_is_absent(v[i]);
+    return any ? chunk_encode_fast(&b->w->data, v, b->n_rows, b->w->scratch, err) : NX_OK;
+}
+
+static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **out,
+                             struct nx_err *err)
+{
+    struct buf *d = &b->w->data;
+    struct seal *s;
+    size_t n_off = (size_t)b->n_cols + 2;
+    nx_status st;
+
+    b->w->off[b->n_cols] = (uint32_t)d->len;
+    st = times_encode(d, t, b->n_rows, b->w->scratch, err);
+    if (!st)
+        st = buf_status(d, err);
+    if (st)
+        return st;
+    b->w->off[b->n_cols + 1] = (uint32_t)d->len;
+    s = malloc(sizeof *s + n_off * sizeof s->off[0] + d->len);
+    if (!s)
+        return no_memory(err);
+    *s = (struct seal){.n_rows = b->n_rows, .n_cols = b->n_cols, .min_ms = t[0], .max_ms = t[0]};
+    atomic_init(&s->refs, 1);
+    s->ascending = true;
+    for (uint32_t i = 1; i < b->n_rows; i++) {
+        s->ascending = s->ascending && t[i] > t[i - 1];
+        s->min_ms = t[i] < s->min_ms ? t[i] : s->min_ms;
+        s->max_ms = t[i] > s->max_ms ? t[i] : s->max_ms;
+    }
+    memcpy(s->off, b->w->off, n_off * sizeof s->off[0]);
+    memcpy(s->off + n_off, d->ptr, d->len);
+    *out = s;
+    return NX_OK;
+}
+
+static nx_status code_tail(struct storage_group *g, struct work *w, struct seal **out,
+                           struct nx_err *err)
+{
+    struct sealing b = {.w = w};
+    uint32_t n_cols = 0;
+    int64_t t[GROUP_TAIL_ROWS];
+    double v[GROUP_TAIL_ROWS];
+    nx_status st;
+
+    for (uint32_t i = 0; i < g->n_rows; i++) {
+        t[i] = g->rows[i]->t_ms;
+        n_cols = g->rows[i]->n > n_cols ? g->rows[i]->n : n_cols;
+    }
+    st = sealing_begin(&b, g->n_rows, n_cols, err);
+    for (uint32_t c = 0; c < n_cols && !st; c++) {
+        for (uint32_t i = 0; i < g->n_rows; i++)
+            v[i] = c < g->rows[i]->n ? g->rows[i]->v[c] : chunk_absent();
+        st = sealing_column(&b, c, v, err);
+    }
+    return st ? st : sealing_end(&b, t, out, err);
+}
+
+/* Series that have a sample of their own in a seal need the inherited one no more. */
+static void forget_inherited(struct storage_group *g, const struct seal *s)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < g->n_inherited; i++) {
+        uint32_t c = g->inherited[i].col;
+        if (c >= s->n_cols || s->off[c] == s->off[c + 1])
+            g->inherited[kept++] = g->inherited[i];
+    }
+    g->n_inherited = kept;
+    if (kept == 0) {
+        free(g->inherited);
+        g->inherited = NULL;
+        g->cap_inherited = 0;
+    }
+}
+
+nx_status group_seal_locked(struct storage_group *g, struct nx_err *err)
+{
+    struct work *w;
+    struct seal *s = NULL;
+    nx_status st;
+
+    NX_ASSERT(nx_mutex_held(g->lock));
+    if (g->n_rows == 0)
+        return NX_OK;
+    if (!grow(&g->seals, g->n_seals, &g->cap_seals, sizeof(struct seal *)))
+        return no_memory(err);
+    w = head_work(g->head);
+    st = w ? code_tail(g, w, &s, err) : no_memory(err);
+    head_work_back(g->head, w);
+    if (st)
+        return st;
+    s->first = s->last = g->seq++;
+    s->row0 = g->row_count - g->n_rows;
+    s->rebound = g->rebound;
+    g->rebound = false;
+    g->seals[g->n_seals++] = s;
+    g->wal_epoch = head_wal_epoch(g->head);
+    for (uint32_t i = 0; i + 1 < g->n_rows; i++)
+        free(g->rows[i]); /* the last row stays as g->last */
+    g->n_rows = 0;
+    forget_inherited(g, s);
+    return NX_OK;
+}
+
+/* ---- joining --------------------------------------------------------------------------------- */
+
+/* The first run of small seals that makes a full one; *n 0 if there is none. */
+static uint32_t find_run(const struct storage_group *g, uint32_t *n)
+{
+    int64_t span = g->head->block_ms;
+    uint32_t from = 0, rows = 0;
+
+    for (uint32_t i = 0; i < g->n_seals; i++) {
+        const struct seal *s = g->seals[i], *prev = i > from ? g->seals[i - 1] : NULL;
+        bool apart = !prev || s->rebound || s->n_rows >= JOIN_ROWS || prev->n_rows >= JOIN_ROWS ||
+                     floor_div(s->min_ms, span) != floor_div(prev->min_ms, span) ||
+                     rows + s->n_rows > JOIN_ROWS + GROUP_TAIL_ROWS;
+        if (apart) { /* G2, G4 */
+            if (i - from > 1 && (rows >= JOIN_ROWS || i - from >= 8)) {
+                *n = i - from;
+                return from;
+            }
+            from = i;
+            rows = 0;
+        }
+        rows += s->n_rows;
+        if (rows >= JOIN_ROWS && i > from) {
+            *n = i + 1 - from;
+            return from;
+        }
+    }
+    *n = 0;
+    return 0;
+}
+
+static nx_status code_joined(struct seal *const *v, uint32_t n, struct work *w, struct seal **out,
+                             struct nx_err *err)
+{
+    struct sealing b = {.w = w};
+    uint32_t n_rows = 0, n_cols = 0, at = 0;
+    nx_status st;
+
+    for (uint32_t i = 0; i < n; i++) {
+        n_rows += v[i]->n_rows;
+        n_cols = v[i]->n_cols > n_cols ? v[i]->n_cols : n_cols;
+    }
+    st = sealing_begin(&b, n_rows, n_cols, err);
+    for (uint32_t c = 0; c < n_cols && !st; c++) {
+        at = 0;
+        for (uint32_t i = 0; i < n && !st; at += v[i++]->n_rows)
+            st = seal_column(v[i], c, w->v + at, w->scratch, err);
+        if (!st)
+            st = sealing_column(&b, c, w->v, err);
+    }
+    at = 0;
+    for (uint32_t i = 0; i < n && !st; at += v[i++]->n_rows)
+        st = seal_times(v[i], w->t + at, w->scratch, err);
+    return st ? st : sealing_end(&b, w->t, out, err);
+}
+
+/* Puts the joined seal where the run was, if it is still there: a flush may have dropped its head. */
+static bool replace_run_locked(struct storage_group *g, struct seal *const *run, uint32_t n,
+                               struct seal *joined)
+{
+    uint32_t at = 0;
+
+    while (at < g->n_seals && g->seals[at] != run[0])
+        at++;
+    if (at + n > g->n_seals || memcmp(&g->seals[at], run, n * sizeof(struct seal *)) != 0)
+        return false;
+    joined->first = run[0]->first;
+    joined->last = run[n - 1]->last;
+    joined->row0 = run[0]->row0;
+    joined->rebound = run[0]->rebound;
+    for (uint32_t i = 0; i < n; i++)
+        seal_unref(run[i]);
+    g->seals[at] = joined;
+    g->n_seals -= n - 1;
+    memmove(&g->seals[at + 1], &g->seals[at + n], (g->n_seals - at - 1) * sizeof(struct seal *));
+    return true;
+}
+
+nx_status group_join_seals(struct storage_group *g, struct nx_err *err)
+{
+    struct seal *run[JOIN_ROWS], *joined = NULL;
+    struct work *w;
+    uint32_t from, n;
+    nx_status st;
+    bool replaced;
+
+    nx_lock(g->lock);
+    from = find_run(g, &n);
+    for (uint32_t i = 0; i < n && i < NX_COUNT(run); i++)
+        run[i] = seal_ref(g->seals[from + i]);
+    nx_unlock(g->lock);
+    if (n == 0)
+        return NX_OK;
+    NX_ASSERT_ALWAYS(n <= NX_COUNT(run));
+    w = head_work(g->head);
+    st = w ? code_joined(run, n, w, &joined, err) : no_memory(err);
+    head_work_back(g->head, w);
+    if (!st) {
+        nx_lock(g->lock);
+        replaced = replace_run_locked(g, run, n, joined);
+        nx_unlock(g->lock);
+        if (!replaced)
+            seal_unref(joined);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        seal_unref(run[i]);
+    return st;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+struct storage_group *group_new(struct head *h, uint32_t slot, uint32_t wal_id,
+                                struct nx_mutex *lock)
+{
+    struct storage_group *g = calloc(1, sizeof *g);
+
+    if (!g)
+        return NULL;
+    nx_mutex_init(&g->own, NX_RANK_GROUP);
+    g->head = h;
+    g->slot = slot;
+    g->wal_id = wal_id;
+    g->lock = lock ? lock : &g->own;
+    g->newest_ms = INT64_MIN;
+    return g;
+}
+
+void group_free(struct storage_group *g)
+{
+    if (!g)
+        return;
+    if (g->n_rows == 0)
+        free(g->last);
+    for (uint32_t i = 0; i < g->n_rows; i++)
+        free(g->rows[i]);
+    for (uint32_t i = 0; i < g->n_seals; i++)
+        seal_unref(g->seals[i]);
+    free(g->rows);
+    free(g->seals);
+    free(g->cols);
+    free(g->hints);
+    free(g->free_cols);
+    free(g->shared);
+    free(g->inherited);
+    free(g->undefined);
+    nx_mutex_done(&g->own);
+    free(g);
+}
+
+void group_close_locked(struct storage_group *g)
+{
+    NX_ASSERT(nx_mutex_held(g->lock));
+    g->closed = true;
+    if (group_seal_locked(g, NULL))
+        return; /* no memory: the tail is read as it is */
+    free(g->rows);
+    free(g->last);
+    free(g->cols);
+    free(g->hints);
+    free(g->free_cols);
+    free(g->undefined);
+    g->rows = NULL;
+    g->last = NULL;
+    g->cols = NULL;
+    g->hints = NULL;
+    g->free_cols = NULL;
+    g->undefined = NULL;
+    g->n_cols = g->cap_cols = g->n_free = g->cap_free = 0;
+    g->n_undefined = g->cap_undefined = g->cap_rows = 0;
+}
+
+/* ---- columns --------------------------------------------------------------------------------- */
+
+static nx_status cols_room(struct storage_group *g, uint32_t n, struct nx_err *err)
+{
+    uint32_t cap = g->cap_cols;
+
+    while (cap < n)
+        cap += cap / 4 + 2;
+    if (cap == g->cap_cols)
+        return NX_OK;
+    uint8_t *hints = realloc(g->hints, cap);
+    if (hints)
+        g->hints = hints;
+    struct col *cols = hints ? realloc(g->cols, cap * sizeof *cols) : NULL;
+    if (!cols)
+        return no_memory(err);
+    g->cols = cols;
+    g->cap_cols = cap;
+    return NX_OK;
+}
+
+static void bind_col(struct storage_group *g, uint32_t series, uint32_t col)
+{
+    g->cols[col] = (struct col){.series = series, .from = g->seq, .state = COL_OWN};
+    g->hints[col] = 0;
+    g->undefined[g->n_undefined++] = col;
+}
+
+nx_status group_bind_locked(struct storage_group *g, uint32_t series, uint32_t *col,
+                            struct nx_err *err)
+{
+    NX_ASSERT(nx_mutex_held(g->lock));
+    if (!grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined))
+        return no_memory(err);
+    if (g->n_free && g->free_cols[0].seq < g->seq) { /* G1 */
+        *col = g->free_cols[0].col;
+        g->n_free--;
+        memmove(g->free_cols, g->free_cols + 1, g->n_free * sizeof *g->free_cols);
+        g->rebound = true;
+    } else {
+        if (g->n_cols >= MAX_COLS)
+            return nx_fail(err, NX_LIMIT, "a group of more than %u series", MAX_COLS);
+        nx_status st = cols_room(g, g->n_cols + 1, err);
+        if (st)
+            return st;
+        *col = g->n_cols++;
+    }
+    bind_col(g, series, *col);
+    return NX_OK;
+}
+
+nx_status group_bind_at_locked(struct storage_group *g, uint32_t series, uint32_t col,
+                               struct nx_err *err)
+{
+    nx_status st;
+
+    NX_ASSERT(nx_mutex_held(g->lock));
+    if (col >= MAX_COLS)
+        return nx_fail(err, NX_CORRUPT, "a column of number %u", col);
+    st = group_seal_locked(g, err); /* G1 */
+    if (!st)
+        st = cols_room(g, col + 1, err);
+    if (!st && !grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined))
+        st = no_memory(err);
+    if (st)
+        return st;
+    for (; g->n_cols <= col; g->n_cols++) {
+        g->cols[g->n_cols] = (struct col){0};
+        g->hints[g->n_cols] = 0;
+    }
+    g->rebound = g->rebound || g->cols[col].series != 0;
+    bind_col(g, series, col);
+    g->n_undefined = 0; /* a replayed group is never written again */
+    return NX_OK;
+}
+
+nx_status group_free_col_locked(struct storage_group *g, uint32_t col, struct nx_err *err)
+{
+    NX_ASSERT(nx_mutex_held(g->lock));
+    g->cols[col].state = COL_FREE;
+    if (!grow(&g->free_cols, g->n_free, &g->cap_free, sizeof *g->free_cols))
+        return no_memory(err);
+    g->free_cols[g->n_free++] = (struct free_col){col, g->seq};
+    return NX_OK;
+}
+
+bool group_take_back_locked(struct storage_group *g, uint32_t series, uint32_t col)
+{
+    NX_ASSERT(nx_mutex_held(g->lock));
+    if (g->cols[col].state != COL_FREE || g->cols[col].series != series)
+        return false;
+    if (!grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined))
+        return false; /* it gets another column, or the error there */
+    for (uint32_t i = 0; i < g->n_free; i++) {
+        if (g->free_cols[i].col != col)
+            continue;
+        g->n_free--;
+        memmove(&g->free_cols[i], &g->free_cols[i + 1], (g->n_free - i) * sizeof *g->free_cols);
+        g->cols[col].state = COL_OWN;
+        g->undefined[g->n_undefined++] = col; /* a segment begun meanwhile left it out */
+        return true;
+    }
+    return false;
+}
+
+nx_status group_inherit_locked(struct storage_group *g, uint32_t col, int64_t t_ms, double v,
+                               struct nx_err *err)
+{
+    NX_ASSERT(nx_mutex_held(g->lock));
+    if (!grow(&g->inherited, g->n_inherited, &g->cap_inherited, sizeof *g->inherited))
+        return no_memory(err);
+    g->inherited[g->n_inherited++] = (struct inherited){col, g->cols[col].from, t_ms, v};
+    if (t_ms > g->newest_ms)
+        g->newest_ms = t_ms; /* G3 */
+    return NX_OK;
+}
+
+/* ---- order ----------------------------------------------------------------------------------- */
+
+static nx_status newest_in_seal(struct storage_group *g, const struct seal *s, uint32_t col,
+                                bool *found, int64_t *t_ms, double *v, struct nx_err *err)
+{
+    struct work *w;
+    nx_status st;
+
+    if (col >= s->n_cols || s->off[col] == s->off[col + 1])
+        return NX_OK;
+    w = head_work(g->head);
+    st = w ? work_room(w, s->n_rows, 0, err) : no_memory(err);
+    if (!st)
+        st = seal_column(s, col, w->v, w->scratch, err);
+    if (!st)
+        st = seal_times(s, w->t, w->scratch, err);
+    for (uint32_t i = s->n_rows; i-- > 0 && !st && !*found;) {
+        if (chunk_is_absent(w->v[i]))
+            continue;
+        *found = true;
+        *t_ms = w->t[i];
+        *v = w->v[i];
+    }
+    head_work_back(g->head, w);
+    return st;
+}
+
+nx_status group_newest_locked(struct storage_group *g, uint32_t col, uint32_t from, uint32_t to,
+                              bool *found, int64_t *t_ms, double *v, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    NX_ASSERT(nx_mutex_held(g->lock));
+    *found = false;
+    for (uint32_t i = to >= g->seq ? g->n_rows : 0; i-- > 0;) {
+        const struct row *r = g->rows[i];
+        if (col < r->n && !chunk_is_absent(r->v[col])) {
+            *found = true;
+            *t_ms = r->t_ms;
+            *v = r->v[col];
+            return NX_OK;
+        }
+    }
+    for (uint32_t i = g->n_seals; i-- > 0 && g->seals[i]->last >= from && !*found && !st;) {
+        if (g->seals[i]->first <= to)
+            st = newest_in_seal(g, g->seals[i], col, found, t_ms, v, err);
+    }
+    for (uint32_t i = g->n_inherited; i-- > 0 && !*found && !st;) {
+        if (g->inherited[i].col != col || g->inherited[i].from != from)
+            continue;
+        *found = true;
+        *t_ms = g->inherited[i].t_ms;
+        *v = g->inherited[i].v;
+    }
+    return st;
+}
+
+nx_status group_judge_locked(struct storage_group *g, uint32_t col, int64_t t_ms, double v,
+                             enum verdict *verdict, struct nx_err *err)
+{
+    bool found;
+    int64_t newest_ms = 0;
+    double newest = 0;
+    nx_status st;
+
+    *verdict = SAMPLE_TAKE;
+    if (t_ms > g->newest_ms) /* G3 */
+        return NX_OK;
+    st = group_newest_locked(g, col, g->cols[col].from, UINT32_MAX, &found, &newest_ms, &newest,
+                             err);
+    if (st || !found || t_ms > newest_ms)
+        return st;
+    if (t_ms < newest_ms)
+        *verdict = SAMPLE_OLD;
+    else
+        *verdict = num_bits(v) == num_bits(newest) ? SAMPLE_SAME : SAMPLE_DUPLICATE;
+    return NX_OK;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+struct row *row_new(int64_t t_ms, uint32_t n)
+{
+    struct row *r = malloc(sizeof *r + n * sizeof r->v[0]);
+
+    if (!r)
+        return NULL;
+    r->t_ms = t_ms;
+    r->n = n;
+    for (uint32_t i = 0; i < n; i++)
+        r->v[i] = chunk_absent();
+    return r;
+}
+
+nx_status group_room_locked(struct storage_group *g, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    NX_ASSERT(nx_mutex_held(g->lock));
+    if (g->n_rows >= GROUP_TAIL_ROWS)
+        st = group_seal_locked(g, err); /* there was no memory for it last time */
+    if (!st && !grow(&g->rows, g->n_rows, &g->cap_rows, sizeof(struct row *)))
+        st = no_memory(err);
+    return st;
+}
+
+void group_push_locked(struct storage_group *g, struct row *row)
+{
+    NX_ASSERT(nx_mutex_held(g->lock));
+    NX_ASSERT(g->n_rows < g->cap_rows);
+    if (g->n_rows == 0)
+        free(g->last);
+    g->rows[g->n_rows++] = row;
+    g->last = row;
+    g->row_count++;
+    if (row->t_ms > g->newest_ms)
+        g->newest_ms = row->t_ms;
+}
+
+void group_drop_locked(struct storage_group *g, int64_t before_ms)
+{
+    uint32_t kept = 0;
+
+    NX_ASSERT(nx_mutex_held(g->lock));
+    for (uint32_t i = 0; i < g->n_seals; i++) {
+        if (g->seals[i]->max_ms < before_ms)
+            seal_unref(g->seals[i]);
+        else
+            g->seals[kept++] = g->seals[i];
+    }
+    g->n_seals = kept;
+}
+
+uint32_t group_oldest_locked(const struct storage_group *g)
+{
+    return g->n_seals ? g->seals[0]->first : g->seq;
+}
+
+bool group_empty_locked(const struct storage_group *g)
+{
+    return g->n_seals == 0 && g->n_rows == 0;
+}
+
+void group_bounds_locked(const struct storage_group *g, int64_t *min_ms, int64_t *max_ms)
+{
+    *min_ms = INT64_MAX;
+    *max_ms = INT64_MIN;
+    for (uint32_t i = 0; i < g->n_seals; i++) {
+        *min_ms = g->seals[i]->min_ms < *min_ms ? g->seals[i]->min_ms : *min_ms;
+        *max_ms = g->seals[i]->max_ms > *max_ms ? g->seals[i]->max_ms : *max_ms;
+    }
+    for (uint32_t i = 0; i < g->n_rows; i++) {
+        *min_ms = g->rows[i]->t_ms < *min_ms ? g->rows[i]->t_ms : *min_ms;
+        *max_ms = g->rows[i]->t_ms > *max_ms ? g->rows[i]->t_ms : *max_ms;
+    }
+}

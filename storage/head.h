@@ -1,0 +1,145 @@
+/* head.h - the newest samples, in memory: groups, the index over their series, the order rules.
+ *
+ * Owner    one head per storage.
+ * Threads  see head.c; `lock` is the index lock of the program's lock order. */
+#pragma once
+
+#include "storage/group.h"
+#include "storage/index.h"
+#include "storage/wal.h"
+
+/* Working memory for one append, seal or read; borrowed from the head for as long as it takes. */
+struct work {
+    struct work *next;
+    struct chunk_scratch *scratch;
+    struct buf data;            /* a seal in the making */
+    struct buf frames, payload; /* for the log */
+    double *v;
+    int64_t *t;
+    uint32_t cap_rows;
+    uint32_t *off;
+    size_t cap_off;
+    struct staged *staged; /* rows judged and not yet visible */
+    size_t n_staged, cap_staged;
+};
+
+struct head {
+    struct wal *wal;  /* set once, after the replay; not owned */
+    int64_t block_ms; /* set once */
+
+    struct nx_rwlock lock; /* the four below, and the homes of series */
+    struct index *ix;
+    struct storage_group **groups; /* by slot; NULL: free */
+    uint32_t n_groups, cap_groups;
+    uint32_t *free_slots; /* as a stack */
+    uint32_t n_free_slots, cap_free_slots;
+    uint32_t next_wal_id;
+
+    struct nx_mutex shared_lock; /* groups of series that several groups write */
+
+    struct nx_mutex pool_lock;
+    struct work *pool;
+    uint32_t n_pool;
+
+    atomic_int_least64_t floor_ms; /* rows before this are in blocks: refused */
+    atomic_int_least64_t max_ms;   /* INT64_MIN: nothing was ever appended */
+    atomic_int_least64_t min_ms;   /* INT64_MAX: nothing is held; exact after head_drop() */
+    atomic_uint_least64_t samples, duplicates, out_of_order, out_of_bounds;
+    atomic_uint_least64_t series_created, series_removed;
+    atomic_uint_least64_t wal_epoch; /* syncs of the log that succeeded */
+};
+
+NX_NODISCARD nx_status head_open(struct head **out, int64_t block_ms, struct nx_err *err);
+void head_close(struct head *h); /* accepts NULL; all groups go, open ones too */
+
+static inline int64_t floor_div(int64_t a, int64_t b)
+{
+    return a / b - (a % b < 0);
+}
+
+/* ---- working memory: any thread, under any storage lock --------------------------------------- */
+
+struct work *head_work(struct head *h); /* NULL out of memory */
+void head_work_back(struct head *h, struct work *w);
+/* Room for n_rows in t and v, n_off in off. */
+NX_NODISCARD nx_status work_room(struct work *w, size_t n_rows, size_t n_off, struct nx_err *err);
+
+static inline uint64_t head_wal_epoch(const struct head *h)
+{
+    return atomic_load(&h->wal_epoch);
+}
+
+/* ---- groups ---------------------------------------------------------------------------------- */
+
+/* wal_id 0: a new one. Under h->lock for writing. */
+NX_NODISCARD nx_status head_new_group_locked(struct head *h, uint32_t wal_id, struct nx_mutex *lock,
+                                             struct storage_group **out, struct nx_err *err);
+/* Appends and replay: raises max_ms, lowers min_ms. */
+void head_saw(struct head *h, int64_t t_ms);
+/* Samples before this are out of bounds. */
+int64_t head_min_valid(const struct head *h);
+/* The newest sample of a series in its newest home. Under h->lock. */
+NX_NODISCARD nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *found,
+                                          int64_t *t_ms, double *v, struct nx_err *err);
+
+/* Replays the log's frames (head_replay.c). */
+struct replay;
+NX_NODISCARD nx_status replay_open(struct replay **out, struct head *h, struct nx_err *err);
+nx_status replay_visit(void *ctx, uint32_t segment, uint8_t type, struct nx_slice payload,
+                       int64_t *max_ms, struct nx_err *err);
+/* Ends the replay: its groups are closed, their series wait for new writers. */
+void replay_close(struct replay *r); /* accepts NULL */
+uint64_t replay_samples(const struct replay *r);
+
+/* Writes what is in memory and may not have reached the disk into the log's newest segment again: after
+ * a failed sync (head_append.c). */
+NX_NODISCARD nx_status head_relog(struct head *h, uint64_t epoch, struct nx_err *err);
+
+/* ---- reading (head_read.c) -------------------------------------------------------------------- */
+
+/* What one reader keeps from read to read. */
+struct head_reader;
+NX_NODISCARD nx_status head_reader_new(struct head_reader **out, struct head *h,
+                                       struct nx_err *err);
+void head_reader_free(struct head_reader *r); /* accepts NULL */
+/* As the querier operations of the same name. Series without samples in the range may be left out. */
+NX_NODISCARD nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n,
+                                   int64_t mint, int64_t maxt, struct arena *a,
+                                   struct series_list *out, struct nx_err *err);
+NX_NODISCARD nx_status head_label_names(struct head_reader *r, const struct matcher *m, size_t n,
+                                        int64_t mint, int64_t maxt, struct arena *a,
+                                        struct nx_slice **out, size_t *n_out, struct nx_err *err);
+NX_NODISCARD nx_status head_label_values(struct head_reader *r, struct nx_slice name,
+                                         const struct matcher *m, size_t n, int64_t mint,
+                                         int64_t maxt, struct arena *a, struct nx_slice **out,
+                                         size_t *n_out, struct nx_err *err);
+/* Appends the samples of series `id` in [mint, maxt]; none when it is gone. All reads of one reader see
+ * the same rows of a group. */
+NX_NODISCARD nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
+                                 struct samples *to, struct nx_err *err);
+
+/* All series with samples in the range, in label order; malloc'ed. For a flush. */
+NX_NODISCARD nx_status head_sorted(struct head_reader *r, int64_t mint, int64_t maxt,
+                                   uint32_t **ids, size_t *n, struct nx_err *err);
+/* Labels of one series, copied; NX_NOTFOUND when it is gone. */
+NX_NODISCARD nx_status head_labels(struct head_reader *r, uint32_t id, struct arena *a,
+                                   struct labels *out, struct nx_err *err);
+
+/* ---- upkeep (head_gc.c): the worker ----------------------------------------------------------- */
+
+/* Seals tails with rows before `before_ms` (INT64_MAX: all). */
+NX_NODISCARD nx_status head_seal(struct head *h, int64_t before_ms, struct nx_err *err);
+/* Joins small seals of all groups. */
+NX_NODISCARD nx_status head_join(struct head *h, struct nx_err *err);
+/* Drops rows before `before_ms`, series and groups that have nothing left, and gives memory back. */
+void head_drop(struct head *h, int64_t before_ms);
+
+struct head_counts {
+    uint64_t groups; /* open ones */
+    uint64_t seals, chunks, rows, bytes;
+};
+void head_get_counts(struct head *h, struct head_counts *out);
+
+/* ---- frame types of the log ------------------------------------------------------------------- */
+
+enum { FRAME_GROUP = 1, FRAME_COLUMNS = 2, FRAME_ROW = 3 };

@@ -1,0 +1,475 @@
+/* head_append.c - one row goes in: judged, logged, made visible.
+ *
+ * SHAPE   Judging makes a row (of the group, and one of each shared series' group) that holds what is
+ *         accepted; the log gets the frames of all of them in one write; then they become visible.
+ * RULES   A1  A segment of the log defines a group before its first row: a group that the newest segment
+ *             does not know is defined anew, with all its columns, and its row told against nothing.
+ *         A2  What a group knows of the log (wal_segment, undefined, last row) changes only when the
+ *             write has succeeded.
+ *         A3  Definitions need the index, whose lock comes before a group's: an append that finds it
+ *             needs them starts over with the index locked. Without new series that is once a segment. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/head.h"
+#include "storage/wal_row.h"
+
+#define DEFINE_BYTES (1u << 20) /* one frame of definitions is closed at this size */
+
+struct staged {
+    struct storage_group *g;
+    struct row *row;
+};
+
+struct append {
+    struct head *h;
+    struct storage_group *g;
+    struct work *w;
+    int64_t t_ms;
+    uint32_t segment;
+    bool with_index; /* the index is locked */
+    bool shared;     /* shared_lock is held */
+    struct storage_appended res;
+    uint32_t n_taken;
+};
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "appending a row");
+}
+
+/* ---- judging --------------------------------------------------------------------------------- */
+
+static nx_status stage(struct append *a, struct storage_group *g, uint32_t n, struct row **out,
+                       struct nx_err *err)
+{
+    struct work *w = a->w;
+
+    if (w->n_staged == w->cap_staged) {
+        size_t cap = w->cap_staged * 2 + 4;
+        struct staged *staged = realloc(w->staged, cap * sizeof *staged);
+        if (!staged)
+            return no_memory(err);
+        w->staged = staged;
+        w->cap_staged = cap;
+    }
+    *out = row_new(a->t_ms, n);
+    if (!*out)
+        return no_memory(err);
+    w->staged[w->n_staged++] = (struct staged){g, *out};
+    return NX_OK;
+}
+
+static void drop_staged(struct work *w)
+{
+    for (size_t i = 0; i < w->n_staged; i++)
+        free(w->staged[i].row);
+    w->n_staged = 0;
+}
+
+/* Puts a sample into the row unless the order rules say no. */
+static nx_status judge(struct append *a, struct storage_group *g, struct row *row, uint32_t col,
+                       double v, struct nx_err *err)
+{
+    enum verdict verdict = SAMPLE_TAKE;
+    nx_status st;
+
+    if (chunk_is_absent(v))
+        v = num_from_bits(NUM_NAN_BITS); /* that one pattern is ours */
+    if (!chunk_is_absent(row->v[col])) { /* a second time in this row */
+        a->res.duplicate++;
+        return NX_OK;
+    }
+    st = group_judge_locked(g, col, a->t_ms, v, &verdict, err);
+    if (st)
+        return st;
+    switch (verdict) {
+    case SAMPLE_TAKE:
+        row->v[col] = v;
+        a->n_taken++;
+        a->res.appended++;
+        break;
+    case SAMPLE_SAME:
+        a->res.appended++; /* accepted, and there already */
+        break;
+    case SAMPLE_DUPLICATE:
+        a->res.duplicate++;
+        break;
+    case SAMPLE_OLD:
+        a->res.out_of_order++;
+        break;
+    }
+    return NX_OK;
+}
+
+static struct row *row_of_shared(const struct append *a, const struct storage_group *to)
+{
+    for (size_t i = 1; i < a->w->n_staged; i++) {
+        if (a->w->staged[i].g == to)
+            return a->w->staged[i].row;
+    }
+    return NULL;
+}
+
+static nx_status judge_shared(struct append *a, uint32_t col, double v, struct nx_err *err)
+{
+    struct storage_group *to = a->g->shared[a->g->cols[col].from];
+    struct row *row = row_of_shared(a, to);
+    nx_status st = row ? NX_OK : stage(a, to, 1, &row, err);
+
+    return st ? st : judge(a, to, row, 0, v, err);
+}
+
+static nx_status judge_all(struct append *a, const uint32_t *cols, const double *values, size_t n,
+                           struct nx_err *err)
+{
+    struct storage_group *g = a->g;
+    struct row *row;
+    nx_status st = stage(a, g, g->n_cols, &row, err);
+
+    for (size_t i = 0; i < n && !st; i++) {
+        uint32_t c = cols[i];
+        if (c >= g->n_cols || g->cols[c].state == COL_FREE)
+            return nx_fail(err, NX_BADINPUT, "column %u is not open", c);
+        if (g->cols[c].state == COL_SHARED)
+            st = judge_shared(a, c, values[i], err);
+        else if (a->t_ms > g->newest_ms && chunk_is_absent(row->v[c]) &&
+                 !chunk_is_absent(values[i])) {
+            row->v[c] = values[i]; /* nearly every sample */
+            a->n_taken++;
+            a->res.appended++;
+        } else
+            st = judge(a, g, row, c, values[i], err);
+    }
+    return st;
+}
+
+/* Rows that took nothing are not rows. */
+static void drop_empty_rows(struct work *w)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < w->n_staged; i++) {
+        const struct row *r = w->staged[i].row;
+        bool any = false;
+        for (uint32_t c = 0; c < r->n && !any; c++)
+            any = !chunk_is_absent(r->v[c]);
+        if (any)
+            w->staged[kept++] = w->staged[i];
+        else
+            free(w->staged[i].row);
+    }
+    w->n_staged = kept;
+}
+
+/* ---- the log --------------------------------------------------------------------------------- */
+
+static void put_slice(struct buf *b, struct nx_slice s)
+{
+    buf_uvarint(b, s.len);
+    buf_slice(b, s);
+}
+
+static void put_column(struct append *a, struct storage_group *g, uint32_t col)
+{
+    struct buf *p = &a->w->payload;
+    const struct memseries *s = index_series(a->h->ix, g->cols[col].series);
+
+    NX_ASSERT_ALWAYS(s != NULL); /* an open column keeps its series */
+    buf_uvarint(p, col);
+    buf_uvarint(p, s->n_pairs);
+    for (uint32_t i = 0; i < s->n_pairs; i++) {
+        struct label l = index_label(a->h->ix, s, i);
+        put_slice(p, l.name);
+        put_slice(p, l.value);
+    }
+}
+
+/* Frames of FRAME_COLUMNS: the group, then columns to the end of the payload. */
+static void put_columns(struct append *a, struct storage_group *g, const uint32_t *cols, uint32_t n)
+{
+    struct buf *p = &a->w->payload;
+    size_t head;
+
+    buf_clear(p);
+    buf_uvarint(p, g->wal_id);
+    head = p->len;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t c = cols ? cols[i] : i;
+        if (g->cols[c].state == COL_OWN)
+            put_column(a, g, c);
+        if (p->len > head && (i + 1 == n || p->len >= DEFINE_BYTES)) {
+            if (buf_status(p, NULL))
+                a->w->frames.failed = p->failed;
+            wal_frame(&a->w->frames, FRAME_COLUMNS, buf_view(p));
+            p->len = head;
+        }
+    }
+}
+
+static bool needs_definition(const struct append *a, const struct storage_group *g)
+{
+    return g->wal_segment != a->segment || g->n_undefined > 0;
+}
+
+/* A1 */
+static void put_definition(struct append *a, struct storage_group *g)
+{
+    struct buf *p = &a->w->payload;
+
+    if (g->wal_segment == a->segment) {
+        put_columns(a, g, g->undefined, g->n_undefined);
+        return;
+    }
+    buf_clear(p);
+    buf_uvarint(p, g->wal_id);
+    wal_frame(&a->w->frames, FRAME_GROUP, buf_view(p));
+    put_columns(a, g, NULL, g->n_cols);
+}
+
+/* `before` is the row that the segment holds last of this group, or NULL. */
+static void put_row(struct work *w, struct storage_group *g, const struct row *row,
+                    const struct row *before)
+{
+    struct buf *p = &w->payload;
+
+    buf_clear(p);
+    buf_uvarint(p, g->wal_id);
+    buf_varint(p, (int64_t)((uint64_t)row->t_ms - (uint64_t)(before ? before->t_ms : 0)));
+    buf_uvarint(p, row->n);
+    if (!before)
+        memset(g->hints, 0, g->n_cols);
+    wal_row_encode(p, row->v, row->n, before ? before->v : NULL, before ? before->n : 0, g->hints);
+    if (buf_status(p, NULL))
+        w->frames.failed = p->failed;
+    wal_frame(&w->frames, FRAME_ROW, buf_view(p));
+}
+
+static nx_status log_rows(struct append *a, struct nx_err *err)
+{
+    struct work *w = a->w;
+
+    buf_clear(&w->frames);
+    for (size_t i = 0; i < w->n_staged; i++) {
+        struct storage_group *g = w->staged[i].g;
+        if (needs_definition(a, g)) {
+            if (!a->with_index)
+                return nx_fail(err, NX_CANCELED, "a definition is needed"); /* A3 */
+            put_definition(a, g);
+        }
+        put_row(w, g, w->staged[i].row, g->wal_segment == a->segment ? g->last : NULL);
+    }
+    return buf_status(&w->frames, err);
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+/* A block's span ends: the tail that lies before it becomes a seal (group.c, G4). */
+static nx_status make_room(struct storage_group *g, int64_t t_ms, struct nx_err *err)
+{
+    int64_t span = g->head->block_ms;
+    nx_status st = NX_OK;
+
+    if (g->n_rows && floor_div(g->rows[0]->t_ms, span) != floor_div(t_ms, span))
+        st = group_seal_locked(g, err);
+    return st ? st : group_room_locked(g, err);
+}
+
+/* H3 of head.c, A2 */
+static void publish(struct append *a)
+{
+    struct work *w = a->w;
+
+    head_saw(a->h, a->t_ms);
+    for (size_t i = 0; i < w->n_staged; i++) {
+        struct storage_group *g = w->staged[i].g;
+        group_push_locked(g, w->staged[i].row);
+        g->wal_segment = a->segment;
+        g->n_undefined = 0;
+        if (g->n_rows == GROUP_TAIL_ROWS)
+            (void)group_seal_locked(g,
+                                    NULL); /* without memory it is tried again with the next row */
+    }
+    w->n_staged = 0;
+}
+
+static nx_status append_locked(struct append *a, const uint32_t *cols, const double *values,
+                               size_t n, struct nx_err *err)
+{
+    struct work *w = a->w;
+    nx_status st;
+
+    if (a->t_ms < head_min_valid(a->h)) {
+        a->res.out_of_bounds = (uint32_t)n;
+        return NX_OK;
+    }
+    st = judge_all(a, cols, values, n, err);
+    if (st)
+        return st;
+    drop_empty_rows(w);
+    if (w->n_staged == 0)
+        return NX_OK;
+    for (size_t i = 0; i < w->n_staged && !st; i++)
+        st = make_room(w->staged[i].g, a->t_ms, err);
+    if (!st)
+        st = log_rows(a, err);
+    if (!st)
+        st = wal_write(a->h->wal, a->segment, buf_view(&w->frames), a->t_ms, err);
+    if (!st)
+        publish(a);
+    return st;
+}
+
+/* NX_CANCELED: try again, with the index. */
+static nx_status try_append(struct append *a, const uint32_t *cols, const double *values, size_t n,
+                            struct nx_err *err)
+{
+    nx_status st;
+
+    a->segment = wal_segment(a->h->wal);
+    a->res = (struct storage_appended){0};
+    a->n_taken = 0;
+    if (a->with_index)
+        nx_rdlock(&a->h->lock);
+    nx_lock(a->g->lock);
+    a->shared = a->g->n_shared > 0;
+    if (a->shared)
+        nx_lock(&a->h->shared_lock);
+    st = append_locked(a, cols, values, n, err);
+    drop_staged(a->w);
+    if (a->shared)
+        nx_unlock(&a->h->shared_lock);
+    nx_unlock(a->g->lock);
+    if (a->with_index)
+        nx_rwunlock(&a->h->lock);
+    return st;
+}
+
+static void count(struct append *a)
+{
+    atomic_fetch_add_explicit(&a->h->samples, a->n_taken, memory_order_relaxed);
+    if (a->res.duplicate)
+        atomic_fetch_add_explicit(&a->h->duplicates, a->res.duplicate, memory_order_relaxed);
+    if (a->res.out_of_order)
+        atomic_fetch_add_explicit(&a->h->out_of_order, a->res.out_of_order, memory_order_relaxed);
+    if (a->res.out_of_bounds)
+        atomic_fetch_add_explicit(&a->h->out_of_bounds, a->res.out_of_bounds, memory_order_relaxed);
+}
+
+nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols,
+                               const double *values, size_t n, struct storage_appended *res,
+                               struct nx_err *err)
+{
+    struct append a = {.h = g->head, .g = g, .t_ms = t_ms};
+    nx_status st;
+
+    a.w = head_work(a.h);
+    if (!a.w)
+        return no_memory(err);
+    do {
+        st = try_append(&a, cols, values, n, err);
+        a.with_index = true;
+    } while (st == NX_CANCELED);
+    head_work_back(a.h, a.w);
+    if (st)
+        return st;
+    count(&a);
+    if (res)
+        *res = a.res;
+    return NX_OK;
+}
+
+/* ---- logging again --------------------------------------------------------------------------- */
+
+/* Rows of the newest seals that may not have been synced, decoded one by one into `row`. */
+static nx_status put_seal_rows(struct append *a, struct storage_group *g, const struct seal *s,
+                               struct row **before, struct nx_err *err)
+{
+    struct work *w = a->w;
+    nx_status st = NX_OK;
+    double *all = malloc(((size_t)s->n_cols * s->n_rows + 1) * sizeof *all);
+
+    if (!all)
+        return no_memory(err);
+    st = work_room(w, s->n_rows, 0, err);
+    if (!st)
+        st = seal_times(s, w->t, w->scratch, err);
+    for (uint32_t c = 0; c < s->n_cols && !st; c++)
+        st = seal_column(s, c, all + (size_t)c * s->n_rows, w->scratch, err);
+    for (uint32_t i = 0; i < s->n_rows && !st; i++) {
+        struct row *row = row_new(w->t[i], s->n_cols);
+        if (!row) {
+            st = no_memory(err);
+            break;
+        }
+        for (uint32_t c = 0; c < s->n_cols; c++) {
+            if (c < g->n_cols && g->cols[c].state == COL_OWN && s->first >= g->cols[c].from)
+                row->v[c] = all[(size_t)c * s->n_rows + i];
+        }
+        put_row(w, g, row, *before);
+        free(*before);
+        *before = row;
+    }
+    free(all);
+    return st;
+}
+
+/* A replay judges what it reads twice and takes it once. */
+static nx_status relog_group(struct append *a, struct storage_group *g, uint64_t epoch,
+                             struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    struct row *before = NULL;
+    const struct row *newest = NULL;
+    struct buf *frames = &a->w->frames;
+
+    buf_clear(frames);
+    if (g->closed || !g->last || g->wal_segment == a->segment)
+        return NX_OK;
+    put_definition(a, g);
+    if (g->n_seals && g->wal_epoch >= epoch)
+        st = put_seal_rows(a, g, g->seals[g->n_seals - 1], &before, err);
+    newest = before;
+    for (uint32_t i = 0; i < g->n_rows && !st; i++) {
+        put_row(a->w, g, g->rows[i], newest);
+        newest = g->rows[i];
+    }
+    if (!st && !newest)
+        put_row(a->w, g, g->last, NULL); /* the log tells the next row against it */
+    if (!st)
+        st = buf_status(frames, err);
+    if (!st)
+        st = wal_write(a->h->wal, a->segment, buf_view(frames), g->last->t_ms, err);
+    if (!st) {
+        g->wal_segment = a->segment;
+        g->n_undefined = 0;
+    }
+    free(before);
+    return st;
+}
+
+nx_status head_relog(struct head *h, uint64_t epoch, struct nx_err *err)
+{
+    struct append a = {.h = h, .with_index = true};
+    nx_status st = NX_OK;
+
+    a.w = head_work(h);
+    if (!a.w)
+        return no_memory(err);
+    a.segment = wal_segment(h->wal);
+    for (uint32_t i = 0; !st; i++) {
+        nx_rdlock(&h->lock);
+        bool end = i >= h->n_groups;
+        struct storage_group *g = end ? NULL : h->groups[i];
+        if (g) {
+            nx_lock(g->lock);
+            st = relog_group(&a, g, epoch, err);
+            nx_unlock(g->lock);
+        }
+        nx_rwunlock(&h->lock);
+        if (end)
+            break;
+    }
+    head_work_back(h, a.w);
+    return st;
+}

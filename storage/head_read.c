@@ -1,0 +1,488 @@
+/* head_read.c - samples come out of the head.
+ *
+ * SHAPE   For each home of a series: under the locks, take references on the seals that matter and copy
+ *         the column's part of the tail (at most GROUP_TAIL_ROWS values); then decode without a lock.
+ * RULES   D1  A reader notes how many rows a group has when it first reads from it, and sees no later
+ *             ones: a row is there for all its series or for none.
+ *         D2  The timestamps of a seal are decoded once per reader while it reads many series of a group.
+ *         D3  Homes in order, seals in order, rows in order: a series' samples come out ascending. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/head.h"
+
+#define SHARED_COLUMNS   4u         /* timestamps of seals with as many columns are kept */
+#define KEPT_TIMES_BYTES (4u << 20) /* by one reader */
+#define MAX_COPIED       64u        /* seals taken at a time */
+
+struct kept_times {
+    struct seal *seal; /* a reference; NULL: a hole */
+    int64_t *t;
+};
+
+struct seen_group {
+    uint32_t wal_id; /* 0: a hole */
+    uint64_t rows;   /* D1 */
+};
+
+struct head_reader {
+    struct head *h;
+    struct work *w;
+    struct kept_times *kept;
+    size_t kept_mask, n_kept, kept_bytes;
+    struct seen_group *seen;
+    size_t seen_mask, n_seen;
+};
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "reading from the head");
+}
+
+nx_status head_reader_new(struct head_reader **out, struct head *h, struct nx_err *err)
+{
+    struct head_reader *r = calloc(1, sizeof *r);
+
+    if (!r)
+        return no_memory(err);
+    r->h = h;
+    r->w = head_work(h);
+    r->kept_mask = r->seen_mask = 15;
+    r->kept = calloc(r->kept_mask + 1, sizeof *r->kept);
+    r->seen = calloc(r->seen_mask + 1, sizeof *r->seen);
+    if (!r->w || !r->kept || !r->seen) {
+        head_reader_free(r);
+        return no_memory(err);
+    }
+    *out = r;
+    return NX_OK;
+}
+
+static void forget_times(struct head_reader *r)
+{
+    for (size_t i = 0; r->kept && i <= r->kept_mask; i++) {
+        seal_unref(r->kept[i].seal);
+        free(r->kept[i].t);
+        r->kept[i] = (struct kept_times){0};
+    }
+    r->n_kept = r->kept_bytes = 0;
+}
+
+void head_reader_free(struct head_reader *r)
+{
+    if (!r)
+        return;
+    forget_times(r);
+    head_work_back(r->h, r->w);
+    free(r->kept);
+    free(r->seen);
+    free(r);
+}
+
+/* ---- timestamps kept ------------------------------------------------------------------------- */
+
+static size_t hash_pointer(const void *p)
+{
+    uint64_t x = (uint64_t)(uintptr_t)p * 0x9e3779b97f4a7c15ull;
+
+    return (size_t)(x >> 32);
+}
+
+static struct kept_times *kept_slot(struct kept_times *v, size_t mask, const struct seal *s)
+{
+    size_t i = hash_pointer(s) & mask;
+
+    while (v[i].seal && v[i].seal != s)
+        i = (i + 1) & mask;
+    return &v[i];
+}
+
+static bool kept_room(struct head_reader *r)
+{
+    size_t mask = r->kept_mask * 2 + 1;
+    struct kept_times *bigger;
+
+    if (r->n_kept * 2 < r->kept_mask)
+        return true;
+    bigger = calloc(mask + 1, sizeof *bigger);
+    if (!bigger)
+        return false;
+    for (size_t i = 0; i <= r->kept_mask; i++) {
+        if (r->kept[i].seal)
+            *kept_slot(bigger, mask, r->kept[i].seal) = r->kept[i];
+    }
+    free(r->kept);
+    r->kept = bigger;
+    r->kept_mask = mask;
+    return true;
+}
+
+/* D2. *t is the reader's, or w->t. */
+static nx_status times_of(struct head_reader *r, struct seal *s, const int64_t **t,
+                          struct nx_err *err)
+{
+    struct kept_times *k;
+    size_t bytes = s->n_rows * sizeof(int64_t);
+    nx_status st;
+
+    *t = r->w->t;
+    if (s->n_cols < SHARED_COLUMNS)
+        return seal_times(s, r->w->t, r->w->scratch, err);
+    k = kept_slot(r->kept, r->kept_mask, s);
+    if (k->seal) {
+        *t = k->t;
+        return NX_OK;
+    }
+    st = seal_times(s, r->w->t, r->w->scratch, err);
+    if (st)
+        return st;
+    if (r->kept_bytes + bytes > KEPT_TIMES_BYTES)
+        forget_times(r);
+    if (!kept_room(r))
+        return NX_OK; /* it does without */
+    k = kept_slot(r->kept, r->kept_mask, s);
+    k->t = malloc(bytes);
+    if (!k->t)
+        return NX_OK;
+    memcpy(k->t, r->w->t, bytes);
+    k->seal = seal_ref(s);
+    r->n_kept++;
+    r->kept_bytes += bytes;
+    return NX_OK;
+}
+
+/* ---- D1 -------------------------------------------------------------------------------------- */
+
+static struct seen_group *seen_slot(struct seen_group *v, size_t mask, uint32_t wal_id)
+{
+    size_t i = (wal_id * 0x9e3779b9u) & mask;
+
+    while (v[i].wal_id && v[i].wal_id != wal_id)
+        i = (i + 1) & mask;
+    return &v[i];
+}
+
+static nx_status rows_seen_locked(struct head_reader *r, const struct storage_group *g,
+                                  uint64_t *rows, struct nx_err *err)
+{
+    struct seen_group *s;
+
+    if (r->n_seen * 2 >= r->seen_mask) {
+        size_t mask = r->seen_mask * 2 + 1;
+        struct seen_group *bigger = calloc(mask + 1, sizeof *bigger);
+        if (!bigger)
+            return no_memory(err);
+        for (size_t i = 0; i <= r->seen_mask; i++) {
+            if (r->seen[i].wal_id)
+                *seen_slot(bigger, mask, r->seen[i].wal_id) = r->seen[i];
+        }
+        free(r->seen);
+        r->seen = bigger;
+        r->seen_mask = mask;
+    }
+    s = seen_slot(r->seen, r->seen_mask, g->wal_id);
+    if (!s->wal_id) {
+        *s = (struct seen_group){g->wal_id, g->row_count};
+        r->n_seen++;
+    }
+    *rows = s->rows;
+    return NX_OK;
+}
+
+/* ---- one home -------------------------------------------------------------------------------- */
+
+/* What was taken under the locks. */
+struct taken {
+    struct seal *seals[MAX_COPIED];
+    uint32_t n_seals;
+    bool more; /* there are seals after these, from `next` on */
+    uint32_t next;
+    uint64_t rows; /* D1 */
+    int64_t t[GROUP_TAIL_ROWS];
+    double v[GROUP_TAIL_ROWS];
+    uint32_t n_tail;
+};
+
+static void take_tail_locked(const struct storage_group *g, uint32_t col, int64_t mint,
+                             int64_t maxt, struct taken *out)
+{
+    uint64_t row0 = g->row_count - g->n_rows;
+
+    for (uint32_t i = 0; i < g->n_rows && row0 + i < out->rows; i++) {
+        const struct row *row = g->rows[i];
+        if (row->t_ms < mint || row->t_ms > maxt || col >= row->n || chunk_is_absent(row->v[col]))
+            continue;
+        out->t[out->n_tail] = row->t_ms;
+        out->v[out->n_tail++] = row->v[col];
+    }
+}
+
+static void take_locked(const struct storage_group *g, const struct home *home, int64_t mint,
+                        int64_t maxt, uint32_t from, struct taken *out)
+{
+    out->n_seals = out->n_tail = 0;
+    out->more = false;
+    for (uint32_t i = 0; i < g->n_seals; i++) {
+        struct seal *s = g->seals[i];
+        if (s->last < from || s->first > home->to || s->max_ms < mint || s->min_ms > maxt ||
+            s->row0 >= out->rows || home->col >= s->n_cols ||
+            s->off[home->col] == s->off[home->col + 1])
+            continue;
+        if (out->n_seals == MAX_COPIED) {
+            out->more = true;
+            out->next = s->first;
+            return;
+        }
+        out->seals[out->n_seals++] = seal_ref(s);
+    }
+    if (home->to >= g->seq)
+        take_tail_locked(g, home->col, mint, maxt, out);
+}
+
+static nx_status decode_taken(struct head_reader *r, struct taken *k, uint32_t col, int64_t mint,
+                              int64_t maxt, struct samples *to, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (uint32_t i = 0; i < k->n_seals && !st; i++) {
+        struct seal *s = k->seals[i];
+        const int64_t *t = NULL;
+        size_t n = s->n_rows;
+        st = work_room(r->w, n, 0, err);
+        if (!st)
+            st = times_of(r, s, &t, err);
+        if (!st)
+            st = seal_column(s, col, r->w->v, r->w->scratch, err);
+        if (st)
+            break;
+        if (s->row0 + n > k->rows)
+            n = (size_t)(k->rows - s->row0);
+        if (s->ascending) {
+            st = samples_add_rows(to, t, r->w->v, n, mint, maxt, err);
+            continue;
+        }
+        for (size_t j = 0; j < n && !st; j++) {
+            if (t[j] >= mint && t[j] <= maxt && !chunk_is_absent(r->w->v[j]))
+                st = samples_add(to, t[j], r->w->v[j], err);
+        }
+    }
+    for (uint32_t i = 0; i < k->n_tail && !st; i++)
+        st = samples_add(to, k->t[i], k->v[i], err);
+    for (uint32_t i = 0; i < k->n_seals; i++)
+        seal_unref(k->seals[i]);
+    return st;
+}
+
+/* Home number `i` of the series, oldest first; false when there are no more. */
+static bool home_at(const struct memseries *s, uint32_t i, struct home *out)
+{
+    if (i > s->n_old || (i == s->n_old && s->home.group == HOME_NONE))
+        return false;
+    *out = i < s->n_old ? s->old[i] : s->home;
+    return true;
+}
+
+/* The home after `done` (NULL: the first). Homes may go while a series is read, the oldest first: if
+ * `done` is not there any more, all that are there come after it. */
+static bool home_after(const struct memseries *s, const struct home *done, struct home *out)
+{
+    struct home at;
+
+    for (uint32_t i = 0; done && home_at(s, i, &at); i++) {
+        if (at.group == done->group && at.col == done->col && at.from == done->from)
+            return home_at(s, i + 1, out);
+    }
+    return home_at(s, 0, out);
+}
+
+static bool has_home(const struct memseries *s, const struct home *home)
+{
+    struct home at;
+
+    for (uint32_t i = 0; home_at(s, i, &at); i++) {
+        if (at.group == home->group && at.col == home->col && at.from == home->from)
+            return true;
+    }
+    return false;
+}
+
+nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
+                    struct samples *to, struct nx_err *err)
+{
+    struct head *h = r->h;
+    struct taken k = {.more = false};
+    struct home home = {0};
+    bool any = false, found = true;
+    nx_status st = NX_OK;
+
+    while (!st) { /* D3 */
+        const struct memseries *s;
+        nx_rdlock(&h->lock);
+        s = index_series(h->ix, id);
+        k.more = k.more && s && has_home(s, &home);
+        found = s && (k.more || home_after(s, any ? &home : NULL, &home));
+        if (found) {
+            struct storage_group *g = h->groups[home.group];
+            nx_lock(g->lock);
+            st = rows_seen_locked(r, g, &k.rows, err);
+            if (!st)
+                take_locked(g, &home, mint, maxt, k.more ? k.next : home.from, &k);
+            nx_unlock(g->lock);
+        }
+        nx_rwunlock(&h->lock);
+        if (!found || st)
+            break;
+        any = true;
+        st = decode_taken(r, &k, home.col, mint, maxt, to, err);
+    }
+    return st;
+}
+
+/* ---- selecting ------------------------------------------------------------------------------- */
+
+static bool home_overlaps(struct head *h, const struct home *home, int64_t mint, int64_t maxt)
+{
+    struct storage_group *g = h->groups[home->group];
+    bool overlaps = false;
+
+    nx_lock(g->lock);
+    for (uint32_t i = g->n_seals; i-- > 0 && !overlaps;) {
+        const struct seal *s = g->seals[i];
+        overlaps = s->last >= home->from && s->first <= home->to && s->max_ms >= mint &&
+                   s->min_ms <= maxt && home->col < s->n_cols &&
+                   s->off[home->col] != s->off[home->col + 1];
+    }
+    for (uint32_t i = home->to >= g->seq ? g->n_rows : 0; i-- > 0 && !overlaps;) {
+        const struct row *row = g->rows[i];
+        overlaps = row->t_ms >= mint && row->t_ms <= maxt && home->col < row->n &&
+                   !chunk_is_absent(row->v[home->col]);
+    }
+    nx_unlock(g->lock);
+    return overlaps;
+}
+
+static bool series_overlaps(struct head *h, const struct memseries *s, int64_t mint, int64_t maxt)
+{
+    struct home home;
+
+    for (uint32_t i = s->n_old + 1; i-- > 0;) { /* the newest first: most queries look there */
+        if (home_at(s, i, &home) && home_overlaps(h, &home, mint, maxt))
+            return true;
+    }
+    return false;
+}
+
+/* Matching series with samples in the range. */
+static nx_status select_locked(struct head_reader *r, const struct matcher *m, size_t n,
+                               int64_t mint, int64_t maxt, struct arena *a, struct ids *out,
+                               struct nx_err *err)
+{
+    struct postings_source src = index_source(r->h->ix);
+    struct ids all;
+    uint32_t *kept;
+    size_t n_kept = 0;
+    nx_status st = postings_select(&src, m, n, a, &all, err);
+
+    if (st)
+        return st;
+    kept = arena_alloc(a, all.n * sizeof *kept);
+    if (!kept)
+        return arena_failed(a, err);
+    for (size_t i = 0; i < all.n; i++) {
+        if (series_overlaps(r->h, index_series(r->h->ix, all.v[i]), mint, maxt))
+            kept[n_kept++] = all.v[i];
+    }
+    *out = (struct ids){kept, n_kept};
+    return NX_OK;
+}
+
+nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n, int64_t mint,
+                      int64_t maxt, struct arena *a, struct series_list *out, struct nx_err *err)
+{
+    struct ids ids = {0};
+    nx_status st;
+
+    nx_rdlock(&r->h->lock);
+    st = select_locked(r, m, n, mint, maxt, a, &ids, err);
+    if (!st)
+        st = index_labels(r->h->ix, ids, a, out, err);
+    nx_rwunlock(&r->h->lock);
+    return st;
+}
+
+nx_status head_label_names(struct head_reader *r, const struct matcher *m, size_t n, int64_t mint,
+                           int64_t maxt, struct arena *a, struct nx_slice **out, size_t *n_out,
+                           struct nx_err *err)
+{
+    struct ids ids = {0};
+    nx_status st = NX_OK;
+
+    nx_rdlock(&r->h->lock);
+    if (n)
+        st = select_locked(r, m, n, mint, maxt, a, &ids, err);
+    if (!st)
+        st = index_label_names(r->h->ix, n ? &ids : NULL, a, out, n_out, err);
+    nx_rwunlock(&r->h->lock);
+    return st;
+}
+
+nx_status head_label_values(struct head_reader *r, struct nx_slice name, const struct matcher *m,
+                            size_t n, int64_t mint, int64_t maxt, struct arena *a,
+                            struct nx_slice **out, size_t *n_out, struct nx_err *err)
+{
+    struct ids ids = {0};
+    nx_status st = NX_OK;
+
+    nx_rdlock(&r->h->lock);
+    if (n)
+        st = select_locked(r, m, n, mint, maxt, a, &ids, err);
+    if (!st)
+        st = index_label_values(r->h->ix, name, n ? &ids : NULL, a, out, n_out, err);
+    nx_rwunlock(&r->h->lock);
+    return st;
+}
+
+/* ---- for a flush ----------------------------------------------------------------------------- */
+
+nx_status head_sorted(struct head_reader *r, int64_t mint, int64_t maxt, uint32_t **ids, size_t *n,
+                      struct nx_err *err)
+{
+    struct head *h = r->h;
+    nx_status st;
+    size_t kept = 0;
+    uint32_t *v;
+
+    nx_rdlock(&h->lock);
+    v = malloc((index_count(h->ix) + 1) * sizeof *v);
+    for (uint32_t id = 1, end = index_end(h->ix); v && id < end; id++) {
+        const struct memseries *s = index_series(h->ix, id);
+        if (s && series_overlaps(h, s, mint, maxt))
+            v[kept++] = id;
+    }
+    st = v ? index_sort(h->ix, v, kept, err) : no_memory(err);
+    nx_rwunlock(&h->lock);
+    if (st) {
+        free(v);
+        return st;
+    }
+    *ids = v;
+    *n = kept;
+    return NX_OK;
+}
+
+nx_status head_labels(struct head_reader *r, uint32_t id, struct arena *a, struct labels *out,
+                      struct nx_err *err)
+{
+    struct series_list list;
+    nx_status st;
+
+    nx_rdlock(&r->h->lock);
+    if (index_series(r->h->ix, id))
+        st = index_labels(r->h->ix, (struct ids){&id, 1}, a, &list, err);
+    else
+        st = nx_fail(err, NX_NOTFOUND, "series %u", id);
+    nx_rwunlock(&r->h->lock);
+    if (!st)
+        *out = list.v[0].labels;
+    return st;
+}

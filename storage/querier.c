@@ -1,0 +1,517 @@
+/* querier.c - one view over blocks and head.
+ *
+ * SHAPE   Sources are blocks by time, then the head. A selection merges the sources' sorted lists; a
+ *         series of one source carries that source and its number there as its ref, a series of several
+ *         the place of a list of such pairs.
+ * RULES   Q1  The querier takes its references on blocks and the time from which it reads the head in one
+ *             step under the store's lock, in which a flush also makes the two change together: each
+ *             sample is seen once.
+ *         Q2  Rows that a flush has put into a block stay in the head while an older querier is open
+ *             that reads them there.
+ *         Q3  Samples of several sources are in order as they come, but for blocks that overlap
+ *             (imports): then they are merged, and of equal times the first source's is kept.
+ *         Q4  A damaged page costs its samples: it is counted and logged by who reads, and the read
+ *             goes on. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/log.h"
+#include "storage/storage_impl.h"
+
+#define REF_MANY   (1ull << 63) /* the rest is a place in `many` */
+#define REF_SOURCE 40           /* source << 40 | number there; source 0 is the head */
+#define REF_NUMBER ((1ull << REF_SOURCE) - 1)
+
+struct store_querier {
+    struct querier base;
+    struct storage *s;
+    struct store_querier *next, *prev; /* under s->lock */
+    int64_t mint, maxt;
+    int64_t head_from_ms;
+    struct head_reader *head;
+    struct block **blocks;
+    size_t n_blocks;
+    struct chunk_scratch *scratch;
+    uint64_t *many; /* runs of refs, each ended by 0 with REF_MANY set */
+    size_t n_many, cap_many;
+};
+
+static struct store_querier *of(struct querier *q)
+{
+    return (struct store_querier *)(void *)q;
+}
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "reading");
+}
+
+static int64_t later(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Source `i` (0: the head) has rows of its own in the range. */
+static bool source_overlaps(const struct store_querier *q, size_t i, int64_t mint, int64_t maxt)
+{
+    if (i == 0) {
+        const struct head *h = q->s->head;
+        return maxt >= q->head_from_ms && maxt >= atomic_load(&h->min_ms) &&
+               mint <= atomic_load(&h->max_ms);
+    }
+    const struct block_meta *m = block_meta(q->blocks[i - 1]);
+    return m->min_ms <= maxt && m->max_ms > mint;
+}
+
+/* ---- selecting ------------------------------------------------------------------------------- */
+
+struct source_list {
+    const struct series *v;
+    size_t n, at;
+    uint64_t source;
+};
+
+static bool list_before(const struct source_list *a, const struct source_list *b)
+{
+    int c = labels_cmp(&a->v[a->at].labels, &b->v[b->at].labels);
+
+    return c ? c < 0 : (a->source ? a->source : UINT64_MAX) < (b->source ? b->source : UINT64_MAX);
+}
+
+static void sift_down(struct source_list **heap, size_t n, size_t i)
+{
+    for (;;) {
+        size_t least = i, l = 2 * i + 1;
+        if (l < n && list_before(heap[l], heap[least]))
+            least = l;
+        if (l + 1 < n && list_before(heap[l + 1], heap[least]))
+            least = l + 1;
+        if (least == i)
+            return;
+        struct source_list *swap = heap[i];
+        heap[i] = heap[least];
+        heap[least] = swap;
+        i = least;
+    }
+}
+
+static bool many_add(struct store_querier *q, uint64_t ref)
+{
+    if (q->n_many == q->cap_many) {
+        size_t cap = q->cap_many * 2 + 64;
+        uint64_t *many = realloc(q->many, cap * sizeof *many);
+        if (!many)
+            return false;
+        q->many = many;
+        q->cap_many = cap;
+    }
+    q->many[q->n_many++] = ref;
+    return true;
+}
+
+/* Adds a source to the last series of the output. */
+static bool add_source(struct store_querier *q, struct series *s, uint64_t ref)
+{
+    if (!(s->ref & REF_MANY)) {
+        uint64_t first = s->ref;
+        s->ref = REF_MANY | q->n_many;
+        return many_add(q, first) && many_add(q, ref) && many_add(q, REF_MANY);
+    }
+    q->many[q->n_many - 1] = ref; /* its run is the last one */
+    return many_add(q, REF_MANY);
+}
+
+static nx_status merge_lists(struct store_querier *q, struct source_list *lists, size_t n,
+                             struct arena *a, struct series_list *out, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    struct source_list **heap = calloc(n + 1, sizeof(struct source_list *));
+    struct series *v = NULL;
+    size_t total = 0, n_heap = 0, n_out = 0;
+
+    for (size_t i = 0; i < n; i++)
+        total += lists[i].n;
+    if (total)
+        v = arena_alloc(a, total * sizeof *v);
+    if (!heap || (total && !v)) {
+        st = heap ? arena_failed(a, err) : no_memory(err);
+        goto done;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (lists[i].n)
+            heap[n_heap++] = &lists[i];
+    }
+    for (size_t i = n_heap / 2; i-- > 0;)
+        sift_down(heap, n_heap, i);
+    while (n_heap) {
+        struct source_list *l = heap[0];
+        const struct series *s = &l->v[l->at++];
+        uint64_t ref = l->source << REF_SOURCE | s->ref;
+        if (n_out && labels_eq(&v[n_out - 1].labels, &s->labels)) {
+            if (!add_source(q, &v[n_out - 1], ref)) {
+                st = no_memory(err);
+                goto done;
+            }
+        } else {
+            v[n_out++] = (struct series){s->labels, ref};
+        }
+        if (l->at == l->n)
+            heap[0] = heap[--n_heap];
+        sift_down(heap, n_heap, 0);
+    }
+    *out = (struct series_list){v, n_out};
+
+done:
+    free(heap);
+    return st;
+}
+
+static nx_status select_source(struct store_querier *q, size_t i, const struct matcher *m, size_t n,
+                               int64_t mint, int64_t maxt, struct arena *a, struct source_list *out,
+                               struct nx_err *err)
+{
+    struct series_list list = {0};
+    nx_status st;
+
+    if (i == 0)
+        st = head_select(q->head, m, n, later(mint, q->head_from_ms), maxt, a, &list, err);
+    else
+        st = block_select(q->blocks[i - 1], m, n, mint, maxt, a, &list, err);
+    *out = (struct source_list){list.v, list.n, 0, i};
+    return st;
+}
+
+static nx_status q_select(struct querier *base, const struct matcher *m, size_t n, int64_t mint,
+                          int64_t maxt, struct arena *a, struct series_list *out,
+                          struct nx_err *err)
+{
+    struct store_querier *q = of(base);
+    struct source_list *lists = calloc(q->n_blocks + 1, sizeof *lists);
+    size_t n_lists = 0;
+    nx_status st = NX_OK;
+
+    if (!lists)
+        return no_memory(err);
+    mint = later(mint, q->mint);
+    maxt = earlier(maxt, q->maxt);
+    for (size_t i = 0; i <= q->n_blocks && !st; i++) {
+        if (source_overlaps(q, i, mint, maxt))
+            st = select_source(q, i, m, n, mint, maxt, a, &lists[n_lists++], err);
+    }
+    if (!st)
+        st = merge_lists(q, lists, n_lists, a, out, err);
+    free(lists);
+    return st;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static void samples_free(void *own)
+{
+    samples_done(own);
+    free(own);
+}
+
+static struct samples *column_samples(struct column *c)
+{
+    if (c->own_free == samples_free) {
+        struct samples *s = c->own;
+        s->n = 0;
+        return s;
+    }
+    column_done(c);
+    c->own = calloc(1, sizeof(struct samples));
+    c->own_free = c->own ? samples_free : NULL;
+    return c->own;
+}
+
+/* Q4 */
+static nx_status read_block(struct store_querier *q, struct block *b, uint64_t number, int64_t mint,
+                            int64_t maxt, struct samples *to, struct nx_err *err)
+{
+    uint64_t damaged = block_pages_damaged(b);
+    struct nx_err damage;
+    nx_status st = block_read(b, number, mint, maxt, to, q->scratch, &damage);
+
+    if (st == NX_CORRUPT) {
+        if (block_pages_damaged(b) > damaged)
+            log_error("A damaged page was left out of a result", "err", damage.text);
+        return NX_OK;
+    }
+    return st ? nx_fail(err, st, "%s", damage.text) : NX_OK;
+}
+
+static nx_status read_source(struct store_querier *q, uint64_t ref, int64_t mint, int64_t maxt,
+                             struct samples *to, struct nx_err *err)
+{
+    uint64_t source = ref >> REF_SOURCE, number = ref & REF_NUMBER;
+
+    if (!source_overlaps(q, source, mint, maxt))
+        return NX_OK;
+    if (source == 0)
+        return head_read(q->head, (uint32_t)number, later(mint, q->head_from_ms), maxt, to, err);
+    return read_block(q, q->blocks[source - 1], number, mint, maxt, to, err);
+}
+
+struct indexed {
+    int64_t t;
+    size_t at;
+};
+
+static int indexed_cmp(const void *x, const void *y)
+{
+    const struct indexed *a = x, *b = y;
+
+    if (a->t != b->t)
+        return a->t < b->t ? -1 : 1;
+    return a->at < b->at ? -1 : a->at > b->at;
+}
+
+/* Q3 */
+static nx_status put_in_order(struct samples *s, struct nx_err *err)
+{
+    struct indexed *ix;
+    double *v;
+    size_t kept = 0, i = 1;
+
+    while (i < s->n && s->t[i] > s->t[i - 1])
+        i++;
+    if (i >= s->n)
+        return NX_OK;
+    ix = malloc(s->n * sizeof *ix);
+    v = ix ? malloc(s->n * sizeof *v) : NULL;
+    if (!v) {
+        free(ix);
+        return no_memory(err);
+    }
+    for (i = 0; i < s->n; i++)
+        ix[i] = (struct indexed){s->t[i], i};
+    memcpy(v, s->v, s->n * sizeof *v);
+    qsort(ix, s->n, sizeof *ix, indexed_cmp);
+    for (i = 0; i < s->n; i++) {
+        if (kept && s->t[kept - 1] == ix[i].t)
+            continue;
+        s->t[kept] = ix[i].t;
+        s->v[kept++] = v[ix[i].at];
+    }
+    s->n = kept;
+    free(ix);
+    free(v);
+    return NX_OK;
+}
+
+static nx_status q_read(struct querier *base, const struct series *s, int64_t mint, int64_t maxt,
+                        struct column *c, struct nx_err *err)
+{
+    struct store_querier *q = of(base);
+    struct samples *to = column_samples(c);
+    nx_status st = NX_OK;
+
+    if (!to)
+        return no_memory(err);
+    mint = later(mint, q->mint);
+    maxt = earlier(maxt, q->maxt);
+    if (!(s->ref & REF_MANY)) {
+        st = read_source(q, s->ref, mint, maxt, to, err);
+    } else {
+        for (size_t i = s->ref & ~REF_MANY; !(q->many[i] & REF_MANY) && !st; i++)
+            st = read_source(q, q->many[i], mint, maxt, to, err);
+        if (!st)
+            st = put_in_order(to, err);
+    }
+    c->t = to->t;
+    c->v = to->v;
+    c->n = st ? 0 : to->n;
+    return st;
+}
+
+/* ---- names and values ------------------------------------------------------------------------ */
+
+static int slice_cmp(const void *x, const void *y)
+{
+    return nx_slice_cmp(*(const struct nx_slice *)x, *(const struct nx_slice *)y);
+}
+
+struct union_of {
+    struct nx_slice *v; /* malloc'ed; the bytes are in the arena */
+    size_t n;
+};
+
+static nx_status union_add(struct union_of *u, const struct nx_slice *v, size_t n,
+                           struct nx_err *err)
+{
+    struct nx_slice *more;
+    size_t kept = 0;
+
+    if (n == 0)
+        return NX_OK;
+    more = realloc(u->v, (u->n + n) * sizeof *more);
+    if (!more)
+        return no_memory(err);
+    u->v = more;
+    memcpy(more + u->n, v, n * sizeof *more);
+    qsort(more, u->n + n, sizeof *more, slice_cmp);
+    for (size_t i = 0; i < u->n + n; i++) {
+        if (!kept || !nx_slice_eq(more[kept - 1], more[i]))
+            more[kept++] = more[i];
+    }
+    u->n = kept;
+    return NX_OK;
+}
+
+static nx_status union_out(const struct union_of *u, size_t limit, struct arena *a,
+                           struct nx_slice **out, size_t *n_out, struct nx_err *err)
+{
+    size_t n = limit && u->n > limit ? limit + 1 : u->n;
+    struct nx_slice *v = arena_alloc(a, n * sizeof *v);
+
+    if (!v)
+        return arena_failed(a, err);
+    if (n)
+        memcpy(v, u->v, n * sizeof *v);
+    *out = v;
+    *n_out = n;
+    return NX_OK;
+}
+
+/* `name` NULL: label names, else the values of that name. */
+static nx_status list_labels(struct store_querier *q, const struct nx_slice *name,
+                             const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
+                             size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out,
+                             struct nx_err *err)
+{
+    struct union_of u = {0};
+    nx_status st = NX_OK;
+
+    mint = later(mint, q->mint);
+    maxt = earlier(maxt, q->maxt);
+    for (size_t i = 0; i <= q->n_blocks && !st; i++) {
+        struct nx_slice *v = NULL;
+        size_t nv = 0;
+        if (!source_overlaps(q, i, mint, maxt))
+            continue;
+        if (i == 0 && name)
+            st = head_label_values(q->head, *name, m, n, later(mint, q->head_from_ms), maxt, a, &v,
+                                   &nv, err);
+        else if (i == 0)
+            st = head_label_names(q->head, m, n, later(mint, q->head_from_ms), maxt, a, &v, &nv,
+                                  err);
+        else if (name)
+            st = block_label_values(q->blocks[i - 1], *name, m, n, mint, maxt, limit, a, &v, &nv,
+                                    err);
+        else
+            st = block_label_names(q->blocks[i - 1], m, n, mint, maxt, limit, a, &v, &nv, err);
+        if (!st)
+            st = union_add(&u, v, nv, err);
+    }
+    if (!st)
+        st = union_out(&u, limit, a, out, n_out, err);
+    free(u.v);
+    return st;
+}
+
+static nx_status q_label_names(struct querier *base, const struct matcher *m, size_t n,
+                               int64_t mint, int64_t maxt, size_t limit, struct arena *a,
+                               struct nx_slice **out, size_t *n_out, struct nx_err *err)
+{
+    return list_labels(of(base), NULL, m, n, mint, maxt, limit, a, out, n_out, err);
+}
+
+static nx_status q_label_values(struct querier *base, struct nx_slice name, const struct matcher *m,
+                                size_t n, int64_t mint, int64_t maxt, size_t limit, struct arena *a,
+                                struct nx_slice **out, size_t *n_out, struct nx_err *err)
+{
+    return list_labels(of(base), &name, m, n, mint, maxt, limit, a, out, n_out, err);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void q_close(struct querier *base)
+{
+    struct store_querier *q = of(base);
+    struct storage *s = q->s;
+
+    nx_lock(&s->lock);
+    if (q->next)
+        q->next->prev = q->prev;
+    if (q->prev)
+        q->prev->next = q->next;
+    else
+        s->queriers = q->next;
+    nx_unlock(&s->lock);
+    for (size_t i = 0; i < q->n_blocks; i++)
+        block_unref(q->blocks[i]);
+    head_reader_free(q->head);
+    chunk_scratch_free(q->scratch);
+    free(q->blocks);
+    free(q->many);
+    free(q);
+}
+
+static const struct querier_ops ops = {q_select, q_read, q_label_names, q_label_values, q_close};
+
+bool storage_is_read_before(struct storage *s, int64_t before_ms)
+{
+    bool found = false;
+
+    nx_lock(&s->lock);
+    for (const struct store_querier *q = s->queriers; q && !found; q = q->next)
+        found = q->head_from_ms < before_ms && q->mint < before_ms;
+    nx_unlock(&s->lock);
+    return found;
+}
+
+/* Q1 */
+static nx_status enter(struct store_querier *q, struct storage *s, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    nx_lock(&s->lock);
+    if (s->n_blocks) {
+        q->blocks = malloc(s->n_blocks * sizeof(struct block *));
+        if (!q->blocks)
+            st = no_memory(err);
+    }
+    for (size_t i = 0; i < s->n_blocks && !st; i++) {
+        const struct block_meta *m = block_meta(s->blocks[i]);
+        if (m->min_ms <= q->maxt && m->max_ms > q->mint)
+            q->blocks[q->n_blocks++] = block_ref(s->blocks[i]);
+    }
+    q->head_from_ms = s->head_from_ms;
+    q->next = s->queriers;
+    if (s->queriers)
+        s->queriers->prev = q;
+    s->queriers = q;
+    nx_unlock(&s->lock);
+    return st;
+}
+
+nx_status storage_querier(struct storage *s, int64_t mint, int64_t maxt, struct querier **out,
+                          struct nx_err *err)
+{
+    struct store_querier *q = calloc(1, sizeof *q);
+    nx_status st;
+
+    if (!q)
+        return no_memory(err);
+    q->base.ops = &ops;
+    q->s = s;
+    q->mint = mint;
+    q->maxt = maxt;
+    st = enter(q, s, err);
+    if (!st) {
+        q->scratch = chunk_scratch_new();
+        st = q->scratch ? head_reader_new(&q->head, s->head, err) : no_memory(err);
+    }
+    if (st) {
+        q_close(&q->base);
+        return st;
+    }
+    *out = &q->base;
+    return NX_OK;
+}

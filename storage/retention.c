@@ -1,0 +1,279 @@
+/* retention.c - the list of blocks: opened, watched, deleted when their time is over.
+ *
+ * RULES   B1  A block that does not open is left where it is, counted and logged; it is tried again at the
+ *             next start.
+ *         B2  A block goes by a rename to NAME.tmp-for-deletion and then file by file; what a crash
+ *             leaves of it, or of a block half written, goes at the next start.
+ *         B3  Whole blocks only, the oldest first. By time: the newest block's end is a retention past
+ *             its end. By size: the blocks and the log together are larger than allowed.
+ *         B4  Blocks that were put into the folder by hand are picked up within a minute, and those
+ *             taken away are forgotten. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/clock.h"
+#include "src/base/log.h"
+#include "storage/storage_impl.h"
+
+#define RESCAN_MS 60000
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "the list of blocks");
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+/* ---- the list -------------------------------------------------------------------------------- */
+
+static nx_status room_locked(struct storage *s, struct nx_err *err)
+{
+    if (s->n_blocks < s->cap_blocks)
+        return NX_OK;
+    size_t cap = s->cap_blocks * 2 + 16;
+    struct block **blocks = realloc(s->blocks, cap * sizeof(struct block *));
+    if (!blocks)
+        return no_memory(err);
+    s->blocks = blocks;
+    s->cap_blocks = cap;
+    return NX_OK;
+}
+
+static void insert_locked(struct storage *s, struct block *b)
+{
+    size_t i = s->n_blocks++;
+
+    for (; i > 0 && block_meta(s->blocks[i - 1])->min_ms > block_meta(b)->min_ms; i--)
+        s->blocks[i] = s->blocks[i - 1];
+    s->blocks[i] = b;
+}
+
+/* Readers get the block and the head without its rows in one step (Q1 of querier.c). */
+nx_status blocks_add(struct storage *s, const char *ulid, int64_t head_from_ms, struct nx_err *err)
+{
+    struct block *b = NULL;
+    char *dir = NULL;
+    nx_status st = NX_OK;
+
+    if (ulid) {
+        if (asprintf(&dir, "%s/%s", s->dir, ulid) < 0)
+            return no_memory(err);
+        st = block_open(&b, s->fs, s->cache, dir, err);
+    }
+    free(dir);
+    if (st)
+        return st;
+    nx_lock(&s->lock);
+    if (b)
+        st = room_locked(s, err);
+    if (!st && b)
+        insert_locked(s, b);
+    if (!st && head_from_ms > s->head_from_ms)
+        s->head_from_ms = head_from_ms;
+    nx_unlock(&s->lock);
+    if (st)
+        block_unref(b);
+    return st;
+}
+
+static bool is_open(struct storage *s, const char *ulid)
+{
+    bool found = false;
+
+    nx_lock(&s->lock);
+    for (size_t i = 0; i < s->n_blocks && !found; i++)
+        found = strcmp(block_meta(s->blocks[i])->ulid, ulid) == 0;
+    nx_unlock(&s->lock);
+    return found;
+}
+
+/* B1 */
+static nx_status open_found(struct storage *s, const char *ulid, bool complain, struct nx_err *err)
+{
+    nx_status st = blocks_add(s, ulid, INT64_MIN, err);
+
+    if (!st || st == NX_NOMEM || !complain)
+        return st == NX_NOMEM ? st : NX_OK;
+    nx_lock(&s->lock);
+    s->loads_failed++;
+    s->set_aside++;
+    nx_unlock(&s->lock);
+    log_error(
+        "A block could not be opened; it is left as it is and its data is missing from results",
+        "block", ulid, "dir", s->dir, "err", err ? err->text : NULL);
+    return NX_OK;
+}
+
+static void remove_leftover(struct storage *s, const char *name)
+{
+    char *path;
+    struct nx_err err;
+
+    if (asprintf(&path, "%s/%s", s->dir, name) < 0)
+        return;
+    if (fs_remove_tree(s->fs, path, &err))
+        log_warn("An unfinished folder could not be removed", "path", path, "err", err.text);
+    else
+        log_info("Removed an unfinished folder", "path", path);
+    free(path);
+}
+
+nx_status blocks_open(struct storage *s, struct nx_err *err)
+{
+    struct fs_names names = {0};
+    struct nx_err own;
+    nx_status st = s->fs->list(s->fs, s->dir, &names, err);
+
+    for (size_t i = 0; i < names.n && !st; i++) {
+        const char *name = names.v[i];
+        if (ends_with(name, BLOCK_TMP_SUFFIX) || ends_with(name, BLOCK_DELETING_SUFFIX))
+            remove_leftover(s, name); /* B2 */
+        else if (block_ulid_valid(name))
+            st = open_found(s, name, true, err ? err : &own);
+    }
+    fs_names_done(&names);
+    return st;
+}
+
+/* ---- B4 -------------------------------------------------------------------------------------- */
+
+static bool in_names(const struct fs_names *names, const char *ulid)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        if (strcmp(names->v[i], ulid) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void forget_missing(struct storage *s, const struct fs_names *names)
+{
+    struct block *gone;
+
+    do {
+        gone = NULL;
+        nx_lock(&s->lock);
+        for (size_t i = 0; i < s->n_blocks && !gone; i++) {
+            if (in_names(names, block_meta(s->blocks[i])->ulid))
+                continue;
+            gone = s->blocks[i];
+            s->n_blocks--;
+            memmove(&s->blocks[i], &s->blocks[i + 1], (s->n_blocks - i) * sizeof(struct block *));
+        }
+        nx_unlock(&s->lock);
+        if (gone)
+            log_warn("A block is gone from the folder", "block", block_meta(gone)->ulid, "dir",
+                     s->dir);
+        block_unref(gone);
+    } while (gone);
+}
+
+static void rescan(struct storage *s)
+{
+    struct fs_names names = {0};
+    struct nx_err err;
+
+    if (s->fs->list(s->fs, s->dir, &names, &err)) {
+        log_warn("The data folder could not be listed", "err", err.text);
+        return;
+    }
+    forget_missing(s, &names);
+    for (size_t i = 0; i < names.n; i++) {
+        if (block_ulid_valid(names.v[i]) && !is_open(s, names.v[i]))
+            (void)!open_found(s, names.v[i], false, &err);
+    }
+    fs_names_done(&names);
+}
+
+/* ---- B3 -------------------------------------------------------------------------------------- */
+
+/* Takes the block to delete off the list, or NULL. */
+static struct block *take_over_time(struct storage *s)
+{
+    struct block *found = NULL;
+    int64_t newest = INT64_MIN;
+    size_t i;
+
+    nx_lock(&s->lock);
+    for (i = 0; i < s->n_blocks; i++) {
+        int64_t max = block_meta(s->blocks[i])->max_ms;
+        newest = max > newest ? max : newest;
+    }
+    for (i = 0; s->retention_ms > 0 && i < s->n_blocks; i++) {
+        if (newest - block_meta(s->blocks[i])->max_ms < s->retention_ms)
+            continue;
+        found = s->blocks[i];
+        s->n_blocks--;
+        memmove(&s->blocks[i], &s->blocks[i + 1], (s->n_blocks - i) * sizeof(struct block *));
+        s->time_deletions++;
+        break;
+    }
+    nx_unlock(&s->lock);
+    return found;
+}
+
+static struct block *take_over_size(struct storage *s)
+{
+    struct block *found = NULL;
+    struct wal_stats wal;
+    uint64_t bytes;
+
+    wal_get_stats(s->wal, &wal);
+    bytes = wal.bytes;
+    nx_lock(&s->lock);
+    for (size_t i = 0; i < s->n_blocks; i++)
+        bytes += block_meta(s->blocks[i])->bytes;
+    if (s->retention_bytes && bytes > s->retention_bytes && s->n_blocks) {
+        found = s->blocks[0];
+        s->n_blocks--;
+        memmove(&s->blocks[0], &s->blocks[1], s->n_blocks * sizeof(struct block *));
+        s->size_deletions++;
+    }
+    nx_unlock(&s->lock);
+    return found;
+}
+
+/* B2. Readers that have the block keep its files open. */
+static void delete_block(struct storage *s, struct block *b)
+{
+    struct nx_err err;
+    const char *ulid = block_meta(b)->ulid;
+    char *from = NULL, *to = NULL;
+    nx_status st = NX_OK;
+
+    if (asprintf(&from, "%s/%s", s->dir, ulid) < 0)
+        from = NULL;
+    if (asprintf(&to, "%s/%s%s", s->dir, ulid, BLOCK_DELETING_SUFFIX) < 0)
+        to = NULL;
+    if (from && to) {
+        st = s->fs->rename(s->fs, from, to, &err);
+        if (!st)
+            st = fs_remove_tree(s->fs, to, &err);
+        if (st)
+            log_error("Deleting a block failed", "block", ulid, "err", err.text);
+        else
+            log_info("Deleted a block past its retention", "block", ulid);
+    }
+    free(from);
+    free(to);
+    block_unref(b);
+}
+
+void retention_run(struct storage *s)
+{
+    struct block *b;
+    int64_t now_ms = clock_mono_ns() / 1000000;
+
+    if (now_ms - s->rescanned_ms >= RESCAN_MS) {
+        s->rescanned_ms = now_ms;
+        rescan(s);
+    }
+    while ((b = take_over_time(s)) != NULL || (b = take_over_size(s)) != NULL)
+        delete_block(s, b);
+}

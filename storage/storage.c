@@ -1,0 +1,365 @@
+/* storage.c - the store: opened, ticked, closed.
+ *
+ * SHAPE   dir/lock        held while the store is open
+ *         dir/wal/        the log (wal.c) and how far blocks cover it (flush.c)
+ *         dir/ULID/       blocks (block.h)
+ * RULES   S1  Opening takes the lock before it changes anything, and changes nothing in a folder that is
+ *             Prometheus's.
+ *         S2  Blocks are opened before the log is replayed: they say which rows need no replaying.
+ *         S3  A failed sync leaves it open what is on disk: a new segment is begun and what the old one
+ *             may have lost is written again.
+ *         S4  A segment of the log belongs to one block span as far as possible, so that it can go as
+ *             soon as that span's block is there.
+ * THREADS The worker runs storage_tick() each second; tests may run it themselves. tick_lock is held for
+ *         the whole tick, I/O included: nobody else waits for it. */
+#include "storage/storage_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/clock.h"
+#include "src/base/log.h"
+
+#define HOUR_MS          3600000LL
+#define BLOCK_MS_DEFAULT (2 * HOUR_MS)
+#define MAX_BLOCK_MS     (31 * 24 * HOUR_MS)
+#define FSYNC_MS_DEFAULT 1000
+#define CACHE_BYTES      (32u << 20)
+#define JOIN_MS          15000
+#define RELOG_PAUSE_MS   10000
+#define INDEX_MAGIC      "\xba\xaa\xd7\x00" /* of a block of Prometheus */
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "opening the store");
+}
+
+/* ---- another's folder ------------------------------------------------------------------------ */
+
+static bool exists(struct fs *fs, const char *dir, const char *name)
+{
+    char path[4096];
+    struct fs_stat stat;
+
+    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
+        return false;
+    return fs->stat(fs, path, &stat, NULL) == NX_OK;
+}
+
+static bool is_their_block(struct fs *fs, const char *dir, const char *name)
+{
+    char path[4096];
+    struct fs_file *f = NULL;
+    char magic[4];
+    size_t got = 0;
+
+    if (!block_ulid_valid(name) ||
+        snprintf(path, sizeof path, "%s/%s/index", dir, name) >= (int)sizeof path ||
+        fs->open(fs, path, FS_READ, &f, NULL))
+        return false;
+    if (fs->pread(fs, f, magic, sizeof magic, 0, &got, NULL))
+        got = 0;
+    fs->close(fs, f);
+    return got == sizeof magic && memcmp(magic, INDEX_MAGIC, sizeof magic) == 0;
+}
+
+/* S1 */
+static nx_status refuse_prometheus(struct fs *fs, const char *dir, struct nx_err *err)
+{
+    struct fs_names names = {0};
+    nx_status st = fs->list(fs, dir, &names, err);
+    const char *sign = NULL;
+
+    if (st)
+        return st;
+    if (exists(fs, dir, "chunks_head"))
+        sign = "chunks_head";
+    else if (exists(fs, dir, "wal/00000000")) /* ours begins with 1 */
+        sign = "wal/00000000";
+    for (size_t i = 0; i < names.n && !sign; i++) {
+        if (is_their_block(fs, dir, names.v[i]))
+            sign = names.v[i];
+    }
+    if (sign)
+        st = nx_fail(err, NX_UNAVAILABLE,
+                     "%s is a data folder of Prometheus (it holds %s); Narthex writes a format of "
+                     "its own and "
+                     "leaves it as it is: choose another folder with --storage.tsdb.path",
+                     dir, sign);
+    fs_names_done(&names);
+    return st;
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static int64_t or_default(int64_t v, int64_t otherwise)
+{
+    return v > 0 ? v : otherwise;
+}
+
+static int64_t max_block(const struct storage_opts *o)
+{
+    int64_t tenth = o->retention_ms / 10;
+
+    if (o->max_block_ms > 0)
+        return o->max_block_ms;
+    return tenth > 0 && tenth < MAX_BLOCK_MS ? tenth : MAX_BLOCK_MS;
+}
+
+static nx_status new_storage(struct storage **out, const struct storage_opts *o, struct nx_err *err)
+{
+    struct storage *s = calloc(1, sizeof *s);
+
+    if (!s)
+        return no_memory(err);
+    nx_mutex_init(&s->tick_lock, NX_RANK_QUEUE);
+    nx_mutex_init(&s->wake_lock, NX_RANK_QUEUE);
+    nx_cond_init(&s->wake);
+    nx_mutex_init(&s->lock, NX_RANK_BLOCKS);
+    s->fs = o->fs;
+    s->block_ms = or_default(o->min_block_ms, BLOCK_MS_DEFAULT);
+    s->max_block_ms = max_block(o);
+    s->fsync_ms = or_default(o->fsync_ms, FSYNC_MS_DEFAULT);
+    s->retention_ms = o->retention_ms;
+    s->retention_bytes = o->retention_bytes;
+    s->drop_before_ms = s->head_from_ms = INT64_MIN;
+    s->dir = strdup(o->dir);
+    s->cache = cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
+    *out = s;
+    return s->dir && s->cache ? NX_OK : no_memory(err);
+}
+
+static nx_status take_folder(struct storage *s, const struct storage_opts *o, struct nx_err *err)
+{
+    char path[4096];
+    nx_status st = fs_mkdirs(s->fs, s->dir, err);
+
+    if (st)
+        return st;
+    if (snprintf(path, sizeof path, "%s/lock", s->dir) >= (int)sizeof path)
+        return nx_fail(err, NX_BADINPUT, "%s: the path is too long", s->dir);
+    if (!o->no_lockfile)
+        st = s->fs->lock(s->fs, path, &s->lockfile, err);
+    return st ? st : refuse_prometheus(s->fs, s->dir, err);
+}
+
+static nx_status replay(struct storage *s, size_t segment_bytes, struct nx_err *err)
+{
+    char *dir = NULL;
+    struct replay *r = NULL;
+    int64_t start = clock_mono_ns();
+    nx_status st = replay_open(&r, s->head, err);
+
+    if (!st && asprintf(&dir, "%s/wal", s->dir) < 0) {
+        dir = NULL;
+        st = no_memory(err);
+    }
+    if (!st) {
+        struct wal_opts wo = {s->fs, dir, segment_bytes};
+        st = wal_open(&s->wal, &wo, replay_visit, r, err);
+    }
+    s->replay_ms = (clock_mono_ns() - start) / 1000000;
+    if (!st && replay_samples(r))
+        log_info("Replayed the log", "samples",
+                 log_fmt("%llu", (unsigned long long)replay_samples(r)), "ms",
+                 log_fmt("%lld", (long long)s->replay_ms));
+    replay_close(r);
+    s->head->wal = s->wal;
+    free(dir);
+    return st;
+}
+
+static void work(void *arg)
+{
+    struct storage *s = arg;
+    int64_t pause_ms = s->fsync_ms < 1000 ? s->fsync_ms : 1000;
+    bool stop = false;
+
+    while (!stop) {
+        storage_tick(s, clock_now_ms());
+        nx_lock(&s->wake_lock);
+        if (!s->stop)
+            (void)nx_cond_wait_ms(&s->wake, &s->wake_lock, pause_ms);
+        stop = s->stop;
+        nx_unlock(&s->wake_lock);
+    }
+}
+
+nx_status storage_open(struct storage **out, const struct storage_opts *opts, struct nx_err *err)
+{
+    struct storage *s = NULL;
+    int64_t floor_ms = INT64_MIN;
+    nx_status st = new_storage(&s, opts, err);
+
+    if (!st)
+        st = take_folder(s, opts, err);
+    if (!st)
+        st = head_open(&s->head, s->block_ms, err);
+    if (!st)
+        st = blocks_open(s, err); /* S2 */
+    if (!st)
+        st = flush_recover(s, &floor_ms, err);
+    if (st)
+        goto done;
+    atomic_store(&s->head->floor_ms, floor_ms);
+    s->head_from_ms = floor_ms;
+    st = replay(s, opts->wal_segment_bytes, err);
+    s->segment_span = floor_div(atomic_load(&s->head->max_ms), s->block_ms);
+    if (!st && !opts->no_worker) {
+        st = nx_thread_start(&s->worker, "storage", work, s, err);
+        s->has_worker = !st;
+    }
+    if (st)
+        goto done;
+    *out = s;
+    s = NULL;
+
+done:
+    storage_close(s);
+    return st;
+}
+
+void storage_close(struct storage *s)
+{
+    if (!s)
+        return;
+    if (s->has_worker) {
+        nx_lock(&s->wake_lock);
+        s->stop = true;
+        nx_cond_signal(&s->wake);
+        nx_unlock(&s->wake_lock);
+        nx_thread_join(&s->worker);
+    }
+    NX_ASSERT(s->queriers == NULL);
+    if (s->wal && wal_sync(s->wal, NULL))
+        log_warn("The last sync of the log failed", "dir", s->dir);
+    wal_close(s->wal);
+    head_close(s->head);
+    for (size_t i = 0; i < s->n_blocks; i++)
+        block_unref(s->blocks[i]);
+    free(s->blocks);
+    cache_free(s->cache);
+    if (s->lockfile)
+        s->fs->unlock(s->fs, s->lockfile);
+    nx_mutex_done(&s->lock);
+    nx_cond_done(&s->wake);
+    nx_mutex_done(&s->wake_lock);
+    nx_mutex_done(&s->tick_lock);
+    free(s->dir);
+    free(s);
+}
+
+nx_status storage_group_open(struct storage *s, struct storage_group **out, struct nx_err *err)
+{
+    nx_status st;
+
+    nx_wrlock(&s->head->lock);
+    st = head_new_group_locked(s->head, 0, NULL, out, err);
+    nx_rwunlock(&s->head->lock);
+    return st;
+}
+
+/* ---- the tick -------------------------------------------------------------------------------- */
+
+/* S3 */
+static void move_off_segment(struct storage *s, int64_t now_ms)
+{
+    struct nx_err err = {0};
+    uint64_t epoch = head_wal_epoch(s->head);
+    bool moved = false;
+    nx_status st;
+
+    s->relog_after_ms = now_ms + RELOG_PAUSE_MS;
+    st = wal_rotate(s->wal, &moved, &err);
+    if (!moved) {
+        log_error("No new log segment after a failed sync", "err", err.text);
+        return;
+    }
+    st = head_relog(s->head, epoch ? epoch - 1 : 0, &err);
+    if (!st)
+        st = wal_sync(s->wal, &err);
+    if (st)
+        log_error("The log could not be written again after a failed sync", "err", err.text);
+    else
+        log_warn("The log goes on in a new segment after a failed sync", "dir", s->dir);
+}
+
+static void sync_log(struct storage *s, int64_t now_ms)
+{
+    struct nx_err err;
+    nx_status st = wal_sync(s->wal, &err);
+
+    s->synced_ms = now_ms;
+    if (!st) {
+        atomic_fetch_add(&s->head->wal_epoch, 1);
+        return;
+    }
+    log_error("Syncing the log failed", "err", err.text);
+    if (now_ms >= s->relog_after_ms)
+        move_off_segment(s, now_ms);
+}
+
+/* S4 */
+static void rotate_log(struct storage *s, int64_t now_ms)
+{
+    struct nx_err err;
+    int64_t max_ms = atomic_load(&s->head->max_ms), span = floor_div(max_ms, s->block_ms);
+    bool moved = false;
+    nx_status st;
+
+    if (now_ms < s->relog_after_ms ||
+        (!wal_full(s->wal) && (max_ms == INT64_MIN || span == s->segment_span)))
+        return;
+    st = wal_rotate(s->wal, &moved, &err);
+    if (moved)
+        s->segment_span = span;
+    if (!st)
+        return;
+    log_error("Beginning a segment of the log failed", "err", err.text);
+    if (moved) { /* the old one was not synced */
+        st = head_relog(s->head, 0, &err);
+        if (st)
+            log_error("The log could not be written again after a failed sync", "err", err.text);
+    } else {
+        s->relog_after_ms = now_ms + RELOG_PAUSE_MS;
+    }
+}
+
+static bool due(int64_t now_ms, int64_t last_ms, int64_t every_ms)
+{
+    return now_ms - last_ms >= every_ms || now_ms < last_ms; /* the clock was set back */
+}
+
+void storage_tick(struct storage *s, int64_t now_ms)
+{
+    struct nx_err err;
+    bool wrote = true;
+
+    nx_lock(&s->tick_lock);
+    if (due(now_ms, s->synced_ms, s->fsync_ms))
+        sync_log(s, now_ms);
+    rotate_log(s, now_ms);
+    if (due(now_ms, s->joined_ms, JOIN_MS)) {
+        s->joined_ms = now_ms;
+        if (head_join(s->head, &err))
+            log_warn("Joining chunks in memory failed", "err", err.text);
+    }
+    while (wrote) {
+        if (flush_due(s, &wrote, &err)) {
+            log_error("Writing a block failed", "err", err.text);
+            break;
+        }
+    }
+    flush_drop(s);
+    retention_run(s);
+    nx_unlock(&s->tick_lock);
+}
+
+void storage_set_retention(struct storage *s, int64_t retention_ms, uint64_t retention_bytes)
+{
+    nx_lock(&s->lock);
+    s->retention_ms = retention_ms;
+    s->retention_bytes = retention_bytes;
+    nx_unlock(&s->lock);
+}

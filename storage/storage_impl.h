@@ -1,0 +1,66 @@
+/* storage_impl.h - what storage.c, querier.c, flush.c and retention.c share: the store itself.
+ *
+ * Owner    storage_open() and storage_close().
+ * Threads  as the comments at the fields say. The worker is the thread that runs storage_tick(). */
+#pragma once
+
+#include "storage/block.h"
+#include "storage/head.h"
+
+struct store_querier;
+
+struct storage {
+    /* set once */
+    struct fs *fs;
+    char *dir;
+    int64_t block_ms, max_block_ms, fsync_ms;
+    struct head *head;
+    struct wal *wal;
+    struct cache *cache;
+    struct fs_file *lockfile; /* NULL: none was asked for */
+    struct nx_thread worker;
+    bool has_worker;
+
+    struct nx_mutex tick_lock; /* one tick at a time; the worker's own state below */
+    int64_t synced_ms;         /* time of the last sync */
+    int64_t joined_ms;
+    int64_t rescanned_ms;   /* by the steady clock */
+    int64_t relog_after_ms; /* no new segment before this: the disk fails */
+    int64_t
+        drop_before_ms; /* rows to drop from the head when no reader needs them; INT64_MIN: none */
+    int64_t segment_span; /* number of the block span that the newest segment began in */
+
+    struct nx_mutex wake_lock; /* NX_RANK_QUEUE */
+    struct nx_cond wake;
+    bool stop; /* under wake_lock */
+
+    struct nx_mutex
+        lock; /* NX_RANK_BLOCKS: the list of blocks, the open queriers, retention, counts */
+    struct block **blocks; /* by min_ms */
+    size_t n_blocks, cap_blocks;
+    int64_t head_from_ms; /* rows of the head before this are in blocks: new readers skip them */
+    struct store_querier *queriers; /* a list of the open ones */
+    int64_t retention_ms;
+    uint64_t retention_bytes;
+    uint64_t compactions, compactions_failed, time_deletions, size_deletions;
+    uint64_t loads_failed, set_aside, pages_damaged_gone;
+    int64_t replay_ms;
+};
+
+/* querier.c */
+/* Some open reader still needs rows of the head before `before_ms`. */
+bool storage_is_read_before(struct storage *s, int64_t before_ms);
+
+/* flush.c: rows of whole spans become blocks. */
+/* The floor that the head's own blocks give; INT64_MIN if there is none. Call with blocks open. */
+NX_NODISCARD nx_status flush_recover(struct storage *s, int64_t *floor_ms, struct nx_err *err);
+/* Writes the oldest span that is due, if one is. *wrote tells. */
+NX_NODISCARD nx_status flush_due(struct storage *s, bool *wrote, struct nx_err *err);
+/* Drops what the last flush left to drop, once readers allow it. */
+void flush_drop(struct storage *s);
+
+/* retention.c */
+NX_NODISCARD nx_status blocks_open(struct storage *s, struct nx_err *err);
+NX_NODISCARD nx_status blocks_add(struct storage *s, const char *ulid, int64_t head_from_ms,
+                                  struct nx_err *err);
+void retention_run(struct storage *s);
