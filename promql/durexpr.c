@@ -265,6 +265,13 @@ static nx_status parse_signed_offset(struct parser *p, struct pql_durexpr **out)
         return st ? st : parse_dur_rest(p, PREC_ADD, out);
     }
     st = parse_dur_operand(p, &inner);
+    if (!st && t == TOK_LEFT_PAREN &&
+        sign.type == TOK_ADD) { /* the sign ends it: it must be printed */
+        st = dur_new(p, PQL_DUR_POS, sign.pos, out);
+        if (!st)
+            (*out)->lhs = inner;
+        return st;
+    }
     return st ? st : apply_sign(p, &sign, inner, out);
 }
 

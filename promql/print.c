@@ -10,7 +10,8 @@
  *         P3  A node is split when its text on one line is longer than 100 bytes, indent not counted.
  *         P4  Depth is bounded by the height of the tree.
  *         P5  The sum in `a offset - -5m + 3` is the offset. Prometheus prints it as `a offset 5m + 3`,
- *             which reads as a sum of vectors; here it gets parentheses. */
+ *             which reads as a sum of vectors; here it gets parentheses. And `a offset +(5m) - 3` keeps its
+ *             plus, without which the offset would be 5m - 3. */
 #include "promql/ast.h"
 
 #include <math.h>
@@ -129,7 +130,8 @@ static void print_durexpr(struct buf *b, const struct pql_durexpr *d)
         buf_char(b, '-');
         print_durexpr(b, d->lhs);
         return;
-    case PQL_DUR_POS:
+    case PQL_DUR_POS: /* P5 */
+        buf_char(b, '+');
         print_durexpr(b, d->lhs);
         return;
     case PQL_DUR_ADD:

@@ -197,7 +197,8 @@ static const struct {
     { "foo offset range()", SAME, V3 },
     { "foo offset (5m)", SAME, V3 },
     { "foo offset -(5m)", SAME, V3 },
-    { "foo offset +(5m)", "foo offset (5m)", V3 },
+    { "foo offset +(5m)", SAME, V3 }, /* Prometheus drops the plus */
+    { "foo offset +(5m) * 2", SAME, V3 },
     { "foo offset (5m + 1m)", SAME, V3 },
     { "foo offset ((1m) * 2)", SAME, V3 },
     { "foo offset (5m) + 3", SAME, V3 },
