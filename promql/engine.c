@@ -436,7 +436,8 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
     if (!r->result)
         return nx_fail(err, NX_NOMEM, "starting a query");
     r->result->arena = r->ev.out;
-    return pql_parse(r->ev.work, q->text, &e->opts.features, &r->expr, err);
+    /* Labels of the result may point at names and values of the tree, so it lives as long. */
+    return pql_parse(r->ev.out, q->text, &e->opts.features, &r->expr, err);
 }
 
 static void run_close(struct run *r)
