@@ -42,10 +42,11 @@ static nx_status dur_new(struct parser *p, enum pql_dur_op op, uint32_t start,
     return NX_OK;
 }
 
-/* Whether seconds leave the range of nanoseconds in 64 bits. */
+/* Whether seconds leave the range of nanoseconds in 64 bits; NaN, which Prometheus lets through to
+ * become 292 years, does too. */
 static bool out_of_range(double seconds)
 {
-    return seconds > 9223372036.854775808 || seconds < -9223372036.854775808;
+    return !(seconds <= 9223372036.854775808 && seconds >= -9223372036.854775808);
 }
 
 static int64_t to_ns(double seconds)
