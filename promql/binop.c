@@ -279,9 +279,9 @@ static nx_status duplicate_error(struct match *m, size_t a, size_t b, struct nx_
         return st;
     for (int i = 0; i < 3; i++)
         buf_init(&texts[i], 0);
-    labels_print(&texts[0], &group);
-    labels_print(&texts[1], &m->one->labels[a]);
-    labels_print(&texts[2], &m->one->labels[b]);
+    labels_print_set(&texts[0], &group);
+    labels_print_set(&texts[1], &m->one->labels[a]);
+    labels_print_set(&texts[2], &m->one->labels[b]);
     const char *first = buf_cstr(&texts[1]), *second = buf_cstr(&texts[2]);
     if (strcmp(first, second) > 0) {
         const char *t = first;

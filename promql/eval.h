@@ -160,6 +160,9 @@ NX_NODISCARD nx_status labels_keep(struct eval *ev, struct labels_builder *b, st
 NX_NODISCARD nx_status labels_some(struct eval *ev, const struct labels *ls, const struct nx_slice *names, size_t n,
                                    bool on, struct labels *out, struct nx_err *err);
 
+/* As Go's Labels.String(): the name is a label like others. */
+void labels_print_set(struct buf *b, const struct labels *ls);
+
 /* ---- eval_select.c: selectors, ranges, subqueries ---------------------------------------------- */
 
 NX_NODISCARD nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,

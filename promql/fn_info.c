@@ -189,8 +189,8 @@ static nx_status conflict(const struct info *in, size_t a, size_t b, uint32_t k,
 
     buf_init(&x, 0);
     buf_init(&y, 0);
-    labels_print(&x, &in->list.v[a].labels);
-    labels_print(&y, &in->list.v[b].labels);
+    labels_print_set(&x, &in->list.v[a].labels);
+    labels_print_set(&y, &in->list.v[b].labels);
     st = nx_fail(err, NX_EXEC, "found duplicate series for info metric: existing %s @ %lld, new %s @ %lld",
                  buf_cstr(&x), t, buf_cstr(&y), t);
     buf_done(&x);

@@ -186,24 +186,20 @@ static nx_status load_native(struct script *s, const struct series_line *l, int6
     return NX_OK;
 }
 
-static nx_status load_line(struct script *s, struct nx_slice line, int64_t step, bool nhcb, struct nx_err *err)
+static nx_status load_series(struct script *s, const struct series_line *l, int64_t step, bool nhcb,
+                             struct nx_err *err)
 {
-    struct arena *a = arena_new(0);
-    struct series_line l;
-    nx_status st = a ? series_parse(a, line, &l, err) : nx_fail(err, NX_NOMEM, "loading series");
+    nx_status st = NX_OK;
 
-    for (size_t k = 0; !st && k < l.n; k++) {
+    for (size_t k = 0; !st && k < l->n; k++) {
         int64_t t = (int64_t)k * step;
 
-        if (l.v[k].is == SERIES_VALUE)
-            st = teststore_add(s->store, &l.labels, t, l.v[k].v, err);
-        else if (l.v[k].is == SERIES_HISTOGRAM)
-            st = teststore_add_unheld(s->store, &l.labels, t, err);
+        if (l->v[k].is == SERIES_VALUE)
+            st = teststore_add(s->store, &l->labels, t, l->v[k].v, err);
+        else if (l->v[k].is == SERIES_HISTOGRAM)
+            st = teststore_add_unheld(s->store, &l->labels, t, err);
     }
-    if (!st && nhcb)
-        st = load_native(s, &l, step, err);
-    arena_free(a);
-    return st;
+    return !st && nhcb ? load_native(s, l, step, err) : st;
 }
 
 /* `metric@st` gives start timestamps, which samples here have not: what reads them is skipped (T3). */
@@ -214,35 +210,73 @@ static bool is_start_times(struct nx_slice line)
     return ends_with(take_word(&rest), "@st");
 }
 
+struct load {
+    struct arena *a;
+    struct series_line *v;
+    bool *start_times;
+    size_t n;
+};
+
+static nx_status read_series(struct load *l, struct nx_slice line, bool start_times, struct nx_err *err)
+{
+    struct series_line *v = arena_grow(l->a, l->v, l->n * sizeof *v, (l->n + 1) * sizeof *v);
+    bool *with = arena_grow(l->a, l->start_times, l->n, l->n + 1);
+
+    if (!v || !with)
+        return arena_failed(l->a, err);
+    l->v = v;
+    l->start_times = with;
+    with[l->n] = start_times;
+    return series_parse(l->a, line, &v[l->n++], err);
+}
+
+/* Of a series that is given twice, the last counts. */
+static bool is_given_again(const struct load *l, size_t i)
+{
+    for (size_t j = i + 1; j < l->n; j++)
+        if (labels_eq(&l->v[i].labels, &l->v[j].labels))
+            return true;
+    return false;
+}
+
+static nx_status load_all(struct script *s, const struct load *l, int64_t step, bool nhcb, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (size_t i = 0; i < l->n && !st; i++) {
+        if (is_given_again(l, i))
+            continue;
+        st = load_series(s, &l->v[i], step, nhcb, err);
+        for (size_t k = 0; l->start_times[i] && k < l->v[i].n && !st; k++)
+            st = teststore_add_unheld(s->store, &l->v[i].labels, (int64_t)k * step, err);
+    }
+    return st;
+}
+
 static nx_status run_load(struct script *s, struct nx_slice line, struct nx_err *err)
 {
     struct nx_slice word = take_word(&line);
+    struct load l = {.a = arena_new(0)};
     bool nhcb = nx_slice_is(word, "load_with_nhcb"), start_times = false;
-    int64_t step;
-    nx_status st;
+    int64_t step = 0;
+    nx_status st = NX_OK;
 
-    if (!nhcb && !nx_slice_is(word, "load"))
-        return nx_fail(err, NX_BADINPUT, "invalid load command. (load[_with_nhcb] <step:duration>)");
-    st = num_parse_duration(line, &step, err);
-    if (st)
-        return nx_context(err, "invalid step definition \"%.*s\"", (int)line.len, line.ptr);
+    if (!l.a)
+        st = nx_fail(err, NX_NOMEM, "loading series");
+    else if (!nhcb && !nx_slice_is(word, "load"))
+        st = nx_fail(err, NX_BADINPUT, "invalid load command. (load[_with_nhcb] <step:duration>)");
+    else if (num_parse_duration(line, &step, err))
+        st = nx_context(err, "invalid step definition \"%.*s\"", (int)line.len, line.ptr);
     while (!st && next_line(s, &line)) {
-        if (is_start_times(line)) {
-            start_times = true;
-            continue;
-        }
-        st = load_line(s, line, step, nhcb, err);
-        if (!st && start_times) {
-            struct arena *a = arena_new(0);
-            struct series_line l = {0};
+        bool is_times = is_start_times(line);
 
-            st = a ? series_parse(a, line, &l, err) : nx_fail(err, NX_NOMEM, "loading series");
-            for (size_t k = 0; k < l.n && !st; k++)
-                st = teststore_add_unheld(s->store, &l.labels, (int64_t)k * step, err);
-            arena_free(a);
-            start_times = false;
-        }
+        if (!is_times)
+            st = read_series(&l, line, start_times, err);
+        start_times = is_times;
     }
+    if (!st)
+        st = load_all(s, &l, step, nhcb, err);
+    arena_free(l.a);
     return st;
 }
 
