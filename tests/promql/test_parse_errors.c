@@ -400,7 +400,7 @@ static const struct {
     { "", "unknown position: parse error: no expression found in input", V3 },
     { "\"\t\"\n\"x\"", "2:1: parse error: unexpected string \"\\\"x\\\"\"", V2 },
     { "sum(\n\n1)", "3:1: parse error: expected type instant vector in aggregation expression, got scalar", V2 },
-    { "foo[nan]", "1:5: parse error: duration out of range", V3 }, /* ours: Prometheus takes it */
+    { "foo offset nan", "1:12: parse error: duration out of range", V3 }, /* Prometheus takes it */
     { "foo offset -NaN", "1:12: parse error: duration out of range", V3 },
     { "\n\n1 == 1", "3:3: parse error: comparisons between scalars must use BOOL modifier", V2 },
 };
