@@ -54,6 +54,7 @@ enum { ROWS_RUNS, ROWS_BITMAP };
 static const double pow10_of[MAX_EXPONENT + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,
                                                   1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13,
                                                   1e14, 1e15, 1e16, 1e17, 1e18};
+#define SHORT_INT (INT64_C(1) << 48) /* from there on a varint is no shorter than the bits */
 #define EXACT_INT 9007199254740992.0 /* 2^53 */
 
 struct chunk_scratch {
@@ -751,6 +752,8 @@ static void put_numbers(struct chunk_scratch *s, size_t m, enum codec_effort eff
 
     buf_clear(&s->best);
     put_decimal(&s->best, s, m, e, effort);
+    if (s->best.failed)
+        return;
     if (!((uint8_t)s->best.ptr[0] & HAS_ODD) && s->best.len <= m)
         return; /* decimals in a byte each or less: nothing else comes near */
     if (choose_ulp_exponent(s->v, m, &ulp_e)) {
@@ -793,7 +796,7 @@ static nx_status encode(struct buf *to, const double *v, size_t n, struct chunk_
         return bad_rows(n, err);
     if (all_same(v, n) && (is_special(v[0]) || !exact_at(v[0], 0, &q))) {
         unsigned e = choose_exponent(v, 1, effort);
-        if (is_special(v[0]) || !exact_at(v[0], e, &q)) {
+        if (is_special(v[0]) || !exact_at(v[0], e, &q) || q >= SHORT_INT || q <= -SHORT_INT) {
             buf_u8(to, CONST);
             buf_u64le(to, num_bits(v[0]));
             return buf_status(to, err);

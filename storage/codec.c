@@ -387,13 +387,16 @@ struct candidate {
     uint64_t guess, head_bits;
 };
 
-/* The cheapest by the guess, or of those that come near it the cheapest by the true price. */
+/* One that is all zero, as it needs no blocks. Else the cheapest by the guess, or of those that come
+ * near it the cheapest by the true price. */
 static unsigned choose_transform(const struct candidate *c, unsigned n, enum codec_effort effort)
 {
     uint64_t least = UINT64_MAX, best = UINT64_MAX;
     unsigned choice = RAW;
 
     for (unsigned i = 0; i < n; i++) {
+        if (c[i].guess == 0 && all_zero(c[i].v, c[i].n))
+            return i;
         if (c[i].guess < least) {
             least = c[i].guess;
             choice = i;
