@@ -28,7 +28,7 @@ static nx_status parse_dur(struct parser *p, int min_prec, struct pql_durexpr **
 static nx_status dur_new(struct parser *p, enum pql_dur_op op, uint32_t start,
                          struct pql_durexpr **out)
 {
-    struct pql_durexpr *d;
+    struct pql_durexpr *d = NULL;
 
     if (++p->n_duration > NX_LIMIT_QUERY_DEPTH)
         return parse_fail(p, start, "duration expression has more than %u parts",
@@ -114,7 +114,7 @@ static nx_status parse_dur_func(struct parser *p, struct pql_durexpr **out)
 static nx_status parse_dur_paren(struct parser *p, struct pql_durexpr **out)
 {
     struct token open = parse_take(p);
-    struct pql_durexpr *inner;
+    struct pql_durexpr *inner = NULL;
     nx_status st = parse_dur(p, PREC_ADD, &inner);
 
     if (st)
@@ -159,7 +159,7 @@ static nx_status apply_sign(struct parser *p, const struct token *sign, struct p
 
 static nx_status parse_dur_operand(struct parser *p, struct pql_durexpr **out)
 {
-    struct pql_durexpr *inner;
+    struct pql_durexpr *inner = NULL;
     struct token sign;
     nx_status st;
 
@@ -199,7 +199,7 @@ static nx_status parse_dur_rest(struct parser *p, int min_prec, struct pql_durex
 
     while ((op = dur_op_of(parse_peek(p))) && op->prec >= min_prec) {
         struct token t = parse_take(p);
-        struct pql_durexpr *rhs, *both;
+        struct pql_durexpr *rhs = NULL, *both = NULL;
         nx_status st = parse_dur(p, op->prec == PREC_POW ? PREC_POW : op->prec + 1, &rhs);
 
         if (st)
@@ -232,7 +232,7 @@ static nx_status parse_dur(struct parser *p, int min_prec, struct pql_durexpr **
 
 nx_status parse_range_duration(struct parser *p, struct pql_dur *out)
 {
-    struct pql_durexpr *d;
+    struct pql_durexpr *d = NULL;
     nx_status st;
 
     p->n_duration = 0;
@@ -254,7 +254,7 @@ static nx_status parse_signed_offset(struct parser *p, struct pql_durexpr **out)
 {
     struct token sign = parse_take(p);
     enum lex_type t = parse_peek(p);
-    struct pql_durexpr *inner;
+    struct pql_durexpr *inner = NULL;
     nx_status st;
 
     if (t == TOK_NUMBER || t == TOK_DURATION)
@@ -279,7 +279,7 @@ static nx_status parse_signed_offset(struct parser *p, struct pql_durexpr **out)
 nx_status parse_offset_duration(struct parser *p, struct pql_dur *out, double *seconds)
 {
     enum lex_type t = parse_peek(p);
-    struct pql_durexpr *d;
+    struct pql_durexpr *d = NULL;
     nx_status st;
 
     p->n_duration = 0;

@@ -276,7 +276,7 @@ static bool starts_expr(enum lex_type t)
 static nx_status parse_args(struct parser *p, const struct pql_expr ***out, size_t *n)
 {
     const struct pql_expr **v = NULL;
-    struct pql_expr *e;
+    struct pql_expr *e = NULL;
     struct token comma;
     size_t have = 0;
     nx_status st;
@@ -310,7 +310,7 @@ static nx_status parse_args(struct parser *p, const struct pql_expr ***out, size
 static nx_status parse_call(struct parser *p, const struct token *name, struct pql_expr **out)
 {
     const struct pql_func *f;
-    struct pql_expr *e;
+    struct pql_expr *e = NULL;
     nx_status st = parse_node(p, PQL_NODE_CALL, PQL_NONE, (struct pql_pos){name->pos, 0}, &e);
 
     if (!st)
@@ -374,7 +374,7 @@ static nx_status parse_aggregate(struct parser *p, const struct token *name, str
 {
     enum parse_where outer = p->where;
     const struct pql_expr **args = NULL;
-    struct pql_expr *e;
+    struct pql_expr *e = NULL;
     size_t n = 0;
     bool clause = parse_peek(p) != TOK_LEFT_PAREN;
     nx_status st =
@@ -407,7 +407,7 @@ static nx_status parse_aggregate(struct parser *p, const struct token *name, str
 static nx_status parse_literal(struct parser *p, struct pql_expr **out)
 {
     struct token t = parse_take(p);
-    struct pql_expr *e;
+    struct pql_expr *e = NULL;
     nx_status st;
 
     st = parse_node(p, t.type == TOK_STRING ? PQL_NODE_STRING : PQL_NODE_NUMBER,
@@ -425,7 +425,7 @@ static nx_status parse_literal(struct parser *p, struct pql_expr **out)
 static nx_status parse_paren(struct parser *p, struct pql_expr **out)
 {
     struct token open = parse_take(p);
-    struct pql_expr *inner, *e;
+    struct pql_expr *inner = NULL, *e = NULL;
     nx_status st = parse_expr(p, PREC_LOWEST, &inner);
 
     if (st)
@@ -446,7 +446,7 @@ static nx_status parse_selector_node(struct parser *p, const struct token *name,
                                      struct pql_expr **out)
 {
     struct matcher *m;
-    struct pql_expr *e;
+    struct pql_expr *e = NULL;
     nx_status st = parse_node(p, PQL_NODE_SELECTOR, PQL_VECTOR, (struct pql_pos){0, 0}, &e);
 
     if (!st)
@@ -615,7 +615,7 @@ static nx_status apply_sign(struct parser *p, const struct token *sign, struct p
 
 static nx_status parse_operand(struct parser *p, struct pql_expr **out)
 {
-    struct pql_expr *inner;
+    struct pql_expr *inner = NULL;
     struct token sign;
     nx_status st;
 
@@ -630,7 +630,7 @@ static nx_status parse_operand(struct parser *p, struct pql_expr **out)
 
 static nx_status parse_expr(struct parser *p, unsigned min_prec, struct pql_expr **out)
 {
-    struct pql_expr *lhs, *rhs, *e;
+    struct pql_expr *lhs = NULL, *rhs = NULL, *e = NULL;
     const struct op *op;
     nx_status st = parse_deeper(p, p->ahead.pos);
 
@@ -680,7 +680,7 @@ nx_status pql_parse(struct arena *a, struct nx_slice text, const struct pql_feat
                     const struct pql_expr **out, struct nx_err *err)
 {
     struct parser p;
-    struct pql_expr *e;
+    struct pql_expr *e = NULL;
     nx_status st = parser_init(&p, a, text, features, err);
 
     if (st)

@@ -13,7 +13,7 @@ static nx_status range_new(struct parser *p, uint32_t open, struct pql_expr *of,
                            struct pql_dur range, struct pql_expr **out)
 {
     const char *fault = NULL;
-    struct pql_expr *e;
+    struct pql_expr *e = NULL;
     nx_status st;
 
     if (of->kind != PQL_NODE_SELECTOR)
@@ -38,7 +38,7 @@ static nx_status parse_subquery(struct parser *p, struct pql_expr *of, struct pq
                                 struct pql_expr **out)
 {
     struct pql_dur step = {0, NULL};
-    struct pql_expr *e;
+    struct pql_expr *e = NULL;
     nx_status st;
 
     p->where = IN_SUBQUERY_STEP;
