@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "storage/head.h"
+#include "storage/wal_row.h"
 
 #define JOIN_ROWS 128u /* a seal of at least this many rows is not joined any further */
 #define MAX_COLS  (1u << 22)
@@ -82,6 +83,13 @@ nx_status seal_column(const struct seal *s, uint32_t col, double *v, struct chun
             v[i] = chunk_absent();
         return NX_OK;
     }
+    if (s->light) {
+        struct nx_slice bytes = {(const char *)seal_data(s) + s->off[col],
+                                 s->off[col + 1] - s->off[col]};
+        return wal_row_decode_column(bytes, v, s->n_rows)
+                   ? NX_OK
+                   : nx_fail(err, NX_CORRUPT, "a seal in memory");
+    }
     return chunk_decode(seal_data(s) + s->off[col], s->off[col + 1] - s->off[col], v, s->n_rows,
                         scratch, err);
 }
@@ -90,7 +98,7 @@ nx_status seal_column(const struct seal *s, uint32_t col, double *v, struct chun
 struct sealing {
     struct work *w;
     uint32_t n_rows, n_cols;
-    nx_status st;
+    bool light;
 };
 
 static nx_status sealing_begin(struct sealing *b, uint32_t n_rows, uint32_t n_cols,
@@ -110,7 +118,12 @@ static nx_status sealing_column(struct sealing *b, uint32_t col, const double *v
     b->w->off[col] = (uint32_t)b->w->data.len;
     for (uint32_t i = 0; i < b->n_rows && !any; i++)
         any = !chunk_is_absent(v[i]);
-    return any ? chunk_encode_fast(&b->w->data, v, b->n_rows, b->w->scratch, err) : NX_OK;
+    if (!any)
+        return NX_OK;
+    if (!b->light)
+        return chunk_encode_fast(&b->w->data, v, b->n_rows, b->w->scratch, err);
+    wal_row_encode_column(&b->w->data, v, b->n_rows);
+    return NX_OK; /* buf_status() tells at the end */
 }
 
 static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **out,
@@ -134,6 +147,7 @@ static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **
     *s = (struct seal){.n_rows = b->n_rows, .n_cols = b->n_cols, .min_ms = t[0], .max_ms = t[0]};
     atomic_init(&s->refs, 1);
     s->ascending = true;
+    s->light = b->light;
     for (uint32_t i = 1; i < b->n_rows; i++) {
         s->ascending = s->ascending && t[i] > t[i - 1];
         s->min_ms = t[i] < s->min_ms ? t[i] : s->min_ms;
@@ -148,7 +162,7 @@ static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **
 static nx_status code_tail(struct storage_group *g, struct work *w, struct seal **out,
                            struct nx_err *err)
 {
-    struct sealing b = {.w = w};
+    struct sealing b = {.w = w, .light = true};
     uint32_t n_cols = 0;
     int64_t t[GROUP_TAIL_ROWS];
     double v[GROUP_TAIL_ROWS];

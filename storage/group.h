@@ -2,8 +2,9 @@
  *
  * A row is one allocation: a timestamp and a double per column, CHUNK_ABSENT where there is no sample.
  * After GROUP_TAIL_ROWS rows, or when a row begins another block's span, the tail is sealed: each column
- * becomes a chunk, the timestamps one vector for all, everything in one allocation. Seals are shared by
- * reference, so that readers decode without a lock; their numbers rise without gaps.
+ * becomes a few bytes, the timestamps one vector for all, everything in one allocation. Such light seals
+ * are joined into ones of chunks later, by the worker. Seals are shared by reference, so that readers
+ * decode without a lock; their numbers rise without gaps.
  *
  * Rows lie in the order they were accepted. Each series' samples ascend in time, rows may not: a row may
  * be older than the one before if its series are others.
@@ -36,8 +37,9 @@ struct seal {
     uint32_t n_rows, n_cols;
     int64_t min_ms, max_ms;
     bool ascending; /* timestamps do, strictly */
-    bool
-        rebound; /* a column changed its series before this seal: not to be joined with earlier ones */
+    bool light;     /* columns by wal_row_encode_column(), not yet chunks */
+    /* A column changed its series before this seal: not to be joined with earlier ones. */
+    bool rebound;
     /* Chunk of column c: data + off[c] .. off[c + 1]; empty: all absent. The timestamps are in
      * off[n_cols] .. off[n_cols + 1]; data follows off[n_cols + 1]. */
     uint32_t off[];
@@ -61,7 +63,6 @@ struct col {
     uint32_t series; /* COL_FREE: the one it had */
     uint32_t from;   /* number of the first seal it is bound for; COL_SHARED: place in `shared` */
     uint8_t state;
-    uint8_t hint; /* of wal_row_encode(), kept apart there */
 };
 
 struct free_col {

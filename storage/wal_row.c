@@ -168,6 +168,27 @@ void wal_row_encode(struct buf *to, const double *v, size_t n, const double *pre
     to->len += (size_t)((char *)p - room);
 }
 
+/* The number of bytes of tags up to the last that is not 0, those bytes, the data. */
+void wal_row_encode_column(struct buf *to, const double *v, size_t n)
+{
+    uint8_t tags[WAL_ROW_COLUMN_MAX / 4] = {0}, data[WAL_ROW_COLUMN_MAX * VALUE_MAX], *p = data;
+    uint8_t hint = 0, used = 0;
+    double before = chunk_absent();
+
+    NX_ASSERT(n <= WAL_ROW_COLUMN_MAX);
+    for (size_t i = 0; i < n; i++) {
+        if (num_bits(v[i]) != num_bits(before)) {
+            unsigned tag = (unsigned)put_value(&p, v[i], before, &hint);
+            tags[i / 4] |= (uint8_t)(tag << 2 * (i % 4));
+            used = (uint8_t)(i / 4 + 1);
+        }
+        before = v[i];
+    }
+    buf_u8(to, used);
+    buf_append(to, tags, used);
+    buf_append(to, data, (size_t)(p - data));
+}
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 static bool get_other(const uint8_t **p, const uint8_t *end, double prev, double *out)
@@ -199,34 +220,66 @@ static bool get_other(const uint8_t **p, const uint8_t *end, double prev, double
     return true;
 }
 
+static inline bool get_value(enum tag tag, const uint8_t **p, const uint8_t *end, double before,
+                             double *out)
+{
+    uint64_t z;
+
+    switch (tag) {
+    case TAG_SAME:
+        *out = before;
+        return true;
+    case TAG_INTEGER:
+        if (!get_uvarint(p, end, &z))
+            return false;
+        z = (uint64_t)unzigzag(z) + (uint64_t)scaled(before, 0);
+        *out = (double)(int64_t)z;
+        return true;
+    case TAG_OTHER:
+        return get_other(p, end, before, out);
+    default:
+        *out = chunk_absent();
+        return true;
+    }
+}
+
+static enum tag tag_at(const uint8_t *tags, size_t i)
+{
+    return (enum tag)(tags[i / 4] >> 2 * (i % 4) & 3);
+}
+
 bool wal_row_decode(struct reader *r, double *v, size_t n, const double *prev, size_t n_prev)
 {
     struct nx_slice tag_bytes = reader_bytes(r, (n + 3) / 4);
-    const uint8_t *p = r->ptr, *end = r->end;
+    const uint8_t *tags = (const uint8_t *)tag_bytes.ptr, *p = r->ptr, *end = r->end;
 
     if (r->bad)
         return false;
     for (size_t i = 0; i < n; i++) {
         double before = i < n_prev ? prev[i] : chunk_absent();
-        uint64_t z;
-        switch ((uint8_t)tag_bytes.ptr[i / 4] >> 2 * (i % 4) & 3) {
-        case TAG_SAME:
-            v[i] = before;
-            break;
-        case TAG_INTEGER:
-            if (!get_uvarint(&p, end, &z))
-                return false;
-            z = (uint64_t)unzigzag(z) + (uint64_t)scaled(before, 0);
-            v[i] = (double)(int64_t)z;
-            break;
-        case TAG_OTHER:
-            if (!get_other(&p, end, before, &v[i]))
-                return false;
-            break;
-        default:
-            v[i] = chunk_absent();
-        }
+        if (!get_value(tag_at(tags, i), &p, end, before, &v[i]))
+            return false;
     }
     r->ptr = p;
     return true;
+}
+
+bool wal_row_decode_column(struct nx_slice bytes, double *v, size_t n)
+{
+    const uint8_t *tags = (const uint8_t *)bytes.ptr + 1, *end = tags - 1 + bytes.len, *p;
+    double before = chunk_absent();
+    size_t used;
+
+    if (bytes.len == 0)
+        return false;
+    used = tags[-1];
+    if (used > (n + 3) / 4 || used > bytes.len - 1)
+        return false;
+    p = tags + used;
+    for (size_t i = 0; i < n; i++) {
+        if (!get_value(i / 4 < used ? tag_at(tags, i) : TAG_SAME, &p, end, before, &v[i]))
+            return false;
+        before = v[i];
+    }
+    return p == end;
 }
