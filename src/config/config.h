@@ -198,6 +198,7 @@ struct config_file_sd {
 struct config_sd {
     enum config_sd_kind kind;
     int line;
+    uint64_t fingerprint; /* equal for entries that say the same */
     union {
         const void *any;
         const struct config_static_sd *statics;

@@ -173,6 +173,9 @@ struct sd_row {
 extern const struct sd_row sd_rows[CONFIG_SD_COUNT];
 nx_status check_http(struct decoder *d, const struct yaml_node *map, struct config_http *http);
 
+/* load.c */
+nx_status fail_like_go(struct nx_err *err, int errno_value, const char *what, const char *path);
+
 /* url.c: Go's url.Parse, as far as a configuration meets it. */
 NX_NODISCARD nx_status url_parse(struct arena *a, struct nx_slice text, struct config_url *out, struct nx_err *err);
 /* units.c: 15MB, 1GiB512KiB. */

@@ -5,13 +5,15 @@
  *         scrape_config_files in the same way, join paths, fingerprint the jobs.
  * RULES   C1  A struct config never changes once it is given out.
  *         C2  What failed leaves nothing behind. */
+#include <errno.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "src/base/fs.h"
 #include "src/base/hash.h"
 #include "src/base/limits.h"
 #include "src/config/validate.h"
@@ -258,6 +260,45 @@ static nx_status expand_external_labels(struct load *load)
     return st;
 }
 
+/* ---- files ---- */
+
+/* As Go words it: "open a.yml: no such file or directory". */
+nx_status fail_like_go(struct nx_err *err, int errno_value, const char *what, const char *path)
+{
+    char why[200];
+
+    snprintf(why, sizeof why, "%s", strerror(errno_value));
+    if (*why >= 'A' && *why <= 'Z' && why[1] >= 'a')
+        *why = (char)(*why + ('a' - 'A'));
+    return nx_fail(err, errno_value == ENOENT ? NX_NOTFOUND : NX_IO, "%s %s: %s", what, path, why);
+}
+
+/* Whatever can be opened and read to its end: files, pipes, /dev/stdin. */
+static nx_status read_all(const char *path, struct buf *to, struct nx_err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    nx_status st = NX_OK;
+
+    if (fd < 0)
+        return fail_like_go(err, errno, "open", path);
+    while (!st) {
+        char *at = buf_reserve(to, 64 << 10);
+        ssize_t got = at ? read(fd, at, 64 << 10) : 0;
+
+        if (!at)
+            st = to->failed == NX_LIMIT ? nx_fail(err, NX_LIMIT, "%s: larger than %u bytes", path, NX_LIMIT_CONFIG_BYTES)
+                                        : buf_status(to, err);
+        else if (got < 0 && errno != EINTR)
+            st = fail_like_go(err, errno, "read", path);
+        else if (got > 0)
+            to->len += (size_t)got;
+        else if (!got)
+            break;
+    }
+    close(fd);
+    return st;
+}
+
 /* ---- documents ---- */
 
 static void decoder_init(struct decoder *d, struct load *load, struct arena *scratch, const char *path)
@@ -390,13 +431,13 @@ static nx_status load_scrape_file(struct load *load, const char *path, struct jo
 
     if (*path != '/')
         free(absolute);
-    buf_init(&text, NX_LIMIT_CONFIG_BYTES);
+    buf_init(&text, NX_LIMIT_CONFIG_BYTES + (64 << 10)); /* a last read may find nothing */
     if (!scratch || !name) {
         st = nx_fail(load->err, NX_NOMEM, "out of memory");
         goto done;
     }
     decoder_init(&d, load, scratch, name);
-    st = fs_read_file(fs_real(), path, &text, load->err);
+    st = read_all(path, &text, load->err);
     if (!st)
         st = decode_scrape_file(load, &d, buf_view(&text), name, jobs);
     if (st)
@@ -434,7 +475,38 @@ static nx_status load_scrape_files(struct load *load)
 
 /* ---- the whole ---- */
 
-static nx_status fingerprint_jobs(struct load *load)
+static nx_status fingerprint(struct load *load, const struct record *r, const void *obj, struct buf *text, uint64_t *out)
+{
+    buf_clear(text);
+    if (record_print(r, obj, true, text))
+        return nx_fail(load->err, NX_NOMEM, "out of memory");
+    *out = hash_bytes(text->ptr, text->len);
+    return NX_OK;
+}
+
+static nx_status fingerprint_sds(struct load *load, const struct config_sds *sds, struct buf *text)
+{
+    nx_status st = NX_OK;
+
+    for (size_t i = 0; i < sds->n && !st; i++) {
+        struct config_sd *sd = (struct config_sd *)(uintptr_t)&sds->v[i];
+        const struct record *record = sd_rows[sd->kind].record;
+        uint64_t sum = 0, one;
+
+        if (sd->kind != CONFIG_SD_STATIC) {
+            st = fingerprint(load, record, sd->u.any, text, &sd->fingerprint);
+            continue;
+        }
+        for (size_t g = 0; g < sd->u.statics->n && !st; g++) {
+            if (!(st = fingerprint(load, record, &sd->u.statics->v[g], text, &one)))
+                sum = hash_mix(sum, one);
+        }
+        sd->fingerprint = sum;
+    }
+    return st;
+}
+
+static nx_status fingerprints(struct load *load)
 {
     struct config *cfg = &load->l->cfg;
     struct buf text;
@@ -444,11 +516,11 @@ static nx_status fingerprint_jobs(struct load *load)
     for (size_t i = 0; i < cfg->scrape_configs.n && !st; i++) {
         struct config_scrape *s = (struct config_scrape *)(uintptr_t)&cfg->scrape_configs.v[i];
 
-        buf_clear(&text);
-        if (record_print(&scrape_record, s, true, &text))
-            st = nx_fail(load->err, NX_NOMEM, "out of memory");
-        s->fingerprint = hash_bytes(text.ptr, text.len);
+        if (!(st = fingerprint(load, &scrape_record, s, &text, &s->fingerprint)))
+            st = fingerprint_sds(load, &s->sds, &text);
     }
+    for (size_t i = 0; i < cfg->alerting.alertmanagers.n && !st; i++)
+        st = fingerprint_sds(load, &cfg->alerting.alertmanagers.v[i].sds, &text);
     buf_done(&text);
     return st;
 }
@@ -470,7 +542,7 @@ static nx_status load_text(struct load *load, struct nx_slice text, const char *
     cfg->path = nx_slice_str(name);
     if (!(load->opts && load->opts->only_main_file) && (st = load_scrape_files(load)))
         return st;
-    return fingerprint_jobs(load);
+    return fingerprints(load);
 }
 
 nx_status config_parse(struct config **out, struct nx_slice text, const char *path, const char *dir,
@@ -504,10 +576,10 @@ nx_status config_load(struct config **out, const char *path, const struct config
     struct buf text;
     nx_status st;
 
-    buf_init(&text, NX_LIMIT_CONFIG_BYTES);
+    buf_init(&text, NX_LIMIT_CONFIG_BYTES + (64 << 10)); /* a last read may find nothing */
     if (!dir)
         st = nx_fail(err, NX_NOMEM, "out of memory");
-    else if (!(st = fs_read_file(fs_real(), path, &text, err)))
+    else if (!(st = read_all(path, &text, err)))
         st = config_parse(out, buf_view(&text), path, dir, opts, err);
     buf_done(&text);
     arena_free(scratch);

@@ -56,6 +56,10 @@ NX_NODISCARD nx_status discovery_groups(const struct discovery *d, struct nx_sli
 NX_NODISCARD nx_status discovery_read_file(const char *path, struct arena *a, struct config_static_sd *out,
                                            struct nx_err *err);
 
+/* The same from text; the path's extension tells the format. */
+NX_NODISCARD nx_status discovery_parse(const char *path, struct nx_slice text, struct arena *a,
+                                       struct config_static_sd *out, struct nx_err *err);
+
 struct discovery_file_stat {
     struct nx_slice path;
     int64_t mtime_ms;
