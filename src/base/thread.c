@@ -25,9 +25,9 @@
 #endif
 #endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STACK_BYTES (2u << 20)
+#define STACK_BYTES (8u << 20)
 #else
-#define STACK_BYTES (256u << 10)
+#define STACK_BYTES (1024u << 10)
 #endif
 
 #ifdef NX_ASSERTS

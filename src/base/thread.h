@@ -59,7 +59,8 @@ bool nx_cond_wait_ms(struct nx_cond *c, struct nx_mutex *m, int64_t timeout_ms);
 void nx_cond_signal(struct nx_cond *c);
 void nx_cond_broadcast(struct nx_cond *c);
 
-/* Small stacks (256 KiB) keep memory low; `name` has at most 15 characters. */
+/* Stacks are 1 MiB, of which only what is used is ever resident: deep expressions need a few hundred
+ * KiB. `name` has at most 15 characters. */
 struct nx_thread {
     pthread_t id;
     bool running;

@@ -8,16 +8,15 @@
 #include <unistd.h>
 
 #include "src/config/config.h"
+#include "src/discovery/discovery.h"
 
-/* --lint: a comma-separated list. */
+/* --lint: a comma-separated list. Duplicate rules are looked for by whoever checks rule files. */
 static bool lint_flags(const char *list, struct config_check_flags *out)
 {
     for (const char *at = list; *at;) {
         size_t n = strcspn(at, ",");
         struct nx_slice word = {at, n};
         bool all = nx_slice_is(word, "all");
-        if (all || nx_slice_is(word, "duplicate-rules"))
-            out->lint_duplicate_rules = true;
         if (all || nx_slice_is(word, "too-long-scrape-interval"))
             out->lint_too_long_scrape_interval = true;
         if (!all && !nx_slice_is(word, "none") && !nx_slice_is(word, "duplicate-rules") &&
@@ -39,6 +38,7 @@ int tool_check_config(const struct flags *f)
         .lint_fatal = flags_bool(f, "lint-fatal"),
         .ignore_unknown_fields = flags_bool(f, "ignore-unknown-fields"),
         .lookback_delta_ms = flags_ms(f, "query.lookback-delta"),
+        .read_groups = discovery_read_file,
     };
     int code = 0;
 
