@@ -200,26 +200,22 @@ static bool get_ulid(const json_t *v, char to[BLOCK_ULID_LEN + 1])
 
 static bool get_sources(const json_t *a, struct block_meta *m)
 {
-    m->n_sources = json_array_size(a);
-    m->sources = calloc(m->n_sources + 1, sizeof *m->sources);
-    for (size_t i = 0; m->sources && i < m->n_sources; i++)
+    for (size_t i = 0; i < m->n_sources; i++)
         if (!get_ulid(json_array_get(a, i), m->sources[i]))
             return false;
-    return m->sources != NULL;
+    return true;
 }
 
 static bool get_parents(const json_t *a, struct block_meta *m)
 {
-    m->n_parents = json_array_size(a); /* 0 where there are none */
-    m->parents = calloc(m->n_parents + 1, sizeof *m->parents);
-    for (size_t i = 0; m->parents && i < m->n_parents; i++) {
+    for (size_t i = 0; i < m->n_parents; i++) {
         const json_t *p = json_array_get(a, i);
         if (!get_ulid(json_object_get(p, "ulid"), m->parents[i].ulid) ||
             !get_int(p, "minTime", &m->parents[i].min_ms) ||
             !get_int(p, "maxTime", &m->parents[i].max_ms))
             return false;
     }
-    return m->parents != NULL;
+    return true;
 }
 
 static bool get_fields(const json_t *root, struct block_meta *m)
@@ -243,6 +239,18 @@ static bool get_fields(const json_t *root, struct block_meta *m)
            get_parents(json_object_get(compaction, "parents"), m);
 }
 
+/* Room for the lists of a block's origins; a list that is not there has none. */
+static bool make_room(const json_t *root, struct block_meta *m)
+{
+    const json_t *compaction = json_object_get(root, "compaction");
+
+    m->n_sources = json_array_size(json_object_get(compaction, "sources"));
+    m->n_parents = json_array_size(json_object_get(compaction, "parents"));
+    m->sources = calloc(m->n_sources + 1, sizeof *m->sources);
+    m->parents = calloc(m->n_parents + 1, sizeof *m->parents);
+    return m->sources && m->parents;
+}
+
 nx_status block_meta_parse(struct nx_slice text, struct block_meta *out, struct nx_err *err)
 {
     struct block_meta m = {0};
@@ -260,6 +268,8 @@ nx_status block_meta_parse(struct nx_slice text, struct block_meta *out, struct 
              !get_int(json_object_get(root, "narthex"), "format", &format) ||
              format != BLOCK_FORMAT)
         st = nx_fail(err, NX_CORRUPT, "format version is not known");
+    else if (!make_room(root, &m))
+        st = nx_fail(err, NX_NOMEM, "out of memory");
     else if (!get_fields(root, &m))
         st = nx_fail(err, NX_CORRUPT, "fields are missing or make no sense");
     json_decref(root);
