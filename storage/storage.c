@@ -130,6 +130,21 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
     return s->dir && s->cache ? NX_OK : no_memory(err);
 }
 
+/* A folder just made is safe when the folders above are synced. Those may be unreadable to us; then
+ * they are not ours to look after. */
+static void sync_parents(struct fs *fs, char *path)
+{
+    for (size_t i = strlen(path); i-- > 0;) {
+        if (path[i] != '/')
+            continue;
+        path[i] = 0;
+        (void)fs->sync_dir(fs, i ? path : "/", NULL);
+        path[i] = '/';
+    }
+    if (path[0] != '/')
+        (void)fs->sync_dir(fs, ".", NULL);
+}
+
 static nx_status take_folder(struct storage *s, const struct storage_opts *o, struct nx_err *err)
 {
     char path[4096];
@@ -137,6 +152,7 @@ static nx_status take_folder(struct storage *s, const struct storage_opts *o, st
 
     if (st)
         return st;
+    sync_parents(s->fs, s->dir);
     if (snprintf(path, sizeof path, "%s/lock", s->dir) >= (int)sizeof path)
         return nx_fail(err, NX_BADINPUT, "%s: the path is too long", s->dir);
     if (!o->no_lockfile)
@@ -155,6 +171,10 @@ static nx_status replay(struct storage *s, size_t segment_bytes, struct nx_err *
         dir = NULL;
         st = no_memory(err);
     }
+    if (!st)
+        st = fs_mkdirs(s->fs, dir, err);
+    if (!st)
+        st = s->fs->sync_dir(s->fs, s->dir, err);
     if (!st) {
         struct wal_opts wo = {s->fs, dir, segment_bytes};
         st = wal_open(&s->wal, &wo, replay_visit, r, err);

@@ -18,7 +18,7 @@
 struct wal;
 struct wal_opts {
     struct fs *fs;        /* borrowed; outlives the log */
-    const char *dir;      /* copied; made if missing */
+    const char *dir;      /* copied; made if missing, its parent is the caller's to sync */
     size_t segment_bytes; /* 0: the default; wal_full() is true from here on */
 };
 
