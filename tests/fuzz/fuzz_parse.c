@@ -1,8 +1,8 @@
 /* fuzz_parse.c - any text: the parser takes or refuses it; what it takes, it prints so that it reads
  * the same again, on one line and laid out.
  *
- * The two exceptions are Prometheus's: a range or step below a millisecond prints as 0s, and the empty
- * selector that info() may have as nothing. */
+ * The exceptions are Prometheus's: a range or step below a millisecond prints as 0s, the empty selector
+ * that info() may have as nothing, and Inf ^ 2 as +Inf ^ 2, which reads as a plus before Inf ^ 2. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,7 +50,8 @@ static void reads_the_same(struct nx_slice text, const struct buf *want)
 
     buf_init(&again, 0);
     if (print_of(text, pql_print, &again, &err))
-        require(nx_slice_eq(buf_view(&again), buf_view(want)));
+        require(nx_slice_eq(buf_view(&again), buf_view(want)) ||
+                memmem(text.ptr, text.len, "+Inf ^", 6));
     else
         require(strstr(err.text, "duration must be greater than 0") ||
                 (strstr(err.text, "trailing commas not allowed") &&
