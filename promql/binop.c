@@ -555,8 +555,10 @@ static nx_status run_match(struct match *m, struct nx_err *err)
         st = check_steps(m, err);
     if (!st)
         st = run_pairs(m, err);
+    if (st)
+        return st;
     m->result->drop = NULL; /* of the operands' rows; these are new ones */
-    if (!st && m->ev->delayed_names && m->e->binary.return_bool)
+    if (m->ev->delayed_names && m->e->binary.return_bool)
         st = rows_drop_names(m->ev, m->result, false, err);
     return st ? st : rows_merge(m->ev, m->result, false, err);
 }
