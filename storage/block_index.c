@@ -212,6 +212,7 @@ static nx_status unpack(unsigned tree, uint8_t **ptr, size_t *len, struct nx_err
 {
     struct unpacking u = {.data = {.limit_bytes = PAGE_MAX_RAW}};
     struct reader r = reader_of(*ptr, *len);
+    nx_status st = NX_OK;
 
     switch (tree) {
     case IX_VALUES:
@@ -229,9 +230,11 @@ static nx_status unpack(unsigned tree, uint8_t **ptr, size_t *len, struct nx_err
     default: /* names: see load_names() */
         return NX_OK;
     }
-    return unpacking_done(
-        &u, r.bad || u.n == 0 ? nx_fail(err, NX_CORRUPT, "an index page does not decode") : NX_OK,
-        ptr, len, err);
+    if (u.off.failed == NX_NOMEM || u.data.failed == NX_NOMEM)
+        st = nx_fail(err, NX_NOMEM, "out of memory for an index page");
+    else if (r.bad || u.n == 0 || u.data.failed)
+        st = nx_fail(err, NX_CORRUPT, "an index page does not decode");
+    return unpacking_done(&u, st, ptr, len, err);
 }
 
 /* ---- cursors -------------------------------------------------------------------------------- */

@@ -383,7 +383,7 @@ static bool get_entries(struct reader *r, struct entry *v, size_t n)
     return true;
 }
 
-static bool get_tree(struct reader *r, struct tree *t)
+static bool get_tree(struct reader *r, struct tree *t, bool *nomem)
 {
     uint32_t n, direct;
 
@@ -395,7 +395,8 @@ static bool get_tree(struct reader *r, struct tree *t)
     t->direct = direct;
     t->n = t->cap = n;
     t->v = malloc((n + 1) * sizeof *t->v);
-    if (!t->v || !get_entries(r, t->v, n))
+    *nomem = !t->v;
+    if (*nomem || !get_entries(r, t->v, n))
         return false;
     return n == 0 || (t->v[0].first == 0 && t->v[n - 1].first < t->n_items);
 }
@@ -406,6 +407,7 @@ static nx_status read_root(struct page_file *f, uint64_t at, struct nx_err *err)
     size_t len = 0;
     struct reader r;
     uint32_t n_extra;
+    bool nomem = false;
     nx_status st = read_page(f, at, TREE_ROOT, &ptr, &len, err);
 
     if (st)
@@ -417,8 +419,10 @@ static nx_status read_root(struct page_file *f, uint64_t at, struct nx_err *err)
     else
         r.bad = true;
     for (unsigned i = 0; i < PAGE_MAX_TREES && !r.bad; i++)
-        r.bad = !get_tree(&r, &f->trees[i]);
-    if (r.bad || reader_left(&r))
+        r.bad = !get_tree(&r, &f->trees[i], &nomem);
+    if (nomem)
+        st = nx_fail(err, NX_NOMEM, "%s: out of memory for the root", f->path);
+    else if (r.bad || reader_left(&r))
         st = damaged(f, at, err, "the root does not decode");
     else
         st = buf_status(&f->extra, err);
