@@ -367,9 +367,10 @@ static void start(struct ingest_scratch *s)
 nx_status ingest_nothing(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
                          struct ingest_scratch *s, struct nx_err *err)
 {
-    nx_status st = resolve_ready(in, env, t, s, err);
+    nx_status st;
 
     start(s);
+    st = resolve_ready(in, env, t, s, err);
     return st ? st : resolve_all_stale(in, t, s, err);
 }
 
@@ -381,10 +382,10 @@ nx_status ingest_body(struct ingest *in, const struct ingest_env *env, const str
     nx_status st;
 
     *res = (struct ingest_result){0};
+    start(s);
     st = resolve_ready(in, env, t, s, err);
     if (st)
         return st;
-    start(s);
     in->iter++;
     expo_init(&p.x, format, body, len);
     st = steady_pass(&p);

@@ -519,24 +519,33 @@ void ingest_scratch_done(struct ingest_scratch *s)
     *s = (struct ingest_scratch){0};
 }
 
-#define KEEP_SAMPLES 32768u
+#define KEEP_LINES 16384u
 
 void ingest_scratch_trim(struct ingest_scratch *s)
 {
-    layout_table_done(&s->table); /* changes are rare: made again when there is one */
-    layout_table_init(&s->table);
-    layout_builder_done(&s->builder);
-    layout_builder_init(&s->builder);
-    arena_reset(s->arena);
-    free(s->fresh);
-    s->fresh = NULL;
-    s->n_fresh = s->cap_fresh = 0;
-    if (s->cap_samples > KEEP_SAMPLES) {
+    if (s->table.cap > KEEP_LINES) {
+        layout_table_done(&s->table);
+        layout_table_init(&s->table);
+    }
+    if (s->builder.cap > KEEP_LINES) {
+        layout_builder_done(&s->builder);
+        layout_builder_init(&s->builder);
+    }
+    if (s->n_fresh) {
+        arena_reset(s->arena);
+        s->n_fresh = 0;
+    }
+    if (s->cap_fresh > KEEP_LINES) {
+        free(s->fresh);
+        s->fresh = NULL;
+        s->cap_fresh = 0;
+    }
+    if (s->cap_samples > KEEP_LINES) {
         free(s->samples);
         s->samples = NULL;
         s->n_samples = s->cap_samples = 0;
     }
-    if (s->cap_row > KEEP_SAMPLES) {
+    if (s->cap_row > KEEP_LINES) {
         free(s->cols);
         free(s->values);
         s->cols = NULL;

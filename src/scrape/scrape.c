@@ -1,0 +1,126 @@
+/* scrape.c - the manager's beginning and end, and how a configuration gets to the loop. */
+#include "src/scrape/manager.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_WORKERS      2u
+#define DEFAULT_RELOAD_MS    5000
+#define DEFAULT_TOLERANCE_MS 2
+
+static nx_status start_threads(struct scrape *s, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (unsigned i = 0; i < s->opts.workers && !st; i++) {
+        st = nx_thread_start(&s->workers[i], "append", worker_main, s, err);
+        s->n_workers += !st;
+    }
+    return st ? st : nx_thread_start(&s->loop, "scrape", loop_main, s, err);
+}
+
+static void init_locks(struct scrape *s)
+{
+    nx_mutex_init(&s->lock, NX_RANK_SCRAPE);
+    nx_mutex_init(&s->status, NX_RANK_TARGET);
+    nx_mutex_init(&s->queue, NX_RANK_QUEUE);
+    nx_cond_init(&s->applied);
+    nx_cond_init(&s->filled);
+}
+
+nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct nx_err *err)
+{
+    struct scrape *s = calloc(1, sizeof *s);
+    nx_status st;
+
+    if (!s)
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    s->opts = *opts;
+    if (!s->opts.workers)
+        s->opts.workers = DEFAULT_WORKERS;
+    if (!s->opts.discovery_reload_ms)
+        s->opts.discovery_reload_ms = DEFAULT_RELOAD_MS;
+    if (!s->opts.timestamp_tolerance_ms)
+        s->opts.timestamp_tolerance_ms = DEFAULT_TOLERANCE_MS;
+    init_locks(s);
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    s->user_agent = strdup(opts->user_agent ? opts->user_agent : "Narthex/" NX_VERSION);
+    s->env = (struct ingest_env){opts->storage, intern_new(), &s->status};
+    s->multi = curl_multi_init();
+    s->workers = calloc(s->opts.workers, sizeof *s->workers);
+    st = s->user_agent && s->env.pool && s->multi && s->workers ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+    if (!st)
+        st = discovery_new(&s->discovery, err);
+    if (!st)
+        st = target_scratch_init(&s->scratch, err);
+    if (!st)
+        st = start_threads(s, err);
+    if (st) {
+        scrape_free(s);
+        return st;
+    }
+    *out = s;
+    return NX_OK;
+}
+
+nx_status scrape_apply(struct scrape *s, const struct config *cfg, struct nx_err *err)
+{
+    uint64_t number;
+    nx_status st;
+
+    nx_lock(&s->lock);
+    while (s->asked != s->answered) /* one at a time */
+        nx_cond_wait(&s->applied, &s->lock);
+    s->pending = config_ref(cfg);
+    number = ++s->asked;
+    loop_wake(s);
+    while (s->answered < number)
+        nx_cond_wait(&s->applied, &s->lock);
+    st = s->apply_status;
+    if (st && err)
+        *err = s->apply_err;
+    nx_unlock(&s->lock);
+    return st;
+}
+
+static void free_queue(struct work_queue *q)
+{
+    struct work *w;
+
+    while ((w = work_pop(q)))
+        work_free(w);
+}
+
+void scrape_free(struct scrape *s)
+{
+    if (!s)
+        return;
+    nx_lock(&s->queue);
+    s->stop = true;
+    nx_cond_broadcast(&s->filled);
+    nx_unlock(&s->queue);
+    if (s->multi)
+        loop_wake(s);
+    nx_thread_join(&s->loop);
+    for (unsigned i = 0; i < s->n_workers; i++)
+        nx_thread_join(&s->workers[i]); /* they finish what was received */
+    free_queue(&s->todo);
+    free_queue(&s->done);
+    pools_free(s);
+    discovery_free(s->discovery);
+    if (s->multi)
+        curl_multi_cleanup(s->multi);
+    config_unref(s->pending);
+    target_scratch_done(&s->scratch);
+    intern_free(s->env.pool);
+    free(s->intervals);
+    free(s->heap);
+    free(s->workers);
+    free(s->user_agent);
+    nx_cond_done(&s->applied);
+    nx_cond_done(&s->filled);
+    nx_mutex_done(&s->lock);
+    nx_mutex_done(&s->status);
+    nx_mutex_done(&s->queue);
+    free(s);
+}

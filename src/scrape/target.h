@@ -1,0 +1,38 @@
+/* target.h - from a discovered address to what is scraped: labels, URL, times. Private to src/scrape.
+ *
+ * Threads  plain functions over the caller's memory. */
+#pragma once
+
+#include "src/config/config.h"
+#include "src/relabel/relabel.h"
+
+struct target_made {
+    struct labels discovered; /* before relabelling */
+    struct labels all;        /* after it, __ labels included, __meta_ ones not; empty: dropped by the rules */
+    struct nx_slice url;
+    int64_t interval_ms, timeout_ms;
+    uint64_t hash; /* of labels and URL: equal ones are one target */
+};
+
+struct target_scratch {
+    struct labels_builder builder;
+    struct relabel_scratch relabel;
+};
+NX_NODISCARD nx_status target_scratch_init(struct target_scratch *s, struct nx_err *err);
+void target_scratch_done(struct target_scratch *s);
+
+/* Makes one target, in `a`. NX_BADINPUT: it is no target, and why (SCR-049..052). */
+NX_NODISCARD nx_status target_make(const struct config_scrape *cfg, struct nx_slice address, const struct labels *group,
+                                   struct target_scratch *s, struct arena *a, struct target_made *out, struct nx_err *err);
+
+/* scheme://address/path?params of a set of labels. ptr NULL out of memory. */
+struct nx_slice target_url(const struct config_scrape *cfg, const struct labels *all, struct arena *a);
+
+/* The time of the first scrape at or after now: the target's own place in the interval, the same after
+ * every start. All in nanoseconds. */
+int64_t target_first_ns(uint64_t hash, uint64_t seed, int64_t interval_ns, int64_t now_ns);
+/* What differs between servers that scrape the same targets: host name and external labels. */
+uint64_t target_seed(const struct labels *external);
+
+/* A copy in one allocation; v NULL on failure with n > 0. Free v. `public_only` leaves __ labels out. */
+struct labels labels_packed(const struct labels *from, bool public_only);

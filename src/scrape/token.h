@@ -1,0 +1,17 @@
+/* token.h - OAuth2 client credentials: a token for a job's requests. Private to src/scrape.
+ *
+ * Threads  token_get() blocks and is called by one worker at a time; the others from any thread. */
+#pragma once
+
+#include "src/config/config.h"
+
+struct token;
+
+/* `cfg` is borrowed until token_free(). */
+NX_NODISCARD nx_status token_new(struct token **out, const struct config_oauth2 *cfg, struct nx_err *err);
+void token_free(struct token *t); /* accepts NULL */
+
+bool token_needed(struct token *t); /* there is none, or it ends within ten seconds */
+void token_get(struct token *t, int64_t timeout_ms);
+/* Appends "Bearer ..."; or fails as the last token_get() did. */
+NX_NODISCARD nx_status token_header(struct token *t, struct buf *to, struct nx_err *err);

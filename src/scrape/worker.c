@@ -1,0 +1,270 @@
+/* worker.c - from a finished transfer to a row.
+ *
+ * RULES   W1  Whatever happened, one row goes to the store: samples, or stale markers; and the reports.
+ *         W2  A result is shown (health, last error) after its row is in.
+ * THREADS Each worker has its own scratch; works come by the todo queue and go back by the done queue. */
+#include "src/scrape/manager.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "src/base/clock.h"
+#include "src/base/limits.h"
+#include "src/base/log.h"
+#include "src/base/text.h"
+
+#define KEEP_PLAIN_BYTES (1u << 20)
+
+struct worker {
+    struct scrape *s;
+    struct ingest_scratch scratch;
+    struct expo_gunzip *gunzip;
+    struct buf plain; /* a body uncompressed */
+};
+
+/* What one scrape came to. */
+struct outcome {
+    struct ingest_result res;
+    struct nx_err err; /* of the scrape; text empty: it is fine */
+    bool up, body_limit;
+    int64_t body_bytes;
+};
+
+/* ---- reading ----------------------------------------------------------------------------------------- */
+
+static nx_status unpack(struct worker *k, const struct work *w, struct buf **body, struct nx_err *err)
+{
+    uint64_t limit = w->job->c->limits.body_size_bytes;
+    nx_status st;
+
+    *body = &w->fetch->body;
+    if (!w->fetch->gzip)
+        return NX_OK;
+    *body = &k->plain;
+    buf_clear(&k->plain);
+    /* A body of exactly the limit is too large (SCR-013). */
+    k->plain.limit_bytes = limit && limit <= NX_LIMIT_SCRAPE_BODY_BYTES ? limit - 1 : NX_LIMIT_SCRAPE_BODY_BYTES;
+    st = expo_gunzip_run(k->gunzip, buf_view(&w->fetch->body), &k->plain, err);
+    if (st == NX_LIMIT && limit)
+        return nx_fail(err, NX_LIMIT, "body size limit exceeded");
+    return st;
+}
+
+/* The fence that the parser wants behind the body. */
+static nx_status put_fence(struct buf *body, size_t *len, struct nx_err *err)
+{
+    *len = body->len;
+    body->limit_bytes = 0;
+    buf_char(body, '\n');
+    return buf_status(body, err);
+}
+
+static nx_status read_body(struct worker *k, const struct work *w, const struct ingest_target *t, struct outcome *o)
+{
+    struct target *target = w->target;
+    enum expo_format format;
+    struct buf *body;
+    size_t len;
+    nx_status st;
+
+    if (w->failed) {
+        o->err = *w->failed;
+        return o->err.code;
+    }
+    st = fetch_check(w->fetch, target->url, &o->err);
+    if (!st)
+        st = unpack(k, w, &body, &o->err);
+    o->body_limit = st == NX_LIMIT;
+    if (!st)
+        st = put_fence(body, &len, &o->err);
+    if (st)
+        return st;
+    o->body_bytes = (int64_t)len;
+    if (len == 0) /* SCR-018 */
+        return NX_OK;
+    st = expo_format_choose(nx_slice_str(w->fetch->content_type), w->job->rules.fallback, &format, &o->err);
+    if (st)
+        return st;
+    o->up = true; /* a row was made; of what, the status tells */
+    return ingest_body(&target->in, &k->s->env, t, format, body->ptr, len, w->t_ms, &k->scratch, &o->res, &o->err);
+}
+
+static void fill_reports(const struct work *w, const struct outcome *o, double *v)
+{
+    v[REPORT_UP] = o->up ? 1 : 0;
+    v[REPORT_DURATION] = (double)(clock_mono_ns() - w->begun_mono_ns) / 1e9;
+    v[REPORT_SCRAPED] = o->res.scraped;
+    v[REPORT_POST_RELABEL] = o->res.post_relabel;
+    v[REPORT_ADDED] = o->up ? o->res.added : 0;
+    v[REPORT_TIMEOUT] = (double)w->timeout_ms / 1000;
+    v[REPORT_SAMPLE_LIMIT] = (double)w->job->rules.sample_limit;
+    v[REPORT_BODY_BYTES] = o->body_limit ? -1 : (double)o->body_bytes;
+}
+
+/* ---- telling ----------------------------------------------------------------------------------------- */
+
+static void warn_dropped(const struct work *w, const char *msg, uint32_t n)
+{
+    if (n)
+        log_warn(msg, "scrape_pool", w->target->pool->name, "target", w->target->url, "num_dropped", log_fmt("%u", n));
+}
+
+/* One JSON line in scrape_failure_log_file (SCR-097). Failures are rare: the file is opened for each. */
+static void log_failure(const struct work *w, const char *why)
+{
+    struct nx_slice path = w->job->c->scrape_failure_log_file;
+    char when[40];
+    struct buf b;
+    int fd;
+
+    log_debug("Scrape failed", "scrape_pool", w->target->pool->name, "target", w->target->url, "err", why);
+    if (path.len == 0)
+        return;
+    when[clock_format_rfc3339(when, clock_now_ns())] = '\0';
+    buf_init(&b, 1u << 16);
+    buf_printf(&b, "{\"time\":\"%s\",\"level\":\"ERROR\",\"msg\":", when);
+    text_json(&b, nx_slice_str(why));
+    buf_str(&b, ",\"job_name\":");
+    text_json(&b, nx_slice_str(w->target->pool->name));
+    buf_str(&b, ",\"target\":");
+    text_json(&b, nx_slice_str(w->target->url));
+    buf_str(&b, "}\n");
+    fd = open(path.ptr, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0 || write(fd, b.ptr, b.len) != (ssize_t)b.len)
+        log_warn("Writing the scrape failure log failed", "file", path.ptr, "err", log_fmt("errno %d", errno));
+    if (fd >= 0)
+        close(fd);
+    buf_done(&b);
+}
+
+static void show(struct worker *k, const struct work *w, const struct outcome *o, double seconds)
+{
+    struct scrape *s = k->s;
+    struct target *t = w->target;
+    const struct ingest_result *r = &o->res;
+    char *text = o->err.text[0] ? strdup(o->err.text) : NULL, *old;
+
+    nx_lock(&s->status);
+    old = t->last_error;
+    t->last_error = text;
+    t->health = o->up ? TARGET_UP : TARGET_DOWN;
+    t->last_scrape_ms = w->t_ms;
+    t->last_duration_s = seconds;
+    s->count.out_of_order += r->out_of_order;
+    s->count.duplicate_timestamp += r->duplicate;
+    s->count.out_of_bounds += r->out_of_bounds;
+    s->count.sample_limit += r->sample_limit;
+    s->count.label_limits += r->label_limit;
+    s->count.body_size_limit += o->body_limit;
+    nx_unlock(&s->status);
+    free(old);
+}
+
+static void tell(const struct work *w, const struct outcome *o, nx_status append, const struct nx_err *append_err)
+{
+    warn_dropped(w, "Error on ingesting out-of-order samples", o->res.out_of_order);
+    warn_dropped(w, "Error on ingesting samples with different value but same timestamp", o->res.duplicate);
+    warn_dropped(w, "Error on ingesting samples that are too old or are too far into the future", o->res.out_of_bounds);
+    if (append)
+        log_error("Scrape commit failed", "scrape_pool", w->target->pool->name, "target", w->target->url, "err",
+                  append_err->text);
+    if (!o->up)
+        log_failure(w, o->err.text);
+}
+
+/* ---- works ------------------------------------------------------------------------------------------- */
+
+static void run_scrape(struct worker *k, struct work *w)
+{
+    struct target *target = w->target;
+    const struct ingest_target t = {&w->job->rules, &target->labels};
+    struct outcome o = {0};
+    struct nx_err append_err = {0};
+    double reports[REPORT_COUNT];
+    nx_status st = read_body(k, w, &t, &o), append;
+    bool row = o.up;
+
+    o.up = st == NX_OK;
+    if (!row && ingest_nothing(&target->in, &k->s->env, &t, &k->scratch, &append_err)) {
+        if (o.up)
+            o.err = append_err;
+        o.up = false;
+    }
+    fill_reports(w, &o, reports);
+    append = target->in.group ? ingest_commit(&target->in, &k->s->env, &t, w->t_ms, reports,
+                                              w->job->extra_metrics ? REPORT_COUNT : REPORT_PLAIN_COUNT, &k->scratch, &o.res,
+                                              &append_err)
+                              : NX_NOMEM;
+    if (!o.err.text[0] && append)
+        o.err = append_err;
+    if (!o.err.text[0] && o.res.refused)
+        nx_fail(&o.err, NX_LIMIT, "%u new series were not taken: the limit of memory or series is reached", o.res.refused);
+    show(k, w, &o, reports[REPORT_DURATION]); /* W2 */
+    tell(w, &o, append, &append_err);
+}
+
+static void run_end(struct worker *k, struct work *w)
+{
+    const struct ingest_target t = {&w->job->rules, &w->target->labels};
+    struct nx_err err = {0};
+
+    if (ingest_end(&w->target->in, &k->s->env, &t, w->t_ms, &k->scratch, &err))
+        log_warn("Stale append failed", "scrape_pool", w->target->pool->name, "target", w->target->url, "err", err.text);
+}
+
+static void run(struct worker *k, struct work *w)
+{
+    switch (w->kind) {
+    case WORK_SCRAPE:
+        run_scrape(k, w);
+        break;
+    case WORK_END:
+        run_end(k, w);
+        break;
+    case WORK_TOKEN:
+        fetch_client_get_token(w->job->client, w->timeout_ms);
+        break;
+    }
+    ingest_scratch_trim(&k->scratch);
+    if (k->plain.cap > KEEP_PLAIN_BYTES)
+        buf_done(&k->plain);
+}
+
+/* The next work, or NULL when the end has come. */
+static struct work *next_work(struct scrape *s)
+{
+    struct work *w;
+
+    nx_lock(&s->queue);
+    while (!(w = work_pop(&s->todo)) && !s->stop)
+        nx_cond_wait(&s->filled, &s->queue);
+    nx_unlock(&s->queue);
+    return w;
+}
+
+void worker_main(void *arg)
+{
+    struct worker k = {.s = arg};
+    struct nx_err err = {0};
+    struct work *w;
+
+    buf_init(&k.plain, 0);
+    k.gunzip = expo_gunzip_new();
+    if (ingest_scratch_init(&k.scratch, &err) || !k.gunzip) {
+        log_error("A scrape worker could not start", "err", "out of memory");
+    } else {
+        while ((w = next_work(k.s))) {
+            run(&k, w);
+            nx_lock(&k.s->queue);
+            work_push(&k.s->done, w);
+            nx_unlock(&k.s->queue);
+            loop_wake(k.s);
+        }
+    }
+    ingest_scratch_done(&k.scratch);
+    expo_gunzip_free(k.gunzip);
+    buf_done(&k.plain);
+}
