@@ -468,6 +468,8 @@ void config_warnings(const struct config *cfg, void (*fn)(void *ctx, const char 
 /* All such parts, used or not, for the documentation: "key", "what it means". NULL after the last. */
 const char *config_later(size_t i, const char **what);
 
+/* The HTTP client block of a service discovery; NULL for kinds that have none. */
+const struct config_http *config_sd_http(const struct config_sd *sd);
 const char *config_sd_name(enum config_sd_kind kind); /* "file" */
 const char *config_sd_key(enum config_sd_kind kind);  /* "file_sd_configs" */
 const char *config_protocol_name(enum config_protocol p);   /* "OpenMetricsText1.0.0" */
@@ -487,13 +489,18 @@ NX_NODISCARD nx_status config_glob(const char *pattern, struct arena *a, struct 
 
 struct config_check_flags {
     bool syntax_only, agent;
-    bool lint_duplicate_rules, lint_too_long_scrape_interval, lint_fatal;
+    bool lint_too_long_scrape_interval, lint_fatal; /* linting of rules: check_rules() does it */
     bool ignore_unknown_fields;
     int64_t lookback_delta_ms; /* 0: 5 min; for the too-long-scrape-interval lint */
     /* Checks one rules file and appends promtool's lines to the two texts; returns promtool's exit code
      * for it. NULL: rule files are only looked for. */
     int (*check_rules)(void *ctx, const char *path, struct buf *out, struct buf *errs);
-    void *ctx;
+    /* Reads a file of target groups: discovery_read_file(). NULL: YAML's rules for all of them. */
+    nx_status (*read_groups)(const char *path, struct arena *a, struct config_static_sd *out, struct nx_err *err);
+    /* Checks the targets that a job would make of some groups. NULL: not checked. */
+    nx_status (*check_groups)(void *ctx, const struct config_scrape *job, const struct config_static_sd *groups,
+                              struct nx_err *err);
+    void *ctx; /* of check_rules and check_groups */
 };
 /* What `check config FILE` prints and its exit code: 0, 1 (bad), or 3 (lint, with lint_fatal). */
 int config_check(const char *path, const struct config_check_flags *flags, struct buf *out, struct buf *errs);

@@ -174,6 +174,7 @@ extern const struct sd_row sd_rows[CONFIG_SD_COUNT];
 nx_status check_http(struct decoder *d, const struct yaml_node *map, struct config_http *http);
 
 /* load.c */
+NX_NODISCARD nx_status config_read_file(const char *path, struct buf *to, struct nx_err *err);
 nx_status fail_like_go(struct nx_err *err, int errno_value, const char *what, const char *path);
 
 /* url.c: Go's url.Parse, as far as a configuration meets it. */

@@ -274,7 +274,7 @@ nx_status fail_like_go(struct nx_err *err, int errno_value, const char *what, co
 }
 
 /* Whatever can be opened and read to its end: files, pipes, /dev/stdin. */
-static nx_status read_all(const char *path, struct buf *to, struct nx_err *err)
+nx_status config_read_file(const char *path, struct buf *to, struct nx_err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     nx_status st = NX_OK;
@@ -437,7 +437,7 @@ static nx_status load_scrape_file(struct load *load, const char *path, struct jo
         goto done;
     }
     decoder_init(&d, load, scratch, name);
-    st = read_all(path, &text, load->err);
+    st = config_read_file(path, &text, load->err);
     if (!st)
         st = decode_scrape_file(load, &d, buf_view(&text), name, jobs);
     if (st)
@@ -541,7 +541,7 @@ static nx_status load_text(struct load *load, struct nx_slice text, const char *
         return st;
     cfg->path = nx_slice_str(name);
     if (!(load->opts && load->opts->only_main_file) && (st = load_scrape_files(load)))
-        return st;
+        return nx_context(load->err, "error loading scrape configs");
     return fingerprints(load);
 }
 
@@ -579,7 +579,7 @@ nx_status config_load(struct config **out, const char *path, const struct config
     buf_init(&text, NX_LIMIT_CONFIG_BYTES + (64 << 10)); /* a last read may find nothing */
     if (!dir)
         st = nx_fail(err, NX_NOMEM, "out of memory");
-    else if (!(st = read_all(path, &text, err)))
+    else if (!(st = config_read_file(path, &text, err)))
         st = config_parse(out, buf_view(&text), path, dir, opts, err);
     buf_done(&text);
     arena_free(scratch);

@@ -727,6 +727,17 @@ const char *config_sd_key(enum config_sd_kind kind)
     return sd_rows[kind].key;
 }
 
+const struct config_http *config_sd_http(const struct config_sd *sd)
+{
+    const struct record *r = sd_rows[sd->kind].record;
+
+    for (size_t i = 0; i < r->n_fields; i++) {
+        if (r->fields[i].record == &http_record)
+            return (const struct config_http *)((const char *)sd->u.any + r->fields[i].offset);
+    }
+    return NULL;
+}
+
 /* One * at most, in the last part of the path, and an extension that says what is in the file. */
 bool config_file_sd_path_ok(struct nx_slice path)
 {
