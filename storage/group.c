@@ -11,6 +11,8 @@
  *             also of those inherited from other groups: it needs no judging.
  *         G4  A seal covers rows of one block's span only (the head seals before a row of another), so
  *             that a flush can drop whole seals. A straggler may break this; readers then skip rows.
+ *         G5  A reader sees the appends up to the one that was the newest when it began. Light seals keep
+ *             the number of each row's append; a seal is joined only when all open readers see all of it.
  * THREADS The writer and readers meet at g->lock; coding at a seal is done under it (16 rows), joining
  *         of seals is not. */
 #include "storage/group.h"
@@ -52,7 +54,19 @@ static bool grow(void *array, uint32_t n, uint32_t *cap, size_t size)
 
 size_t seal_bytes(const struct seal *s)
 {
-    return sizeof *s + ((size_t)s->n_cols + 2) * sizeof s->off[0] + s->off[s->n_cols + 1];
+    return (size_t)(seal_data(s) - (const uint8_t *)s) + s->off[s->n_cols + 1];
+}
+
+uint32_t seal_rows_up_to(const struct seal *s, uint64_t seq)
+{
+    const uint32_t *after = s->off + s->n_cols + 2;
+    uint32_t n = 0;
+
+    if (s->seq_last <= seq || !s->light) /* G5 */
+        return s->n_rows;
+    while (n < s->n_rows && s->seq_first + after[n] <= seq)
+        n++;
+    return n;
 }
 
 struct seal *seal_ref(struct seal *s)
@@ -131,7 +145,7 @@ static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **
 {
     struct buf *d = &b->w->data;
     struct seal *s;
-    size_t n_off = (size_t)b->n_cols + 2;
+    size_t n_off = (size_t)b->n_cols + 2, n_seq = b->light ? b->n_rows : 0;
     nx_status st;
 
     b->w->off[b->n_cols] = (uint32_t)d->len;
@@ -141,7 +155,7 @@ static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **
     if (st)
         return st;
     b->w->off[b->n_cols + 1] = (uint32_t)d->len;
-    s = malloc(sizeof *s + n_off * sizeof s->off[0] + d->len);
+    s = malloc(sizeof *s + (n_off + n_seq) * sizeof s->off[0] + d->len);
     if (!s)
         return no_memory(err);
     *s = (struct seal){.n_rows = b->n_rows, .n_cols = b->n_cols, .min_ms = t[0], .max_ms = t[0]};
@@ -154,7 +168,7 @@ static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **
         s->max_ms = t[i] > s->max_ms ? t[i] : s->max_ms;
     }
     memcpy(s->off, b->w->off, n_off * sizeof s->off[0]);
-    memcpy(s->off + n_off, d->ptr, d->len);
+    memcpy(s->off + n_off + n_seq, d->ptr, d->len);
     *out = s;
     return NX_OK;
 }
@@ -216,7 +230,12 @@ nx_status group_seal_locked(struct storage_group *g, struct nx_err *err)
     if (st)
         return st;
     s->first = s->last = g->seq++;
-    s->row0 = g->row_count - g->n_rows;
+    s->seq_first = g->rows[0]->seq;
+    s->seq_last = g->last->seq;
+    for (uint32_t i = 0; i < g->n_rows; i++) {
+        uint64_t after = g->rows[i]->seq - s->seq_first;
+        s->off[s->n_cols + 2 + i] = after < UINT32_MAX ? (uint32_t)after : UINT32_MAX;
+    }
     s->rebound = g->rebound;
     g->rebound = false;
     g->seals[g->n_seals++] = s;
@@ -231,14 +250,15 @@ nx_status group_seal_locked(struct storage_group *g, struct nx_err *err)
 /* ---- joining --------------------------------------------------------------------------------- */
 
 /* The first run of small seals that makes a full one; *n 0 if there is none. */
-static uint32_t find_run(const struct storage_group *g, uint32_t *n)
+static uint32_t find_run(const struct storage_group *g, uint64_t seen, uint32_t *n)
 {
     int64_t span = g->head->block_ms;
     uint32_t from = 0, rows = 0;
 
     for (uint32_t i = 0; i < g->n_seals; i++) {
         const struct seal *s = g->seals[i], *prev = i > from ? g->seals[i - 1] : NULL;
-        bool apart = !prev || s->rebound || s->n_rows >= JOIN_ROWS || prev->n_rows >= JOIN_ROWS ||
+        bool apart = !prev || s->rebound || s->seq_last > seen || prev->seq_last > seen ||
+                     s->n_rows >= JOIN_ROWS || prev->n_rows >= JOIN_ROWS ||
                      floor_div(s->min_ms, span) != floor_div(prev->min_ms, span) ||
                      rows + s->n_rows > JOIN_ROWS + GROUP_TAIL_ROWS;
         if (apart) { /* G2, G4 */
@@ -296,7 +316,8 @@ static bool replace_run_locked(struct storage_group *g, struct seal *const *run,
         return false;
     joined->first = run[0]->first;
     joined->last = run[n - 1]->last;
-    joined->row0 = run[0]->row0;
+    joined->seq_first = run[0]->seq_first;
+    joined->seq_last = run[n - 1]->seq_last;
     joined->rebound = run[0]->rebound;
     for (uint32_t i = 0; i < n; i++)
         seal_unref(run[i]);
@@ -310,12 +331,13 @@ nx_status group_join_seals(struct storage_group *g, struct nx_err *err)
 {
     struct seal *run[JOIN_ROWS], *joined = NULL;
     struct work *w;
+    uint64_t seen = head_seen_by_all(g->head);
     uint32_t from, n;
     nx_status st;
     bool replaced;
 
     nx_lock(g->lock);
-    from = find_run(g, &n);
+    from = find_run(g, seen, &n);
     for (uint32_t i = 0; i < n && i < NX_COUNT(run); i++)
         run[i] = seal_ref(g->seals[from + i]);
     nx_unlock(g->lock);
@@ -622,15 +644,15 @@ nx_status group_room_locked(struct storage_group *g, struct nx_err *err)
     return st;
 }
 
-void group_push_locked(struct storage_group *g, struct row *row)
+void group_push_locked(struct storage_group *g, struct row *row, uint64_t seq)
 {
     NX_ASSERT(nx_mutex_held(g->lock));
     NX_ASSERT(g->n_rows < g->cap_rows);
     if (g->n_rows == 0)
         free(g->last);
+    row->seq = seq;
     g->rows[g->n_rows++] = row;
     g->last = row;
-    g->row_count++;
     if (row->t_ms > g->newest_ms)
         g->newest_ms = row->t_ms;
 }

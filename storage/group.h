@@ -26,14 +26,15 @@ struct head;
 
 struct row {
     int64_t t_ms;
-    uint32_t n; /* columns that the group had then; the rest are absent */
+    uint64_t seq; /* of the append, head-wide and rising; given by group_push_locked() */
+    uint32_t n;   /* columns that the group had then; the rest are absent */
     double v[];
 };
 
 struct seal {
     atomic_uint refs;
-    uint32_t first, last; /* numbers: one seal, or a run of them joined */
-    uint64_t row0;        /* rows of the group before this seal */
+    uint32_t first, last;         /* numbers: one seal, or a run of them joined */
+    uint64_t seq_first, seq_last; /* of its rows' appends */
     uint32_t n_rows, n_cols;
     int64_t min_ms, max_ms;
     bool ascending; /* timestamps do, strictly */
@@ -41,14 +42,16 @@ struct seal {
     /* A column changed its series before this seal: not to be joined with earlier ones. */
     bool rebound;
     /* Chunk of column c: data + off[c] .. off[c + 1]; empty: all absent. The timestamps are in
-     * off[n_cols] .. off[n_cols + 1]; data follows off[n_cols + 1]. */
+     * off[n_cols] .. off[n_cols + 1]. Then, light seals only, each row's seq less seq_first; then data. */
     uint32_t off[];
 };
 static inline const uint8_t *seal_data(const struct seal *s)
 {
-    return (const uint8_t *)(s->off + s->n_cols + 2);
+    return (const uint8_t *)(s->off + s->n_cols + 2 + (s->light ? s->n_rows : 0));
 }
 size_t seal_bytes(const struct seal *s);
+/* How many of its rows, from the first, were appended up to `seq`. */
+uint32_t seal_rows_up_to(const struct seal *s, uint64_t seq);
 struct seal *seal_ref(struct seal *s);
 void seal_unref(struct seal *s); /* accepts NULL */
 NX_NODISCARD nx_status seal_times(const struct seal *s, int64_t *t, struct chunk_scratch *scratch,
@@ -98,7 +101,6 @@ struct storage_group {
     uint32_t n_rows, cap_rows;
     struct row
         *last; /* the newest row, in the tail or kept after sealing; the log tells against it */
-    uint64_t row_count; /* rows ever */
     struct seal **seals;
     uint32_t n_seals, cap_seals;
     uint32_t seq;      /* number of the seal that the tail will be */
@@ -149,12 +151,12 @@ NX_NODISCARD nx_status group_judge_locked(struct storage_group *g, uint32_t col,
 struct row *row_new(int64_t t_ms, uint32_t n);
 /* Room for one more row, so that group_push_locked() can't fail. */
 NX_NODISCARD nx_status group_room_locked(struct storage_group *g, struct nx_err *err);
-/* Takes the row, which becomes visible. */
-void group_push_locked(struct storage_group *g, struct row *row);
+/* Takes the row, which becomes visible to readers that see `seq`. */
+void group_push_locked(struct storage_group *g, struct row *row, uint64_t seq);
 /* Turns the tail into a seal; nothing to do without rows. NX_NOMEM leaves the tail as it is, which is no
  * harm: it is tried again. */
 nx_status group_seal_locked(struct storage_group *g, struct nx_err *err);
-/* Joins runs of small seals into one. Takes and gives back g->lock; codes without it. */
+/* Joins runs of small seals, of rows that every reader sees, into one. Takes and gives back g->lock; codes without it. */
 NX_NODISCARD nx_status group_join_seals(struct storage_group *g, struct nx_err *err);
 /* Drops seals whose rows are all older than before_ms. */
 void group_drop_locked(struct storage_group *g, int64_t before_ms);

@@ -46,6 +46,8 @@ struct head {
     atomic_int_least64_t min_ms;   /* INT64_MAX: nothing is held; exact after head_drop() */
     atomic_uint_least64_t samples, duplicates, out_of_order, out_of_bounds;
     atomic_uint_least64_t series_created, series_removed;
+    atomic_uint_least64_t seq;       /* appends so far */
+    struct head_reader *readers;     /* a list of the open ones, under pool_lock */
     atomic_uint_least64_t wal_epoch; /* syncs of the log that succeeded */
 };
 
@@ -68,6 +70,14 @@ static inline uint64_t head_wal_epoch(const struct head *h)
 {
     return atomic_load(&h->wal_epoch);
 }
+
+/* The number of an append. Taken under the locks of all groups it goes to. */
+static inline uint64_t head_next_seq(struct head *h)
+{
+    return atomic_fetch_add(&h->seq, 1) + 1;
+}
+/* Appends up to this one are seen by every reader, those to come included. */
+uint64_t head_seen_by_all(struct head *h);
 
 /* ---- groups ---------------------------------------------------------------------------------- */
 
@@ -113,8 +123,8 @@ NX_NODISCARD nx_status head_label_values(struct head_reader *r, struct nx_slice 
                                          const struct matcher *m, size_t n, int64_t mint,
                                          int64_t maxt, struct arena *a, struct nx_slice **out,
                                          size_t *n_out, struct nx_err *err);
-/* Appends the samples of series `id` in [mint, maxt]; none when it is gone. All reads of one reader see
- * the same rows of a group. */
+/* Appends the samples of series `id` in [mint, maxt]; none when it is gone. A reader sees what was
+ * appended before it was made. */
 NX_NODISCARD nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
                                  struct samples *to, struct nx_err *err);
 

@@ -280,10 +280,12 @@ static void publish(struct append *a)
 {
     struct work *w = a->w;
 
+    uint64_t seq = head_next_seq(a->h);
+
     head_saw(a->h, a->t_ms);
     for (size_t i = 0; i < w->n_staged; i++) {
         struct storage_group *g = w->staged[i].g;
-        group_push_locked(g, w->staged[i].row);
+        group_push_locked(g, w->staged[i].row, seq);
         g->wal_segment = a->segment;
         g->n_undefined = 0;
         if (g->n_rows == GROUP_TAIL_ROWS)

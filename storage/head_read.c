@@ -2,8 +2,10 @@
  *
  * SHAPE   For each home of a series: under the locks, take references on the seals that matter and copy
  *         the column's part of the tail (at most GROUP_TAIL_ROWS values); then decode without a lock.
- * RULES   D1  A reader notes how many rows a group has when it first reads from it, and sees no later
- *             ones: a row is there for all its series or for none.
+ * RULES   D1  A reader sees the appends up to the one that was the newest when it was made, and no later
+ *             ones: a row is there for all its series or for none, and a series that moves to another
+ *             group meanwhile has no hole. An append takes its number under its groups' locks, so that
+ *             one with a number that a reader sees is in place when the reader gets the lock.
  *         D2  The timestamps of a seal are decoded once per reader while it reads many series of a group.
  *         D3  Homes in order, seals in order, rows in order: a series' samples come out ascending. */
 #include <stdlib.h>
@@ -20,23 +22,57 @@ struct kept_times {
     int64_t *t;
 };
 
-struct seen_group {
-    uint32_t wal_id; /* 0: a hole */
-    uint64_t rows;   /* D1 */
-};
-
 struct head_reader {
     struct head *h;
     struct work *w;
     struct kept_times *kept;
     size_t kept_mask, n_kept, kept_bytes;
-    struct seen_group *seen;
-    size_t seen_mask, n_seen;
+    uint64_t seq;                    /* D1: appends up to this one are seen */
+    struct head_reader *next, *prev; /* under h->pool_lock */
 };
 
 static nx_status no_memory(struct nx_err *err)
 {
     return nx_fail(err, NX_NOMEM, "reading from the head");
+}
+
+static void enter(struct head_reader *r)
+{
+    struct head *h = r->h;
+
+    nx_lock(&h->pool_lock);
+    r->seq = atomic_load(&h->seq);
+    r->next = h->readers;
+    if (h->readers)
+        h->readers->prev = r;
+    h->readers = r;
+    nx_unlock(&h->pool_lock);
+}
+
+static void leave(struct head_reader *r)
+{
+    struct head *h = r->h;
+
+    nx_lock(&h->pool_lock);
+    if (r->next)
+        r->next->prev = r->prev;
+    if (r->prev)
+        r->prev->next = r->next;
+    else
+        h->readers = r->next;
+    nx_unlock(&h->pool_lock);
+}
+
+uint64_t head_seen_by_all(struct head *h)
+{
+    uint64_t seq;
+
+    nx_lock(&h->pool_lock);
+    seq = atomic_load(&h->seq);
+    for (const struct head_reader *r = h->readers; r; r = r->next)
+        seq = r->seq < seq ? r->seq : seq;
+    nx_unlock(&h->pool_lock);
+    return seq;
 }
 
 nx_status head_reader_new(struct head_reader **out, struct head *h, struct nx_err *err)
@@ -47,10 +83,10 @@ nx_status head_reader_new(struct head_reader **out, struct head *h, struct nx_er
         return no_memory(err);
     r->h = h;
     r->w = head_work(h);
-    r->kept_mask = r->seen_mask = 15;
+    r->kept_mask = 15;
+    enter(r);
     r->kept = calloc(r->kept_mask + 1, sizeof *r->kept);
-    r->seen = calloc(r->seen_mask + 1, sizeof *r->seen);
-    if (!r->w || !r->kept || !r->seen) {
+    if (!r->w || !r->kept) {
         head_reader_free(r);
         return no_memory(err);
     }
@@ -72,10 +108,10 @@ void head_reader_free(struct head_reader *r)
 {
     if (!r)
         return;
+    leave(r);
     forget_times(r);
     head_work_back(r->h, r->w);
     free(r->kept);
-    free(r->seen);
     free(r);
 }
 
@@ -151,44 +187,6 @@ static nx_status times_of(struct head_reader *r, struct seal *s, const int64_t *
     return NX_OK;
 }
 
-/* ---- D1 -------------------------------------------------------------------------------------- */
-
-static struct seen_group *seen_slot(struct seen_group *v, size_t mask, uint32_t wal_id)
-{
-    size_t i = (wal_id * 0x9e3779b9u) & mask;
-
-    while (v[i].wal_id && v[i].wal_id != wal_id)
-        i = (i + 1) & mask;
-    return &v[i];
-}
-
-static nx_status rows_seen_locked(struct head_reader *r, const struct storage_group *g,
-                                  uint64_t *rows, struct nx_err *err)
-{
-    struct seen_group *s;
-
-    if (r->n_seen * 2 >= r->seen_mask) {
-        size_t mask = r->seen_mask * 2 + 1;
-        struct seen_group *bigger = calloc(mask + 1, sizeof *bigger);
-        if (!bigger)
-            return no_memory(err);
-        for (size_t i = 0; i <= r->seen_mask; i++) {
-            if (r->seen[i].wal_id)
-                *seen_slot(bigger, mask, r->seen[i].wal_id) = r->seen[i];
-        }
-        free(r->seen);
-        r->seen = bigger;
-        r->seen_mask = mask;
-    }
-    s = seen_slot(r->seen, r->seen_mask, g->wal_id);
-    if (!s->wal_id) {
-        *s = (struct seen_group){g->wal_id, g->row_count};
-        r->n_seen++;
-    }
-    *rows = s->rows;
-    return NX_OK;
-}
-
 /* ---- one home -------------------------------------------------------------------------------- */
 
 /* What was taken under the locks. */
@@ -197,18 +195,15 @@ struct taken {
     uint32_t n_seals;
     bool more; /* there are seals after these, from `next` on */
     uint32_t next;
-    uint64_t rows; /* D1 */
     int64_t t[GROUP_TAIL_ROWS];
     double v[GROUP_TAIL_ROWS];
     uint32_t n_tail;
 };
 
-static void take_tail_locked(const struct storage_group *g, uint32_t col, int64_t mint,
-                             int64_t maxt, struct taken *out)
+static void take_tail_locked(const struct storage_group *g, uint32_t col, uint64_t seq,
+                             int64_t mint, int64_t maxt, struct taken *out)
 {
-    uint64_t row0 = g->row_count - g->n_rows;
-
-    for (uint32_t i = 0; i < g->n_rows && row0 + i < out->rows; i++) {
+    for (uint32_t i = 0; i < g->n_rows && g->rows[i]->seq <= seq; i++) {
         const struct row *row = g->rows[i];
         if (row->t_ms < mint || row->t_ms > maxt || col >= row->n || chunk_is_absent(row->v[col]))
             continue;
@@ -217,15 +212,15 @@ static void take_tail_locked(const struct storage_group *g, uint32_t col, int64_
     }
 }
 
-static void take_locked(const struct storage_group *g, const struct home *home, int64_t mint,
-                        int64_t maxt, uint32_t from, struct taken *out)
+static void take_locked(const struct storage_group *g, const struct home *home, uint64_t seq,
+                        int64_t mint, int64_t maxt, uint32_t from, struct taken *out)
 {
     out->n_seals = out->n_tail = 0;
     out->more = false;
     for (uint32_t i = 0; i < g->n_seals; i++) {
         struct seal *s = g->seals[i];
         if (s->last < from || s->first > home->to || s->max_ms < mint || s->min_ms > maxt ||
-            s->row0 >= out->rows || home->col >= s->n_cols ||
+            s->seq_first > seq || home->col >= s->n_cols ||
             s->off[home->col] == s->off[home->col + 1])
             continue;
         if (out->n_seals == MAX_COPIED) {
@@ -236,7 +231,7 @@ static void take_locked(const struct storage_group *g, const struct home *home, 
         out->seals[out->n_seals++] = seal_ref(s);
     }
     if (home->to >= g->seq)
-        take_tail_locked(g, home->col, mint, maxt, out);
+        take_tail_locked(g, home->col, seq, mint, maxt, out);
 }
 
 static nx_status decode_taken(struct head_reader *r, struct taken *k, uint32_t col, int64_t mint,
@@ -255,8 +250,7 @@ static nx_status decode_taken(struct head_reader *r, struct taken *k, uint32_t c
             st = seal_column(s, col, r->w->v, r->w->scratch, err);
         if (st)
             break;
-        if (s->row0 + n > k->rows)
-            n = (size_t)(k->rows - s->row0);
+        n = seal_rows_up_to(s, r->seq);
         if (s->ascending) {
             st = samples_add_rows(to, t, r->w->v, n, mint, maxt, err);
             continue;
@@ -324,13 +318,11 @@ nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t ma
         if (found) {
             struct storage_group *g = h->groups[home.group];
             nx_lock(g->lock);
-            st = rows_seen_locked(r, g, &k.rows, err);
-            if (!st)
-                take_locked(g, &home, mint, maxt, k.more ? k.next : home.from, &k);
+            take_locked(g, &home, r->seq, mint, maxt, k.more ? k.next : home.from, &k);
             nx_unlock(g->lock);
         }
         nx_rwunlock(&h->lock);
-        if (!found || st)
+        if (!found)
             break;
         any = true;
         st = decode_taken(r, &k, home.col, mint, maxt, to, err);

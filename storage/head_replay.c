@@ -295,7 +295,7 @@ static nx_status push_row(struct replay *r, struct rgroup *rg, struct nx_err *er
     if (!st && taken)
         st = group_room_locked(g, err);
     if (!st && taken) {
-        group_push_locked(g, row);
+        group_push_locked(g, row, head_next_seq(r->h));
         row = NULL;
         if (g->n_rows == GROUP_TAIL_ROWS)
             st = group_seal_locked(g, err);
