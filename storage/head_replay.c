@@ -281,12 +281,14 @@ static nx_status push_row(struct replay *r, struct rgroup *rg, struct nx_err *er
     struct storage_group *g = rg->g;
     int64_t span = r->h->block_ms;
     uint64_t taken = 0;
-    struct row *row = row_new(rg->t_ms, rg->n);
+    /* The last columns may be free or lead to other groups: those are not defined here. */
+    uint32_t n = rg->n < g->n_cols ? rg->n : g->n_cols;
+    struct row *row = row_new(rg->t_ms, n);
     nx_status st;
 
     if (!row)
         return no_memory(err);
-    memcpy(row->v, rg->row, rg->n * sizeof row->v[0]);
+    memcpy(row->v, rg->row, n * sizeof row->v[0]);
     nx_lock(g->lock);
     st = take_samples(g, row, &taken, err);
     if (!st && taken && g->n_rows &&
@@ -317,7 +319,8 @@ static nx_status read_row(struct replay *r, uint32_t segment, struct reader *in,
     struct rgroup *rg = find_group(r, (uint32_t)id);
     nx_status st;
 
-    if (in->bad || id >= UINT32_MAX || !rg->g || rg->segment != segment || n > rg->g->n_cols)
+    if (in->bad || id >= UINT32_MAX || !rg->g || rg->segment != segment ||
+        n > 4 * (uint64_t)reader_left(in))
         return nonsense(err);
     st = row_room(rg, (uint32_t)n, err);
     if (st)
