@@ -828,7 +828,6 @@ static bool decode_sds(struct decoder *d, const struct yaml_node *n, enum config
     struct field pointer = {.kind = F_POINTER, .size = sizeof(void *), .record = row->record, .go = row->go};
     struct field item = {.kind = F_STRUCT, .size = row->record->size, .record = row->record};
     struct field list = {.kind = F_LIST, .go = row->go};
-    const struct yaml_node *items = yaml_follow(n);
     struct config_sd *entries;
     struct any_list l;
 
@@ -844,7 +843,7 @@ static bool decode_sds(struct decoder *d, const struct yaml_node *n, enum config
     if (!decode_list(d, n, &list, &pointer, sizeof(void *), &l) || !(entries = take(d, l.n, sizeof *entries)))
         return false;
     for (size_t i = 0; i < l.n; i++) {
-        const struct yaml_node *at = items->kind == YAML_IS_LIST && l.n == items->n_kids ? items->kids[i] : items;
+        const struct yaml_node *at = n->kind == YAML_IS_LIST && l.n == n->n_kids ? n->kids[i] : n;
 
         entries[i] = (struct config_sd){.kind = kind, .line = (int)at->line, .u.any = ((void **)l.v)[i]};
     }
@@ -908,7 +907,7 @@ static bool decode_field(struct decoder *d, const struct yaml_node *key, const s
     done[id] = true;
     decode_enter(d, &here, found.field ? found.field->name : sd_rows[kind].key, 0);
     if (!found.field) {
-        decode_sds(d, value, (enum config_sd_kind)kind, sds);
+        decode_sds(d, yaml_follow(value), (enum config_sd_kind)kind, sds);
     } else if (found.field->kind == F_REGEX) {
         if (!yaml_is_bare_null(yaml_follow(value))) {
             decode_regex(d, yaml_follow(value), obj);

@@ -4,7 +4,8 @@
  *         and tools read it, so it looks as it does in Prometheus: fields in its order, names in maps in
  *         gopkg.in/yaml.v2's order, the same quoting (libyaml's, which that package is a copy of).
  * RULES   P1  A secret is printed as <secret>; an empty one as nothing. `reveal` is for comparing only.
- *         P2  What is printed loads again and prints the same, but for secrets. */
+ *         P2  What is printed loads again and prints the same, but for what Prometheus's format cannot
+ *             say: a field that is left out when zero, and has another default, comes back as that. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -323,6 +324,8 @@ static void emit_tree(struct printer *p, const struct yaml_node *n)
         p->failed = true;
     else if (v.type == YAML_STR)
         emit_str(p, v.s);
+    else if (v.type == YAML_BOOL)
+        emit_word(p, v.b ? "true" : "false");
     else
         emit_scalar(p, NULL, v.type == YAML_NULL ? nx_slice_str("null") : n->value, YAML_PLAIN_SCALAR_STYLE);
     arena_free(a);
