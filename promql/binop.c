@@ -350,7 +350,7 @@ static nx_status pair_labels(struct match *m, const struct labels *many, const s
 
     labels_builder_reset(&m->builder, NULL);
     for (uint32_t i = 0; i < many->n; i++) {
-        if (drop_name && nx_slice_is(many->v[i].name, LABEL_NAME))
+        if (drop_name && label_goes_with_name(many->v[i].name))
             continue;
         if (mm->card == PQL_ONE_TO_ONE && names_have(mm->labels, mm->n, many->v[i].name) != mm->on)
             continue;

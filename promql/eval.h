@@ -113,6 +113,8 @@ void rows_release(struct eval *ev, struct rows *r);
 NX_NODISCARD nx_status rows_merge(struct eval *ev, struct rows *r, bool strict, struct nx_err *err);
 /* Removes __name__ from all labels, then as rows_merge(); or marks all rows where that is delayed. */
 NX_NODISCARD nx_status rows_drop_names(struct eval *ev, struct rows *r, bool strict, struct nx_err *err);
+/* __name__, and __type__ and __unit__ that say more about it. */
+bool label_goes_with_name(struct nx_slice name);
 /* The names that were to be dropped go. */
 NX_NODISCARD nx_status rows_settle_names(struct eval *ev, struct rows *r, struct nx_err *err);
 static inline bool row_drops(const struct rows *r, size_t i)

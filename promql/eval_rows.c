@@ -300,27 +300,39 @@ nx_status rows_merge(struct eval *ev, struct rows *r, bool strict, struct nx_err
     return NX_OK;
 }
 
+bool label_goes_with_name(struct nx_slice name)
+{
+    static const char *const go[] = {LABEL_NAME, "__type__", "__unit__"};
+
+    if (name.len != sizeof LABEL_NAME - 1 || name.ptr[0] != '_')
+        return false;
+    for (size_t i = 0; i < NX_COUNT(go); i++)
+        if (memcmp(name.ptr, go[i], name.len) == 0)
+            return true;
+    return false;
+}
+
 nx_status labels_without_name(struct eval *ev, const struct labels *from, struct labels *to, struct nx_err *err)
 {
-    const struct nx_slice name = nx_slice_str(LABEL_NAME);
-    uint32_t at = 0;
+    uint32_t going = 0, n = 0;
 
-    while (at < from->n && !nx_slice_eq(from->v[at].name, name))
-        at++;
-    if (at == from->n) {
+    for (uint32_t i = 0; i < from->n; i++)
+        going += label_goes_with_name(from->v[i].name);
+    if (going == 0) {
         *to = *from;
         return NX_OK;
     }
-    if (at == 0) { /* nearly always: capitals alone sort before it */
+    if (going == 1 && label_goes_with_name(from->v[0].name)) { /* nearly always: capitals alone sort before it */
         *to = (struct labels){from->v + 1, from->n - 1};
         return NX_OK;
     }
     struct label *v = arena_array(ev->out, from->n, sizeof *v);
     if (!v)
         return eval_nomem(ev, ev->out, err);
-    memcpy(v, from->v, at * sizeof *v);
-    memcpy(v + at, from->v + at + 1, (from->n - at - 1) * sizeof *v);
-    *to = (struct labels){v, from->n - 1};
+    for (uint32_t i = 0; i < from->n; i++)
+        if (!label_goes_with_name(from->v[i].name))
+            v[n++] = from->v[i];
+    *to = (struct labels){v, n};
     return NX_OK;
 }
 
@@ -347,8 +359,8 @@ nx_status rows_drop_names(struct eval *ev, struct rows *r, bool strict, struct n
             return st;
         if (i == 0)
             first = name;
-        else
-            one_name = one_name && nx_slice_eq(first, name);
+        /* One name, and nothing else that went. */
+        one_name = one_name && nx_slice_eq(first, name) && r->labels[i].n - labels[i].n == (name.len > 0);
     }
     r->labels = labels;
     /* Sets that differed with one and the same name differ without it. */

@@ -468,7 +468,8 @@ static void note_non_counter(struct eval *ev, const struct range_call *c, size_t
         if (name.len >= len && memcmp(name.ptr + name.len - len, endings[k], len) == 0)
             return;
     }
-    annots_add(&ev->annots, ANNOT_INFO, c->arg->pos,
+    /* Prometheus has no position for what a subquery gave. */
+    annots_add(&ev->annots, ANNOT_INFO, c->src->inner ? (struct pql_pos){0, 0} : c->arg->pos,
                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"%.*s\"",
                (int)name.len, name.ptr);
 }
