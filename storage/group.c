@@ -480,7 +480,9 @@ nx_status group_bind_at_locked(struct storage_group *g, uint32_t series, uint32_
     NX_ASSERT(nx_mutex_held(g->lock));
     if (col >= MAX_COLS)
         return nx_fail(err, NX_CORRUPT, "a column of number %u", col);
-    st = group_seal_locked(g, err); /* G1 */
+    if (g->n_rows == 0)
+        g->seq++; /* G1: a home that ended at this number must not see what comes */
+    st = group_seal_locked(g, err);
     if (!st)
         st = cols_room(g, col + 1, err);
     if (!st && !grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined))

@@ -4,7 +4,7 @@
  * After GROUP_TAIL_ROWS rows, or when a row begins another block's span, the tail is sealed: each column
  * becomes a few bytes, the timestamps one vector for all, everything in one allocation. Such light seals
  * are joined into ones of chunks later, by the worker. Seals are shared by reference, so that readers
- * decode without a lock; their numbers rise without gaps.
+ * decode without a lock; their numbers rise.
  *
  * Rows lie in the order they were accepted. Each series' samples ascend in time, rows may not: a row may
  * be older than the one before if its series are others.
