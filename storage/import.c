@@ -29,7 +29,7 @@
 #define TAIL_ROWS        256u
 #define FIRST_TAIL_ROWS  8u
 #define TAIL_BYTES       (64u << 20)
-#define SPILL_BYTES      (16u << 20)
+#define SPILL_BYTES      (4u << 20)
 #define ROWS_AT_ONCE     4096u /* of a chunk in the blocks */
 #define WORTH_SHARING    4u    /* a union may be so many times longer than a series that uses it */
 #define NONE             UINT32_MAX
