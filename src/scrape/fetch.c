@@ -23,7 +23,7 @@
 #include "src/base/text.h"
 #include "src/scrape/token.h"
 
-#define KEEP_BODY_BYTES (256u << 10)
+#define KEEP_BODY_BYTES  (256u << 10)
 #define CREDENTIAL_BYTES (1u << 20)
 
 struct fetch_client {
@@ -45,7 +45,8 @@ static nx_status pem_file(struct nx_slice pem, int *fd, struct nx_err *err)
     return NX_OK;
 }
 
-nx_status fetch_client_new(struct fetch_client **out, const struct config_http *cfg, struct nx_err *err)
+nx_status fetch_client_new(struct fetch_client **out, const struct config_http *cfg,
+                           struct nx_err *err)
 {
     struct fetch_client *c = calloc(1, sizeof *c);
     nx_status st;
@@ -166,9 +167,11 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
     struct fetch *f = arg;
     struct nx_slice line = {bytes, size * n}, value;
 
-    if (line.len > 5 && memcmp(line.ptr, "HTTP/", 5) == 0) { /* a new response: forget the one before */
+    if (line.len > 5 &&
+        memcmp(line.ptr, "HTTP/", 5) == 0) { /* a new response: forget the one before */
         const char *blank = memchr(line.ptr, ' ', line.len);
-        value = blank ? nx_slice_of(blank + 1, (size_t)(line.ptr + line.len - blank - 1)) : nx_slice_of("", 0);
+        value = blank ? nx_slice_of(blank + 1, (size_t)(line.ptr + line.len - blank - 1))
+                      : nx_slice_of("", 0);
         while (value.len && strchr(" \r\n", value.ptr[value.len - 1]))
             value.len--;
         keep_text(f->status, sizeof f->status, value);
@@ -223,7 +226,8 @@ static nx_status no_memory(struct nx_err *err)
     return nx_fail(err, NX_NOMEM, "out of memory");
 }
 
-static nx_status add_header(struct curl_slist **list, const char *name, struct nx_slice value, struct nx_err *err)
+static nx_status add_header(struct curl_slist **list, const char *name, struct nx_slice value,
+                            struct nx_err *err)
 {
     struct curl_slist *more;
     char *line;
@@ -240,7 +244,8 @@ static nx_status add_header(struct curl_slist **list, const char *name, struct n
 }
 
 /* A file's text without blanks around it, into `to` (F2). */
-static nx_status read_secret(struct nx_slice path, const char *what, struct buf *to, struct nx_err *err)
+static nx_status read_secret(struct nx_slice path, const char *what, struct buf *to,
+                             struct nx_err *err)
 {
     size_t from = 0;
 
@@ -279,7 +284,8 @@ static nx_status basic_auth(struct fetch *f, const struct config_basic_auth *a, 
     return st;
 }
 
-static nx_status authorization(struct fetch *f, const struct config_authorization *a, struct nx_err *err)
+static nx_status authorization(struct fetch *f, const struct config_authorization *a,
+                               struct nx_err *err)
 {
     struct buf b, secret;
     nx_status st = NX_OK;
@@ -312,7 +318,8 @@ static nx_status token_auth(struct fetch *f, struct token *t, struct nx_err *err
     return st;
 }
 
-static nx_status own_headers(struct fetch *f, const struct config_http_headers *h, struct nx_err *err)
+static nx_status own_headers(struct fetch *f, const struct config_http_headers *h,
+                             struct nx_err *err)
 {
     struct buf b;
     nx_status st = NX_OK;
@@ -358,12 +365,14 @@ static void tls_versions(CURL *easy, const struct config_tls *t)
                                [CONFIG_TLS13] = CURL_SSLVERSION_MAX_TLSv1_3};
     long v = t->min_version ? min[t->min_version] : CURL_SSLVERSION_TLSv1_2;
 
-    curl_easy_setopt(easy, CURLOPT_SSLVERSION, v | (t->max_version ? max[t->max_version] : CURL_SSLVERSION_MAX_DEFAULT));
+    curl_easy_setopt(easy, CURLOPT_SSLVERSION,
+                     v | (t->max_version ? max[t->max_version] : CURL_SSLVERSION_MAX_DEFAULT));
 }
 
 /* Another name for the certificate than the URL's: the URL gets that name, the connection goes to the
  * URL's host, and so does the Host header. */
-static nx_status server_name(struct fetch *f, struct nx_slice name, const char *url, struct nx_err *err)
+static nx_status server_name(struct fetch *f, struct nx_slice name, const char *url,
+                             struct nx_err *err)
 {
     CURLU *u = curl_url();
     char *host = NULL, *port = NULL, *line = NULL;
@@ -399,7 +408,8 @@ done:
     return st;
 }
 
-static nx_status tls(struct fetch *f, const struct fetch_client *c, const char *url, struct nx_err *err)
+static nx_status tls(struct fetch *f, const struct fetch_client *c, const char *url,
+                     struct nx_err *err)
 {
     const struct config_tls *t = &c->cfg->tls;
 
@@ -428,7 +438,8 @@ static nx_status proxy(struct fetch *f, const struct config_proxy *p, struct nx_
         curl_easy_setopt(f->easy, CURLOPT_NOPROXY, p->no_proxy.ptr);
     for (size_t i = 0; i < p->connect_header.n && !st; i++)
         for (size_t k = 0; k < p->connect_header.v[i].values.n && !st; k++)
-            st = add_header(&f->proxy_headers, p->connect_header.v[i].name.ptr, p->connect_header.v[i].values.v[k].value, err);
+            st = add_header(&f->proxy_headers, p->connect_header.v[i].name.ptr,
+                            p->connect_header.v[i].values.v[k].value, err);
     if (f->proxy_headers) {
         curl_easy_setopt(f->easy, CURLOPT_PROXYHEADER, f->proxy_headers);
         curl_easy_setopt(f->easy, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
@@ -436,12 +447,14 @@ static nx_status proxy(struct fetch *f, const struct config_proxy *p, struct nx_
     return st;
 }
 
-static nx_status headers(struct fetch *f, struct fetch_client *c, const struct fetch_request *r, struct nx_err *err)
+static nx_status headers(struct fetch *f, struct fetch_client *c, const struct fetch_request *r,
+                         struct nx_err *err)
 {
     char seconds[64];
     nx_status st;
-    size_t n = (size_t)snprintf(seconds, sizeof seconds, "%lld.%03lld", (long long)(r->timeout_ms / 1000),
-                                (long long)(r->timeout_ms % 1000));
+    size_t n =
+        (size_t)snprintf(seconds, sizeof seconds, "%lld.%03lld", (long long)(r->timeout_ms / 1000),
+                         (long long)(r->timeout_ms % 1000));
 
     while (seconds[n - 1] == '0')
         n--;
@@ -449,9 +462,11 @@ static nx_status headers(struct fetch *f, struct fetch_client *c, const struct f
         n--;
     st = add_header(&f->headers, "Accept", nx_slice_str(r->accept), err);
     if (!st)
-        st = add_header(&f->headers, "Accept-Encoding", nx_slice_str(r->compression ? "gzip" : "identity"), err);
+        st = add_header(&f->headers, "Accept-Encoding",
+                        nx_slice_str(r->compression ? "gzip" : "identity"), err);
     if (!st)
-        st = add_header(&f->headers, "X-Prometheus-Scrape-Timeout-Seconds", nx_slice_of(seconds, n), err); /* SCR-002 */
+        st = add_header(&f->headers, "X-Prometheus-Scrape-Timeout-Seconds", nx_slice_of(seconds, n),
+                        err); /* SCR-002 */
     if (!st && c->cfg->basic_auth)
         st = basic_auth(f, c->cfg->basic_auth, err);
     if (!st && c->cfg->authorization)
@@ -461,7 +476,8 @@ static nx_status headers(struct fetch *f, struct fetch_client *c, const struct f
     return st ? st : own_headers(f, &c->cfg->headers, err);
 }
 
-nx_status fetch_begin(struct fetch *f, struct fetch_client *c, const struct fetch_request *r, struct nx_err *err)
+nx_status fetch_begin(struct fetch *f, struct fetch_client *c, const struct fetch_request *r,
+                      struct nx_err *err)
 {
     nx_status st;
 
@@ -532,7 +548,8 @@ static void transport_text(const struct fetch *f, const char *url, char *to, siz
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
         errno_text(code, os);
-        snprintf(to, cap, "%s tcp %s: %s", f->result == CURLE_RECV_ERROR ? "read" : "write", f->peer, code ? os : f->why);
+        snprintf(to, cap, "%s tcp %s: %s", f->result == CURLE_RECV_ERROR ? "read" : "write",
+                 f->peer, code ? os : f->why);
         return;
     case CURLE_TOO_MANY_REDIRECTS:
         snprintf(to, cap, "stopped after 10 redirects");
@@ -553,13 +570,15 @@ nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err
     if (f->over_limit)
         return nx_fail(err, NX_LIMIT, "body size limit exceeded");
     if (f->body.failed == NX_LIMIT)
-        return nx_fail(err, NX_BADINPUT, "body is larger than %u bytes", NX_LIMIT_SCRAPE_BODY_BYTES);
+        return nx_fail(err, NX_BADINPUT, "body is larger than %u bytes",
+                       NX_LIMIT_SCRAPE_BODY_BYTES);
     if (f->body.failed)
         return no_memory(err);
     if (f->result == CURLE_OK) {
         if (f->code == 200)
             return NX_OK;
-        return nx_fail(err, NX_UNAVAILABLE, "server returned HTTP status %s", f->status); /* SCR-011 */
+        return nx_fail(err, NX_UNAVAILABLE, "server returned HTTP status %s",
+                       f->status); /* SCR-011 */
     }
     if (f->code == 200) { /* the headers were there: Go fails while reading the body */
         if (f->result == CURLE_OPERATION_TIMEDOUT)
@@ -572,7 +591,8 @@ nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err
     buf_str(&b, "Get ");
     text_quote(&b, nx_slice_str(url));
     buf_printf(&b, ": %s", text);
-    nx_fail(err, f->result == CURLE_OPERATION_TIMEDOUT ? NX_TIMEOUT : NX_UNAVAILABLE, "%s", buf_cstr(&b));
+    nx_fail(err, f->result == CURLE_OPERATION_TIMEDOUT ? NX_TIMEOUT : NX_UNAVAILABLE, "%s",
+            buf_cstr(&b));
     buf_done(&b);
     return f->result == CURLE_OPERATION_TIMEDOUT ? NX_TIMEOUT : NX_UNAVAILABLE;
 }

@@ -111,14 +111,16 @@ static enum taken take_meta(struct pass *p, uint32_t what)
     uint32_t index = line_index(what) >> 2, got;
     enum taken t;
 
-    if (line_kind(what) == LINE_META && meta_try_line(m, p->env->pool, index, (enum meta_which)(line_index(what) & 3), &p->x)) {
+    if (line_kind(what) == LINE_META &&
+        meta_try_line(m, p->env->pool, index, (enum meta_which)(line_index(what) & 3), &p->x)) {
         m->v[index].last_iter = p->in->iter;
         return TAKEN;
     }
     t = read_other(p);
     if (t == FAILED || line_kind(what) == LINE_META || !is_meta(p->e.kind))
         return t;
-    p->st = meta_set(m, p->env->pool, p->env->status_lock, p->x.format, &p->e, p->in->iter, &got, p->err);
+    p->st = meta_set(m, p->env->pool, p->env->status_lock, p->x.format, &p->e, p->in->iter, &got,
+                     p->err);
     if (p->st)
         return FAILED;
     return (got << 2 | (uint32_t)which_of(p->e.kind)) == line_index(what) ? TAKEN : OTHER;
@@ -150,7 +152,8 @@ static enum taken take_sample(struct pass *p, uint32_t what, struct nx_slice pre
     if (t == FAILED || !known || p->e.kind != EXPO_SERIES || !nx_slice_eq(p->e.prefix, prefix) ||
         !stamp_fits(what, p->e.has_ts && honor))
         return t;
-    record(p, what, p->e.value, p->e.ts_ms); /* an exemplar, or a value that needs the full parser */
+    record(p, what, p->e.value,
+           p->e.ts_ms); /* an exemplar, or a value that needs the full parser */
     return TAKEN;
 }
 
@@ -197,13 +200,24 @@ static nx_status add_fresh(struct pass *p, bool stamped, const struct labels *ls
     return NX_OK;
 }
 
+/* A line of the table stands for a sample of this body. Once more: it is stored once, and counts once. */
+static void use_line(struct pass *p, int64_t line)
+{
+    struct layout_table_line *l = &p->s->table.lines[line];
+
+    if (l->used && (line_kind(l->what) == LINE_SERIES ||
+                    (line_kind(l->what) == LINE_NEW && !p->s->fresh[line_index(l->what)].stamped)))
+        p->kept--;
+    l->used = true;
+}
+
 /* Makes the labels of a series that is not known, and remembers them for resolve.c. */
 static nx_status make_line(struct pass *p, unsigned class, bool stamped, uint32_t *what)
 {
     struct labels ls;
     uint32_t index = 0;
-    nx_status st = series_labels(p->e.series, p->x.type, p->target->labels, p->target->rules, &p->s->series, p->s->arena,
-                                 &ls, &p->res->label_limit, p->err);
+    nx_status st = series_labels(p->e.series, p->x.type, p->target->labels, p->target->rules,
+                                 &p->s->series, p->s->arena, &ls, &p->res->label_limit, p->err);
 
     if (st)
         return st;
@@ -222,25 +236,26 @@ static nx_status changed_series(struct pass *p, struct changed *c)
     unsigned class = type_class(p->e.series, p->x.type);
     int64_t line = layout_table_find(&p->s->table, p->e.series, class);
     uint32_t what = line >= 0 ? p->s->table.lines[line].what : 0;
-    bool fits = line >= 0 && (line_kind(what) == LINE_NEW ? p->s->fresh[line_index(what)].stamped == stamped
-                                                          : stamp_fits(what, stamped));
+    bool fits =
+        line >= 0 && (line_kind(what) == LINE_NEW ? p->s->fresh[line_index(what)].stamped == stamped
+                                                  : stamp_fits(what, stamped));
     nx_status st;
 
+    if (line >= 0 && (uint32_t)line < c->n_old)
+        c->cursor = (uint32_t)line + 1;
     if (!fits) {
         st = make_line(p, class, stamped, &what);
         if (st)
             return st;
+        line = (int64_t)p->s->table.n - 1;
     }
-    if (line >= 0 && (uint32_t)line < c->n_old)
-        c->cursor = (uint32_t)line + 1;
     if (!samples_room(p->s, 1))
         return no_memory(p);
     layout_builder_add(&p->s->builder, what, p->e.prefix);
-    if (line_kind(what) == LINE_NEW && !stamped && p->s->fresh[line_index(what)].used)
-        p->kept--; /* once more in this body: stored once */
     if (line_kind(what) == LINE_NEW)
         p->s->fresh[line_index(what)].used = true;
     record(p, what, p->e.value, p->e.ts_ms);
+    use_line(p, line);
     return NX_OK;
 }
 
@@ -249,7 +264,8 @@ static void resync_meta(struct pass *p, struct changed *c, uint32_t index)
 {
     for (uint32_t i = c->cursor; i < c->n_old && i < c->cursor + 64; i++) {
         uint32_t what = p->s->table.lines[i].what;
-        if ((line_kind(what) == LINE_META || line_kind(what) == LINE_META_ODD) && line_index(what) == index) {
+        if ((line_kind(what) == LINE_META || line_kind(what) == LINE_META_ODD) &&
+            line_index(what) == index) {
             c->cursor = i + 1;
             return;
         }
@@ -262,13 +278,15 @@ static nx_status changed_meta(struct pass *p, struct changed *c)
     enum meta_which which = which_of(p->e.kind);
     uint32_t index;
     bool plain;
-    nx_status st = meta_set(m, p->env->pool, p->env->status_lock, p->x.format, &p->e, p->in->iter, &index, p->err);
+    nx_status st = meta_set(m, p->env->pool, p->env->status_lock, p->x.format, &p->e, p->in->iter,
+                            &index, p->err);
 
     if (st)
         return st;
     plain = meta_is_plain(m, p->env->pool, index, which, p->x.format, p->e.line);
     index = index << 2 | (uint32_t)which;
-    layout_builder_add(&p->s->builder, line_make(plain ? LINE_META : LINE_META_ODD, 0, index), nx_slice_of("", 0));
+    layout_builder_add(&p->s->builder, line_make(plain ? LINE_META : LINE_META_ODD, 0, index),
+                       nx_slice_of("", 0));
     resync_meta(p, c, index);
     return NX_OK;
 }
@@ -299,8 +317,10 @@ static nx_status changed_pass(struct pass *p, uint32_t n)
     p->s->changed = true;
     layout_builder_reset(&p->s->builder);
     arena_reset(p->s->arena);
-    for (uint32_t i = 0; i < n && !st; i++)
+    for (uint32_t i = 0; i < n && !st; i++) {
         layout_builder_add(&p->s->builder, t->lines[i].what, layout_table_prefix(t, i));
+        t->lines[i].used = true;
+    }
     if (!st)
         st = changed_entry(p, &c);
     while (!st && p->e.kind != EXPO_END) {
@@ -321,6 +341,8 @@ static nx_status changed_pass(struct pass *p, uint32_t n)
             continue;
         }
         layout_builder_add(&p->s->builder, t->lines[at].what, layout_table_prefix(t, at));
+        if (line_has_bytes(t->lines[at].what))
+            use_line(p, at);
         c.cursor++;
     }
     return st;
@@ -364,8 +386,9 @@ static void start(struct ingest_scratch *s)
     layout_done(&s->next);
 }
 
-nx_status ingest_nothing(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
-                         struct ingest_scratch *s, struct nx_err *err)
+nx_status ingest_nothing(struct ingest *in, const struct ingest_env *env,
+                         const struct ingest_target *t, struct ingest_scratch *s,
+                         struct nx_err *err)
 {
     nx_status st;
 
@@ -374,8 +397,9 @@ nx_status ingest_nothing(struct ingest *in, const struct ingest_env *env, const 
     return st ? st : resolve_all_stale(in, t, s, err);
 }
 
-nx_status ingest_body(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
-                      enum expo_format format, const char *body, size_t len, int64_t now_ms, struct ingest_scratch *s,
+nx_status ingest_body(struct ingest *in, const struct ingest_env *env,
+                      const struct ingest_target *t, enum expo_format format, const char *body,
+                      size_t len, int64_t now_ms, struct ingest_scratch *s,
                       struct ingest_result *res, struct nx_err *err)
 {
     struct pass p = {.in = in, .env = env, .target = t, .s = s, .res = res, .err = err};

@@ -31,12 +31,12 @@ struct ingest {
     struct layout layout;
     struct stamped *stamped;
     uint32_t n_stamped;
-    bool ended;                  /* the series of the layout got their stale markers */
-    bool relearn;                /* labels are made otherwise now: no line is known */
-    uint8_t report_known;        /* bit per report: its column is there */
-    uint8_t report_exposed;      /* bit per report: the target exposes the same series, and wins */
+    bool ended;             /* the series of the layout got their stale markers */
+    bool relearn;           /* labels are made otherwise now: no line is known */
+    uint8_t report_known;   /* bit per report: its column is there */
+    uint8_t report_exposed; /* bit per report: the target exposes the same series, and wins */
     uint32_t report_cols[REPORT_COUNT];
-    uint32_t iter;               /* scrapes that parsed */
+    uint32_t iter; /* scrapes that parsed */
     struct meta meta;
 };
 
@@ -47,7 +47,7 @@ struct ingest_env {
     struct nx_mutex *status_lock; /* see meta.h */
 };
 
-struct fresh_series { /* not known before this scrape */
+struct fresh_series {     /* not known before this scrape */
     struct labels labels; /* in the scratch's arena */
     uint32_t what;        /* how the line is known from now on */
     bool stamped, used;
@@ -56,29 +56,29 @@ struct ingest_scratch {
     struct buf line;
     struct layout_table table;
     struct layout_builder builder;
-    struct layout next;           /* takes the place of the target's when the row is in */
-    bool changed; /* the body was not that of the layout */
-    bool ends;    /* a scrape without samples: all series get stale markers */
+    struct layout next; /* takes the place of the target's when the row is in */
+    bool changed;       /* the body was not that of the layout */
+    bool ends;          /* a scrape without samples: all series get stale markers */
     struct series_scratch series;
     struct arena *arena;
     struct sample { /* the samples of the body, in its order */
         uint32_t what;
         double value;
         int64_t ts_ms;
-    } *samples;
+    } * samples;
     uint32_t n_samples, cap_samples;
     struct fresh_series *fresh;
     uint32_t n_fresh, cap_fresh;
     uint32_t *cols; /* the row */
     double *values;
     uint32_t n_row, cap_row;
-    uint32_t n_row_samples;       /* of them: exposed ones, the rest are stale markers and reports */
-    uint8_t *seen, *seen_stamped; /* bit per column, per slot */
+    uint32_t n_row_samples; /* of them: exposed ones, the rest are stale markers and reports */
+    uint8_t *seen, *seen_stamped;      /* bit per column, per slot */
     size_t cap_seen, cap_seen_stamped; /* bytes */
     uint32_t *stale_slots;             /* stamped series to end */
     uint32_t n_stale_slots, cap_stale_slots;
-    uint8_t exposed;                   /* as report_exposed, for the next layout */
-    nx_status stamped_failed;          /* why a sample with a timestamp could not be appended */
+    uint8_t exposed;          /* as report_exposed, for the next layout */
+    nx_status stamped_failed; /* why a sample with a timestamp could not be appended */
 };
 NX_NODISCARD nx_status ingest_scratch_init(struct ingest_scratch *s, struct nx_err *err);
 void ingest_scratch_done(struct ingest_scratch *s);
@@ -87,9 +87,9 @@ void ingest_scratch_trim(struct ingest_scratch *s);
 
 struct ingest_result {
     uint32_t scraped, post_relabel, added;
-    uint32_t refused;                             /* new series that the store did not take */
+    uint32_t refused; /* new series that the store did not take */
     uint32_t out_of_order, duplicate, out_of_bounds;
-    bool sample_limit, label_limit;               /* that limit failed the scrape */
+    bool sample_limit, label_limit; /* that limit failed the scrape */
 };
 
 struct ingest_target {
@@ -99,21 +99,27 @@ struct ingest_target {
 
 /* Reads a body (body[len] is '\n') and makes the row. On failure the row is that of a failed scrape:
  * stale markers for all that was there; res still tells the counts. */
-NX_NODISCARD nx_status ingest_body(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
-                                   enum expo_format format, const char *body, size_t len, int64_t now_ms,
-                                   struct ingest_scratch *s, struct ingest_result *res, struct nx_err *err);
+NX_NODISCARD nx_status ingest_body(struct ingest *in, const struct ingest_env *env,
+                                   const struct ingest_target *t, enum expo_format format,
+                                   const char *body, size_t len, int64_t now_ms,
+                                   struct ingest_scratch *s, struct ingest_result *res,
+                                   struct nx_err *err);
 /* Makes the row of a scrape without samples: failed, or successful and empty. */
-NX_NODISCARD nx_status ingest_nothing(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
-                                      struct ingest_scratch *s, struct nx_err *err);
+NX_NODISCARD nx_status ingest_nothing(struct ingest *in, const struct ingest_env *env,
+                                      const struct ingest_target *t, struct ingest_scratch *s,
+                                      struct nx_err *err);
 /* Adds the reports to the row and appends it at t_ms. The layout of this scrape is the target's from
  * here on, whatever the store says. */
-NX_NODISCARD nx_status ingest_commit(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
-                                     int64_t t_ms, const double *reports, unsigned n_reports, struct ingest_scratch *s,
-                                     struct ingest_result *res, struct nx_err *err);
+NX_NODISCARD nx_status ingest_commit(struct ingest *in, const struct ingest_env *env,
+                                     const struct ingest_target *t, int64_t t_ms,
+                                     const double *reports, unsigned n_reports,
+                                     struct ingest_scratch *s, struct ingest_result *res,
+                                     struct nx_err *err);
 
 /* Stale markers for all of it, reports included. For a target that is gone. */
-NX_NODISCARD nx_status ingest_end(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
-                                  int64_t t_ms, struct ingest_scratch *s, struct nx_err *err);
+NX_NODISCARD nx_status ingest_end(struct ingest *in, const struct ingest_env *env,
+                                  const struct ingest_target *t, int64_t t_ms,
+                                  struct ingest_scratch *s, struct nx_err *err);
 /* The rules or the target's labels changed: the next scrape makes all labels anew; series that it does
  * not have any more get stale markers. */
 void ingest_relearn(struct ingest *in);

@@ -6,15 +6,17 @@
 #include "src/base/log.h"
 
 /* Protocols that are asked for when the configuration does not say. */
-static const enum config_protocol default_protocols[] = {CONFIG_PROTO_OM_1_0_0, CONFIG_PROTO_OM_0_0_1, CONFIG_PROTO_TEXT_1_0_0,
-                                                         CONFIG_PROTO_TEXT_0_0_4};
+static const enum config_protocol default_protocols[] = {
+    CONFIG_PROTO_OM_1_0_0, CONFIG_PROTO_OM_0_0_1, CONFIG_PROTO_TEXT_1_0_0, CONFIG_PROTO_TEXT_0_0_4};
 
 /* SCR-004, SCR-005. The protobuf format is not read, so it is not asked for. */
 static char *accept_header(const struct config_scrape *c)
 {
-    const enum config_protocol *v = c->scrape_protocols.n ? c->scrape_protocols.v : default_protocols;
+    const enum config_protocol *v =
+        c->scrape_protocols.n ? c->scrape_protocols.v : default_protocols;
     size_t n = c->scrape_protocols.n ? c->scrape_protocols.n : NX_COUNT(default_protocols);
-    const char *escaping = config_escaping_name(c->escaping == CONFIG_ESCAPE_UNSET ? CONFIG_ESCAPE_ALLOW_UTF8 : c->escaping);
+    const char *escaping = config_escaping_name(
+        c->escaping == CONFIG_ESCAPE_UNSET ? CONFIG_ESCAPE_ALLOW_UTF8 : c->escaping);
     int weight = 6;
     struct buf b;
     char *out;
@@ -22,7 +24,8 @@ static char *accept_header(const struct config_scrape *c)
     buf_init(&b, 0);
     for (size_t i = 0; i < n && weight > 1; i++) {
         if (v[i] == CONFIG_PROTO_PROTOBUF) {
-            log_warn("The protobuf exposition format is not supported and not asked for", "scrape_pool", c->job_name.ptr);
+            log_warn("The protobuf exposition format is not supported and not asked for",
+                     "scrape_pool", c->job_name.ptr);
             continue;
         }
         buf_str(&b, config_protocol_header(v[i]));
@@ -38,8 +41,8 @@ static char *accept_header(const struct config_scrape *c)
     return out;
 }
 
-nx_status job_new(struct job **out, const struct config *cfg, const struct config_scrape *c, bool extra_metrics,
-                  struct nx_err *err)
+nx_status job_new(struct job **out, const struct config *cfg, const struct config_scrape *c,
+                  bool extra_metrics, struct nx_err *err)
 {
     struct job *j = calloc(1, sizeof *j);
     nx_status st;
@@ -52,7 +55,8 @@ nx_status job_new(struct job **out, const struct config *cfg, const struct confi
     j->extra_metrics = extra_metrics || c->extra_scrape_metrics == CONFIG_YES;
     sample_rules_of(&j->rules, c);
     j->accept = accept_header(c);
-    st = j->accept ? fetch_client_new(&j->client, &c->http, err) : nx_fail(err, NX_NOMEM, "out of memory");
+    st = j->accept ? fetch_client_new(&j->client, &c->http, err)
+                   : nx_fail(err, NX_NOMEM, "out of memory");
     if (st) {
         job_unref(j);
         return st;

@@ -233,16 +233,18 @@ static bool table_room(struct layout_table *t, uint32_t n)
     return true;
 }
 
-nx_status layout_table_add(struct layout_table *t, uint32_t what, struct nx_slice prefix, struct nx_slice series,
-                           struct nx_err *err)
+nx_status layout_table_add(struct layout_table *t, uint32_t what, struct nx_slice prefix,
+                           struct nx_slice series, struct nx_err *err)
 {
     struct layout_table_line *line;
 
     if (!table_room(t, t->n + 1))
         return nx_fail(err, NX_NOMEM, "out of memory");
     line = &t->lines[t->n];
-    *line = (struct layout_table_line){
-        .at = t->bytes.len, .len = (uint32_t)prefix.len, .series_len = (uint32_t)series.len, .what = what};
+    *line = (struct layout_table_line){.at = t->bytes.len,
+                                       .len = (uint32_t)prefix.len,
+                                       .series_len = (uint32_t)series.len,
+                                       .what = what};
     buf_append(&t->bytes, prefix.ptr, prefix.len);
     if (series.len)
         line->hash = key_hash(series, line_class(what));
@@ -273,11 +275,13 @@ nx_status layout_table_load(struct layout_table *t, const struct layout *l, stru
         if (line_has_bytes(l->what[i]))
             prefix = layout_cursor_next(&c);
         series = prefix;
-        while (series.len && (series.ptr[series.len - 1] == ' ' || series.ptr[series.len - 1] == '\t'))
+        while (series.len &&
+               (series.ptr[series.len - 1] == ' ' || series.ptr[series.len - 1] == '\t'))
             series.len--;
         if (line_kind(l->what[i]) == LINE_NEW)
             series.len = 0; /* the store refused it: asked again, as if never seen */
-        st = c.nomem ? nx_fail(err, NX_NOMEM, "out of memory") : layout_table_add(t, l->what[i], prefix, series, err);
+        st = c.nomem ? nx_fail(err, NX_NOMEM, "out of memory")
+                     : layout_table_add(t, l->what[i], prefix, series, err);
     }
     buf_done(&line);
     return st;
@@ -289,7 +293,8 @@ int64_t layout_table_find(const struct layout_table *t, struct nx_slice series, 
 
     for (; t->slots[at]; at = (at + 1) & t->mask) {
         const struct layout_table_line *line = &t->lines[t->slots[at] - 1];
-        if (line->hash == hash && line->series_len == series.len && line_class(line->what) == type_class &&
+        if (line->hash == hash && line->series_len == series.len &&
+            line_class(line->what) == type_class &&
             memcmp(t->bytes.ptr + line->at, series.ptr, series.len) == 0)
             return t->slots[at] - 1;
     }

@@ -13,10 +13,10 @@ enum line_kind {
     LINE_DUPLICATE, /* a further line of a column: counted, not stored */
     LINE_STAMPED,   /* has a timestamp of its own; index: slot in the target's stamped series */
     LINE_DROPPED,   /* by metric_relabel_configs */
-    LINE_NEW,       /* while a scrape is read: not known before; index: into the scrape's new series.
+    LINE_NEW,      /* while a scrape is read: not known before; index: into the scrape's new series.
                      * In a layout: the store took no new series, so the line stays unknown. */
-    LINE_META,      /* HELP, TYPE, UNIT as its metadata entry says; index: entry * 4 + which */
-    LINE_META_ODD,  /* the same, written unusually: has to be parsed */
+    LINE_META,     /* HELP, TYPE, UNIT as its metadata entry says; index: entry * 4 + which */
+    LINE_META_ODD, /* the same, written unusually: has to be parsed */
     LINE_COMMENT
 };
 /* Kind, the type class its labels depend on (see type_class in ingest.c), and index in 32 bits. */
@@ -77,7 +77,8 @@ void layout_builder_done(struct layout_builder *b);
 void layout_builder_reset(struct layout_builder *b);
 void layout_builder_add(struct layout_builder *b, uint32_t what, struct nx_slice prefix);
 /* Replaces *l by what was collected. On NX_NOMEM *l is as before. */
-NX_NODISCARD nx_status layout_builder_take(struct layout_builder *b, struct layout *l, struct nx_err *err);
+NX_NODISCARD nx_status layout_builder_take(struct layout_builder *b, struct layout *l,
+                                           struct nx_err *err);
 
 /* All prefixes in full, and a table to find a line by its series. For scrapes that changed. */
 struct layout_table {
@@ -88,17 +89,21 @@ struct layout_table {
         uint32_t series_len; /* without the blanks before the value */
         uint32_t what;
         uint32_t hash;
-    } *lines;
+        bool used; /* for whoever walks the table */
+    } * lines;
     uint32_t n, cap;
     uint32_t *slots; /* line + 1; 0: free */
     uint32_t mask;
 };
 void layout_table_init(struct layout_table *t);
 void layout_table_done(struct layout_table *t);
-NX_NODISCARD nx_status layout_table_load(struct layout_table *t, const struct layout *l, struct nx_err *err);
+NX_NODISCARD nx_status layout_table_load(struct layout_table *t, const struct layout *l,
+                                         struct nx_err *err);
 /* Adds a line that the layout did not have; an empty `series` is never found. */
-NX_NODISCARD nx_status layout_table_add(struct layout_table *t, uint32_t what, struct nx_slice prefix, struct nx_slice series,
+NX_NODISCARD nx_status layout_table_add(struct layout_table *t, uint32_t what,
+                                        struct nx_slice prefix, struct nx_slice series,
                                         struct nx_err *err);
 /* The line of `series` with this type class, or -1. Of several, the first that was added. */
-int64_t layout_table_find(const struct layout_table *t, struct nx_slice series, unsigned type_class);
+int64_t layout_table_find(const struct layout_table *t, struct nx_slice series,
+                          unsigned type_class);
 struct nx_slice layout_table_prefix(const struct layout_table *t, uint32_t line);

@@ -20,9 +20,9 @@
 #include "src/base/clock.h"
 #include "src/base/log.h"
 
-#define KEEP_WORKS     8u
+#define KEEP_WORKS      8u
 #define LONGEST_WAIT_MS 5000
-#define TOKEN_POLL_NS  (20ll * 1000 * 1000)
+#define TOKEN_POLL_NS   (20ll * 1000 * 1000)
 
 void work_push(struct work_queue *q, struct work *w)
 {
@@ -63,7 +63,8 @@ void work_free(struct work *w)
     free(w);
 }
 
-static struct work *work_take(struct scrape *s, enum work_kind kind, struct target *t, struct job *j)
+static struct work *work_take(struct scrape *s, enum work_kind kind, struct target *t,
+                              struct job *j)
 {
     struct work *w = s->idle;
 

@@ -23,10 +23,11 @@ struct job {
     struct fetch_client *client;
     char *accept;
     bool extra_metrics;
-    bool getting_token; /* a worker is at it */
+    bool getting_token;     /* a worker is at it */
     int64_t token_tried_ns; /* when the last answer came; Unix time */
 };
-NX_NODISCARD nx_status job_new(struct job **out, const struct config *cfg, const struct config_scrape *c, bool extra_metrics,
+NX_NODISCARD nx_status job_new(struct job **out, const struct config *cfg,
+                               const struct config_scrape *c, bool extra_metrics,
                                struct nx_err *err);
 void job_unref(struct job *j); /* accepts NULL */
 
@@ -45,10 +46,10 @@ struct target {
     enum target_state state;
     struct work *fetching; /* its work while libcurl has it */
     enum target_ending ending;
-    int64_t end_ms; /* of the stale markers */
-    bool missed;    /* a tick came while it was worked on */
-    bool relearn;   /* to be told to the ingest when nobody works on it */
-    bool seen;      /* during a sync */
+    int64_t end_ms;   /* of the stale markers */
+    bool missed;      /* a tick came while it was worked on */
+    bool relearn;     /* to be told to the ingest when nobody works on it */
+    bool seen;        /* during a sync */
     size_t body_hint; /* bytes of the last body */
 
     /* set once, or by the loop under s->lock */
@@ -67,9 +68,9 @@ struct target {
 struct pool {
     char *name;
     uint64_t fingerprint;
-    struct job *job; /* loop */
-    bool gone;       /* not in the configuration any more: waits for its targets to end */
-    bool dirty;      /* discovery changed since the last sync */
+    struct job *job;   /* loop */
+    bool gone;         /* not in the configuration any more: waits for its targets to end */
+    bool dirty;        /* discovery changed since the last sync */
     char *limit_error; /* loop; NULL: within target_limit */
 
     /* under s->lock */
@@ -118,7 +119,7 @@ struct scrape {
     struct ingest_env env;
     uint64_t seed; /* loop */
 
-    struct nx_mutex lock;     /* rank SCRAPE: lists of pools and targets, and what follows */
+    struct nx_mutex lock; /* rank SCRAPE: lists of pools and targets, and what follows */
     struct pool **pools;
     size_t n_pools;
     const struct config *pending; /* asked for by scrape_apply(); a reference */
@@ -127,12 +128,12 @@ struct scrape {
     struct nx_err apply_err;
     struct nx_cond applied;
 
-    struct nx_mutex status;   /* rank TARGET: results, metadata, counters */
+    struct nx_mutex status;    /* rank TARGET: results, metadata, counters */
     struct scrape_stats count; /* only its plain counters */
     struct interval_seen *intervals;
     size_t n_intervals;
 
-    struct nx_mutex queue;    /* rank QUEUE */
+    struct nx_mutex queue; /* rank QUEUE */
     struct nx_cond filled;
     struct work_queue todo, done;
     bool stop;

@@ -72,7 +72,8 @@ static uint32_t add_locked(struct meta *m, struct intern *pool, struct nx_slice 
 }
 
 /* Does `e` say what the entry says already? */
-static bool said(const struct meta_entry *me, const struct intern *pool, enum expo_format f, const struct expo_entry *e)
+static bool said(const struct meta_entry *me, const struct intern *pool, enum expo_format f,
+                 const struct expo_entry *e)
 {
     switch (e->kind) {
     case EXPO_TYPE:
@@ -128,19 +129,20 @@ static bool eat_slice(const char **p, const char *end, struct nx_slice s)
     return eat(p, end, s.ptr, s.len);
 }
 
-static struct nx_slice text_of(const struct meta_entry *me, const struct intern *pool, enum meta_which which,
-                               enum expo_format f)
+static struct nx_slice text_of(const struct meta_entry *me, const struct intern *pool,
+                               enum meta_which which, enum expo_format f)
 {
     uint32_t id = which == META_HELP ? me->help : me->unit;
 
     if (which == META_TYPE)
-        return nx_slice_str(f == EXPO_TEXT && me->type == EXPO_UNKNOWN ? "untyped" : expo_type_text(me->type));
+        return nx_slice_str(f == EXPO_TEXT && me->type == EXPO_UNKNOWN ? "untyped"
+                                                                       : expo_type_text(me->type));
     return id ? intern_str(pool, id) : nx_slice_of("", 0);
 }
 
 /* The end of the line that begins at p, or NULL if it is another. */
-static const char *match(const struct meta *m, const struct intern *pool, uint32_t index, enum meta_which which,
-                         enum expo_format f, const char *p, const char *end)
+static const char *match(const struct meta *m, const struct intern *pool, uint32_t index,
+                         enum meta_which which, enum expo_format f, const char *p, const char *end)
 {
     static const char heads[][8] = {"# HELP ", "# TYPE ", "# UNIT "};
     const struct meta_entry *me;
@@ -148,13 +150,15 @@ static const char *match(const struct meta *m, const struct intern *pool, uint32
     if (index >= m->n || !m->v[index].name)
         return NULL;
     me = &m->v[index];
-    if (!eat(&p, end, heads[which], 7) || !eat_slice(&p, end, intern_str(pool, me->name)) || !eat(&p, end, " ", 1) ||
-        !eat_slice(&p, end, text_of(me, pool, which, f)) || !eat(&p, end, "\n", 1))
+    if (!eat(&p, end, heads[which], 7) || !eat_slice(&p, end, intern_str(pool, me->name)) ||
+        !eat(&p, end, " ", 1) || !eat_slice(&p, end, text_of(me, pool, which, f)) ||
+        !eat(&p, end, "\n", 1))
         return NULL;
     return p;
 }
 
-bool meta_try_line(const struct meta *m, const struct intern *pool, uint32_t index, enum meta_which which, struct expo *x)
+bool meta_try_line(const struct meta *m, const struct intern *pool, uint32_t index,
+                   enum meta_which which, struct expo *x)
 {
     const char *to = match(m, pool, index, which, x->format, x->at, x->end);
 
@@ -166,8 +170,8 @@ bool meta_try_line(const struct meta *m, const struct intern *pool, uint32_t ind
     return true;
 }
 
-bool meta_is_plain(const struct meta *m, const struct intern *pool, uint32_t index, enum meta_which which, enum expo_format f,
-                   struct nx_slice line)
+bool meta_is_plain(const struct meta *m, const struct intern *pool, uint32_t index,
+                   enum meta_which which, enum expo_format f, struct nx_slice line)
 {
     return match(m, pool, index, which, f, line.ptr, line.ptr + line.len) == line.ptr + line.len;
 }
@@ -216,8 +220,8 @@ size_t meta_text_bytes(const struct meta *m, const struct intern *pool, size_t *
         if (!me->name)
             continue;
         ++*n_entries;
-        bytes += (me->help ? intern_str(pool, me->help).len : 0) + (me->unit ? intern_str(pool, me->unit).len : 0) +
-                 strlen(expo_type_text(me->type));
+        bytes += (me->help ? intern_str(pool, me->help).len : 0) +
+                 (me->unit ? intern_str(pool, me->unit).len : 0) + strlen(expo_type_text(me->type));
     }
     return bytes;
 }

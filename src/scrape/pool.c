@@ -41,7 +41,8 @@ static uint64_t identity_of(const struct labels *all, struct nx_slice url)
 
     for (uint32_t i = 0; i < all->n; i++) {
         const struct label *l = &all->v[i];
-        if (l->name.len >= 2 && memcmp(l->name.ptr, "__", 2) == 0 && !nx_slice_is(l->name, "__unix_socket__"))
+        if (l->name.len >= 2 && memcmp(l->name.ptr, "__", 2) == 0 &&
+            !nx_slice_is(l->name, "__unix_socket__"))
             continue;
         h = hash_mix(h, hash_bytes(l->name.ptr, l->name.len));
         h = hash_mix(h, hash_bytes(l->value.ptr, l->value.len));
@@ -75,7 +76,8 @@ static struct target *target_new(struct pool *p, const struct target_made *m)
     t->heap_at = SIZE_MAX;
     t->url = strndup(m->url.ptr, m->url.len);
     t->unix_socket = socket.len ? strndup(socket.ptr, socket.len) : NULL;
-    if (!t->url || (socket.len && !t->unix_socket) || !replace_labels(&t->discovered, &m->discovered, false) ||
+    if (!t->url || (socket.len && !t->unix_socket) ||
+        !replace_labels(&t->discovered, &m->discovered, false) ||
         !replace_labels(&t->all, &m->all, false) || !replace_labels(&t->labels, &m->all, true)) {
         free((void *)(uintptr_t)t->discovered.v);
         free((void *)(uintptr_t)t->all.v);
@@ -93,7 +95,8 @@ static void target_update_locked(struct scrape *s, struct target *t, const struc
     bool times = t->interval_ms != m->interval_ms || t->hash != m->hash;
 
     if (!labels_eq(&t->discovered, &m->discovered))
-        (void)replace_labels(&t->discovered, &m->discovered, false); /* out of memory: shows the old ones */
+        (void)replace_labels(&t->discovered, &m->discovered,
+                             false); /* out of memory: shows the old ones */
     if (!labels_eq(&t->all, &m->all))
         (void)replace_labels(&t->all, &m->all, false);
     t->hash = m->hash;
@@ -108,7 +111,7 @@ static void target_update_locked(struct scrape *s, struct target *t, const struc
 
 /* ---- what discovery says ------------------------------------------------------------------------- */
 
-struct found { /* by one sync */
+struct found {                /* by one sync */
     struct target_made *made; /* in the arena; targets to be scraped, each once */
     size_t n, cap;
     struct labels *dropped;
@@ -123,7 +126,8 @@ static int by_hash(const void *a, const void *b)
     return x->hash < y->hash ? -1 : x->hash > y->hash;
 }
 
-static bool found_add(struct arena *a, struct found *f, const struct target_made *m, uint64_t keep_dropped)
+static bool found_add(struct arena *a, struct found *f, const struct target_made *m,
+                      uint64_t keep_dropped)
 {
     if (m->all.n == 0) {
         f->dropped_count++;
@@ -131,7 +135,8 @@ static bool found_add(struct arena *a, struct found *f, const struct target_made
             return true;
         if (f->n_dropped == f->cap_dropped) {
             size_t cap = f->cap_dropped ? f->cap_dropped * 2 : 16;
-            f->dropped = arena_grow(a, f->dropped, f->cap_dropped * sizeof *f->dropped, cap * sizeof *f->dropped);
+            f->dropped = arena_grow(a, f->dropped, f->cap_dropped * sizeof *f->dropped,
+                                    cap * sizeof *f->dropped);
             f->cap_dropped = cap;
         }
         if (f->dropped)
@@ -148,8 +153,8 @@ static bool found_add(struct arena *a, struct found *f, const struct target_made
     return f->made != NULL;
 }
 
-static nx_status find_group(struct scrape *s, struct pool *p, const struct discovery_group *g, struct arena *a,
-                            struct found *f, struct nx_err *err)
+static nx_status find_group(struct scrape *s, struct pool *p, const struct discovery_group *g,
+                            struct arena *a, struct found *f, struct nx_err *err)
 {
     for (size_t i = 0; i < g->targets.n; i++) {
         struct target_made m;
@@ -158,7 +163,8 @@ static nx_status find_group(struct scrape *s, struct pool *p, const struct disco
         if (st == NX_BADINPUT) {
             f->failed++;
             log_error("Creating target failed", "scrape_pool", p->name, "err",
-                      log_fmt("instance %zu in group %.*s: %.150s", i, (int)g->source.len, g->source.ptr, err->text));
+                      log_fmt("instance %zu in group %.*s: %.150s", i, (int)g->source.len,
+                              g->source.ptr, err->text));
             continue;
         }
         if (st)
@@ -170,7 +176,8 @@ static nx_status find_group(struct scrape *s, struct pool *p, const struct disco
 }
 
 /* Everything discovery knows for this pool, made into targets; equal ones once (SCR-055). */
-static nx_status find_all(struct scrape *s, struct pool *p, struct arena *a, struct found *f, struct nx_err *err)
+static nx_status find_all(struct scrape *s, struct pool *p, struct arena *a, struct found *f,
+                          struct nx_err *err)
 {
     struct discovery_groups groups;
     nx_status st = NX_OK;
@@ -237,7 +244,8 @@ static void free_labels(struct labels *v, size_t n)
     free(v);
 }
 
-static nx_status sync_prepare(struct pool *p, const struct found *f, struct sync *y, struct nx_err *err)
+static nx_status sync_prepare(struct pool *p, const struct found *f, struct sync *y,
+                              struct nx_err *err)
 {
     y->n_old = p->n_targets + p->n_ending;
     y->old = malloc((y->n_old + 1) * sizeof(struct target *));
@@ -271,7 +279,8 @@ static void sync_done(struct sync *y)
 }
 
 /* Starts what is new, keeps what is known, lets go what is not found any more. Under s->lock. */
-static void sync_targets_locked(struct scrape *s, struct pool *p, const struct found *f, struct sync *y)
+static void sync_targets_locked(struct scrape *s, struct pool *p, const struct found *f,
+                                struct sync *y)
 {
     for (size_t i = 0; i < f->n; i++) {
         struct target *t = find_old(y->old, y->n_old, &f->made[i]);
@@ -313,19 +322,19 @@ static void check_target_limit(struct scrape *s, struct pool *p)
     p->limit_error = NULL;
     if (limit == 0 || p->n_targets <= limit)
         return;
-    if (asprintf(&p->limit_error, "target_limit exceeded (number of targets: %zu, limit: %llu)", p->n_targets,
-                 (unsigned long long)limit) < 0)
+    if (asprintf(&p->limit_error, "target_limit exceeded (number of targets: %zu, limit: %llu)",
+                 p->n_targets, (unsigned long long)limit) < 0)
         p->limit_error = NULL;
     nx_lock(&s->status);
     s->count.target_limit++;
     nx_unlock(&s->status);
 }
 
-#define SWAP(a, b)                                                                                                             \
-    do {                                                                                                                       \
-        __typeof__(a) swap_ = (a);                                                                                             \
-        (a) = (b);                                                                                                             \
-        (b) = swap_;                                                                                                           \
+#define SWAP(a, b)                                                                                 \
+    do {                                                                                           \
+        __typeof__(a) swap_ = (a);                                                                 \
+        (a) = (b);                                                                                 \
+        (b) = swap_;                                                                               \
     } while (0)
 
 static void pool_sync(struct scrape *s, struct pool *p)
@@ -425,7 +434,8 @@ static void give_job(struct pool *p, struct job *j)
         p->ending[i]->relearn = true;
 }
 
-static nx_status make_jobs(struct scrape *s, const struct config *cfg, struct job **jobs, struct nx_err *err)
+static nx_status make_jobs(struct scrape *s, const struct config *cfg, struct job **jobs,
+                           struct nx_err *err)
 {
     for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
         const struct config_scrape *c = &cfg->scrape_configs.v[i];
@@ -436,7 +446,8 @@ static nx_status make_jobs(struct scrape *s, const struct config *cfg, struct jo
 }
 
 /* Pools for all jobs: those that are there, and new ones at the end of the list. */
-static nx_status make_pools(struct scrape *s, const struct config *cfg, struct pool **fresh, size_t *n_fresh, struct nx_err *err)
+static nx_status make_pools(struct scrape *s, const struct config *cfg, struct pool **fresh,
+                            size_t *n_fresh, struct nx_err *err)
 {
     for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
         struct nx_slice name = cfg->scrape_configs.v[i].job_name;
@@ -463,7 +474,8 @@ static nx_status apply_discovery(struct scrape *s, const struct config *cfg, str
     if (!sets)
         return nx_fail(err, NX_NOMEM, "out of memory");
     for (size_t i = 0; i < n; i++)
-        sets[i] = (struct discovery_set){cfg->scrape_configs.v[i].job_name, &cfg->scrape_configs.v[i].sds};
+        sets[i] = (struct discovery_set){cfg->scrape_configs.v[i].job_name,
+                                         &cfg->scrape_configs.v[i].sds};
     st = discovery_apply(s->discovery, sets, n, err);
     free(sets);
     return st;
@@ -486,8 +498,10 @@ nx_status pools_apply(struct scrape *s, const struct config *cfg, struct nx_err 
     if (st)
         goto done; /* P4 */
     nx_lock(&s->lock);
-    memcpy(pools, s->pools, s->n_pools * sizeof(struct pool *));
-    memcpy(pools + s->n_pools, fresh, n_fresh * sizeof(struct pool *));
+    for (size_t i = 0; i < s->n_pools; i++)
+        pools[i] = s->pools[i];
+    for (size_t i = 0; i < n_fresh; i++)
+        pools[s->n_pools + i] = fresh[i];
     SWAP(s->pools, pools);
     s->n_pools += n_fresh;
     n_fresh = 0;

@@ -120,8 +120,8 @@ static int report_of(const struct ingest *in, uint32_t col)
 
 /* ---- groups and columns ------------------------------------------------------------------------ */
 
-static nx_status find_reports(struct ingest *in, const struct ingest_target *t, unsigned n, struct ingest_scratch *s,
-                              struct nx_err *err)
+static nx_status find_reports(struct ingest *in, const struct ingest_target *t, unsigned n,
+                              struct ingest_scratch *s, struct nx_err *err)
 {
     for (unsigned i = 0; i < n; i++) {
         struct labels ls;
@@ -139,8 +139,8 @@ static nx_status find_reports(struct ingest *in, const struct ingest_target *t, 
     return NX_OK;
 }
 
-nx_status resolve_ready(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
-                        struct ingest_scratch *s, struct nx_err *err)
+nx_status resolve_ready(struct ingest *in, const struct ingest_env *env,
+                        const struct ingest_target *t, struct ingest_scratch *s, struct nx_err *err)
 {
     nx_status st = NX_OK;
 
@@ -149,8 +149,8 @@ nx_status resolve_ready(struct ingest *in, const struct ingest_env *env, const s
     return st ? st : find_reports(in, t, REPORT_PLAIN_COUNT, s, err);
 }
 
-static nx_status open_slot(struct ingest *in, const struct ingest_env *env, const struct labels *ls, uint32_t *slot,
-                           struct nx_err *err)
+static nx_status open_slot(struct ingest *in, const struct ingest_env *env, const struct labels *ls,
+                           uint32_t *slot, struct nx_err *err)
 {
     struct stamped made = {0};
     uint32_t at = 0;
@@ -185,7 +185,8 @@ static void close_slot(struct ingest *in, uint32_t slot)
     in->stamped[slot] = (struct stamped){0};
 }
 
-static nx_status make_fresh(struct ingest *in, const struct ingest_env *env, struct fresh_series *f, struct nx_err *err)
+static nx_status make_fresh(struct ingest *in, const struct ingest_env *env, struct fresh_series *f,
+                            struct nx_err *err)
 {
     uint32_t index;
     nx_status st = f->stamped ? open_slot(in, env, &f->labels, &index, err)
@@ -203,7 +204,8 @@ static nx_status make_fresh(struct ingest *in, const struct ingest_env *env, str
 /* Marks the columns and slots of the target's layout. */
 static bool mark_old(const struct ingest *in, struct ingest_scratch *s, uint32_t n_cols)
 {
-    if (!bits_ready(&s->seen, &s->cap_seen, n_cols) || !bits_ready(&s->seen_stamped, &s->cap_seen_stamped, in->n_stamped))
+    if (!bits_ready(&s->seen, &s->cap_seen, n_cols) ||
+        !bits_ready(&s->seen_stamped, &s->cap_seen_stamped, in->n_stamped))
         return false;
     for (uint32_t i = 0; i < in->layout.n; i++) {
         if (line_kind(in->layout.what[i]) == LINE_SERIES)
@@ -238,7 +240,8 @@ static void undo_fresh(struct ingest *in, struct ingest_scratch *s, uint32_t n)
         uint32_t what = s->fresh[i].what, index = line_index(what);
         if (line_kind(what) == LINE_STAMPED)
             close_slot(in, index);
-        else if (line_kind(what) == LINE_SERIES && !bit_get(s->seen, index) && report_of(in, index) < 0) {
+        else if (line_kind(what) == LINE_SERIES && !bit_get(s->seen, index) &&
+                 report_of(in, index) < 0) {
             bit_set(s->seen, index); /* once */
             storage_group_release(in->group, index);
         }
@@ -248,7 +251,8 @@ static void undo_fresh(struct ingest *in, struct ingest_scratch *s, uint32_t n)
 /* ---- lines ------------------------------------------------------------------------------------- */
 
 /* What a line is now that all columns are there. */
-static uint32_t settle(struct ingest *in, struct ingest_scratch *s, uint32_t what, struct ingest_result *res)
+static uint32_t settle(struct ingest *in, struct ingest_scratch *s, uint32_t what,
+                       struct ingest_result *res)
 {
     struct fresh_series *f = NULL;
     uint32_t index;
@@ -299,8 +303,9 @@ static bool settle_all(struct ingest *in, struct ingest_scratch *s, struct inges
     return true;
 }
 
-nx_status resolve_new(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
-                      struct ingest_scratch *s, struct ingest_result *res, struct nx_err *err)
+nx_status resolve_new(struct ingest *in, const struct ingest_env *env,
+                      const struct ingest_target *t, struct ingest_scratch *s,
+                      struct ingest_result *res, struct nx_err *err)
 {
     nx_status st = NX_OK;
     uint32_t n = 0;
@@ -324,11 +329,12 @@ nx_status resolve_new(struct ingest *in, const struct ingest_env *env, const str
 
 /* ---- rows -------------------------------------------------------------------------------------- */
 
-static void append_stamped(struct ingest *in, uint32_t slot, int64_t t_ms, double value, struct ingest_scratch *s,
-                           struct ingest_result *res)
+static void append_stamped(struct ingest *in, uint32_t slot, int64_t t_ms, double value,
+                           struct ingest_scratch *s, struct ingest_result *res)
 {
     struct storage_appended done = {0};
-    nx_status st = storage_group_append(in->stamped[slot].group, t_ms, &in->stamped[slot].col, &value, 1, &done, NULL);
+    nx_status st = storage_group_append(in->stamped[slot].group, t_ms, &in->stamped[slot].col,
+                                        &value, 1, &done, NULL);
 
     if (st)
         s->stamped_failed = st;
@@ -340,23 +346,25 @@ static void append_stamped(struct ingest *in, uint32_t slot, int64_t t_ms, doubl
 }
 
 /* Stale markers for what the old layout has and the new one has not (R3). `all`: nothing is new. */
-static bool push_stale(struct ingest *in, const struct ingest_target *t, struct ingest_scratch *s, bool all)
+static bool push_stale(struct ingest *in, const struct ingest_target *t, struct ingest_scratch *s,
+                       bool all)
 {
     if (in->ended)
         return true;
     for (uint32_t i = 0; i < in->layout.n; i++) {
         uint32_t what = in->layout.what[i], index = line_index(what);
-        if (line_kind(what) == LINE_SERIES && (all || !bit_get(s->seen, index)) && report_of(in, index) < 0)
+        if (line_kind(what) == LINE_SERIES && (all || !bit_get(s->seen, index)) &&
+            report_of(in, index) < 0)
             push(s, index, num_from_bits(NUM_STALE_BITS));
-        if (line_kind(what) == LINE_STAMPED && t->rules->track_timestamps && (all || !bit_get(s->seen_stamped, index)) &&
-            !push_stale_slot(s, index))
+        if (line_kind(what) == LINE_STAMPED && t->rules->track_timestamps &&
+            (all || !bit_get(s->seen_stamped, index)) && !push_stale_slot(s, index))
             return false;
     }
     return true;
 }
 
-nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t now_ms, struct ingest_scratch *s,
-                      struct ingest_result *res, struct nx_err *err)
+nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t now_ms,
+                      struct ingest_scratch *s, struct ingest_result *res, struct nx_err *err)
 {
     if (!row_room(s, (uint64_t)s->n_samples + in->layout.n + REPORT_COUNT)) {
         if (s->changed)
@@ -388,7 +396,8 @@ nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t 
     return NX_OK;
 }
 
-nx_status resolve_all_stale(struct ingest *in, const struct ingest_target *t, struct ingest_scratch *s, struct nx_err *err)
+nx_status resolve_all_stale(struct ingest *in, const struct ingest_target *t,
+                            struct ingest_scratch *s, struct nx_err *err)
 {
     s->ends = true;
     if (!row_room(s, (uint64_t)in->layout.n + REPORT_COUNT) || !push_stale(in, t, s, true))
@@ -405,7 +414,8 @@ static void release_gone(struct ingest *in, const struct ingest_scratch *s)
         uint32_t what = in->layout.what[i], index = line_index(what);
         if (line_kind(what) == LINE_SERIES && !bit_get(s->seen, index) && report_of(in, index) < 0)
             storage_group_release(in->group, index);
-        else if (line_kind(what) == LINE_STAMPED && !bit_get(s->seen_stamped, index) && in->stamped[index].group)
+        else if (line_kind(what) == LINE_STAMPED && !bit_get(s->seen_stamped, index) &&
+                 in->stamped[index].group)
             close_slot(in, index);
     }
 }
@@ -428,8 +438,9 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-nx_status ingest_commit(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t, int64_t t_ms,
-                        const double *reports, unsigned n_reports, struct ingest_scratch *s, struct ingest_result *res,
+nx_status ingest_commit(struct ingest *in, const struct ingest_env *env,
+                        const struct ingest_target *t, int64_t t_ms, const double *reports,
+                        unsigned n_reports, struct ingest_scratch *s, struct ingest_result *res,
                         struct nx_err *err)
 {
     uint8_t exposed = s->ends ? 0 : s->changed ? s->exposed : in->report_exposed;
@@ -450,12 +461,13 @@ nx_status ingest_commit(struct ingest *in, const struct ingest_env *env, const s
     res->out_of_bounds += smaller(done.out_of_bounds, s->n_row_samples);
     take_over(in, s);
     if (!st && s->stamped_failed)
-        st = nx_fail(err, s->stamped_failed, "appending samples with timestamps: %s", nx_status_text(s->stamped_failed));
+        st = nx_fail(err, s->stamped_failed, "appending samples with timestamps: %s",
+                     nx_status_text(s->stamped_failed));
     return st;
 }
 
-nx_status ingest_end(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t, int64_t t_ms,
-                     struct ingest_scratch *s, struct nx_err *err)
+nx_status ingest_end(struct ingest *in, const struct ingest_env *env, const struct ingest_target *t,
+                     int64_t t_ms, struct ingest_scratch *s, struct nx_err *err)
 {
     const double stale = num_from_bits(NUM_STALE_BITS);
     const double reports[REPORT_COUNT] = {stale, stale, stale, stale, stale, stale, stale, stale};

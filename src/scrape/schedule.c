@@ -82,7 +82,8 @@ struct target *schedule_first(const struct scrape *s)
     return s->n_heap ? s->heap[0] : NULL;
 }
 
-static void set_tick(const struct scrape *s, struct target *t, int64_t not_before_ns, int64_t now_ns)
+static void set_tick(const struct scrape *s, struct target *t, int64_t not_before_ns,
+                     int64_t now_ns)
 {
     t->ideal_ns = target_first_ns(t->hash, s->seed, t->interval_ms * NS_PER_MS, not_before_ns);
     t->due_mono_ns = clock_mono_ns() + (t->ideal_ns - now_ns); /* C1 */

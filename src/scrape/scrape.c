@@ -48,7 +48,9 @@ nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct
     s->env = (struct ingest_env){opts->storage, intern_new(), &s->status};
     s->multi = curl_multi_init();
     s->workers = calloc(s->opts.workers, sizeof *s->workers);
-    st = s->user_agent && s->env.pool && s->multi && s->workers ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+    st = s->user_agent && s->env.pool && s->multi && s->workers
+             ? NX_OK
+             : nx_fail(err, NX_NOMEM, "out of memory");
     if (!st)
         st = discovery_new(&s->discovery, err);
     if (!st)

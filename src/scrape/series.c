@@ -51,7 +51,8 @@ static const struct label *exposed(const struct expo_labels *ls, struct nx_slice
 }
 
 /* The free name for an exposed label that the target's own displaced (S1). */
-static struct nx_slice exported_name(const struct labels_builder *b, struct nx_slice name, struct arena *a)
+static struct nx_slice exported_name(const struct labels_builder *b, struct nx_slice name,
+                                     struct arena *a)
 {
     do {
         char *p = arena_alloc(a, name.len + sizeof EXPORTED - 1);
@@ -66,7 +67,8 @@ static struct nx_slice exported_name(const struct labels_builder *b, struct nx_s
 
 /* Displaced labels get their new names shortest name first, as Prometheus does it: with both job and
  * exported_job displaced, job becomes exported_job's neighbour in a known order. */
-static nx_status rename_displaced(struct labels_builder *b, struct label *v, uint32_t n, struct arena *a, struct nx_err *err)
+static nx_status rename_displaced(struct labels_builder *b, struct label *v, uint32_t n,
+                                  struct arena *a, struct nx_err *err)
 {
     for (uint32_t i = 1; i < n; i++) {
         struct label l = v[i];
@@ -84,8 +86,8 @@ static nx_status rename_displaced(struct labels_builder *b, struct label *v, uin
     return NX_OK;
 }
 
-static nx_status merge(struct labels_builder *b, const struct expo_labels *ls, const struct labels *target, bool honor,
-                       struct arena *a, struct nx_err *err)
+static nx_status merge(struct labels_builder *b, const struct expo_labels *ls,
+                       const struct labels *target, bool honor, struct arena *a, struct nx_err *err)
 {
     struct label *displaced = honor ? NULL : arena_array(a, target->n, sizeof *displaced);
     uint32_t n = 0;
@@ -114,24 +116,28 @@ static int shown(struct nx_slice s) /* Prometheus cuts names in these texts at 5
     return s.len > 50 ? 50 : (int)s.len;
 }
 
-static nx_status check_limits(const struct labels *ls, struct nx_slice metric, const struct sample_rules *r, struct nx_err *err)
+static nx_status check_limits(const struct labels *ls, struct nx_slice metric,
+                              const struct sample_rules *r, struct nx_err *err)
 {
     if (r->label_limit && ls->n > r->label_limit)
-        return nx_fail(err, NX_BADINPUT, "label_limit exceeded (metric: %.*s, number of labels: %u, limit: %llu)",
+        return nx_fail(err, NX_BADINPUT,
+                       "label_limit exceeded (metric: %.*s, number of labels: %u, limit: %llu)",
                        shown(metric), metric.ptr, ls->n, (unsigned long long)r->label_limit);
     for (uint32_t i = 0; i < ls->n && (r->label_name_limit || r->label_value_limit); i++) {
         struct nx_slice name = ls->v[i].name, value = ls->v[i].value;
         if (r->label_name_limit && name.len > r->label_name_limit)
             return nx_fail(err, NX_BADINPUT,
-                           "label_name_length_limit exceeded (metric: %.*s, label name: %.*s, length: %zu, limit: %llu)",
+                           "label_name_length_limit exceeded (metric: %.*s, label name: %.*s, "
+                           "length: %zu, limit: %llu)",
                            shown(metric), metric.ptr, shown(name), name.ptr, name.len,
                            (unsigned long long)r->label_name_limit);
         if (r->label_value_limit && value.len > r->label_value_limit)
             return nx_fail(err, NX_BADINPUT,
-                           "label_value_length_limit exceeded (metric: %.*s, label name: %.*s, value: \"%.*s\", length: "
+                           "label_value_length_limit exceeded (metric: %.*s, label name: %.*s, "
+                           "value: \"%.*s\", length: "
                            "%zu, limit: %llu)",
-                           shown(metric), metric.ptr, shown(name), name.ptr, shown(value), value.ptr, value.len,
-                           (unsigned long long)r->label_value_limit);
+                           shown(metric), metric.ptr, shown(name), name.ptr, shown(value),
+                           value.ptr, value.len, (unsigned long long)r->label_value_limit);
     }
     return NX_OK;
 }
@@ -147,8 +153,8 @@ static bool names_valid(const struct labels *ls, struct nx_slice metric, bool le
     return true;
 }
 
-static nx_status check(const struct labels *ls, const struct expo_labels *from, const struct sample_rules *r,
-                       bool *label_limit, struct nx_err *err)
+static nx_status check(const struct labels *ls, const struct expo_labels *from,
+                       const struct sample_rules *r, bool *label_limit, struct nx_err *err)
 {
     struct nx_slice metric = labels_get_str(ls, LABEL_NAME);
     struct nx_slice twice = from->repeated;
@@ -168,13 +174,14 @@ static nx_status check(const struct labels *ls, const struct expo_labels *from, 
         return NX_BADINPUT;
     }
     if (twice.ptr && labels_get(ls, twice).len)
-        return nx_fail(err, NX_BADINPUT, "label name \"%.*s\" is not unique: invalid sample", (int)twice.len, twice.ptr);
+        return nx_fail(err, NX_BADINPUT, "label name \"%.*s\" is not unique: invalid sample",
+                       (int)twice.len, twice.ptr);
     return NX_OK;
 }
 
 nx_status series_labels(struct nx_slice series, enum expo_type type, const struct labels *target,
-                        const struct sample_rules *r, struct series_scratch *s, struct arena *a, struct labels *out,
-                        bool *label_limit, struct nx_err *err)
+                        const struct sample_rules *r, struct series_scratch *s, struct arena *a,
+                        struct labels *out, bool *label_limit, struct nx_err *err)
 {
     struct expo_labels from;
     struct labels built;
@@ -206,8 +213,8 @@ nx_status series_labels(struct nx_slice series, enum expo_type type, const struc
     return st ? st : labels_copy(a, &built, out, err);
 }
 
-nx_status series_report_labels(const char *name, const struct labels *target, struct series_scratch *s,
-                               struct labels *out, struct nx_err *err)
+nx_status series_report_labels(const char *name, const struct labels *target,
+                               struct series_scratch *s, struct labels *out, struct nx_err *err)
 {
     labels_builder_reset(&s->builder, target);
     labels_builder_set(&s->builder, nx_slice_str(LABEL_NAME), nx_slice_str(name));

@@ -26,10 +26,12 @@ void series_scratch_done(struct series_scratch *s);
 /* Labels of a series as stored: merged with the target's, relabelled, checked. Copied into `a`. An
  * empty set means that the rules drop it. NX_BADINPUT fails the scrape; *label_limit then tells
  * whether a label limit was the reason. */
-NX_NODISCARD nx_status series_labels(struct nx_slice series, enum expo_type type, const struct labels *target,
-                                     const struct sample_rules *r, struct series_scratch *s, struct arena *a,
-                                     struct labels *out, bool *label_limit, struct nx_err *err);
+NX_NODISCARD nx_status series_labels(struct nx_slice series, enum expo_type type,
+                                     const struct labels *target, const struct sample_rules *r,
+                                     struct series_scratch *s, struct arena *a, struct labels *out,
+                                     bool *label_limit, struct nx_err *err);
 
 /* Labels of a report series ("up"): the name and the target's labels. */
-NX_NODISCARD nx_status series_report_labels(const char *name, const struct labels *target, struct series_scratch *s,
-                                            struct labels *out, struct nx_err *err);
+NX_NODISCARD nx_status series_report_labels(const char *name, const struct labels *target,
+                                            struct series_scratch *s, struct labels *out,
+                                            struct nx_err *err);

@@ -74,10 +74,12 @@ static struct nx_slice duration_text(int64_t ms, struct arena *a)
 }
 
 /* Labels before relabelling (SCR-048). */
-static nx_status discover(const struct config_scrape *cfg, struct nx_slice address, const struct labels *group,
-                          struct labels_builder *b, struct arena *a, struct nx_err *err)
+static nx_status discover(const struct config_scrape *cfg, struct nx_slice address,
+                          const struct labels *group, struct labels_builder *b, struct arena *a,
+                          struct nx_err *err)
 {
-    struct nx_slice interval = duration_text(cfg->scrape_interval_ms, a), timeout = duration_text(cfg->scrape_timeout_ms, a);
+    struct nx_slice interval = duration_text(cfg->scrape_interval_ms, a),
+                    timeout = duration_text(cfg->scrape_timeout_ms, a);
 
     if (!interval.ptr || !timeout.ptr)
         return arena_failed(a, err);
@@ -102,7 +104,8 @@ static nx_status discover(const struct config_scrape *cfg, struct nx_slice addre
     return NX_OK;
 }
 
-static nx_status bad_quoted(struct nx_err *err, const char *before, struct nx_slice s, const char *after)
+static nx_status bad_quoted(struct nx_err *err, const char *before, struct nx_slice s,
+                            const char *after)
 {
     struct buf b;
 
@@ -129,14 +132,17 @@ static nx_status times_of(const struct labels_builder *b, struct target_made *m,
     if (m->timeout_ms == 0)
         return nx_fail(err, NX_BADINPUT, "scrape timeout cannot be 0");
     if (m->timeout_ms > m->interval_ms)
-        return nx_fail(err, NX_BADINPUT, "scrape timeout cannot be greater than scrape interval (\"%.*s\" > \"%.*s\")",
-                       (int)timeout.len, timeout.ptr, (int)interval.len, interval.ptr);
+        return nx_fail(
+            err, NX_BADINPUT,
+            "scrape timeout cannot be greater than scrape interval (\"%.*s\" > \"%.*s\")",
+            (int)timeout.len, timeout.ptr, (int)interval.len, interval.ptr);
     return NX_OK;
 }
 
 static bool go_bool(struct nx_slice s)
 {
-    static const char *const words[] = {"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"};
+    static const char *const words[] = {"1", "t", "T", "TRUE",  "true",  "True",
+                                        "0", "f", "F", "FALSE", "false", "False"};
 
     for (size_t i = 0; i < NX_COUNT(words); i++)
         if (nx_slice_is(s, words[i]))
@@ -149,9 +155,12 @@ static nx_status check_bools(const struct labels_builder *b, struct nx_err *err)
     static const struct {
         const char *label, *what;
     } v[] = {
-        {"__convert_classic_histograms_to_nhcb__", "error parsing convert classic histograms to nhcb: strconv.ParseBool: parsing "},
-        {"__always_scrape_classic_histograms__", "error parsing always scrape classic histograms: strconv.ParseBool: parsing "},
-        {"__scrape_native_histograms__", "error parsing scrape native histograms: strconv.ParseBool: parsing "},
+        {"__convert_classic_histograms_to_nhcb__",
+         "error parsing convert classic histograms to nhcb: strconv.ParseBool: parsing "},
+        {"__always_scrape_classic_histograms__",
+         "error parsing always scrape classic histograms: strconv.ParseBool: parsing "},
+        {"__scrape_native_histograms__",
+         "error parsing scrape native histograms: strconv.ParseBool: parsing "},
     };
 
     for (size_t i = 0; i < NX_COUNT(v); i++) {
@@ -162,7 +171,8 @@ static nx_status check_bools(const struct labels_builder *b, struct nx_err *err)
     return NX_OK;
 }
 
-static nx_status check(const struct labels_builder *b, struct nx_slice address, struct target_made *m, struct nx_err *err)
+static nx_status check(const struct labels_builder *b, struct nx_slice address,
+                       struct target_made *m, struct nx_err *err)
 {
     nx_status st;
 
@@ -180,8 +190,8 @@ static bool is_meta(struct nx_slice name)
 }
 
 /* What relabelling left: __meta_ labels go, instance comes. */
-static nx_status finish(struct labels_builder *b, struct nx_slice address, struct arena *a, struct labels *out,
-                        struct nx_err *err)
+static nx_status finish(struct labels_builder *b, struct nx_slice address, struct arena *a,
+                        struct labels *out, struct nx_err *err)
 {
     struct labels view;
     nx_status st;
@@ -210,8 +220,9 @@ static nx_status finish(struct labels_builder *b, struct nx_slice address, struc
     return NX_OK;
 }
 
-nx_status target_make(const struct config_scrape *cfg, struct nx_slice address, const struct labels *group,
-                      struct target_scratch *s, struct arena *a, struct target_made *out, struct nx_err *err)
+nx_status target_make(const struct config_scrape *cfg, struct nx_slice address,
+                      const struct labels *group, struct target_scratch *s, struct arena *a,
+                      struct target_made *out, struct nx_err *err)
 {
     struct target_made m = {0};
     struct labels view;
@@ -278,7 +289,8 @@ static struct nx_slice param_label(const struct labels *all, struct nx_slice nam
 {
     for (uint32_t i = 0; i < all->n; i++) {
         struct nx_slice l = all->v[i].name;
-        if (l.len == name.len + 8 && memcmp(l.ptr, "__param_", 8) == 0 && memcmp(l.ptr + 8, name.ptr, name.len) == 0)
+        if (l.len == name.len + 8 && memcmp(l.ptr, "__param_", 8) == 0 &&
+            memcmp(l.ptr + 8, name.ptr, name.len) == 0)
             return all->v[i].value;
     }
     return nx_slice_of(NULL, 0);
@@ -294,7 +306,8 @@ static void put_params(struct buf *b, const struct config_scrape *cfg, const str
     for (;;) {
         const struct config_values *v = p < cfg->params.n ? &cfg->params.v[p] : NULL;
         struct nx_slice name = {0};
-        while (l < all->n && !(all->v[l].name.len > 8 && memcmp(all->v[l].name.ptr, "__param_", 8) == 0))
+        while (l < all->n &&
+               !(all->v[l].name.len > 8 && memcmp(all->v[l].name.ptr, "__param_", 8) == 0))
             l++;
         if (l < all->n)
             name = nx_slice_of(all->v[l].name.ptr + 8, all->v[l].name.len - 8);
@@ -315,9 +328,11 @@ static void put_params(struct buf *b, const struct config_scrape *cfg, const str
     }
 }
 
-struct nx_slice target_url(const struct config_scrape *cfg, const struct labels *all, struct arena *a)
+struct nx_slice target_url(const struct config_scrape *cfg, const struct labels *all,
+                           struct arena *a)
 {
-    struct nx_slice host = labels_get_str(all, "__address__"), path = labels_get_str(all, "__metrics_path__"), out = {0};
+    struct nx_slice host = labels_get_str(all, "__address__"),
+                    path = labels_get_str(all, "__metrics_path__"), out = {0};
     struct buf b;
 
     buf_init(&b, 0);

@@ -8,7 +8,8 @@
 
 struct target_made {
     struct labels discovered; /* before relabelling */
-    struct labels all;        /* after it, __ labels included, __meta_ ones not; empty: dropped by the rules */
+    struct labels
+        all; /* after it, __ labels included, __meta_ ones not; empty: dropped by the rules */
     struct nx_slice url;
     int64_t interval_ms, timeout_ms;
     uint64_t hash; /* of labels and URL: equal ones are one target */
@@ -22,11 +23,13 @@ NX_NODISCARD nx_status target_scratch_init(struct target_scratch *s, struct nx_e
 void target_scratch_done(struct target_scratch *s);
 
 /* Makes one target, in `a`. NX_BADINPUT: it is no target, and why (SCR-049..052). */
-NX_NODISCARD nx_status target_make(const struct config_scrape *cfg, struct nx_slice address, const struct labels *group,
-                                   struct target_scratch *s, struct arena *a, struct target_made *out, struct nx_err *err);
+NX_NODISCARD nx_status target_make(const struct config_scrape *cfg, struct nx_slice address,
+                                   const struct labels *group, struct target_scratch *s,
+                                   struct arena *a, struct target_made *out, struct nx_err *err);
 
 /* scheme://address/path?params of a set of labels. ptr NULL out of memory. */
-struct nx_slice target_url(const struct config_scrape *cfg, const struct labels *all, struct arena *a);
+struct nx_slice target_url(const struct config_scrape *cfg, const struct labels *all,
+                           struct arena *a);
 
 /* The time of the first scrape at or after now: the target's own place in the interval, the same after
  * every start. All in nanoseconds. */

@@ -15,18 +15,18 @@
 #include "src/base/thread.h"
 #include "src/scrape/fetch.h"
 
-#define EARLY_NS      (10ll * 1000 * 1000 * 1000)
-#define SECRET_BYTES  (1u << 20)
-#define UNLIMITED_NS  INT64_MAX
+#define EARLY_NS     (10ll * 1000 * 1000 * 1000)
+#define SECRET_BYTES (1u << 20)
+#define UNLIMITED_NS INT64_MAX
 
 struct token {
     const struct config_oauth2 *cfg;
     struct config_http http; /* how the token URL is asked */
     bool in_form;            /* K1; of token_get() alone */
     struct nx_mutex lock;
-    struct buf header;       /* under lock, as all below; empty: none */
+    struct buf header; /* under lock, as all below; empty: none */
     int64_t ends_mono_ns;
-    struct buf why;          /* of the last failure; empty: none */
+    struct buf why; /* of the last failure; empty: none */
 };
 
 nx_status token_new(struct token **out, const struct config_oauth2 *cfg, struct nx_err *err)
@@ -61,7 +61,8 @@ bool token_needed(struct token *t)
     bool needed;
 
     nx_lock(&t->lock);
-    needed = t->header.len == 0 || (t->ends_mono_ns != UNLIMITED_NS && clock_mono_ns() + EARLY_NS > t->ends_mono_ns);
+    needed = t->header.len == 0 ||
+             (t->ends_mono_ns != UNLIMITED_NS && clock_mono_ns() + EARLY_NS > t->ends_mono_ns);
     nx_unlock(&t->lock);
     return needed;
 }
@@ -74,7 +75,8 @@ nx_status token_header(struct token *t, struct buf *to, struct nx_err *err)
     if (t->header.len)
         buf_slice(to, buf_view(&t->header));
     else
-        st = nx_fail(err, NX_UNAVAILABLE, "oauth2: cannot fetch token: %s", t->why.len ? buf_cstr(&t->why) : "not asked yet");
+        st = nx_fail(err, NX_UNAVAILABLE, "oauth2: cannot fetch token: %s",
+                     t->why.len ? buf_cstr(&t->why) : "not asked yet");
     nx_unlock(&t->lock);
     return st;
 }
@@ -132,10 +134,13 @@ static void form_of(struct token *t, CURL *easy, struct nx_slice secret, struct 
 }
 
 /* One POST; the body of the answer is in f. */
-static nx_status ask(struct token *t, struct fetch *f, struct fetch_client *client, int64_t timeout_ms, struct nx_err *err)
+static nx_status ask(struct token *t, struct fetch *f, struct fetch_client *client,
+                     int64_t timeout_ms, struct nx_err *err)
 {
-    const struct fetch_request r = {
-        .url = t->cfg->token_url.ptr, .user_agent = "Narthex/" NX_VERSION, .accept = "application/json", .timeout_ms = timeout_ms};
+    const struct fetch_request r = {.url = t->cfg->token_url.ptr,
+                                    .user_agent = "Narthex/" NX_VERSION,
+                                    .accept = "application/json",
+                                    .timeout_ms = timeout_ms};
     struct buf form, secret;
     nx_status st;
 
@@ -181,7 +186,8 @@ static nx_status keep_answer(struct token *t, const struct fetch *f, struct nx_e
         nx_lock(&t->lock);
         buf_clear(&t->header);
         buf_printf(&t->header, "%s %s", bearer ? "Bearer" : type, access);
-        t->ends_mono_ns = seconds > 0 && seconds < 1e9 ? clock_mono_ns() + (int64_t)(seconds * 1e9) : UNLIMITED_NS;
+        t->ends_mono_ns = seconds > 0 && seconds < 1e9 ? clock_mono_ns() + (int64_t)(seconds * 1e9)
+                                                       : UNLIMITED_NS;
         buf_clear(&t->why);
         nx_unlock(&t->lock);
     }
@@ -194,9 +200,11 @@ void token_get(struct token *t, int64_t timeout_ms)
     struct fetch_client *client = NULL;
     struct fetch *f = fetch_new();
     struct nx_err err = {0};
-    nx_status st = f ? fetch_client_new(&client, &t->http, &err) : nx_fail(&err, NX_NOMEM, "out of memory");
+    nx_status st =
+        f ? fetch_client_new(&client, &t->http, &err) : nx_fail(&err, NX_NOMEM, "out of memory");
 
-    if (!st && t->cfg->client_certificate_key.value.len + t->cfg->client_certificate_key_file.len > 0)
+    if (!st &&
+        t->cfg->client_certificate_key.value.len + t->cfg->client_certificate_key_file.len > 0)
         st = nx_fail(&err, NX_BADINPUT, "the JWT bearer grant is not supported");
     if (!st)
         st = ask(t, f, client, timeout_ms, &err);

@@ -8,7 +8,8 @@
 struct token;
 
 /* `cfg` is borrowed until token_free(). */
-NX_NODISCARD nx_status token_new(struct token **out, const struct config_oauth2 *cfg, struct nx_err *err);
+NX_NODISCARD nx_status token_new(struct token **out, const struct config_oauth2 *cfg,
+                                 struct nx_err *err);
 void token_free(struct token *t); /* accepts NULL */
 
 bool token_needed(struct token *t); /* there is none, or it ends within ten seconds */

@@ -49,18 +49,20 @@ static struct nx_slice global_url(const char *url, struct nx_slice global_host, 
     to = from + strcspn(from, "/?#");
     authority = nx_slice_of(from, (size_t)(to - from));
     host = host_only(authority);
-    if (!nx_slice_is(host, "localhost") && !nx_slice_is(host, "127.0.0.1") && !nx_slice_is(host, "[::1]"))
+    if (!nx_slice_is(host, "localhost") && !nx_slice_is(host, "127.0.0.1") &&
+        !nx_slice_is(host, "[::1]"))
         return arena_slice(a, whole);
     port = after_host(authority, host);
     rest = nx_slice_of(to, whole.len - (size_t)(to - url));
     name = host_only(global_host);
-    p = arena_printf(a, "%.*s%.*s%.*s%.*s", (int)(from - url), url, (int)name.len, name.ptr, (int)port.len, port.ptr,
-                     (int)rest.len, rest.ptr);
+    p = arena_printf(a, "%.*s%.*s%.*s%.*s", (int)(from - url), url, (int)name.len, name.ptr,
+                     (int)port.len, port.ptr, (int)rest.len, rest.ptr);
     return p ? nx_slice_str(p) : nx_slice_of(NULL, 0);
 }
 
-static nx_status show_target(const struct pool *p, const struct target *t, struct nx_slice global_host, struct arena *a,
-                             struct target_info *out, struct nx_err *err)
+static nx_status show_target(const struct pool *p, const struct target *t,
+                             struct nx_slice global_host, struct arena *a, struct target_info *out,
+                             struct nx_err *err)
 {
     nx_status st = labels_copy(a, &t->discovered, &out->discovered, err);
 
@@ -77,8 +79,8 @@ static nx_status show_target(const struct pool *p, const struct target *t, struc
     out->health = t->health;
     out->scrape_interval = duration(a, t->interval_ms);
     out->scrape_timeout = duration(a, t->timeout_ms);
-    if (!out->pool.ptr || !out->scrape_url.ptr || !out->global_url.ptr || !out->last_error.ptr || !out->scrape_interval.ptr ||
-        !out->scrape_timeout.ptr)
+    if (!out->pool.ptr || !out->scrape_url.ptr || !out->global_url.ptr || !out->last_error.ptr ||
+        !out->scrape_interval.ptr || !out->scrape_timeout.ptr)
         return arena_failed(a, err);
     return NX_OK;
 }
@@ -100,7 +102,8 @@ static int by_text(const void *a, const void *b)
 
 static int by_dropped_pool(const void *a, const void *b)
 {
-    return nx_slice_cmp(((const struct dropped_info *)a)->pool, ((const struct dropped_info *)b)->pool);
+    return nx_slice_cmp(((const struct dropped_info *)a)->pool,
+                        ((const struct dropped_info *)b)->pool);
 }
 
 static int by_count_pool(const void *a, const void *b)
@@ -108,7 +111,8 @@ static int by_count_pool(const void *a, const void *b)
     return nx_slice_cmp(((const struct pool_count *)a)->pool, ((const struct pool_count *)b)->pool);
 }
 
-static nx_status make_room(struct scrape *s, struct arena *a, struct targets_info *out, struct nx_err *err)
+static nx_status make_room(struct scrape *s, struct arena *a, struct targets_info *out,
+                           struct nx_err *err)
 {
     size_t active = 0, dropped = 0;
 
@@ -121,11 +125,12 @@ static nx_status make_room(struct scrape *s, struct arena *a, struct targets_inf
     out->dropped = arena_array(a, dropped, sizeof *out->dropped);
     out->dropped_counts = arena_array(a, s->n_pools, sizeof *out->dropped_counts);
     out->pools = arena_array(a, s->n_pools, sizeof *out->pools);
-    return out->active && out->dropped && out->dropped_counts && out->pools ? NX_OK : arena_failed(a, err);
+    return out->active && out->dropped && out->dropped_counts && out->pools ? NX_OK
+                                                                            : arena_failed(a, err);
 }
 
-static nx_status show_pool(const struct pool *p, struct nx_slice global_host, struct arena *a, struct targets_info *out,
-                           struct nx_err *err)
+static nx_status show_pool(const struct pool *p, struct nx_slice global_host, struct arena *a,
+                           struct targets_info *out, struct nx_err *err)
 {
     struct nx_slice name = arena_slice(a, nx_slice_str(p->name));
     nx_status st = name.ptr ? NX_OK : arena_failed(a, err);
@@ -143,8 +148,8 @@ static nx_status show_pool(const struct pool *p, struct nx_slice global_host, st
     return NX_OK;
 }
 
-nx_status scrape_get_targets(struct scrape *s, struct nx_slice global_host, struct arena *a, struct targets_info *out,
-                             struct nx_err *err)
+nx_status scrape_get_targets(struct scrape *s, struct nx_slice global_host, struct arena *a,
+                             struct targets_info *out, struct nx_err *err)
 {
     struct targets_info info;
     nx_status st;
@@ -173,7 +178,8 @@ struct metadata_list {
     size_t n, cap;
 };
 
-static nx_status show_entry(struct scrape *s, const struct meta_entry *e, const struct labels *target, struct arena *a,
+static nx_status show_entry(struct scrape *s, const struct meta_entry *e,
+                            const struct labels *target, struct arena *a,
                             struct metadata_list *list, struct nx_err *err)
 {
     const struct intern *pool = s->env.pool;
@@ -197,8 +203,8 @@ static nx_status show_entry(struct scrape *s, const struct meta_entry *e, const 
     return m->metric.ptr && m->help.ptr && m->unit.ptr ? NX_OK : arena_failed(a, err);
 }
 
-static nx_status show_metadata(struct scrape *s, const struct target *t, struct nx_slice metric, struct arena *a,
-                               struct metadata_list *list, struct nx_err *err)
+static nx_status show_metadata(struct scrape *s, const struct target *t, struct nx_slice metric,
+                               struct arena *a, struct metadata_list *list, struct nx_err *err)
 {
     struct labels labels = {0};
     nx_status st = NX_OK;
@@ -223,8 +229,8 @@ static int by_target_and_metric(const void *a, const void *b)
     return c ? c : nx_slice_cmp(x->metric, y->metric);
 }
 
-nx_status scrape_get_metadata(struct scrape *s, struct nx_slice metric, struct arena *a, struct metadata_info **out, size_t *n,
-                              struct nx_err *err)
+nx_status scrape_get_metadata(struct scrape *s, struct nx_slice metric, struct arena *a,
+                              struct metadata_info **out, size_t *n, struct nx_err *err)
 {
     struct metadata_list list = {0};
     nx_status st = NX_OK;
@@ -259,7 +265,8 @@ static double quantile(const double *v, size_t n, double q)
     return n ? v[(size_t)(q * (double)(n - 1) + 0.5)] : NAN;
 }
 
-static void show_interval(const struct interval_seen *seen, struct arena *a, struct scrape_interval_stats *out)
+static void show_interval(const struct interval_seen *seen, struct arena *a,
+                          struct scrape_interval_stats *out)
 {
     size_t have = seen->count < INTERVAL_SAMPLES ? (size_t)seen->count : INTERVAL_SAMPLES, n = 0;
     int64_t oldest = clock_mono_ns() - RECENT_NS;
@@ -269,7 +276,8 @@ static void show_interval(const struct interval_seen *seen, struct arena *a, str
         if (seen->last[i].mono_ns >= oldest)
             v[n++] = seen->last[i].seconds;
     qsort(v, n, sizeof *v, by_value);
-    *out = (struct scrape_interval_stats){.interval = duration(a, seen->interval_ms), .count = seen->count, .sum = seen->sum};
+    *out = (struct scrape_interval_stats){
+        .interval = duration(a, seen->interval_ms), .count = seen->count, .sum = seen->sum};
     out->p01 = quantile(v, n, 0.01);
     out->p05 = quantile(v, n, 0.05);
     out->p50 = quantile(v, n, 0.5);
@@ -286,7 +294,8 @@ static void count_metadata(const struct scrape *s, const struct pool *p, struct 
     }
 }
 
-nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stats *out, struct nx_err *err)
+nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stats *out,
+                           struct nx_err *err)
 {
     struct scrape_stats st;
     bool ok = true;
@@ -301,12 +310,13 @@ nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stat
         const struct pool *p = s->pools[i];
         if (p->gone)
             continue;
-        st.by_pool[st.n_by_pool] = (struct scrape_pool_stats){.pool = arena_slice(a, nx_slice_str(p->name)),
-                                                              .targets = p->n_targets,
-                                                              .syncs = p->syncs,
-                                                              .target_limit = p->target_limit,
-                                                              .sync_failed = p->sync_failed,
-                                                              .sync_seconds_sum = p->sync_seconds};
+        st.by_pool[st.n_by_pool] =
+            (struct scrape_pool_stats){.pool = arena_slice(a, nx_slice_str(p->name)),
+                                       .targets = p->n_targets,
+                                       .syncs = p->syncs,
+                                       .target_limit = p->target_limit,
+                                       .sync_failed = p->sync_failed,
+                                       .sync_seconds_sum = p->sync_seconds};
         ok = st.by_pool[st.n_by_pool++].pool.ptr != NULL;
         st.sd_discovered_targets += p->discovered;
         st.pools++;

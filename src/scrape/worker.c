@@ -35,7 +35,8 @@ struct outcome {
 
 /* ---- reading ----------------------------------------------------------------------------------------- */
 
-static nx_status unpack(struct worker *k, const struct work *w, struct buf **body, struct nx_err *err)
+static nx_status unpack(struct worker *k, const struct work *w, struct buf **body,
+                        struct nx_err *err)
 {
     uint64_t limit = w->job->c->limits.body_size_bytes;
     nx_status st;
@@ -46,7 +47,8 @@ static nx_status unpack(struct worker *k, const struct work *w, struct buf **bod
     *body = &k->plain;
     buf_clear(&k->plain);
     /* A body of exactly the limit is too large (SCR-013). */
-    k->plain.limit_bytes = limit && limit <= NX_LIMIT_SCRAPE_BODY_BYTES ? limit - 1 : NX_LIMIT_SCRAPE_BODY_BYTES;
+    k->plain.limit_bytes =
+        limit && limit <= NX_LIMIT_SCRAPE_BODY_BYTES ? limit - 1 : NX_LIMIT_SCRAPE_BODY_BYTES;
     st = expo_gunzip_run(k->gunzip, buf_view(&w->fetch->body), &k->plain, err);
     if (st == NX_LIMIT && limit)
         return nx_fail(err, NX_LIMIT, "body size limit exceeded");
@@ -62,7 +64,8 @@ static nx_status put_fence(struct buf *body, size_t *len, struct nx_err *err)
     return buf_status(body, err);
 }
 
-static nx_status read_body(struct worker *k, const struct work *w, const struct ingest_target *t, struct outcome *o)
+static nx_status read_body(struct worker *k, const struct work *w, const struct ingest_target *t,
+                           struct outcome *o)
 {
     struct target *target = w->target;
     enum expo_format format;
@@ -85,11 +88,13 @@ static nx_status read_body(struct worker *k, const struct work *w, const struct 
     o->body_bytes = (int64_t)len;
     if (len == 0) /* SCR-018 */
         return NX_OK;
-    st = expo_format_choose(nx_slice_str(w->fetch->content_type), w->job->rules.fallback, &format, &o->err);
+    st = expo_format_choose(nx_slice_str(w->fetch->content_type), w->job->rules.fallback, &format,
+                            &o->err);
     if (st)
         return st;
     o->up = true; /* a row was made; of what, the status tells */
-    return ingest_body(&target->in, &k->s->env, t, format, body->ptr, len, w->t_ms, &k->scratch, &o->res, &o->err);
+    return ingest_body(&target->in, &k->s->env, t, format, body->ptr, len, w->t_ms, &k->scratch,
+                       &o->res, &o->err);
 }
 
 static void fill_reports(const struct work *w, const struct outcome *o, double *v)
@@ -109,7 +114,8 @@ static void fill_reports(const struct work *w, const struct outcome *o, double *
 static void warn_dropped(const struct work *w, const char *msg, uint32_t n)
 {
     if (n)
-        log_warn(msg, "scrape_pool", w->target->pool->name, "target", w->target->url, "num_dropped", log_fmt("%u", n));
+        log_warn(msg, "scrape_pool", w->target->pool->name, "target", w->target->url, "num_dropped",
+                 log_fmt("%u", n));
 }
 
 /* One JSON line in scrape_failure_log_file (SCR-097). Failures are rare: the file is opened for each. */
@@ -120,7 +126,8 @@ static void log_failure(const struct work *w, const char *why)
     struct buf b;
     int fd;
 
-    log_debug("Scrape failed", "scrape_pool", w->target->pool->name, "target", w->target->url, "err", why);
+    log_debug("Scrape failed", "scrape_pool", w->target->pool->name, "target", w->target->url,
+              "err", why);
     if (path.len == 0)
         return;
     when[clock_format_rfc3339(when, clock_now_ns())] = '\0';
@@ -134,7 +141,8 @@ static void log_failure(const struct work *w, const char *why)
     buf_str(&b, "}\n");
     fd = open(path.ptr, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0 || write(fd, b.ptr, b.len) != (ssize_t)b.len)
-        log_warn("Writing the scrape failure log failed", "file", path.ptr, "err", log_fmt("errno %d", errno));
+        log_warn("Writing the scrape failure log failed", "file", path.ptr, "err",
+                 log_fmt("errno %d", errno));
     if (fd >= 0)
         close(fd);
     buf_done(&b);
@@ -163,14 +171,17 @@ static void show(struct worker *k, const struct work *w, const struct outcome *o
     free(old);
 }
 
-static void tell(const struct work *w, const struct outcome *o, nx_status append, const struct nx_err *append_err)
+static void tell(const struct work *w, const struct outcome *o, nx_status append,
+                 const struct nx_err *append_err)
 {
     warn_dropped(w, "Error on ingesting out-of-order samples", o->res.out_of_order);
-    warn_dropped(w, "Error on ingesting samples with different value but same timestamp", o->res.duplicate);
-    warn_dropped(w, "Error on ingesting samples that are too old or are too far into the future", o->res.out_of_bounds);
+    warn_dropped(w, "Error on ingesting samples with different value but same timestamp",
+                 o->res.duplicate);
+    warn_dropped(w, "Error on ingesting samples that are too old or are too far into the future",
+                 o->res.out_of_bounds);
     if (append)
-        log_error("Scrape commit failed", "scrape_pool", w->target->pool->name, "target", w->target->url, "err",
-                  append_err->text);
+        log_error("Scrape commit failed", "scrape_pool", w->target->pool->name, "target",
+                  w->target->url, "err", append_err->text);
     if (!o->up)
         log_failure(w, o->err.text);
 }
@@ -194,14 +205,17 @@ static void run_scrape(struct worker *k, struct work *w)
         o.up = false;
     }
     fill_reports(w, &o, reports);
-    append = target->in.group ? ingest_commit(&target->in, &k->s->env, &t, w->t_ms, reports,
-                                              w->job->extra_metrics ? REPORT_COUNT : REPORT_PLAIN_COUNT, &k->scratch, &o.res,
-                                              &append_err)
-                              : NX_NOMEM;
+    append = target->in.group
+                 ? ingest_commit(&target->in, &k->s->env, &t, w->t_ms, reports,
+                                 w->job->extra_metrics ? REPORT_COUNT : REPORT_PLAIN_COUNT,
+                                 &k->scratch, &o.res, &append_err)
+                 : NX_NOMEM;
     if (!o.err.text[0] && append)
         o.err = append_err;
     if (!o.err.text[0] && o.res.refused)
-        nx_fail(&o.err, NX_LIMIT, "%u new series were not taken: the limit of memory or series is reached", o.res.refused);
+        nx_fail(&o.err, NX_LIMIT,
+                "%u new series were not taken: the limit of memory or series is reached",
+                o.res.refused);
     show(k, w, &o, reports[REPORT_DURATION]); /* W2 */
     tell(w, &o, append, &append_err);
 }
@@ -212,7 +226,8 @@ static void run_end(struct worker *k, struct work *w)
     struct nx_err err = {0};
 
     if (ingest_end(&w->target->in, &k->s->env, &t, w->t_ms, &k->scratch, &err))
-        log_warn("Stale append failed", "scrape_pool", w->target->pool->name, "target", w->target->url, "err", err.text);
+        log_warn("Stale append failed", "scrape_pool", w->target->pool->name, "target",
+                 w->target->url, "err", err.text);
 }
 
 static void run(struct worker *k, struct work *w)

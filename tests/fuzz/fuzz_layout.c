@@ -5,7 +5,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void run(const uint8_t *data, size_t size)
 {
     struct label job = {nx_slice_of("job", 3), nx_slice_of("j", 1)};
     struct labels labels = {&job, 1};
@@ -19,8 +19,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int64_t now = 1700000000000;
     int bodies = 0;
 
-    if (size < 1)
-        return 0;
     rules.honor_timestamps = data[0] & 2;
     rules.honor_labels = data[0] & 4;
     nx_mutex_init(&lock, NX_RANK_TARGET);
@@ -32,7 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(body, p, len);
         body[len] = '\n';
         now += 15000;
-        (void)model_check(&m, &in, &env, &t, &s, data[0] & 1 ? EXPO_OPENMETRICS : EXPO_TEXT, body, len, now);
+        (void)model_check(&m, &in, &env, &t, &s, data[0] & 1 ? EXPO_OPENMETRICS : EXPO_TEXT, body,
+                          len, now);
         model_check_columns(&in);
         free(body);
         p += len + 1;
@@ -43,5 +42,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     intern_free(env.pool);
     nx_mutex_done(&lock);
     fake_forget();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size > 0)
+        run(data, size);
     return 0;
 }

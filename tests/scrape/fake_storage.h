@@ -9,6 +9,11 @@
 
 #include "storage/storage.h"
 
+#ifndef FAKE_PAUSE /* tests that make allocations fail spare this store */
+#define FAKE_PAUSE()  ((void)0)
+#define FAKE_RESUME() ((void)0)
+#endif
+
 struct fake_sample {
     int64_t t_ms;
     char *series; /* owned by fake_series */
@@ -28,7 +33,7 @@ static struct {
     uint32_t duplicates;
 } fake;
 
-static uint32_t fake_series(const struct labels *ls, bool may_add)
+static uint32_t fake_find(const struct labels *ls, bool may_add)
 {
     struct buf b;
     uint32_t i;
@@ -46,11 +51,23 @@ static uint32_t fake_series(const struct labels *ls, bool may_add)
     return i < fake.n_series ? i : UINT32_MAX;
 }
 
+static uint32_t fake_series(const struct labels *ls, bool may_add)
+{
+    uint32_t id;
+
+    FAKE_PAUSE();
+    id = fake_find(ls, may_add);
+    FAKE_RESUME();
+    return id;
+}
+
 nx_status storage_group_open(struct storage *s, struct storage_group **out, struct nx_err *err)
 {
     (void)s, (void)err;
+    FAKE_PAUSE();
     *out = calloc(1, sizeof **out);
     fake.groups++;
+    FAKE_RESUME();
     return NX_OK;
 }
 
@@ -65,11 +82,12 @@ void storage_group_close(struct storage_group *g)
     free(g);
 }
 
-nx_status storage_group_column(struct storage_group *g, const struct labels *ls, uint32_t *col, bool *created,
-                               struct nx_err *err)
+nx_status storage_group_column(struct storage_group *g, const struct labels *ls, uint32_t *col,
+                               bool *created, struct nx_err *err)
 {
     uint32_t before = fake.n_series;
-    uint32_t id = fake_series(ls, !fake.refuse_after || fake.n_series < fake.refuse_after), free_col = g->n;
+    uint32_t id = fake_series(ls, !fake.refuse_after || fake.n_series < fake.refuse_after),
+             free_col = g->n;
 
     NX_ASSERT_ALWAYS(ls->n > 0);
     if (id == UINT32_MAX)
@@ -84,8 +102,10 @@ nx_status storage_group_column(struct storage_group *g, const struct labels *ls,
         if (g->series[i] == UINT32_MAX)
             free_col = i;
     }
+    FAKE_PAUSE();
     if (free_col == g->n)
         g->series = realloc(g->series, ++g->n * sizeof *g->series);
+    FAKE_RESUME();
     g->series[free_col] = id;
     fake.columns++;
     *col = free_col;
@@ -99,19 +119,23 @@ void storage_group_release(struct storage_group *g, uint32_t col)
     fake.columns--;
 }
 
-nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols, const double *values, size_t n,
-                               struct storage_appended *res, struct nx_err *err)
+nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols,
+                               const double *values, size_t n, struct storage_appended *res,
+                               struct nx_err *err)
 {
     (void)err;
+    FAKE_PAUSE();
     if (fake.n_log + n > fake.cap_log) {
         fake.cap_log = (fake.n_log + n) * 2;
         fake.log = realloc(fake.log, fake.cap_log * sizeof *fake.log);
     }
+    FAKE_RESUME();
     if (res)
         *res = (struct storage_appended){.appended = (uint32_t)n};
     for (size_t i = 0; i < n; i++) {
         NX_ASSERT_ALWAYS(cols[i] < g->n && g->series[cols[i]] != UINT32_MAX);
-        fake.log[fake.n_log++] = (struct fake_sample){t_ms, fake.series[g->series[cols[i]]], values[i]};
+        fake.log[fake.n_log++] =
+            (struct fake_sample){t_ms, fake.series[g->series[cols[i]]], values[i]};
     }
     return NX_OK;
 }

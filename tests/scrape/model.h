@@ -13,7 +13,7 @@ struct model_sample {
     int64_t t_ms;
     bool stamped;
 };
-struct model { /* one target */
+struct model {                 /* one target */
     struct model_sample *prev; /* unstamped series of the last success */
     size_t n_prev;
 };
@@ -42,7 +42,8 @@ struct model_row {
     uint32_t scraped, post, duplicate;
 };
 
-static void model_add(struct model_row *r, const char *series, double value, int64_t t_ms, bool stamped)
+static void model_add(struct model_row *r, const char *series, double value, int64_t t_ms,
+                      bool stamped)
 {
     r->v = realloc(r->v, (r->n + 1) * sizeof *r->v);
     r->v[r->n++] = (struct model_sample){strdup(series), value, t_ms, stamped};
@@ -57,8 +58,8 @@ static bool model_has(const struct model_sample *v, size_t n, const char *series
 }
 
 /* Parses `body` afresh. */
-static nx_status model_read(struct model_row *r, const struct ingest_target *t, enum expo_format f, const char *body, size_t len,
-                            int64_t t_ms)
+static nx_status model_read(struct model_row *r, const struct ingest_target *t, enum expo_format f,
+                            const char *body, size_t len, int64_t t_ms)
 {
     struct series_scratch s;
     struct arena *a = arena_new(0);
@@ -98,7 +99,8 @@ static nx_status model_read(struct model_row *r, const struct ingest_target *t, 
 static bool model_is_report(const char *series, const struct ingest_target *t)
 {
     static const char *const names[] = {"up", "scrape_duration_seconds", "scrape_samples_scraped",
-                                        "scrape_samples_post_metric_relabeling", "scrape_series_added"};
+                                        "scrape_samples_post_metric_relabeling",
+                                        "scrape_series_added"};
     struct labels_builder lb;
     bool is = false;
 
@@ -129,7 +131,8 @@ static void model_compare(struct model_row *got, struct model_row *want)
     for (size_t i = 0; i < got->n && i < want->n; i++) {
         if (model_cmp(&got->v[i], &want->v[i]) == 0)
             continue;
-        fprintf(stderr, "%s %a, wanted %s %a\n", got->v[i].series, got->v[i].value, want->v[i].series, want->v[i].value);
+        fprintf(stderr, "%s %a, wanted %s %a\n", got->v[i].series, got->v[i].value,
+                want->v[i].series, want->v[i].value);
         abort();
     }
     NX_ASSERT_ALWAYS(got->n == want->n);
@@ -152,8 +155,9 @@ static void model_remember(struct model *m, const struct model_sample *v, size_t
 }
 
 /* The scrape of `body` at t_ms in `in` appends what the model says. Returns the scrape's status. */
-static nx_status model_check(struct model *m, struct ingest *in, struct ingest_env *env, const struct ingest_target *t,
-                             struct ingest_scratch *s, enum expo_format f, const char *body, size_t len, int64_t t_ms)
+static nx_status model_check(struct model *m, struct ingest *in, struct ingest_env *env,
+                             const struct ingest_target *t, struct ingest_scratch *s,
+                             enum expo_format f, const char *body, size_t len, int64_t t_ms)
 {
     double reports[REPORT_PLAIN_COUNT];
     struct model_row want, got = {0};
@@ -167,7 +171,8 @@ static nx_status model_check(struct model *m, struct ingest *in, struct ingest_e
     fake.n_log = 0;
     st = ingest_body(in, env, t, f, body, len, t_ms, s, &res, &err);
     NX_ASSERT_ALWAYS(st == want_st);
-    NX_ASSERT_ALWAYS(ingest_commit(in, env, t, t_ms, reports, REPORT_PLAIN_COUNT, s, &res, &err) == NX_OK);
+    NX_ASSERT_ALWAYS(ingest_commit(in, env, t, t_ms, reports, REPORT_PLAIN_COUNT, s, &res, &err) ==
+                     NX_OK);
     for (size_t i = 0; i < fake.n_log; i++)
         if (num_bits(fake.log[i].value) - MODEL_REPORT_BITS >= REPORT_PLAIN_COUNT)
             model_add(&got, fake.log[i].series, fake.log[i].value, fake.log[i].t_ms, false);
@@ -176,7 +181,8 @@ static nx_status model_check(struct model *m, struct ingest *in, struct ingest_e
         want.v = NULL;
         want.n = 0;
     } else {
-        NX_ASSERT_ALWAYS(res.scraped == want.scraped && res.post_relabel == want.post && res.duplicate == want.duplicate);
+        NX_ASSERT_ALWAYS(res.scraped == want.scraped && res.post_relabel == want.post &&
+                         res.duplicate == want.duplicate);
     }
     for (size_t i = 0; i < want.n; i++) { /* too far in the future: not stored */
         if (want.v[i].stamped && want.v[i].t_ms > t_ms + 600000)
@@ -202,10 +208,15 @@ static void model_check_columns(const struct ingest *in)
         enum line_kind k = line_kind(in->layout.what[i]);
         bool report = false;
         for (int r = 0; r < REPORT_COUNT; r++)
-            report |= k == LINE_SERIES && (in->report_known >> r & 1) && in->report_cols[r] == line_index(in->layout.what[i]);
+            report |= k == LINE_SERIES && (in->report_known >> r & 1) &&
+                      in->report_cols[r] == line_index(in->layout.what[i]);
         held += k == LINE_SERIES && !report;
     }
     held += (uint32_t)__builtin_popcount(in->report_known);
+    if (fake.columns - held != fake.groups - 1)
+        fprintf(stderr, "%u columns, %u of the layout, %u groups\n", fake.columns, held,
+                fake.groups);
     NX_ASSERT_ALWAYS(fake.columns >= held);
-    NX_ASSERT_ALWAYS(fake.columns - held == fake.groups - 1); /* one column in each stamped series' group */
+    NX_ASSERT_ALWAYS(fake.columns - held ==
+                     fake.groups - 1); /* one column in each stamped series' group */
 }
