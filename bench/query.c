@@ -27,8 +27,9 @@ struct made {
 
 static struct made data;
 
-static nx_status made_select(struct querier *q, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                             struct arena *a, struct series_list *out, struct nx_err *err)
+static nx_status made_select(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
+                             int64_t maxt, struct arena *a, struct series_list *out,
+                             struct nx_err *err)
 {
     struct series *v = arena_array(a, data.n * 2, sizeof *v);
     size_t found = 0;
@@ -48,8 +49,8 @@ static nx_status made_select(struct querier *q, const struct matcher *m, size_t 
     return NX_OK;
 }
 
-static nx_status made_read(struct querier *q, const struct series *s, int64_t mint, int64_t maxt, struct column *c,
-                           struct nx_err *err)
+static nx_status made_read(struct querier *q, const struct series *s, int64_t mint, int64_t maxt,
+                           struct column *c, struct nx_err *err)
 {
     size_t lo = mint <= T0 ? 0 : (size_t)((mint - T0 + STEP_MS - 1) / STEP_MS);
     size_t hi = maxt < T0 ? 0 : (size_t)((maxt - T0) / STEP_MS) + 1;
@@ -69,9 +70,11 @@ static void made_close(struct querier *q)
     (void)q;
 }
 
-static const struct querier_ops made_ops = {.select = made_select, .read = made_read, .close = made_close};
+static const struct querier_ops made_ops = {
+    .select = made_select, .read = made_read, .close = made_close};
 
-static nx_status made_open(void *ctx, int64_t mint, int64_t maxt, struct querier **out, struct nx_err *err)
+static nx_status made_open(void *ctx, int64_t mint, int64_t maxt, struct querier **out,
+                           struct nx_err *err)
 {
     (void)ctx, (void)mint, (void)maxt, (void)err;
     data.q.ops = &made_ops;

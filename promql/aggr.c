@@ -66,8 +66,7 @@ static nx_status number_groups(struct aggregation *g, struct nx_err *err)
             continue;
         if (g->n_groups == cap) {
             size_t wide = cap ? cap * 2 : 16;
-            struct group *v =
-                arena_grow(g->ev->work, g->groups, cap * sizeof *v, wide * sizeof *v);
+            struct group *v = arena_grow(g->ev->work, g->groups, cap * sizeof *v, wide * sizeof *v);
             if (!v)
                 return eval_nomem(g->ev, g->ev->work, err);
             g->groups = v;
@@ -79,13 +78,15 @@ static nx_status number_groups(struct aggregation *g, struct nx_err *err)
     return g->order ? NX_OK : eval_nomem(g->ev, g->ev->work, err);
 }
 
-static nx_status group_labels(struct aggregation *g, const struct group *grp, struct labels *out, struct nx_err *err)
+static nx_status group_labels(struct aggregation *g, const struct group *grp, struct labels *out,
+                              struct nx_err *err)
 {
     if (!g->e->agg.n && !g->e->agg.without) {
         *out = (struct labels){0};
         return NX_OK;
     }
-    return labels_some(g->ev, &g->in->labels[grp->first], g->names, g->e->agg.n, !g->e->agg.without, out, err);
+    return labels_some(g->ev, &g->in->labels[grp->first], g->names, g->e->agg.n, !g->e->agg.without,
+                       out, err);
 }
 
 /* ---- running states --------------------------------------------------------------------------- */
@@ -243,7 +244,8 @@ static uint32_t finish_group(enum pql_agg op, struct group *g, uint32_t n)
         if (op == PQL_AGG_SUM)
             g->a[k] += g->b[k];
         else if (op == PQL_AGG_AVG)
-            g->a[k] = g->has[k] == 2 ? g->a[k] + g->b[k] : g->a[k] / g->count[k] + g->b[k] / g->count[k];
+            g->a[k] =
+                g->has[k] == 2 ? g->a[k] + g->b[k] : g->a[k] / g->count[k] + g->b[k] / g->count[k];
         else if (op == PQL_AGG_STDVAR)
             g->a[k] = g->b[k] / g->count[k];
         else if (op == PQL_AGG_STDDEV)
@@ -465,7 +467,8 @@ static int compare_picks_asc(const void *a, const void *b)
     return (x->v > y->v) - (x->v < y->v);
 }
 
-static nx_status pick_one(struct aggregation *g, struct heap *h, struct pick p, size_t k, struct nx_err *err)
+static nx_status pick_one(struct aggregation *g, struct heap *h, struct pick p, size_t k,
+                          struct nx_err *err)
 {
     double top;
 
@@ -558,9 +561,11 @@ static nx_status check_k(struct aggregation *g, bool *none, struct nx_err *err)
     if (*none)
         return NX_OK;
     if (min <= -9223372036854775808.0)
-        return nx_fail(err, NX_EXEC, "Scalar value %.*s underflows int64", (int)num_format(num, min), num);
+        return nx_fail(err, NX_EXEC, "Scalar value %.*s underflows int64",
+                       (int)num_format(num, min), num);
     if (max >= 9223372036854775808.0)
-        return nx_fail(err, NX_EXEC, "Scalar value %.*s overflows int64", (int)num_format(num, max), num);
+        return nx_fail(err, NX_EXEC, "Scalar value %.*s overflows int64", (int)num_format(num, max),
+                       num);
     return NX_OK;
 }
 
@@ -569,7 +574,8 @@ struct picked { /* rows of the result, in order */
     uint32_t *of_row; /* where an input row went; UINT32_MAX: nowhere yet */
 };
 
-static nx_status keep_pick(struct aggregation *g, struct picked *out, uint32_t row, uint32_t k, struct nx_err *err)
+static nx_status keep_pick(struct aggregation *g, struct picked *out, uint32_t row, uint32_t k,
+                           struct nx_err *err)
 {
     struct rows *r = out->rows;
     uint32_t at = out->of_row[row];
@@ -590,8 +596,8 @@ static nx_status keep_pick(struct aggregation *g, struct picked *out, uint32_t r
     return eval_hold(g->ev, r, 1, err);
 }
 
-static nx_status pick_step(struct aggregation *g, struct heap *heaps, const double *offsets, uint32_t k,
-                           struct picked *out, struct nx_err *err)
+static nx_status pick_step(struct aggregation *g, struct heap *heaps, const double *offsets,
+                           uint32_t k, struct picked *out, struct nx_err *err)
 {
     double param = g->param[k];
     size_t limit = 0;
@@ -622,7 +628,8 @@ static nx_status pick_step(struct aggregation *g, struct heap *heaps, const doub
 
         if (g->op == PQL_AGG_TOPK || g->op == PQL_AGG_BOTTOMK) {
             if (h->n > 64)
-                qsort(h->v, h->n, sizeof *h->v, g->op == PQL_AGG_TOPK ? compare_picks_desc : compare_picks_asc);
+                qsort(h->v, h->n, sizeof *h->v,
+                      g->op == PQL_AGG_TOPK ? compare_picks_desc : compare_picks_asc);
             else
                 heap_sort(h);
         }
@@ -729,7 +736,8 @@ struct value_counts {
 };
 
 /* The labels of input row i with its value as a label, grouped. */
-static nx_status value_labels(struct value_counts *c, size_t i, double v, struct labels *out, struct nx_err *err)
+static nx_status value_labels(struct value_counts *c, size_t i, double v, struct labels *out,
+                              struct nx_err *err)
 {
     const struct pql_expr *e = c->g->e;
     const struct labels *ls = &c->g->in->labels[i];
@@ -752,7 +760,8 @@ static nx_status value_labels(struct value_counts *c, size_t i, double v, struct
     return labels_keep(c->g->ev, &c->builder, out, err);
 }
 
-static nx_status value_row(struct value_counts *c, const struct labels *ls, uint32_t *id, struct nx_err *err)
+static nx_status value_row(struct value_counts *c, const struct labels *ls, uint32_t *id,
+                           struct nx_err *err)
 {
     struct eval *ev = c->g->ev;
     bool created;
@@ -768,9 +777,10 @@ static nx_status value_row(struct value_counts *c, const struct labels *ls, uint
     if (c->rows->n == c->cap) {
         size_t cap = c->cap ? c->cap * 2 : 16;
 
-        c->rows->data = arena_grow(ev->work, c->rows->data, c->cap * sizeof(struct row), cap * sizeof(struct row));
-        c->rows->labels =
-            arena_grow(ev->work, c->rows->labels, c->cap * sizeof(struct labels), cap * sizeof(struct labels));
+        c->rows->data = arena_grow(ev->work, c->rows->data, c->cap * sizeof(struct row),
+                                   cap * sizeof(struct row));
+        c->rows->labels = arena_grow(ev->work, c->rows->labels, c->cap * sizeof(struct labels),
+                                     cap * sizeof(struct labels));
         if (!c->rows->data || !c->rows->labels)
             return eval_nomem(ev, ev->work, err);
         c->cap = cap;
@@ -784,7 +794,8 @@ static nx_status value_row(struct value_counts *c, const struct labels *ls, uint
     return NX_OK;
 }
 
-static nx_status count_row_values(struct value_counts *c, size_t i, const struct row *row, struct nx_err *err)
+static nx_status count_row_values(struct value_counts *c, size_t i, const struct row *row,
+                                  struct nx_err *err)
 {
     double last = 0;
     uint32_t id = UINT32_MAX;
@@ -848,8 +859,8 @@ static nx_status run_count_values(struct aggregation *g, struct rows **out, stru
 
 /* ---- the node ---------------------------------------------------------------------------------- */
 
-nx_status eval_aggregate(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, struct rows **out,
-                         struct nx_err *err)
+nx_status eval_aggregate(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                         struct rows **out, struct nx_err *err)
 {
     struct aggregation g = {.ev = ev, .e = e, .tm = tm, .op = e->agg.op};
     nx_status st = names_sorted(ev, e->agg.labels, e->agg.n, &g.names, err);

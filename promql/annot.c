@@ -14,7 +14,8 @@
 
 #define ANNOT_TOLD 10
 
-static struct annot *annots_put(struct annots *as, enum annot_level level, struct pql_pos pos, const char *text)
+static struct annot *annots_put(struct annots *as, enum annot_level level, struct pql_pos pos,
+                                const char *text)
 {
     for (size_t i = 0; i < as->n; i++)
         if (as->v[i].level == level && strcmp(as->v[i].text, text) == 0)
@@ -42,7 +43,8 @@ static struct annot *annots_put(struct annots *as, enum annot_level level, struc
 void annots_add(struct annots *as, enum annot_level level, struct pql_pos pos, const char *fmt, ...)
 {
     char text[NX_ERR_TEXT_BYTES];
-    size_t at = (size_t)snprintf(text, sizeof text, "PromQL %s: ", level == ANNOT_WARNING ? "warning" : "info");
+    size_t at = (size_t)snprintf(text, sizeof text,
+                                 "PromQL %s: ", level == ANNOT_WARNING ? "warning" : "info");
     va_list args;
 
     va_start(args, fmt);
@@ -59,7 +61,8 @@ void annots_quantile(struct annots *as, struct pql_pos pos, double q)
     if (!isnan(q) && q >= 0 && q <= 1)
         return;
     len = num_format_g(num, q);
-    annots_add(as, ANNOT_WARNING, pos, "quantile value should be between 0 and 1, got %.*s", (int)len, num);
+    annots_add(as, ANNOT_WARNING, pos, "quantile value should be between 0 and 1, got %.*s",
+               (int)len, num);
 }
 
 void annots_monotonic(struct annots *as, struct pql_pos pos, struct nx_slice name, int64_t t_ms,
@@ -113,8 +116,8 @@ static void print_monotonic(struct buf *b, const struct annot *a)
     char min[NUM_TEXT_BYTES], max[NUM_TEXT_BYTES];
     size_t n_min = num_format_g(min, a->min_bucket), n_max = num_format_g(max, a->max_bucket);
 
-    buf_printf(b, ", from buckets %.*s to %.*s, with a max diff of %.2g, over %u samples from ", (int)n_min, min,
-               (int)n_max, max, a->max_diff, a->seen);
+    buf_printf(b, ", from buckets %.*s to %.*s, with a max diff of %.2g, over %u samples from ",
+               (int)n_min, min, (int)n_max, max, a->max_diff, a->seen);
     print_time(b, a->min_ms);
     buf_str(b, " to ");
     print_time(b, a->max_ms);
@@ -137,8 +140,8 @@ static void print_pos(struct buf *b, uint32_t pos, struct nx_slice query)
     buf_printf(b, " (%u:%zu)", line, pos - begin + 1);
 }
 
-static nx_status annot_text(const struct annot *a, struct nx_slice query, struct arena *arena, char **out,
-                            struct nx_err *err)
+static nx_status annot_text(const struct annot *a, struct nx_slice query, struct arena *arena,
+                            char **out, struct nx_err *err)
 {
     struct buf b;
     nx_status st;
@@ -158,8 +161,8 @@ static nx_status annot_text(const struct annot *a, struct nx_slice query, struct
     return st;
 }
 
-nx_status annots_texts(const struct annots *as, enum annot_level level, struct nx_slice query, struct arena *a,
-                       char ***out, size_t *n, struct nx_err *err)
+nx_status annots_texts(const struct annots *as, enum annot_level level, struct nx_slice query,
+                       struct arena *a, char ***out, size_t *n, struct nx_err *err)
 {
     char **texts;
     size_t told = 0, more = 0;

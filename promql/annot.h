@@ -35,5 +35,6 @@ void annots_monotonic(struct annots *as, struct pql_pos pos, struct nx_slice nam
 
 /* Writes the texts of one level, with "(line:column)", into `a`: at most ten, and a line that counts
  * the rest. */
-NX_NODISCARD nx_status annots_texts(const struct annots *as, enum annot_level level, struct nx_slice query,
-                                    struct arena *a, char ***out, size_t *n, struct nx_err *err);
+NX_NODISCARD nx_status annots_texts(const struct annots *as, enum annot_level level,
+                                    struct nx_slice query, struct arena *a, char ***out, size_t *n,
+                                    struct nx_err *err);

@@ -50,7 +50,8 @@ double binop_scalar(enum pql_op op, double a, double b)
     }
 }
 
-void binop_apply(enum pql_op op, const double *a, const double *b, size_t n, double *out, uint8_t *keep)
+void binop_apply(enum pql_op op, const double *a, const double *b, size_t n, double *out,
+                 uint8_t *keep)
 {
     switch (op) { /* loops the compiler turns into vector code */
     case PQL_OP_ADD:
@@ -88,13 +89,14 @@ struct match {
     const struct eval_times *tm;
     struct rows *many, *one;
     bool swapped; /* many is the right operand */
-    const double *fill_many, *fill_one; /* what stands in for a missing row of that side; NULL: nothing */
+    const double *fill_many,
+        *fill_one; /* what stands in for a missing row of that side; NULL: nothing */
     struct nx_slice *names;
     uint32_t *many_sig, *one_sig; /* match group of each row */
     size_t n_sigs;
     uint32_t *one_at, *one_rows; /* rows of group s: one_rows[one_at[s]] up to [one_at[s + 1]] */
     uint32_t *many_count;
-    uint8_t *live;      /* steps where the operator has anything to do */
+    uint8_t *live; /* steps where the operator has anything to do */
     struct rows *result;
     size_t cap;
     struct labels_builder builder;
@@ -158,8 +160,8 @@ static uint32_t ones_of(const struct match *m, uint32_t sig)
 /* ---- set operators ----------------------------------------------------------------------------- */
 
 /* Steps at which any row of each group has a point. */
-static nx_status group_presence(struct match *m, const struct rows *r, const uint32_t *sig, uint8_t ***out,
-                                struct nx_err *err)
+static nx_status group_presence(struct match *m, const struct rows *r, const uint32_t *sig,
+                                uint8_t ***out, struct nx_err *err)
 {
     uint8_t **at = arena_array(m->ev->work, m->n_sigs + 1, sizeof *at);
 
@@ -180,8 +182,8 @@ static nx_status group_presence(struct match *m, const struct rows *r, const uin
 }
 
 /* Copies row `i` of `from` less (or just) the steps in `mask`. */
-static nx_status masked_row(struct match *m, const struct rows *from, size_t i, const uint8_t *mask, bool keep,
-                            struct nx_err *err)
+static nx_status masked_row(struct match *m, const struct rows *from, size_t i, const uint8_t *mask,
+                            bool keep, struct nx_err *err)
 {
     struct rows *r = m->result;
     struct row *to = &r->data[r->n];
@@ -202,8 +204,8 @@ static nx_status masked_row(struct match *m, const struct rows *from, size_t i, 
     return eval_hold(m->ev, r, to->points, err);
 }
 
-static nx_status set_rows(struct match *m, const struct rows *from, const uint32_t *sig, uint8_t **masks, bool keep,
-                          struct nx_err *err)
+static nx_status set_rows(struct match *m, const struct rows *from, const uint32_t *sig,
+                          uint8_t **masks, bool keep, struct nx_err *err)
 {
     nx_status st = NX_OK;
 
@@ -290,7 +292,8 @@ static nx_status duplicate_error(struct match *m, size_t a, size_t b, struct nx_
         second = t;
     }
     st = nx_fail(err, NX_EXEC,
-                 "found duplicate series for the match group %s on the %s hand-side of the operation: [%s, %s];"
+                 "found duplicate series for the match group %s on the %s hand-side of the "
+                 "operation: [%s, %s];"
                  "many-to-many matching not allowed: matching labels must be unique on one side",
                  buf_cstr(&texts[0]), m->swapped ? "left" : "right", first, second);
     for (int i = 0; i < 3; i++)
@@ -302,7 +305,8 @@ static nx_status duplicate_error(struct match *m, size_t a, size_t b, struct nx_
 static nx_status check_steps(struct match *m, struct nx_err *err)
 {
     bool one_to_one = m->m->card == PQL_ONE_TO_ONE, any = false;
-    uint32_t *seen = arena_array(m->ev->work, m->n_sigs + 1, sizeof *seen);  /* row + 1 of the group's one */
+    uint32_t *seen =
+        arena_array(m->ev->work, m->n_sigs + 1, sizeof *seen); /* row + 1 of the group's one */
     uint32_t *met = arena_array(m->ev->work, m->n_sigs + 1, sizeof *met);
 
     if (!seen || !met)
@@ -346,7 +350,8 @@ static nx_status pair_labels(struct match *m, const struct labels *many, const s
                              struct labels *out, struct nx_err *err)
 {
     const struct pql_matching *mm = m->m;
-    bool drop_name = !pql_op_is_comparison(m->e->binary.op) || (m->e->binary.return_bool && !m->ev->delayed_names);
+    bool drop_name = !pql_op_is_comparison(m->e->binary.op) ||
+                     (m->e->binary.return_bool && !m->ev->delayed_names);
 
     labels_builder_reset(&m->builder, NULL);
     for (uint32_t i = 0; i < many->n; i++) {
@@ -362,7 +367,8 @@ static nx_status pair_labels(struct match *m, const struct labels *many, const s
 }
 
 /* The next row of the result, with no points. */
-static nx_status result_row(struct match *m, struct row **out, struct labels **labels, struct nx_err *err)
+static nx_status result_row(struct match *m, struct row **out, struct labels **labels,
+                            struct nx_err *err)
 {
     struct rows *r = m->result;
 
@@ -370,7 +376,8 @@ static nx_status result_row(struct match *m, struct row **out, struct labels **l
         size_t cap = m->cap * 2 + 16;
 
         r->data = arena_grow(m->ev->work, r->data, m->cap * sizeof *r->data, cap * sizeof *r->data);
-        r->labels = arena_grow(m->ev->work, r->labels, m->cap * sizeof *r->labels, cap * sizeof *r->labels);
+        r->labels =
+            arena_grow(m->ev->work, r->labels, m->cap * sizeof *r->labels, cap * sizeof *r->labels);
         if (!r->data || !r->labels)
             return eval_nomem(m->ev, m->ev->work, err);
         m->cap = cap;
@@ -381,7 +388,8 @@ static nx_status result_row(struct match *m, struct row **out, struct labels **l
 }
 
 /* Values of a pair where `has` says the two meet; comparisons may clear it. */
-static void pair_values(const struct match *m, const double *many, const double *one, struct row *to)
+static void pair_values(const struct match *m, const double *many, const double *one,
+                        struct row *to)
 {
     const double *l = m->swapped ? one : many, *r = m->swapped ? many : one;
     bool comparison = pql_op_is_comparison(m->e->binary.op);
@@ -422,8 +430,9 @@ static nx_status check_unique(struct match *m, struct met **table, size_t cap, u
     }
     for (uint32_t k = 0; k < m->tm->n; k++) {
         if (p->has[k] && has[k])
-            return nx_fail(err, NX_EXEC,
-                           "multiple matches for labels: grouping labels must ensure unique matches");
+            return nx_fail(
+                err, NX_EXEC,
+                "multiple matches for labels: grouping labels must ensure unique matches");
         p->has[k] |= has[k];
     }
     return NX_OK;
@@ -436,8 +445,9 @@ struct pairing {
 };
 
 /* One row of the result: `to` has its presence; values of the sides follow. */
-static nx_status pair_finish(struct match *m, struct pairing *p, uint32_t sig, const struct labels *many_labels,
-                             const struct labels *one_labels, const double *many, const double *one, struct row *to,
+static nx_status pair_finish(struct match *m, struct pairing *p, uint32_t sig,
+                             const struct labels *many_labels, const struct labels *one_labels,
+                             const double *many, const double *one, struct row *to,
                              struct labels *labels, struct nx_err *err)
 {
     bool any = false;
@@ -459,7 +469,8 @@ static nx_status pair_finish(struct match *m, struct pairing *p, uint32_t sig, c
     return eval_hold(m->ev, m->result, to->points, err);
 }
 
-static nx_status pair_rows(struct match *m, struct pairing *p, size_t i, size_t j, struct nx_err *err)
+static nx_status pair_rows(struct match *m, struct pairing *p, size_t i, size_t j,
+                           struct nx_err *err)
 {
     struct row *to;
     struct labels *labels;
@@ -469,8 +480,8 @@ static nx_status pair_rows(struct match *m, struct pairing *p, size_t i, size_t 
         return st;
     for (uint32_t k = 0; k < m->tm->n; k++)
         to->has[k] = m->many->data[i].has[k] & m->one->data[j].has[k];
-    return pair_finish(m, p, m->many_sig[i], &m->many->labels[i], &m->one->labels[j], m->many->data[i].v,
-                       m->one->data[j].v, to, labels, err);
+    return pair_finish(m, p, m->many_sig[i], &m->many->labels[i], &m->one->labels[j],
+                       m->many->data[i].v, m->one->data[j].v, to, labels, err);
 }
 
 /* A many row at the steps where its group has no one row. */
@@ -491,7 +502,8 @@ static nx_status pair_fill_one(struct match *m, struct pairing *p, size_t i, str
             to->has[k] &= !m->one->data[m->one_rows[at]].has[k];
     for (uint32_t k = 0; k < m->tm->n; k++)
         p->filler[k] = *m->fill_one;
-    return pair_finish(m, p, sig, &m->many->labels[i], &group, m->many->data[i].v, p->filler, to, labels, err);
+    return pair_finish(m, p, sig, &m->many->labels[i], &group, m->many->data[i].v, p->filler, to,
+                       labels, err);
 }
 
 /* A one row at the steps where its group has no many row. */
@@ -511,7 +523,8 @@ static nx_status pair_fill_many(struct match *m, struct pairing *p, size_t j, ui
         to->has[k] = m->one->data[j].has[k] & !(met[sig] && met[sig][k]);
     for (uint32_t k = 0; k < m->tm->n; k++)
         p->filler[k] = *m->fill_many;
-    return pair_finish(m, p, sig, &group, &m->one->labels[j], p->filler, m->one->data[j].v, to, labels, err);
+    return pair_finish(m, p, sig, &group, &m->one->labels[j], p->filler, m->one->data[j].v, to,
+                       labels, err);
 }
 
 static nx_status run_pairs(struct match *m, struct nx_err *err)
@@ -571,8 +584,10 @@ static void note_trim(struct match *m)
     for (size_t i = 0; i < m->many->n; i++) {
         if (!ones_of(m, m->many_sig[i]))
             continue;
-        annots_add(&m->ev->annots, ANNOT_INFO, m->e->pos,
-                   "incompatible sample types encountered for binary operator \"%s\": float %s float", op, op);
+        annots_add(
+            &m->ev->annots, ANNOT_INFO, m->e->pos,
+            "incompatible sample types encountered for binary operator \"%s\": float %s float", op,
+            op);
         return;
     }
 }

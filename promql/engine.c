@@ -18,7 +18,7 @@
 #include "src/base/clock.h"
 #include "src/base/thread.h"
 
-#define STAT_KEPT 512                        /* durations each quantile is taken from */
+#define STAT_KEPT      512                  /* durations each quantile is taken from */
 #define STAT_WINDOW_NS (600ll * 1000000000) /* older ones do not count */
 
 struct stat_ring {
@@ -45,7 +45,8 @@ struct pql_engine {
     struct stat_ring slices[STAT_SLICES];
 };
 
-nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts, struct nx_err *err)
+nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts,
+                         struct nx_err *err)
 {
     struct pql_engine *e = calloc(1, sizeof *e);
 
@@ -102,7 +103,8 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void stat_read(const struct stat_ring *r, int64_t now_ns, uint64_t *count, double *sum, double q[3])
+static void stat_read(const struct stat_ring *r, int64_t now_ns, uint64_t *count, double *sum,
+                      double q[3])
 {
     static const double at[] = {0.5, 0.9, 0.99};
     double v[STAT_KEPT];
@@ -128,10 +130,10 @@ void pql_engine_get_stats(struct pql_engine *e, struct pql_engine_stats *out)
                                      .active = e->active,
                                      .max_concurrency = e->opts.max_concurrency,
                                      .samples_total = e->samples_total};
-#define SLICE(field, slice)                                                                                            \
-    stat_read(&e->slices[slice], now, &out->field.count, &out->field.sum, q);                                          \
-    out->field.p50 = q[0];                                                                                             \
-    out->field.p90 = q[1];                                                                                             \
+#define SLICE(field, slice)                                                                        \
+    stat_read(&e->slices[slice], now, &out->field.count, &out->field.sum, q);                      \
+    out->field.p50 = q[0];                                                                         \
+    out->field.p90 = q[1];                                                                         \
     out->field.p99 = q[2]
     SLICE(queue, STAT_QUEUE);
     SLICE(prepare, STAT_PREPARE);
@@ -149,7 +151,8 @@ static bool is_canceled(const struct pql_query *q)
 }
 
 /* Waits for a place (G1). The wait is in pieces, as a cancel flag wakes nobody. */
-static nx_status place_take(struct pql_engine *e, const struct pql_query *q, int64_t deadline_ns, struct nx_err *err)
+static nx_status place_take(struct pql_engine *e, const struct pql_query *q, int64_t deadline_ns,
+                            struct nx_err *err)
 {
     nx_status st = NX_OK;
 
@@ -199,8 +202,8 @@ struct run {
 };
 
 /* Points of a row. Rows with all steps share one array of times. */
-static nx_status put_row(struct run *r, const struct row *row, int64_t **all_times, struct pql_series *out,
-                         struct nx_err *err)
+static nx_status put_row(struct run *r, const struct row *row, int64_t **all_times,
+                         struct pql_series *out, struct nx_err *err)
 {
     struct arena *a = r->ev.out;
     uint32_t n = r->tm.n;
@@ -294,7 +297,8 @@ static nx_status run_scalar(struct run *r, struct nx_err *err)
 
 static int compare_series(const void *a, const void *b)
 {
-    return labels_cmp(&((const struct pql_series *)a)->labels, &((const struct pql_series *)b)->labels);
+    return labels_cmp(&((const struct pql_series *)a)->labels,
+                      &((const struct pql_series *)b)->labels);
 }
 
 static nx_status run_eval(struct run *r, struct nx_err *err)
@@ -309,7 +313,8 @@ static nx_status run_eval(struct run *r, struct nx_err *err)
     case PQL_VECTOR:
         return run_vector(r, err);
     case PQL_MATRIX:
-        return eval_matrix(&r->ev, eval_unparen(r->expr), &r->tm, &res->series, &res->n_series, err);
+        return eval_matrix(&r->ev, eval_unparen(r->expr), &r->tm, &res->series, &res->n_series,
+                           err);
     case PQL_STRING:
         res->string = arena_slice(r->ev.out, eval_string(r->expr));
         return res->string.ptr ? NX_OK : eval_nomem(&r->ev, r->ev.out, err);
@@ -336,12 +341,14 @@ static nx_status check_query(const struct run *r, struct nx_err *err)
     if (r->q->instant)
         return NX_OK;
     if (type != PQL_VECTOR && type != PQL_SCALAR)
-        return nx_fail(err, NX_BADINPUT,
-                       "invalid expression type \"%s\" for range query, must be Scalar or instant Vector",
-                       pql_type_name(type));
+        return nx_fail(
+            err, NX_BADINPUT,
+            "invalid expression type \"%s\" for range query, must be Scalar or instant Vector",
+            pql_type_name(type));
     if (r->q->step_ms <= 0)
         return nx_fail(err, NX_BADINPUT,
-                       "zero or negative query resolution step widths are not accepted. Try a positive integer");
+                       "zero or negative query resolution step widths are not accepted. Try a "
+                       "positive integer");
     return NX_OK;
 }
 
@@ -355,8 +362,9 @@ static nx_status set_times(struct run *r, struct nx_err *err)
         return NX_OK;
     n = q->end_ms < q->start_ms ? 0 : (q->end_ms - q->start_ms) / q->step_ms + 1;
     if (n > INT32_MAX)
-        return nx_fail(err, NX_EXEC,
-                       "query processing would load too many samples into memory in query execution");
+        return nx_fail(
+            err, NX_EXEC,
+            "query processing would load too many samples into memory in query execution");
     r->tm.n = (uint32_t)n;
     return NX_OK;
 }
@@ -397,21 +405,24 @@ static nx_status run_query(struct run *r, struct nx_err *err)
     res->stats.sort_s = since(&at);
     res->stats.samples_total = r->ev.total;
     res->stats.samples_peak = r->ev.peak;
-    st = annots_texts(&r->ev.annots, ANNOT_WARNING, r->q->text, r->ev.out, &res->warnings, &res->n_warnings, err);
+    st = annots_texts(&r->ev.annots, ANNOT_WARNING, r->q->text, r->ev.out, &res->warnings,
+                      &res->n_warnings, err);
     if (!st)
-        st = annots_texts(&r->ev.annots, ANNOT_INFO, r->q->text, r->ev.out, &res->infos, &res->n_infos, err);
+        st = annots_texts(&r->ev.annots, ANNOT_INFO, r->q->text, r->ev.out, &res->infos,
+                          &res->n_infos, err);
     return st;
 }
 
 static size_t arena_limit(uint64_t max_samples)
 {
-    uint64_t bytes = max_samples > (SIZE_MAX - (64u << 20)) / 24 ? SIZE_MAX : max_samples * 24 + (64u << 20);
+    uint64_t bytes =
+        max_samples > (SIZE_MAX - (64u << 20)) / 24 ? SIZE_MAX : max_samples * 24 + (64u << 20);
 
     return bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
 }
 
-static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_query *q, int64_t deadline_ns,
-                          struct nx_err *err)
+static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_query *q,
+                          int64_t deadline_ns, struct nx_err *err)
 {
     size_t limit = arena_limit(e->opts.max_samples);
 
@@ -449,7 +460,8 @@ static void run_close(struct run *r)
     arena_free(r->ev.out);
 }
 
-nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_result **out, struct nx_err *err)
+nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_result **out,
+                   struct nx_err *err)
 {
     struct run r;
     struct nx_err own;

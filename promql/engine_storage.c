@@ -2,7 +2,8 @@
  * link the store. */
 #include "promql/promql.h"
 
-static nx_status open_storage(void *ctx, int64_t mint, int64_t maxt, struct querier **out, struct nx_err *err)
+static nx_status open_storage(void *ctx, int64_t mint, int64_t maxt, struct querier **out,
+                              struct nx_err *err)
 {
     return storage_querier(ctx, mint, maxt, out, err);
 }

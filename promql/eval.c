@@ -40,7 +40,8 @@ struct nx_slice eval_string(const struct pql_expr *e)
 
 /* ---- durations -------------------------------------------------------------------------------- */
 
-static nx_status durexpr(const struct eval *ev, const struct pql_durexpr *d, double *out, struct nx_err *err)
+static nx_status durexpr(const struct eval *ev, const struct pql_durexpr *d, double *out,
+                         struct nx_err *err)
 {
     double l = 0, r = 0;
     nx_status st = NX_OK;
@@ -101,8 +102,8 @@ static nx_status durexpr(const struct eval *ev, const struct pql_durexpr *d, dou
     return NX_OK;
 }
 
-nx_status eval_dur(const struct eval *ev, const struct pql_dur *d, bool may_be_negative, int64_t *ms,
-                   struct nx_err *err)
+nx_status eval_dur(const struct eval *ev, const struct pql_dur *d, bool may_be_negative,
+                   int64_t *ms, struct nx_err *err)
 {
     double s;
     nx_status st;
@@ -118,10 +119,11 @@ nx_status eval_dur(const struct eval *ev, const struct pql_dur *d, bool may_be_n
         return nx_fail(err, NX_BADINPUT, "%u:%u: duration is NaN or infinite", d->expr->pos.start,
                        d->expr->pos.end);
     if (s <= 0 && !may_be_negative)
-        return nx_fail(err, NX_BADINPUT, "%u:%u: duration must be greater than 0", d->expr->pos.start,
-                       d->expr->pos.end);
+        return nx_fail(err, NX_BADINPUT, "%u:%u: duration must be greater than 0",
+                       d->expr->pos.start, d->expr->pos.end);
     if (fabs(s) > 9223372036.0)
-        return nx_fail(err, NX_BADINPUT, "%u:%u: duration is out of range", d->expr->pos.start, d->expr->pos.end);
+        return nx_fail(err, NX_BADINPUT, "%u:%u: duration is out of range", d->expr->pos.start,
+                       d->expr->pos.end);
     *ms = (int64_t)(s * 1000);
     return NX_OK;
 }
@@ -134,7 +136,8 @@ struct span {
     bool any;
 };
 
-static nx_status span_of(struct span *s, const struct pql_expr *e, int64_t start, int64_t end, struct nx_err *err);
+static nx_status span_of(struct span *s, const struct pql_expr *e, int64_t start, int64_t end,
+                         struct nx_err *err);
 
 static void span_add(struct span *s, int64_t mint, int64_t maxt)
 {
@@ -146,8 +149,8 @@ static void span_add(struct span *s, int64_t mint, int64_t maxt)
 }
 
 /* Moves [start, end] to the data times that `shift` makes of them. */
-static nx_status span_shift(const struct eval *ev, const struct pql_shift *shift, int64_t *start, int64_t *end,
-                            struct nx_err *err)
+static nx_status span_shift(const struct eval *ev, const struct pql_shift *shift, int64_t *start,
+                            int64_t *end, struct nx_err *err)
 {
     int64_t offset, at;
     nx_status st = eval_dur(ev, &shift->offset, true, &offset, err);
@@ -161,8 +164,8 @@ static nx_status span_shift(const struct eval *ev, const struct pql_shift *shift
     return NX_OK;
 }
 
-static nx_status span_selector(struct span *s, const struct pql_expr *e, int64_t range_ms, int64_t start,
-                               int64_t end, struct nx_err *err)
+static nx_status span_selector(struct span *s, const struct pql_expr *e, int64_t range_ms,
+                               int64_t start, int64_t end, struct nx_err *err)
 {
     const struct pql_selector *sel = &e->selector;
     nx_status st = span_shift(s->ev, &sel->shift, &start, &end, err);
@@ -191,7 +194,8 @@ static nx_status span_subquery(struct span *s, const struct pql_expr *e, int64_t
     return st ? st : span_of(s, e->sub.inner, start - range, end, err);
 }
 
-static nx_status span_call(struct span *s, const struct pql_expr *e, int64_t start, int64_t end, struct nx_err *err)
+static nx_status span_call(struct span *s, const struct pql_expr *e, int64_t start, int64_t end,
+                           struct nx_err *err)
 {
     bool info = nx_slice_is(nx_slice_str(e->call.func->name), "info");
     nx_status st = NX_OK;
@@ -203,7 +207,8 @@ static nx_status span_call(struct span *s, const struct pql_expr *e, int64_t sta
     return st;
 }
 
-static nx_status span_of(struct span *s, const struct pql_expr *e, int64_t start, int64_t end, struct nx_err *err)
+static nx_status span_of(struct span *s, const struct pql_expr *e, int64_t start, int64_t end,
+                         struct nx_err *err)
 {
     nx_status st;
     int64_t range;
@@ -235,8 +240,8 @@ static nx_status span_of(struct span *s, const struct pql_expr *e, int64_t start
     return NX_OK;
 }
 
-nx_status eval_span(const struct eval *ev, const struct pql_expr *e, int64_t *mint, int64_t *maxt, bool *any,
-                    struct nx_err *err)
+nx_status eval_span(const struct eval *ev, const struct pql_expr *e, int64_t *mint, int64_t *maxt,
+                    bool *any, struct nx_err *err)
 {
     struct span s = {.ev = ev};
     nx_status st = span_of(&s, e, ev->q_start_ms, ev->q_end_ms, err);
@@ -291,7 +296,8 @@ static bool is_invariant(const struct pql_expr *e)
     return false;
 }
 
-static nx_status repeat_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+static nx_status repeat_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                             struct nx_err *err)
 {
     double v = r->child->data[i].v[0];
 
@@ -302,8 +308,8 @@ static nx_status repeat_pull(struct eval *ev, struct rows *r, size_t i, struct r
     return eval_hold(ev, r, r->tm->n - 1, err);
 }
 
-static nx_status first_step(struct eval *ev, const struct eval_times *tm, const struct eval_times **out,
-                            struct nx_err *err)
+static nx_status first_step(struct eval *ev, const struct eval_times *tm,
+                            const struct eval_times **out, struct nx_err *err)
 {
     struct eval_times *once = arena_alloc(ev->work, sizeof *once);
 
@@ -314,8 +320,8 @@ static nx_status first_step(struct eval *ev, const struct eval_times *tm, const 
     return NX_OK;
 }
 
-static nx_status eval_repeated(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                               struct rows **out, struct nx_err *err)
+static nx_status eval_repeated(struct eval *ev, const struct pql_expr *e,
+                               const struct eval_times *tm, struct rows **out, struct nx_err *err)
 {
     const struct eval_times *once = NULL;
     struct rows *r, *child;
@@ -336,8 +342,8 @@ static nx_status eval_repeated(struct eval *ev, const struct pql_expr *e, const 
 
 /* ---- scalars ---------------------------------------------------------------------------------- */
 
-static nx_status scalar_node(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, double *v,
-                             struct nx_err *err)
+static nx_status scalar_node(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                             double *v, struct nx_err *err)
 {
     double *l, *r;
     nx_status st;
@@ -368,8 +374,8 @@ static nx_status scalar_node(struct eval *ev, const struct pql_expr *e, const st
     }
 }
 
-nx_status eval_scalar(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, double **out,
-                      struct nx_err *err)
+nx_status eval_scalar(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                      double **out, struct nx_err *err)
 {
     double *v = arena_array(ev->work, tm->n, sizeof *v);
     nx_status st;
@@ -398,7 +404,8 @@ nx_status eval_scalar(struct eval *ev, const struct pql_expr *e, const struct ev
 
 /* ---- vectors ---------------------------------------------------------------------------------- */
 
-static nx_status minus_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+static nx_status minus_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                            struct nx_err *err)
 {
     nx_status st = rows_pull(ev, r->child, i, into, err);
 
@@ -433,7 +440,8 @@ struct with_scalar {
     bool scalar_first;
 };
 
-static nx_status with_scalar_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+static nx_status with_scalar_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                                  struct nx_err *err)
 {
     struct with_scalar *c = r->ctx;
     uint32_t n = r->tm->n;
@@ -450,7 +458,8 @@ static nx_status with_scalar_pull(struct eval *ev, struct rows *r, size_t i, str
     }
     into->points = 0;
     for (uint32_t k = 0; k < n; k++) {
-        double a = c->scalar_first ? c->scalar[k] : into->v[k], b = c->scalar_first ? into->v[k] : c->scalar[k];
+        double a = c->scalar_first ? c->scalar[k] : into->v[k],
+               b = c->scalar_first ? into->v[k] : c->scalar[k];
         bool yes = binop_scalar(c->e->binary.op, a, b) != 0;
 
         if (c->e->binary.return_bool)
@@ -462,8 +471,9 @@ static nx_status with_scalar_pull(struct eval *ev, struct rows *r, size_t i, str
     return NX_OK;
 }
 
-static nx_status eval_with_scalar(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                                  struct rows **out, struct nx_err *err)
+static nx_status eval_with_scalar(struct eval *ev, const struct pql_expr *e,
+                                  const struct eval_times *tm, struct rows **out,
+                                  struct nx_err *err)
 {
     struct with_scalar *c = arena_zalloc(ev->work, sizeof *c);
     struct rows *child, *r;
@@ -482,8 +492,10 @@ static nx_status eval_with_scalar(struct eval *ev, const struct pql_expr *e, con
         const char *op = pql_op_text(e->binary.op);
 
         if (child->n)
-            annots_add(&ev->annots, ANNOT_INFO, e->pos,
-                       "incompatible sample types encountered for binary operator \"%s\": float %s float", op, op);
+            annots_add(
+                &ev->annots, ANNOT_INFO, e->pos,
+                "incompatible sample types encountered for binary operator \"%s\": float %s float",
+                op, op);
         return rows_new(ev, tm, 0, out, err);
     }
     st = rows_over(ev, child, with_scalar_pull, c, &r, err);
@@ -500,7 +512,8 @@ struct map_call {
     size_t n_args;
 };
 
-static nx_status map_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+static nx_status map_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                          struct nx_err *err)
 {
     struct map_call *c = r->ctx;
     double args[PQL_MAX_ARGS] = {1}; /* what round() goes without */
@@ -517,7 +530,8 @@ static nx_status map_pull(struct eval *ev, struct rows *r, size_t i, struct row 
 }
 
 /* vector(time()) in whole seconds: what a date function goes without. */
-static nx_status step_seconds(struct eval *ev, const struct eval_times *tm, struct rows **out, struct nx_err *err)
+static nx_status step_seconds(struct eval *ev, const struct eval_times *tm, struct rows **out,
+                              struct nx_err *err)
 {
     const struct labels none = {0};
     struct row *row;
@@ -534,8 +548,8 @@ static nx_status step_seconds(struct eval *ev, const struct eval_times *tm, stru
     return eval_hold(ev, *out, tm->n, err);
 }
 
-static nx_status eval_map_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                               struct rows **out, struct nx_err *err)
+static nx_status eval_map_call(struct eval *ev, const struct pql_expr *e,
+                               const struct eval_times *tm, struct rows **out, struct nx_err *err)
 {
     struct map_call *c = arena_zalloc(ev->work, sizeof *c);
     struct rows *child, *r;
@@ -544,7 +558,8 @@ static nx_status eval_map_call(struct eval *ev, const struct pql_expr *e, const 
     if (!c)
         return eval_nomem(ev, ev->work, err);
     c->func = e->call.func;
-    st = e->call.n ? eval_rows(ev, e->call.args[0], tm, &child, err) : step_seconds(ev, tm, &child, err);
+    st = e->call.n ? eval_rows(ev, e->call.args[0], tm, &child, err)
+                   : step_seconds(ev, tm, &child, err);
     for (size_t i = 1; i < e->call.n && !st; i++)
         st = eval_scalar(ev, e->call.args[i], tm, &c->args[c->n_args++], err);
     if (!st)
@@ -556,8 +571,8 @@ static nx_status eval_map_call(struct eval *ev, const struct pql_expr *e, const 
     return st;
 }
 
-static nx_status eval_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, struct rows **out,
-                           struct nx_err *err)
+static nx_status eval_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                           struct rows **out, struct nx_err *err)
 {
     const struct pql_func *f = e->call.func;
 
@@ -580,8 +595,8 @@ static nx_status eval_binary(struct eval *ev, const struct pql_expr *e, const st
     return eval_with_scalar(ev, e, tm, out, err);
 }
 
-nx_status eval_rows(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, struct rows **out,
-                    struct nx_err *err)
+nx_status eval_rows(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                    struct rows **out, struct nx_err *err)
 {
     nx_status st = eval_check(ev, err);
 

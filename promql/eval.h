@@ -33,7 +33,8 @@ struct row {
 struct eval;
 struct rows;
 /* Makes row i: fills all tm->n values (absent ones with anything) and presence bytes. */
-typedef nx_status rows_pull_fn(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err);
+typedef nx_status rows_pull_fn(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                               struct nx_err *err);
 
 struct rows {
     const struct eval_times *tm; /* lives in the work arena */
@@ -73,36 +74,41 @@ struct eval {
 
 /* ---- eval.c: nodes -------------------------------------------------------------------------- */
 
-NX_NODISCARD nx_status eval_rows(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                                 struct rows **out, struct nx_err *err);
+NX_NODISCARD nx_status eval_rows(struct eval *ev, const struct pql_expr *e,
+                                 const struct eval_times *tm, struct rows **out,
+                                 struct nx_err *err);
 /* A scalar node: tm->n values in the work arena. */
-NX_NODISCARD nx_status eval_scalar(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                                   double **out, struct nx_err *err);
+NX_NODISCARD nx_status eval_scalar(struct eval *ev, const struct pql_expr *e,
+                                   const struct eval_times *tm, double **out, struct nx_err *err);
 /* NX_TIMEOUT or NX_CANCELED when it is time to stop. */
 NX_NODISCARD nx_status eval_check(const struct eval *ev, struct nx_err *err);
 /* Checks the durations of the tree and finds the times its selectors read. *any tells whether there
  * is a selector at all. */
-NX_NODISCARD nx_status eval_span(const struct eval *ev, const struct pql_expr *e, int64_t *mint, int64_t *maxt,
-                                 bool *any, struct nx_err *err);
-NX_NODISCARD nx_status eval_dur(const struct eval *ev, const struct pql_dur *d, bool may_be_negative, int64_t *ms,
-                                struct nx_err *err);
+NX_NODISCARD nx_status eval_span(const struct eval *ev, const struct pql_expr *e, int64_t *mint,
+                                 int64_t *maxt, bool *any, struct nx_err *err);
+NX_NODISCARD nx_status eval_dur(const struct eval *ev, const struct pql_dur *d,
+                                bool may_be_negative, int64_t *ms, struct nx_err *err);
 const struct pql_expr *eval_unparen(const struct pql_expr *e);
-struct nx_slice eval_string(const struct pql_expr *e); /* a string literal, perhaps in parentheses */
-bool eval_at(const struct eval *ev, const struct pql_shift *shift, int64_t *at_ms); /* false: no @ */
+struct nx_slice
+eval_string(const struct pql_expr *e); /* a string literal, perhaps in parentheses */
+bool eval_at(const struct eval *ev, const struct pql_shift *shift,
+             int64_t *at_ms); /* false: no @ */
 
 /* ---- eval_rows.c: rows, samples, label tables -------------------------------------------------- */
 
 /* Rows with room for n labels (uninitialised, n set), no data. */
-NX_NODISCARD nx_status rows_new(struct eval *ev, const struct eval_times *tm, size_t n, struct rows **out,
-                                struct nx_err *err);
+NX_NODISCARD nx_status rows_new(struct eval *ev, const struct eval_times *tm, size_t n,
+                                struct rows **out, struct nx_err *err);
 /* Rows that pull from `child` and have its labels. */
 NX_NODISCARD nx_status rows_over(struct eval *ev, struct rows *child, rows_pull_fn *pull, void *ctx,
                                  struct rows **out, struct nx_err *err);
-NX_NODISCARD nx_status row_new(struct eval *ev, const struct eval_times *tm, struct row *row, struct nx_err *err);
+NX_NODISCARD nx_status row_new(struct eval *ev, const struct eval_times *tm, struct row *row,
+                               struct nx_err *err);
 /* Fills the caller's buffers, or points *row at rows made already (then not to be written to). */
-NX_NODISCARD nx_status rows_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err);
-NX_NODISCARD nx_status rows_view(struct eval *ev, struct rows *r, size_t i, const struct row *scratch,
-                                 struct row *row, struct nx_err *err);
+NX_NODISCARD nx_status rows_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                                 struct nx_err *err);
+NX_NODISCARD nx_status rows_view(struct eval *ev, struct rows *r, size_t i,
+                                 const struct row *scratch, struct row *row, struct nx_err *err);
 /* Makes all rows; those without a point are left out. */
 NX_NODISCARD nx_status rows_make(struct eval *ev, struct rows *r, struct nx_err *err);
 /* The rows are used up: their samples no longer count. */
@@ -112,7 +118,8 @@ void rows_release(struct eval *ev, struct rows *r);
  * `strict` it is the error even if they have not. */
 NX_NODISCARD nx_status rows_merge(struct eval *ev, struct rows *r, bool strict, struct nx_err *err);
 /* Removes __name__ from all labels, then as rows_merge(); or marks all rows where that is delayed. */
-NX_NODISCARD nx_status rows_drop_names(struct eval *ev, struct rows *r, bool strict, struct nx_err *err);
+NX_NODISCARD nx_status rows_drop_names(struct eval *ev, struct rows *r, bool strict,
+                                       struct nx_err *err);
 /* __name__, and __type__ and __unit__ that say more about it. */
 bool label_goes_with_name(struct nx_slice name);
 /* The names that were to be dropped go. */
@@ -121,8 +128,8 @@ static inline bool row_drops(const struct rows *r, size_t i)
 {
     return r->drop && r->drop[i];
 }
-NX_NODISCARD nx_status labels_without_name(struct eval *ev, const struct labels *from, struct labels *to,
-                                           struct nx_err *err);
+NX_NODISCARD nx_status labels_without_name(struct eval *ev, const struct labels *from,
+                                           struct labels *to, struct nx_err *err);
 
 /* Counts samples that are held now; NX_EXEC with Prometheus's text past the limit. */
 NX_NODISCARD nx_status eval_hold(struct eval *ev, struct rows *r, uint64_t n, struct nx_err *err);
@@ -141,39 +148,44 @@ struct label_index {
         uint64_t hash;
         const struct labels *ls; /* NULL: free */
         uint32_t id;
-    } *slots;
+    } * slots;
     size_t cap, n;
 };
 void label_index_init(struct label_index *x, struct arena *a);
-void label_index_some(struct label_index *x, struct arena *a, const struct nx_slice *names, size_t n, bool on);
+void label_index_some(struct label_index *x, struct arena *a, const struct nx_slice *names,
+                      size_t n, bool on);
 /* Finds or adds; `ls` is borrowed while the index is in use. */
-NX_NODISCARD nx_status label_index_add(struct eval *ev, struct label_index *x, const struct labels *ls, uint32_t *id,
-                                       bool *created, struct nx_err *err);
+NX_NODISCARD nx_status label_index_add(struct eval *ev, struct label_index *x,
+                                       const struct labels *ls, uint32_t *id, bool *created,
+                                       struct nx_err *err);
 /* UINT32_MAX if it is not there. */
 uint32_t label_index_find(const struct label_index *x, const struct labels *ls);
 
 /* A sorted copy of a list of names. */
-NX_NODISCARD nx_status names_sorted(struct eval *ev, const struct nx_slice *names, size_t n, struct nx_slice **out,
-                                    struct nx_err *err);
+NX_NODISCARD nx_status names_sorted(struct eval *ev, const struct nx_slice *names, size_t n,
+                                    struct nx_slice **out, struct nx_err *err);
 bool names_have(const struct nx_slice *names, size_t n, struct nx_slice name);
 /* Copies what a builder holds into the result arena. */
-NX_NODISCARD nx_status labels_keep(struct eval *ev, struct labels_builder *b, struct labels *out, struct nx_err *err);
+NX_NODISCARD nx_status labels_keep(struct eval *ev, struct labels_builder *b, struct labels *out,
+                                   struct nx_err *err);
 /* Only `names` (on), or all labels but `names` and __name__. */
-NX_NODISCARD nx_status labels_some(struct eval *ev, const struct labels *ls, const struct nx_slice *names, size_t n,
-                                   bool on, struct labels *out, struct nx_err *err);
+NX_NODISCARD nx_status labels_some(struct eval *ev, const struct labels *ls,
+                                   const struct nx_slice *names, size_t n, bool on,
+                                   struct labels *out, struct nx_err *err);
 
 /* As Go's Labels.String(): the name is a label like others. */
 void labels_print_set(struct buf *b, const struct labels *ls);
 
 /* ---- eval_select.c: selectors, ranges, subqueries ---------------------------------------------- */
 
-NX_NODISCARD nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                                     bool sample_times, struct rows **out, struct nx_err *err);
-NX_NODISCARD nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                                   struct series_list *out, struct nx_err *err);
+NX_NODISCARD nx_status eval_selector(struct eval *ev, const struct pql_expr *e,
+                                     const struct eval_times *tm, bool sample_times,
+                                     struct rows **out, struct nx_err *err);
+NX_NODISCARD nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint,
+                                   int64_t maxt, struct series_list *out, struct nx_err *err);
 /* Instant samples of one series over the steps; with sample_times the values are their times in s. */
-void select_instants(const struct column *c, const struct eval_times *tm, const int64_t *pin, int64_t offset_ms,
-                     int64_t lookback_ms, bool sample_times, struct row *into);
+void select_instants(const struct column *c, const struct eval_times *tm, const int64_t *pin,
+                     int64_t offset_ms, int64_t lookback_ms, bool sample_times, struct row *into);
 
 /* Where a function over ranges gets its samples: a range selector or a subquery. */
 struct range_source {
@@ -197,18 +209,21 @@ struct samples { /* no stale markers in it */
     const double *v;
     size_t n;
 };
-NX_NODISCARD nx_status range_open(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                                  struct range_source **out, struct nx_err *err);
-/* Valid until the next read of any source. */
-NX_NODISCARD nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
+NX_NODISCARD nx_status range_open(struct eval *ev, const struct pql_expr *e,
+                                  const struct eval_times *tm, struct range_source **out,
                                   struct nx_err *err);
+/* Valid until the next read of any source. */
+NX_NODISCARD nx_status range_read(struct eval *ev, struct range_source *s, size_t i,
+                                  struct samples *out, struct nx_err *err);
 void range_close(struct eval *ev, struct range_source *s);
 /* Functions of a range: one row a series. */
-NX_NODISCARD nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                                       struct rows **out, struct nx_err *err);
+NX_NODISCARD nx_status eval_range_call(struct eval *ev, const struct pql_expr *e,
+                                       const struct eval_times *tm, struct rows **out,
+                                       struct nx_err *err);
 /* A range vector as the result of an instant query. */
-NX_NODISCARD nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                                   struct pql_series **out, size_t *n, struct nx_err *err);
+NX_NODISCARD nx_status eval_matrix(struct eval *ev, const struct pql_expr *e,
+                                   const struct eval_times *tm, struct pql_series **out, size_t *n,
+                                   struct nx_err *err);
 
 /* One series and the windows of all steps: step k sees samples [lo[k], hi[k]). */
 struct pql_slide {
@@ -228,13 +243,13 @@ struct pql_slide {
 struct pql_window {
     const int64_t *t;
     const double *v;
-    size_t n;             /* at least 1 */
-    int64_t start, end;   /* the range is (start, end] */
+    size_t n;           /* at least 1 */
+    int64_t start, end; /* the range is (start, end] */
     int64_t eval_ms;
-    double *scratch;      /* n values */
+    double *scratch; /* n values */
     struct eval *ev;
     const struct pql_expr *e;
-    nx_status *failed;    /* set by a kernel that can't go on, with err */
+    nx_status *failed; /* set by a kernel that can't go on, with err */
     struct nx_err *err;
     bool anchored, smoothed;
 };
@@ -249,12 +264,15 @@ struct pql_call {
     double *scalar;    /* what a scalar function leaves: tm->n values */
 };
 
-NX_NODISCARD nx_status eval_aggregate(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                                      struct rows **out, struct nx_err *err);
-NX_NODISCARD nx_status eval_vector_binop(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                                         struct rows **out, struct nx_err *err);
+NX_NODISCARD nx_status eval_aggregate(struct eval *ev, const struct pql_expr *e,
+                                      const struct eval_times *tm, struct rows **out,
+                                      struct nx_err *err);
+NX_NODISCARD nx_status eval_vector_binop(struct eval *ev, const struct pql_expr *e,
+                                         const struct eval_times *tm, struct rows **out,
+                                         struct nx_err *err);
 /* out[k] = a[k] op b[k]; comparisons give a[k] and clear keep[k] where they fail. */
-void binop_apply(enum pql_op op, const double *a, const double *b, size_t n, double *out, uint8_t *keep);
+void binop_apply(enum pql_op op, const double *a, const double *b, size_t n, double *out,
+                 uint8_t *keep);
 double binop_scalar(enum pql_op op, double a, double b);
 
 /* quantile of n values (reordered), as Prometheus interpolates; NaNs sort first. n may be 0. */
@@ -273,5 +291,5 @@ static inline void kahan_add(double x, double *sum, double *c)
 }
 
 /* The labels that absent() gives for an argument. */
-NX_NODISCARD nx_status absent_labels(struct eval *ev, const struct pql_expr *arg, struct labels *out,
-                                     struct nx_err *err);
+NX_NODISCARD nx_status absent_labels(struct eval *ev, const struct pql_expr *arg,
+                                     struct labels *out, struct nx_err *err);

@@ -16,16 +16,18 @@ nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err
 {
     (void)ev;
     if (arena_failed(a, err) == NX_LIMIT)
-        return nx_fail(err, NX_EXEC,
-                       "query processing would load too many samples into memory in query execution");
+        return nx_fail(
+            err, NX_EXEC,
+            "query processing would load too many samples into memory in query execution");
     return nx_fail(err, NX_NOMEM, "out of memory in query execution");
 }
 
 nx_status eval_room(const struct eval *ev, uint64_t extra, struct nx_err *err)
 {
     if (ev->held + extra > ev->max_samples)
-        return nx_fail(err, NX_EXEC,
-                       "query processing would load too many samples into memory in query execution");
+        return nx_fail(
+            err, NX_EXEC,
+            "query processing would load too many samples into memory in query execution");
     return NX_OK;
 }
 
@@ -66,7 +68,8 @@ nx_status row_new(struct eval *ev, const struct eval_times *tm, struct row *row,
     return NX_OK;
 }
 
-nx_status rows_new(struct eval *ev, const struct eval_times *tm, size_t n, struct rows **out, struct nx_err *err)
+nx_status rows_new(struct eval *ev, const struct eval_times *tm, size_t n, struct rows **out,
+                   struct nx_err *err)
 {
     struct rows *r = arena_zalloc(ev->work, sizeof *r);
     struct labels *labels = arena_array(ev->work, n ? n : 1, sizeof *labels);
@@ -80,16 +83,20 @@ nx_status rows_new(struct eval *ev, const struct eval_times *tm, size_t n, struc
     return NX_OK;
 }
 
-nx_status rows_over(struct eval *ev, struct rows *child, rows_pull_fn *pull, void *ctx, struct rows **out,
-                    struct nx_err *err)
+nx_status rows_over(struct eval *ev, struct rows *child, rows_pull_fn *pull, void *ctx,
+                    struct rows **out, struct nx_err *err)
 {
     struct rows *r = arena_zalloc(ev->work, sizeof *r);
 
     if (!r)
         return eval_nomem(ev, ev->work, err);
-    *r = (struct rows){
-        .tm = child->tm, .n = child->n, .labels = child->labels, .pull = pull, .ctx = ctx, .child = child,
-        .drop = child->drop};
+    *r = (struct rows){.tm = child->tm,
+                       .n = child->n,
+                       .labels = child->labels,
+                       .pull = pull,
+                       .ctx = ctx,
+                       .child = child,
+                       .drop = child->drop};
     *out = r;
     return NX_OK;
 }
@@ -106,8 +113,8 @@ nx_status rows_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
     return st ? st : r->pull(ev, r, i, into, err);
 }
 
-nx_status rows_view(struct eval *ev, struct rows *r, size_t i, const struct row *scratch, struct row *row,
-                    struct nx_err *err)
+nx_status rows_view(struct eval *ev, struct rows *r, size_t i, const struct row *scratch,
+                    struct row *row, struct nx_err *err)
 {
     if (r->data) {
         *row = r->data[i];
@@ -164,7 +171,8 @@ void label_index_init(struct label_index *x, struct arena *a)
     *x = (struct label_index){.a = a};
 }
 
-void label_index_some(struct label_index *x, struct arena *a, const struct nx_slice *names, size_t n, bool on)
+void label_index_some(struct label_index *x, struct arena *a, const struct nx_slice *names,
+                      size_t n, bool on)
 {
     *x = (struct label_index){.a = a, .names = names, .n_names = n, .some = true, .on = on};
 }
@@ -174,15 +182,16 @@ static uint64_t index_hash(const struct label_index *x, const struct labels *ls)
     return x->some ? labels_hash_some(ls, x->names, x->n_names, x->on) : labels_hash(ls);
 }
 
-static struct label_slot *index_slot(const struct label_index *x, const struct labels *ls, uint64_t hash)
+static struct label_slot *index_slot(const struct label_index *x, const struct labels *ls,
+                                     uint64_t hash)
 {
     for (size_t i = hash & (x->cap - 1);; i = (i + 1) & (x->cap - 1)) {
         struct label_slot *s = &x->slots[i];
 
         if (!s->ls)
             return s;
-        if (s->hash == hash &&
-            (x->some ? labels_eq_some(s->ls, ls, x->names, x->n_names, x->on) : labels_eq(s->ls, ls)))
+        if (s->hash == hash && (x->some ? labels_eq_some(s->ls, ls, x->names, x->n_names, x->on)
+                                        : labels_eq(s->ls, ls)))
             return s;
     }
 }
@@ -207,8 +216,8 @@ static nx_status index_grow(struct eval *ev, struct label_index *x, struct nx_er
     return NX_OK;
 }
 
-nx_status label_index_add(struct eval *ev, struct label_index *x, const struct labels *ls, uint32_t *id,
-                          bool *created, struct nx_err *err)
+nx_status label_index_add(struct eval *ev, struct label_index *x, const struct labels *ls,
+                          uint32_t *id, bool *created, struct nx_err *err)
 {
     uint64_t hash = index_hash(x, ls);
     struct label_slot *s;
@@ -312,7 +321,8 @@ bool label_goes_with_name(struct nx_slice name)
     return false;
 }
 
-nx_status labels_without_name(struct eval *ev, const struct labels *from, struct labels *to, struct nx_err *err)
+nx_status labels_without_name(struct eval *ev, const struct labels *from, struct labels *to,
+                              struct nx_err *err)
 {
     uint32_t going = 0, n = 0;
 
@@ -322,7 +332,8 @@ nx_status labels_without_name(struct eval *ev, const struct labels *from, struct
         *to = *from;
         return NX_OK;
     }
-    if (going == 1 && label_goes_with_name(from->v[0].name)) { /* nearly always: capitals alone sort before it */
+    if (going == 1 &&
+        label_goes_with_name(from->v[0].name)) { /* nearly always: capitals alone sort before it */
         *to = (struct labels){from->v + 1, from->n - 1};
         return NX_OK;
     }
@@ -360,7 +371,8 @@ nx_status rows_drop_names(struct eval *ev, struct rows *r, bool strict, struct n
         if (i == 0)
             first = name;
         /* One name, and nothing else that went. */
-        one_name = one_name && nx_slice_eq(first, name) && r->labels[i].n - labels[i].n == (name.len > 0);
+        one_name =
+            one_name && nx_slice_eq(first, name) && r->labels[i].n - labels[i].n == (name.len > 0);
     }
     r->labels = labels;
     /* Sets that differed with one and the same name differ without it. */
@@ -396,8 +408,8 @@ static int compare_names(const void *a, const void *b)
     return nx_slice_cmp(*(const struct nx_slice *)a, *(const struct nx_slice *)b);
 }
 
-nx_status names_sorted(struct eval *ev, const struct nx_slice *names, size_t n, struct nx_slice **out,
-                       struct nx_err *err)
+nx_status names_sorted(struct eval *ev, const struct nx_slice *names, size_t n,
+                       struct nx_slice **out, struct nx_err *err)
 {
     struct nx_slice *v = arena_array(ev->work, n ? n : 1, sizeof *v);
 
@@ -419,7 +431,8 @@ bool names_have(const struct nx_slice *names, size_t n, struct nx_slice name)
     return false;
 }
 
-nx_status labels_keep(struct eval *ev, struct labels_builder *b, struct labels *out, struct nx_err *err)
+nx_status labels_keep(struct eval *ev, struct labels_builder *b, struct labels *out,
+                      struct nx_err *err)
 {
     struct labels built;
     nx_status st = labels_builder_build(b, &built, err);
@@ -436,8 +449,8 @@ nx_status labels_keep(struct eval *ev, struct labels_builder *b, struct labels *
     return NX_OK;
 }
 
-nx_status labels_some(struct eval *ev, const struct labels *ls, const struct nx_slice *names, size_t n, bool on,
-                      struct labels *out, struct nx_err *err)
+nx_status labels_some(struct eval *ev, const struct labels *ls, const struct nx_slice *names,
+                      size_t n, bool on, struct labels *out, struct nx_err *err)
 {
     struct label *v = arena_array(ev->out, ls->n ? ls->n : 1, sizeof *v);
     uint32_t kept = 0;

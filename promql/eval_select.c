@@ -45,8 +45,8 @@ static bool same_matchers(const struct eval_selection *s, const struct matcher *
     return true;
 }
 
-nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                      struct series_list *out, struct nx_err *err)
+nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint,
+                      int64_t maxt, struct series_list *out, struct nx_err *err)
 {
     struct eval_selection *s;
     nx_status st;
@@ -60,7 +60,8 @@ nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_
     s = arena_zalloc(ev->work, sizeof *s);
     if (!s)
         return eval_nomem(ev, ev->work, err);
-    *s = (struct eval_selection){.m = m, .n = n, .mint = mint, .maxt = maxt, .next = ev->selections};
+    *s =
+        (struct eval_selection){.m = m, .n = n, .mint = mint, .maxt = maxt, .next = ev->selections};
     st = ev->querier->ops->select(ev->querier, m, n, mint, maxt, ev->out, &s->list, err);
     if (st)
         return arena_failed(ev->out, NULL) == NX_LIMIT ? eval_nomem(ev, ev->out, err)
@@ -92,8 +93,8 @@ struct instants {
     int64_t pin_ms;
 };
 
-void select_instants(const struct column *c, const struct eval_times *tm, const int64_t *pin, int64_t offset_ms,
-                     int64_t lookback_ms, bool sample_times, struct row *into)
+void select_instants(const struct column *c, const struct eval_times *tm, const int64_t *pin,
+                     int64_t offset_ms, int64_t lookback_ms, bool sample_times, struct row *into)
 {
     size_t j = 0; /* samples before j are not after the data time */
     uint32_t points = 0;
@@ -113,8 +114,8 @@ void select_instants(const struct column *c, const struct eval_times *tm, const 
 }
 
 /* A smoothed instant lies on the line between the samples around it. */
-static void select_smoothed(const struct column *c, const struct eval_times *tm, const struct instants *in,
-                            int64_t lookback_ms, struct row *into)
+static void select_smoothed(const struct column *c, const struct eval_times *tm,
+                            const struct instants *in, int64_t lookback_ms, struct row *into)
 {
     into->points = 0;
     for (uint32_t k = 0; k < tm->n; k++) {
@@ -140,7 +141,8 @@ static void select_smoothed(const struct column *c, const struct eval_times *tm,
         if (after && t_after == at)
             into->v[k] = *after;
         else if (before && after)
-            into->v[k] = *before + (*after - *before) * (double)(at - t_before) / (double)(t_after - t_before);
+            into->v[k] = *before + (*after - *before) * (double)(at - t_before) /
+                                       (double)(t_after - t_before);
         else if (before)
             into->v[k] = *before;
         else
@@ -150,24 +152,26 @@ static void select_smoothed(const struct column *c, const struct eval_times *tm,
     }
 }
 
-static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                               struct nx_err *err)
 {
     const struct instants *in = r->ctx;
-    nx_status st = ev->querier->ops->read(ev->querier, &in->list.v[i], in->mint, in->maxt, &ev->col, err);
+    nx_status st =
+        ev->querier->ops->read(ev->querier, &in->list.v[i], in->mint, in->maxt, &ev->col, err);
 
     if (st)
         return nx_context(err, "expanding series");
     if (in->smoothed)
         select_smoothed(&ev->col, r->tm, in, ev->lookback_ms, into);
     else
-        select_instants(&ev->col, r->tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms, ev->lookback_ms,
-                        in->sample_times, into);
+        select_instants(&ev->col, r->tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
+                        ev->lookback_ms, in->sample_times, into);
     ev->total += into->points;
     return eval_hold(ev, r, into->points, err);
 }
 
-nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, bool sample_times,
-                        struct rows **out, struct nx_err *err)
+nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                        bool sample_times, struct rows **out, struct nx_err *err)
 {
     const struct pql_selector *sel = &e->selector;
     struct instants *in = arena_zalloc(ev->work, sizeof *in);
@@ -203,8 +207,9 @@ nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct 
 
 /* ---- ranges ----------------------------------------------------------------------------------- */
 
-static nx_status open_selector(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                               struct range_source *s, struct nx_err *err)
+static nx_status open_selector(struct eval *ev, const struct pql_expr *e,
+                               const struct eval_times *tm, struct range_source *s,
+                               struct nx_err *err)
 {
     const struct pql_selector *sel = &e->range.selector->selector;
     struct series_list *list = arena_zalloc(ev->work, sizeof *list);
@@ -235,8 +240,9 @@ static nx_status open_selector(struct eval *ev, const struct pql_expr *e, const 
 }
 
 /* The steps of a subquery whose windows end between first and last (S4). */
-static nx_status subquery_times(struct eval *ev, const struct range_source *s, int64_t first, int64_t last,
-                                int64_t step, struct eval_times **out, struct nx_err *err)
+static nx_status subquery_times(struct eval *ev, const struct range_source *s, int64_t first,
+                                int64_t last, int64_t step, struct eval_times **out,
+                                struct nx_err *err)
 {
     struct eval_times *tm = arena_zalloc(ev->work, sizeof *tm);
     int64_t after = first - s->offset_ms - s->range_ms, end = last - s->offset_ms;
@@ -251,16 +257,18 @@ static nx_status subquery_times(struct eval *ev, const struct range_source *s, i
         int64_t n = (end - tm->start) / step + 1;
 
         if (n > INT32_MAX)
-            return nx_fail(err, NX_EXEC,
-                           "query processing would load too many samples into memory in query execution");
+            return nx_fail(
+                err, NX_EXEC,
+                "query processing would load too many samples into memory in query execution");
         tm->n = (uint32_t)n;
     }
     *out = tm;
     return NX_OK;
 }
 
-static nx_status open_subquery(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                               struct range_source *s, struct nx_err *err)
+static nx_status open_subquery(struct eval *ev, const struct pql_expr *e,
+                               const struct eval_times *tm, struct range_source *s,
+                               struct nx_err *err)
 {
     struct eval_times *inner = NULL;
     int64_t step = 0, first, last;
@@ -301,7 +309,8 @@ nx_status range_open(struct eval *ev, const struct pql_expr *e, const struct eva
     if (!s)
         return eval_nomem(ev, ev->work, err);
     s->lookback_ms = ev->lookback_ms;
-    st = e->kind == PQL_NODE_RANGE ? open_selector(ev, e, tm, s, err) : open_subquery(ev, e, tm, s, err);
+    st = e->kind == PQL_NODE_RANGE ? open_selector(ev, e, tm, s, err)
+                                   : open_subquery(ev, e, tm, s, err);
     if (!st)
         *out = s;
     return st;
@@ -313,7 +322,8 @@ void range_close(struct eval *ev, struct range_source *s)
         rows_release(ev, s->inner);
 }
 
-static nx_status range_buffers(struct eval *ev, struct range_source *s, size_t n, struct nx_err *err)
+static nx_status range_buffers(struct eval *ev, struct range_source *s, size_t n,
+                               struct nx_err *err)
 {
     size_t cap = n + n / 2 + 64;
 
@@ -327,8 +337,8 @@ static nx_status range_buffers(struct eval *ev, struct range_source *s, size_t n
     return NX_OK;
 }
 
-static nx_status read_subquery(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
-                               struct nx_err *err)
+static nx_status read_subquery(struct eval *ev, struct range_source *s, size_t i,
+                               struct samples *out, struct nx_err *err)
 {
     const struct eval_times *tm = s->inner->tm;
     struct row row;
@@ -349,7 +359,8 @@ static nx_status read_subquery(struct eval *ev, struct range_source *s, size_t i
     return NX_OK;
 }
 
-nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out, struct nx_err *err)
+nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
+                     struct nx_err *err)
 {
     const struct column *c = &ev->col;
     size_t stale = 0, n = 0;
@@ -394,8 +405,8 @@ struct range_call {
 };
 
 /* The windows of all steps over one series. Returns the largest. */
-static size_t find_windows(const struct range_call *c, const struct eval_times *tm, const struct samples *s,
-                           uint64_t *all)
+static size_t find_windows(const struct range_call *c, const struct eval_times *tm,
+                           const struct samples *s, uint64_t *all)
 {
     const struct range_source *src = c->src;
     int64_t before = src->range_ms + (src->anchored || src->smoothed ? src->lookback_ms : 0);
@@ -469,12 +480,14 @@ static void note_non_counter(struct eval *ev, const struct range_call *c, size_t
             return;
     }
     /* Prometheus has no position for what a subquery gave. */
-    annots_add(&ev->annots, ANNOT_INFO, c->src->inner ? (struct pql_pos){0, 0} : c->arg->pos,
-               "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"%.*s\"",
-               (int)name.len, name.ptr);
+    annots_add(
+        &ev->annots, ANNOT_INFO, c->src->inner ? (struct pql_pos){0, 0} : c->arg->pos,
+        "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"%.*s\"",
+        (int)name.len, name.ptr);
 }
 
-static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                            struct nx_err *err)
 {
     struct range_call *c = r->ctx;
     struct samples s;
@@ -534,7 +547,8 @@ static nx_status range_mode_check(const struct range_call *c, struct nx_err *err
     if (!(c->src->anchored || c->src->smoothed) || (c->func->flags & flag))
         return NX_OK;
     return nx_fail(err, NX_EXEC, "%s modifier can only be used with: %s - not with %s", mode,
-                   c->src->anchored ? "changes, delta, increase, rate, resets" : "delta, increase, rate",
+                   c->src->anchored ? "changes, delta, increase, rate, resets"
+                                    : "delta, increase, rate",
                    c->func->name);
 }
 
@@ -557,8 +571,8 @@ static nx_status range_call_args(struct eval *ev, struct range_call *c, const st
     return range_open(ev, c->arg, tm, &c->src, err);
 }
 
-nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, struct rows **out,
-                          struct nx_err *err)
+nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                          struct rows **out, struct nx_err *err)
 {
     struct range_call *c = arena_zalloc(ev->work, sizeof *c);
     struct rows *r;
@@ -601,8 +615,8 @@ nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struc
 /* ---- a range vector as a result --------------------------------------------------------------- */
 
 /* Anchored and smoothed ranges have samples on both their edges. */
-static size_t extend_samples(const struct range_source *src, int64_t start, int64_t end, const struct samples *s,
-                             size_t lo, size_t hi, int64_t *t, double *v)
+static size_t extend_samples(const struct range_source *src, int64_t start, int64_t end,
+                             const struct samples *s, size_t lo, size_t hi, int64_t *t, double *v)
 {
     size_t first = lo, last = hi - 1, n = 0;
 
@@ -631,8 +645,8 @@ static size_t extend_samples(const struct range_source *src, int64_t start, int6
     return n + 1;
 }
 
-nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm, struct pql_series **out,
-                      size_t *n, struct nx_err *err)
+nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                      struct pql_series **out, size_t *n, struct nx_err *err)
 {
     struct range_source *src;
     struct pql_series *series;

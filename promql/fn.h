@@ -20,9 +20,10 @@
 /* clang-format on */
 
 #define FN_MAP(name) double map_##name(double v, const double *args);
-#define FN_WINDOW(name) bool win_##name(const struct pql_window *w, const double *args, double *out);
+#define FN_WINDOW(name)                                                                            \
+    bool win_##name(const struct pql_window *w, const double *args, double *out);
 #define FN_SLIDE(name) void slide_##name(const struct pql_slide *s, double *out, uint8_t *has);
-#define FN_CALL(name) nx_status fn_##name(struct pql_call *c, struct nx_err *err);
+#define FN_CALL(name)  nx_status fn_##name(struct pql_call *c, struct nx_err *err);
 FN_MAPS(FN_MAP)
 FN_WINDOWS(FN_WINDOW)
 FN_SLIDES(FN_SLIDE)
@@ -33,11 +34,11 @@ FN_CALLS(FN_CALL)
 #undef FN_CALL
 
 /* Rows that are made, with room for n and none of them there yet. */
-NX_NODISCARD nx_status rows_made(struct eval *ev, const struct eval_times *tm, size_t n, struct rows **out,
-                                 struct nx_err *err);
+NX_NODISCARD nx_status rows_made(struct eval *ev, const struct eval_times *tm, size_t n,
+                                 struct rows **out, struct nx_err *err);
 /* Appends a row with all presence bytes clear. */
-NX_NODISCARD nx_status rows_append(struct eval *ev, struct rows *r, const struct labels *labels, struct row **out,
-                                   struct nx_err *err);
+NX_NODISCARD nx_status rows_append(struct eval *ev, struct rows *r, const struct labels *labels,
+                                   struct row **out, struct nx_err *err);
 
 /* As Go's math.Min and math.Max: an infinity wins, then a NaN. */
 double go_min(double a, double b);

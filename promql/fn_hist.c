@@ -59,15 +59,16 @@ static void note_bad_bound(const struct histograms *h, size_t i)
     struct buf b;
 
     buf_init(&b, 0);
-    buf_printf(&b, "bucket label \"le\" is missing or has a malformed value of \"%.*s\"", (int)le.len,
-               le.len ? le.ptr : "");
+    buf_printf(&b, "bucket label \"le\" is missing or has a malformed value of \"%.*s\"",
+               (int)le.len, le.len ? le.ptr : "");
     if (h->c->ev->delayed_names && name.len)
         buf_printf(&b, " for metric name \"%.*s\"", (int)name.len, name.ptr);
     annots_add(&h->c->ev->annots, ANNOT_WARNING, h->arg->pos, "%s", buf_cstr(&b));
     buf_done(&b);
 }
 
-static nx_status without_le(struct eval *ev, const struct labels *from, struct labels *to, struct nx_err *err)
+static nx_status without_le(struct eval *ev, const struct labels *from, struct labels *to,
+                            struct nx_err *err)
 {
     struct label *v = arena_array(ev->out, from->n ? from->n : 1, sizeof *v);
     uint32_t n = 0;
@@ -81,8 +82,8 @@ static nx_status without_le(struct eval *ev, const struct labels *from, struct l
     return NX_OK;
 }
 
-static nx_status histograms_gather(struct histograms *h, struct pql_call *c, const struct pql_expr *arg,
-                                   struct nx_err *err)
+static nx_status histograms_gather(struct histograms *h, struct pql_call *c,
+                                   const struct pql_expr *arg, struct nx_err *err)
 {
     struct eval *ev = c->ev;
     struct label_index x;
@@ -233,7 +234,8 @@ static double rank_at(double v, double from, double to, double before, double co
 
 static double bucket_fraction(double lower, double upper, const struct bucket *b, size_t n)
 {
-    double rank = 0, lower_rank = 0, upper_rank = 0, from = b[0].bound <= 0 ? -INFINITY : 0.0, all = b[n - 1].count;
+    double rank = 0, lower_rank = 0, upper_rank = 0, from = b[0].bound <= 0 ? -INFINITY : 0.0,
+           all = b[n - 1].count;
     bool lower_set = false, upper_set = false;
 
     if (b[n - 1].bound != INFINITY || all == 0 || isnan(lower) || isnan(upper))
@@ -278,14 +280,15 @@ static void note_lifted(const struct histograms *h, size_t hist, uint32_t k, con
         return;
     if (h->c->ev->delayed_names)
         name = labels_get_str(&h->labels[hist], LABEL_NAME);
-    annots_monotonic(&h->c->ev->annots, h->arg->pos, name, eval_time(h->c->tm, k), l->min_bound, l->max_bound,
-                     l->max_diff);
+    annots_monotonic(&h->c->ev->annots, h->arg->pos, name, eval_time(h->c->tm, k), l->min_bound,
+                     l->max_bound, l->max_diff);
 }
 
 /* One result row for each histogram; `q` or the bounds vary by step. With `only`, just the steps at which
  * q is that value. */
-static nx_status histograms_rows(struct histograms *h, const double *q, const double *only, const double *lower,
-                                 const double *upper, const struct labels *labels, struct nx_err *err)
+static nx_status histograms_rows(struct histograms *h, const double *q, const double *only,
+                                 const double *lower, const double *upper,
+                                 const struct labels *labels, struct nx_err *err)
 {
     struct rows *r = h->c->rows;
     nx_status st = NX_OK;
@@ -367,8 +370,8 @@ nx_status fn_histogram_fraction(struct pql_call *c, struct nx_err *err)
 }
 
 /* Labels of each histogram with the quantile as a label. */
-static nx_status quantile_labels(struct histograms *h, struct nx_slice name, double q, struct labels **out,
-                                 struct nx_err *err)
+static nx_status quantile_labels(struct histograms *h, struct nx_slice name, double q,
+                                 struct labels **out, struct nx_err *err)
 {
     struct eval *ev = h->c->ev;
     struct labels *labels = arena_array(ev->work, h->n + 1, sizeof *labels);
@@ -391,8 +394,8 @@ static nx_status quantile_labels(struct histograms *h, struct nx_slice name, dou
 }
 
 /* The values that a quantile takes, each once. */
-static nx_status distinct_values(struct eval *ev, const double *q, uint32_t n, double **out, size_t *n_out,
-                                 struct nx_err *err)
+static nx_status distinct_values(struct eval *ev, const double *q, uint32_t n, double **out,
+                                 size_t *n_out, struct nx_err *err)
 {
     double *v = arena_array(ev->work, n, sizeof *v);
     size_t found = 0;
@@ -417,7 +420,8 @@ struct asked { /* one quantile argument */
     size_t n_values;
 };
 
-static nx_status answer(struct histograms *h, struct nx_slice name, const struct asked *a, struct nx_err *err)
+static nx_status answer(struct histograms *h, struct nx_slice name, const struct asked *a,
+                        struct nx_err *err)
 {
     nx_status st = NX_OK;
 
@@ -447,7 +451,8 @@ nx_status fn_histogram_quantiles(struct pql_call *c, struct nx_err *err)
 
         st = eval_scalar(c->ev, arg, c->tm, &asked[i].q, err);
         if (!st)
-            st = distinct_values(c->ev, asked[i].q, c->tm->n, &asked[i].values, &asked[i].n_values, err);
+            st = distinct_values(c->ev, asked[i].q, c->tm->n, &asked[i].values, &asked[i].n_values,
+                                 err);
         if (!st)
             note_quantiles(c, arg, asked[i].q);
         n_values += asked[i].n_values;

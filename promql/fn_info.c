@@ -33,8 +33,8 @@ struct info {
 /* ---- which info series ---------------------------------------------------------------------------- */
 
 /* The first selector of the tree, with what surrounding subqueries add to it. */
-static bool first_selector(struct info *in, const struct pql_expr *e, int64_t offset, bool pinned, int64_t pin,
-                           nx_status *st, struct nx_err *err)
+static bool first_selector(struct info *in, const struct pql_expr *e, int64_t offset, bool pinned,
+                           int64_t pin, nx_status *st, struct nx_err *err)
 {
     const struct eval *ev = in->c->ev;
     int64_t own = 0;
@@ -146,7 +146,8 @@ static nx_status select_info(struct info *in, struct nx_err *err)
     for (size_t i = 0; i < in->n_wanted; i++)
         m[n++] = in->wanted[i];
     if (!any) {
-        m[n++] = (struct matcher){MATCH_EQ, nx_slice_str(LABEL_NAME), nx_slice_str("target_info"), NULL};
+        m[n++] =
+            (struct matcher){MATCH_EQ, nx_slice_str(LABEL_NAME), nx_slice_str("target_info"), NULL};
     } else if (!positive) {
         st = regex_new(&re, nx_slice_str(".+_info"), err);
         m[n++] = (struct matcher){MATCH_RE, nx_slice_str(LABEL_NAME), nx_slice_str(".+_info"), re};
@@ -154,7 +155,8 @@ static nx_status select_info(struct info *in, struct nx_err *err)
     int64_t first = (in->pinned ? in->pin_ms : tm->start) - in->offset_ms;
     int64_t last = (in->pinned ? in->pin_ms : eval_time(tm, tm->n - 1)) - in->offset_ms;
     if (!st)
-        st = ev->querier->ops->select(ev->querier, m, n, first - ev->lookback_ms + 1, last, ev->out, &in->list, err);
+        st = ev->querier->ops->select(ev->querier, m, n, first - ev->lookback_ms + 1, last, ev->out,
+                                      &in->list, err);
     regex_free(re);
     in->at = arena_array(ev->work, in->list.n + 1, sizeof *in->at);
     if (!st && !in->at)
@@ -162,11 +164,11 @@ static nx_status select_info(struct info *in, struct nx_err *err)
     for (size_t i = 0; i < in->list.n && !st; i++) {
         st = row_new(ev, tm, &in->at[i], err);
         if (!st)
-            st = ev->querier->ops->read(ev->querier, &in->list.v[i], first - ev->lookback_ms + 1, last, &ev->col,
-                                        err);
+            st = ev->querier->ops->read(ev->querier, &in->list.v[i], first - ev->lookback_ms + 1,
+                                        last, &ev->col, err);
         if (!st)
-            select_instants(&ev->col, tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms, ev->lookback_ms, true,
-                            &in->at[i]);
+            select_instants(&ev->col, tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
+                            ev->lookback_ms, true, &in->at[i]);
     }
     return st;
 }
@@ -191,7 +193,8 @@ static nx_status conflict(const struct info *in, size_t a, size_t b, uint32_t k,
     buf_init(&y, 0);
     labels_print_set(&x, &in->list.v[a].labels);
     labels_print_set(&y, &in->list.v[b].labels);
-    st = nx_fail(err, NX_EXEC, "found duplicate series for info metric: existing %s @ %lld, new %s @ %lld",
+    st = nx_fail(err, NX_EXEC,
+                 "found duplicate series for info metric: existing %s @ %lld, new %s @ %lld",
                  buf_cstr(&x), t, buf_cstr(&y), t);
     buf_done(&x);
     buf_done(&y);
@@ -207,7 +210,8 @@ static nx_status check_conflicts(const struct info *in, struct nx_err *err)
         for (size_t b = a + 1; b < in->list.n; b++) {
             const struct labels *y = &in->list.v[b].labels;
 
-            if (!nx_slice_eq(labels_get_str(x, LABEL_NAME), labels_get_str(y, LABEL_NAME)) || !same_identity(x, y))
+            if (!nx_slice_eq(labels_get_str(x, LABEL_NAME), labels_get_str(y, LABEL_NAME)) ||
+                !same_identity(x, y))
                 continue;
             for (uint32_t k = 0; k < in->c->tm->n; k++)
                 if (in->at[a].has[k] && in->at[b].has[k] && in->at[a].v[k] == in->at[b].v[k])
@@ -277,7 +281,8 @@ static bool stays_without(const struct info *in)
     return true;
 }
 
-static nx_status put_point(struct info *in, const struct labels *ls, size_t base, uint32_t k, struct nx_err *err)
+static nx_status put_point(struct info *in, const struct labels *ls, size_t base, uint32_t k,
+                           struct nx_err *err)
 {
     struct eval *ev = in->c->ev;
     struct rows *r = in->out;
@@ -297,8 +302,10 @@ static nx_status put_point(struct info *in, const struct labels *ls, size_t base
         if (r->n == in->cap) {
             size_t cap = in->cap * 2 + 16;
 
-            r->data = arena_grow(ev->work, r->data, in->cap * sizeof *r->data, cap * sizeof *r->data);
-            r->labels = arena_grow(ev->work, r->labels, in->cap * sizeof *r->labels, cap * sizeof *r->labels);
+            r->data =
+                arena_grow(ev->work, r->data, in->cap * sizeof *r->data, cap * sizeof *r->data);
+            r->labels = arena_grow(ev->work, r->labels, in->cap * sizeof *r->labels,
+                                   cap * sizeof *r->labels);
             r->drop = arena_grow(ev->work, r->drop, in->cap, cap);
             if (!r->data || !r->labels || !r->drop)
                 return eval_nomem(ev, ev->work, err);

@@ -83,18 +83,19 @@ static nx_status replace_all(struct relabel *r, const struct regex *re, struct n
 
 nx_status fn_label_replace(struct pql_call *c, struct nx_err *err)
 {
-    struct nx_slice pattern = eval_string(c->e->call.args[4]), dst = eval_string(c->e->call.args[1]);
+    struct nx_slice pattern = eval_string(c->e->call.args[4]),
+                    dst = eval_string(c->e->call.args[1]);
     struct regex *re = NULL;
     struct relabel r;
     nx_status st;
 
     if (regex_new(&re, pattern, NULL))
-        return nx_fail(err, NX_EXEC, "invalid regular expression in label_replace(): %.*s", (int)pattern.len,
-                       pattern.ptr);
+        return nx_fail(err, NX_EXEC, "invalid regular expression in label_replace(): %.*s",
+                       (int)pattern.len, pattern.ptr);
     if (!label_name_valid(dst)) {
         regex_free(re);
-        return nx_fail(err, NX_EXEC, "invalid destination label name in label_replace(): %.*s", (int)dst.len,
-                       dst.ptr);
+        return nx_fail(err, NX_EXEC, "invalid destination label name in label_replace(): %.*s",
+                       (int)dst.len, dst.ptr);
     }
     st = relabel_open(&r, c, err);
     if (!st)
@@ -131,10 +132,12 @@ nx_status fn_label_join(struct pql_call *c, struct nx_err *err)
         struct nx_slice src = eval_string(c->e->call.args[k]);
 
         if (!label_name_valid(src))
-            return nx_fail(err, NX_EXEC, "invalid source label name in label_join(): %.*s", (int)src.len, src.ptr);
+            return nx_fail(err, NX_EXEC, "invalid source label name in label_join(): %.*s",
+                           (int)src.len, src.ptr);
     }
     if (!label_name_valid(dst))
-        return nx_fail(err, NX_EXEC, "invalid destination label name in label_join(): %.*s", (int)dst.len, dst.ptr);
+        return nx_fail(err, NX_EXEC, "invalid destination label name in label_join(): %.*s",
+                       (int)dst.len, dst.ptr);
     st = relabel_open(&r, c, err);
     if (!st)
         st = join_all(&r, err);

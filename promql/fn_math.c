@@ -28,11 +28,11 @@ double go_max(double a, double b)
     return a > b ? a : b;
 }
 
-#define PLAIN(name, expr)                                                                                              \
-    double map_##name(double v, const double *args)                                                                    \
-    {                                                                                                                  \
-        (void)args;                                                                                                    \
-        return expr;                                                                                                   \
+#define PLAIN(name, expr)                                                                          \
+    double map_##name(double v, const double *args)                                                \
+    {                                                                                              \
+        (void)args;                                                                                \
+        return expr;                                                                               \
     }
 PLAIN(abs, fabs(v))
 PLAIN(acos, acos(v))
@@ -51,7 +51,7 @@ PLAIN(ln, log(v))
 PLAIN(log10, log10(v))
 PLAIN(log2, log2(v))
 PLAIN(rad, v *PI / 180)
-PLAIN(sgn, v < 0 ? -1 : v > 0 ? 1 : v)
+PLAIN(sgn, v<0 ? -1 : v> 0 ? 1 : v)
 PLAIN(sin, sin(v))
 PLAIN(sinh, sinh(v))
 PLAIN(sqrt, sqrt(v))
@@ -79,7 +79,7 @@ double map_round(double v, const double *args)
 
 /* Go counts from a year so long ago that every int64 of seconds is after it, and which starts a cycle
  * of 400 years. Arithmetic wraps, so that even senseless times give its numbers. */
-#define ABSOLUTE_YEAR (-292277022399ll)
+#define ABSOLUTE_YEAR    (-292277022399ll)
 #define UNIX_TO_ABSOLUTE 9223372028715321600ull
 
 struct date {
@@ -120,13 +120,13 @@ static struct date date_of(double v)
     return d;
 }
 
-#define DATE(name, expr)                                                                                               \
-    double map_##name(double v, const double *args)                                                                    \
-    {                                                                                                                  \
-        struct date d = date_of(v);                                                                                    \
-                                                                                                                       \
-        (void)args;                                                                                                    \
-        return (double)(expr);                                                                                         \
+#define DATE(name, expr)                                                                           \
+    double map_##name(double v, const double *args)                                                \
+    {                                                                                              \
+        struct date d = date_of(v);                                                                \
+                                                                                                   \
+        (void)args;                                                                                \
+        return (double)(expr);                                                                     \
     }
 DATE(day_of_month, d.day)
 DATE(day_of_week, d.wday)
@@ -143,7 +143,8 @@ struct clamp {
     double *min, *max;
 };
 
-static nx_status clamp_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+static nx_status clamp_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                            struct nx_err *err)
 {
     const struct clamp *c = r->ctx;
     nx_status st = rows_pull(ev, r->child, i, into, err);

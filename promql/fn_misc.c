@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-nx_status rows_made(struct eval *ev, const struct eval_times *tm, size_t n, struct rows **out, struct nx_err *err)
+nx_status rows_made(struct eval *ev, const struct eval_times *tm, size_t n, struct rows **out,
+                    struct nx_err *err)
 {
     struct rows *r = NULL;
     nx_status st = rows_new(ev, tm, n, &r, err);
@@ -21,8 +22,8 @@ nx_status rows_made(struct eval *ev, const struct eval_times *tm, size_t n, stru
     return NX_OK;
 }
 
-nx_status rows_append(struct eval *ev, struct rows *r, const struct labels *labels, struct row **out,
-                      struct nx_err *err)
+nx_status rows_append(struct eval *ev, struct rows *r, const struct labels *labels,
+                      struct row **out, struct nx_err *err)
 {
     nx_status st = row_new(ev, r->tm, &r->data[r->n], err);
 
@@ -36,7 +37,8 @@ nx_status rows_append(struct eval *ev, struct rows *r, const struct labels *labe
 
 /* ---- absent ------------------------------------------------------------------------------------ */
 
-nx_status absent_labels(struct eval *ev, const struct pql_expr *arg, struct labels *out, struct nx_err *err)
+nx_status absent_labels(struct eval *ev, const struct pql_expr *arg, struct labels *out,
+                        struct nx_err *err)
 {
     const struct pql_selector *sel = NULL;
     struct labels_builder b;
@@ -108,7 +110,8 @@ nx_status fn_absent(struct pql_call *c, struct nx_err *err)
 
 nx_status fn_absent_over_time(struct pql_call *c, struct nx_err *err)
 {
-    struct pql_expr *present = arena_alloc(c->ev->work, sizeof *present); /* the same call of another function */
+    struct pql_expr *present =
+        arena_alloc(c->ev->work, sizeof *present); /* the same call of another function */
     struct rows *in;
     nx_status st;
 
@@ -174,7 +177,8 @@ nx_status fn_scalar(struct pql_call *c, struct nx_err *err)
 
 /* ---- timestamps ------------------------------------------------------------------------------------ */
 
-static nx_status step_times_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
+static nx_status step_times_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                                 struct nx_err *err)
 {
     nx_status st = rows_pull(ev, r->child, i, into, err);
 
@@ -311,10 +315,12 @@ static void merge_sort(const struct sort_key *key, uint32_t *v, uint32_t *tmp, s
     merge_sort(key, v + half, tmp, n - half);
     memcpy(tmp, v, n * sizeof *v);
     while (i < half || j < n)
-        v[k++] = j >= n || (i < half && compare_rows(key, tmp[i], tmp[j]) <= 0) ? tmp[i++] : tmp[j++];
+        v[k++] =
+            j >= n || (i < half && compare_rows(key, tmp[i], tmp[j]) <= 0) ? tmp[i++] : tmp[j++];
 }
 
-static nx_status sort_rows(struct eval *ev, struct rows *r, const struct sort_key *key, struct nx_err *err)
+static nx_status sort_rows(struct eval *ev, struct rows *r, const struct sort_key *key,
+                           struct nx_err *err)
 {
     uint32_t *order = arena_array(ev->work, r->n + 1, sizeof *order);
     uint32_t *tmp = arena_array(ev->work, r->n + 1, sizeof *tmp);
@@ -344,8 +350,9 @@ static nx_status sort_call(struct pql_call *c, bool by_label, bool desc, struct 
     nx_status st;
 
     if (c->tm->n > 1) {
-        annots_add(&c->ev->annots, ANNOT_WARNING, c->e->pos,
-                   "sort is ineffective for range queries since results are always ordered by labels");
+        annots_add(
+            &c->ev->annots, ANNOT_WARNING, c->e->pos,
+            "sort is ineffective for range queries since results are always ordered by labels");
         return eval_rows(c->ev, c->e->call.args[0], c->tm, &c->rows, err);
     }
     st = eval_rows(c->ev, c->e->call.args[0], c->tm, &c->rows, err);

@@ -22,8 +22,8 @@ static double seconds(int64_t ms)
 }
 
 /* The change over the samples, widened to the whole range as far as they suggest that it goes on. */
-static double extrapolate(double change, double first, int64_t first_t, int64_t last_t, size_t n, int64_t start,
-                          int64_t end, bool counter)
+static double extrapolate(double change, double first, int64_t first_t, int64_t last_t, size_t n,
+                          int64_t start, int64_t end, bool counter)
 {
     double to_start = seconds(first_t - start), to_end = seconds(end - last_t);
     double sampled = seconds(last_t - first_t), gap = sampled / (double)(n - 1), near = gap * 1.1;
@@ -49,7 +49,8 @@ static double line_at(const int64_t *t, const double *v, size_t i, int64_t at, b
 }
 
 /* Anchored and smoothed ranges: values at both edges, nothing extrapolated. */
-static bool extended_change(const struct pql_slide *s, size_t lo, size_t hi, int64_t end, bool counter, double *out)
+static bool extended_change(const struct pql_slide *s, size_t lo, size_t hi, int64_t end,
+                            bool counter, double *out)
 {
     const int64_t *t = s->t + lo, start = end - s->range_ms;
     const double *v = s->v + lo;
@@ -69,7 +70,8 @@ static bool extended_change(const struct pql_slide *s, size_t lo, size_t hi, int
     if (t[last] <= start)
         return false;
     left = s->smoothed && t[first] < start ? line_at(t, v, first, start, counter) : v[first];
-    right = s->smoothed && last > 0 && t[last] > end ? line_at(t, v, last - 1, end, counter) : v[last];
+    right =
+        s->smoothed && last > 0 && t[last] > end ? line_at(t, v, last - 1, end, counter) : v[last];
     change = right - left;
     stop = t[last] >= end ? last : last + 1;
     prev = left;
@@ -85,7 +87,8 @@ static bool extended_change(const struct pql_slide *s, size_t lo, size_t hi, int
     return true;
 }
 
-static void slide_change(const struct pql_slide *s, double *out, uint8_t *has, bool counter, bool per_second)
+static void slide_change(const struct pql_slide *s, double *out, uint8_t *has, bool counter,
+                         bool per_second)
 {
     uint32_t *falls = (uint32_t *)(void *)s->scratch;
     size_t n_falls = 0, from = 0;
@@ -115,8 +118,8 @@ static void slide_change(const struct pql_slide *s, double *out, uint8_t *has, b
             from++;
         for (size_t f = from; f < n_falls && falls[f] < hi; f++)
             change += s->v[falls[f] - 1];
-        factor = extrapolate(change, s->v[lo], s->t[lo], s->t[hi - 1], hi - lo, s->end[k] - s->range_ms, s->end[k],
-                             counter);
+        factor = extrapolate(change, s->v[lo], s->t[lo], s->t[hi - 1], hi - lo,
+                             s->end[k] - s->range_ms, s->end[k], counter);
         if (per_second)
             factor /= range_s;
         has[k] = 1;
@@ -216,7 +219,8 @@ static bool is_change(double prev, double v)
     return v != prev && !(isnan(v) && isnan(prev));
 }
 
-static void slide_events(const struct pql_slide *s, double *out, uint8_t *has, bool (*event)(double, double))
+static void slide_events(const struct pql_slide *s, double *out, uint8_t *has,
+                         bool (*event)(double, double))
 {
     uint32_t *before = (uint32_t *)(void *)s->scratch; /* events up to each sample */
     uint32_t count = 0;
@@ -428,7 +432,12 @@ static void select_rank(double *v, size_t n, size_t at)
         double a = v[lo], b = v[lo + (hi - lo) / 2], c = v[hi - 1], pivot;
         size_t i = lo, j = hi - 1;
 
-        pivot = below(a, b) ? (below(b, c) ? b : below(a, c) ? c : a) : (below(a, c) ? a : below(b, c) ? c : b);
+        pivot = below(a, b) ? (below(b, c)   ? b
+                               : below(a, c) ? c
+                                             : a)
+                            : (below(a, c)   ? a
+                               : below(b, c) ? c
+                                             : b);
         for (;;) {
             while (below(v[i], pivot))
                 i++;
@@ -630,11 +639,11 @@ static bool factor_fails(const struct pql_window *w, const char *what, const cha
     if (!(f <= 0 || f >= 1))
         return false;
     if (isinf(f))
-        *w->failed = nx_fail(w->err, NX_EXEC, "invalid %s factor. Expected: 0 < %s < 1, got: %sInf", what, letter,
-                             f > 0 ? "+" : "-");
+        *w->failed = nx_fail(w->err, NX_EXEC, "invalid %s factor. Expected: 0 < %s < 1, got: %sInf",
+                             what, letter, f > 0 ? "+" : "-");
     else
-        *w->failed =
-            nx_fail(w->err, NX_EXEC, "invalid %s factor. Expected: 0 < %s < 1, got: %f", what, letter, f);
+        *w->failed = nx_fail(w->err, NX_EXEC, "invalid %s factor. Expected: 0 < %s < 1, got: %f",
+                             what, letter, f);
     return true;
 }
 

@@ -11,18 +11,18 @@
 
 #include "promql/fn.h"
 
-#define NON PQL_NONE
-#define SCA PQL_SCALAR
-#define VEC PQL_VECTOR
-#define MAT PQL_MATRIX
-#define STR PQL_STRING
-#define KEEP PQL_F_KEEP_NAME
+#define NON     PQL_NONE
+#define SCA     PQL_SCALAR
+#define VEC     PQL_VECTOR
+#define MAT     PQL_MATRIX
+#define STR     PQL_STRING
+#define KEEP    PQL_F_KEEP_NAME
 #define COUNTER PQL_F_COUNTER
-#define EXP PQL_F_EXPERIMENTAL
-#define MANY PQL_F_VARIADIC
+#define EXP     PQL_F_EXPERIMENTAL
+#define MANY    PQL_F_VARIADIC
 #define PERSTEP PQL_F_PER_STEP
-#define ANCH PQL_F_ANCHORED
-#define SMOO PQL_F_SMOOTHED
+#define ANCH    PQL_F_ANCHORED
+#define SMOO    PQL_F_SMOOTHED
 
 // clang-format off
 const struct pql_func pql_funcs[] = {

@@ -23,11 +23,12 @@ struct pql_func {
     const char *name;
     enum pql_type result, args[PQL_MAX_ARGS]; /* PQL_NONE ends the list */
     uint8_t min_args;                         /* args beyond it are optional */
-    uint8_t max_args;                         /* 0: as many as are listed; more repeat the last type */
+    uint8_t max_args; /* 0: as many as are listed; more repeat the last type */
     uint8_t flags;
     /* Exactly one kernel: per value, per window, over all windows of a series, or over the node. */
     double (*map)(double v, const double *scalar_args);
-    bool (*window)(const struct pql_window *w, const double *scalar_args, double *out); /* false: no point */
+    bool (*window)(const struct pql_window *w, const double *scalar_args,
+                   double *out); /* false: no point */
     void (*slide)(const struct pql_slide *s, double *out, uint8_t *has);
     nx_status (*call)(struct pql_call *c, struct nx_err *err);
 };

@@ -26,7 +26,14 @@
 #define SCRIPT_MAX_SAMPLES 10000
 #define SCRIPT_TIMEOUT_MS  100000
 
-enum expectation { EXPECT_FAIL, EXPECT_WARN, EXPECT_NO_WARN, EXPECT_INFO, EXPECT_NO_INFO, EXPECT_ORDERED };
+enum expectation {
+    EXPECT_FAIL,
+    EXPECT_WARN,
+    EXPECT_NO_WARN,
+    EXPECT_INFO,
+    EXPECT_NO_INFO,
+    EXPECT_ORDERED
+};
 
 struct expect {
     enum expectation what;
@@ -51,7 +58,7 @@ struct eval_cmd {
     int line;
     struct nx_slice expr;
     bool instant, no_range;
-    int64_t start, end, step; /* of an instant query all at its time */
+    int64_t start, end, step;                /* of an instant query all at its time */
     int64_t want_start, want_end, want_step; /* times of an expected range vector */
     struct expect *expects;
     size_t n_expects;
@@ -160,7 +167,8 @@ static bool ends_with(struct nx_slice s, const char *end)
 }
 
 /* The native histogram that load_with_nhcb makes beside a classic one. */
-static nx_status load_native(struct script *s, const struct series_line *l, int64_t step, struct nx_err *err)
+static nx_status load_native(struct script *s, const struct series_line *l, int64_t step,
+                             struct nx_err *err)
 {
     static const char *const endings[] = {"_bucket", "_count", "_sum"};
     struct nx_slice name = labels_get_str(&l->labels, LABEL_NAME);
@@ -217,7 +225,8 @@ struct load {
     size_t n;
 };
 
-static nx_status read_series(struct load *l, struct nx_slice line, bool start_times, struct nx_err *err)
+static nx_status read_series(struct load *l, struct nx_slice line, bool start_times,
+                             struct nx_err *err)
 {
     struct series_line *v = arena_grow(l->a, l->v, l->n * sizeof *v, (l->n + 1) * sizeof *v);
     bool *with = arena_grow(l->a, l->start_times, l->n, l->n + 1);
@@ -239,7 +248,8 @@ static bool is_given_again(const struct load *l, size_t i)
     return false;
 }
 
-static nx_status load_all(struct script *s, const struct load *l, int64_t step, bool nhcb, struct nx_err *err)
+static nx_status load_all(struct script *s, const struct load *l, int64_t step, bool nhcb,
+                          struct nx_err *err)
 {
     nx_status st = NX_OK;
 
@@ -324,8 +334,9 @@ static nx_status parse_expect(struct eval_cmd *c, struct nx_slice line, struct n
     while (i < NX_COUNT(words) && !nx_slice_is(word, words[i]))
         i++;
     if (i == NX_COUNT(words))
-        return nx_fail(err, NX_BADINPUT,
-                       "invalid expect statement, must match `expect <type> <match_type>: <string>` format");
+        return nx_fail(
+            err, NX_BADINPUT,
+            "invalid expect statement, must match `expect <type> <match_type>: <string>` format");
     e.what = (enum expectation)i;
     if (starts_with(line, "msg:")) {
         e.any = false;
@@ -336,8 +347,9 @@ static nx_status parse_expect(struct eval_cmd *c, struct nx_slice line, struct n
         if (st)
             return st;
     } else if (line.len) {
-        return nx_fail(err, NX_BADINPUT,
-                       "invalid expect statement, must match `expect <type> <match_type>: <string>` format");
+        return nx_fail(
+            err, NX_BADINPUT,
+            "invalid expect statement, must match `expect <type> <match_type>: <string>` format");
     }
     return add_expect(c, e, err);
 }
@@ -349,7 +361,8 @@ static nx_status parse_want_times(struct eval_cmd *c, struct nx_slice line, stru
     if (take_if(&line, "from"))
         st = num_parse_duration(take_word(&line), &c->want_start, err);
     if (!st)
-        st = take_if(&line, "to") ? num_parse_duration(take_word(&line), &c->want_end, err) : NX_BADINPUT;
+        st = take_if(&line, "to") ? num_parse_duration(take_word(&line), &c->want_end, err)
+                                  : NX_BADINPUT;
     if (!st)
         st = take_if(&line, "step") ? num_parse_duration(line, &c->want_step, err) : NX_BADINPUT;
     if (st)
@@ -375,7 +388,8 @@ static nx_status parse_want_string(struct eval_cmd *c, struct nx_slice line, str
 
 static nx_status parse_want_series(struct eval_cmd *c, struct nx_slice line, struct nx_err *err)
 {
-    struct series_line *v = arena_grow(c->a, c->want, c->n_want * sizeof *v, (c->n_want + 1) * sizeof *v);
+    struct series_line *v =
+        arena_grow(c->a, c->want, c->n_want * sizeof *v, (c->n_want + 1) * sizeof *v);
     nx_status st;
 
     if (!v)
@@ -387,7 +401,8 @@ static nx_status parse_want_series(struct eval_cmd *c, struct nx_slice line, str
     for (size_t k = 0; k < v[c->n_want].n; k++)
         c->histograms |= v[c->n_want].v[k].is == SERIES_HISTOGRAM;
     if (c->instant && !c->matrix_times && v[c->n_want].n != 1)
-        return nx_fail(err, NX_BADINPUT, "expecting multiple values in instant evaluation not allowed");
+        return nx_fail(err, NX_BADINPUT,
+                       "expecting multiple values in instant evaluation not allowed");
     c->n_want++;
     return NX_OK;
 }
@@ -457,9 +472,12 @@ static nx_status parse_times(struct eval_cmd *c, struct nx_slice *line, struct n
     if (!st)
         st = take_if(line, "to") ? num_parse_duration(take_word(line), &c->end, err) : NX_BADINPUT;
     if (!st)
-        st = take_if(line, "step") ? num_parse_duration(take_word(line), &c->step, err) : NX_BADINPUT;
+        st = take_if(line, "step") ? num_parse_duration(take_word(line), &c->step, err)
+                                   : NX_BADINPUT;
     if (st)
-        return nx_fail(err, NX_BADINPUT, "invalid evaluation command: must be `range from <from> to <to> step <step>`");
+        return nx_fail(
+            err, NX_BADINPUT,
+            "invalid evaluation command: must be `range from <from> to <to> step <step>`");
     return NX_OK;
 }
 
@@ -514,7 +532,8 @@ static bool almost_equal(double a, double b)
     return diff / fmin(sum, 1.7976931348623157e308) < SCRIPT_EPSILON;
 }
 
-static void fail(struct eval_cmd *c, struct nx_slice expr, const char *mode, const char *fmt, ...) NX_PRINTF(4, 5);
+static void fail(struct eval_cmd *c, struct nx_slice expr, const char *mode, const char *fmt, ...)
+    NX_PRINTF(4, 5);
 static void fail(struct eval_cmd *c, struct nx_slice expr, const char *mode, const char *fmt, ...)
 {
     char text[NX_ERR_TEXT_BYTES], whole[NX_ERR_TEXT_BYTES + 512];
@@ -525,7 +544,8 @@ static void fail(struct eval_cmd *c, struct nx_slice expr, const char *mode, con
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    snprintf(whole, sizeof whole, "%.*s%s: %s", (int)(expr.len < 400 ? expr.len : 400), expr.ptr, mode, text);
+    snprintf(whole, sizeof whole, "%.*s%s: %s", (int)(expr.len < 400 ? expr.len : 400), expr.ptr,
+             mode, text);
     c->failed = true;
     c->why = arena_strdup(c->a, whole);
 }
@@ -541,7 +561,8 @@ static const char *show(struct shown *s, const struct labels *ls)
     return buf_cstr(&s->b);
 }
 
-static const struct series_line *wanted(const struct eval_cmd *c, const struct labels *ls, size_t *at)
+static const struct series_line *wanted(const struct eval_cmd *c, const struct labels *ls,
+                                        size_t *at)
 {
     for (size_t i = c->n_want; i-- > 0;) /* of a label set given twice the last counts */
         if (labels_eq(&c->want[i].labels, ls)) {
@@ -552,7 +573,8 @@ static const struct series_line *wanted(const struct eval_cmd *c, const struct l
 }
 
 /* Every expected series was in the result. */
-static void check_all_seen(struct eval_cmd *c, struct nx_slice expr, const char *mode, const bool *seen)
+static void check_all_seen(struct eval_cmd *c, struct nx_slice expr, const char *mode,
+                           const bool *seen)
 {
     for (size_t i = 0; i < c->n_want && !c->failed; i++) {
         struct shown t;
@@ -577,8 +599,9 @@ static void compare_points(struct eval_cmd *c, struct nx_slice expr, const struc
         int64_t when = c->want_start + (int64_t)k * c->want_step;
 
         if (when > c->want_end)
-            fail(c, expr, "", "expected %zu points for %s, but query time range cannot return this many points", w->n,
-                 buf_cstr(&t.b));
+            fail(c, expr, "",
+                 "expected %zu points for %s, but query time range cannot return this many points",
+                 w->n, buf_cstr(&t.b));
         else if (w->v[k].is != SERIES_VALUE)
             continue;
         else if (at == s->n)
@@ -587,8 +610,8 @@ static void compare_points(struct eval_cmd *c, struct nx_slice expr, const struc
             fail(c, expr, "", "point %zu of %s is at %lld, expected at %lld", at, buf_cstr(&t.b),
                  (long long)s->t[at], (long long)when);
         else if (!almost_equal(s->v[at], w->v[k].v))
-            fail(c, expr, "", "value of %s at %lld is %.17g, expected %.17g", buf_cstr(&t.b), (long long)when,
-                 s->v[at], w->v[k].v);
+            fail(c, expr, "", "value of %s at %lld is %.17g, expected %.17g", buf_cstr(&t.b),
+                 (long long)when, s->v[at], w->v[k].v);
         at++;
     }
     if (at < s->n)
@@ -596,7 +619,8 @@ static void compare_points(struct eval_cmd *c, struct nx_slice expr, const struc
     buf_done(&t.b);
 }
 
-static void compare_matrix(struct eval_cmd *c, struct nx_slice expr, const struct pql_result *r, bool *seen)
+static void compare_matrix(struct eval_cmd *c, struct nx_slice expr, const struct pql_result *r,
+                           bool *seen)
 {
     struct shown t;
     size_t at;
@@ -623,8 +647,8 @@ static void compare_matrix(struct eval_cmd *c, struct nx_slice expr, const struc
 }
 
 /* A vector: of an instant result, or the points of a range result at time `when`. */
-static void compare_vector(struct eval_cmd *c, struct nx_slice expr, const struct pql_result *r, int64_t when,
-                           const char *mode, bool *seen)
+static void compare_vector(struct eval_cmd *c, struct nx_slice expr, const struct pql_result *r,
+                           int64_t when, const char *mode, bool *seen)
 {
     size_t pos = 0, at;
 
@@ -642,11 +666,14 @@ static void compare_vector(struct eval_cmd *c, struct nx_slice expr, const struc
             continue;
         show(&t, &s->labels);
         if (!w)
-            fail(c, expr, mode, "unexpected metric %s in result, has value %.17g", buf_cstr(&t.b), s->v[k]);
+            fail(c, expr, mode, "unexpected metric %s in result, has value %.17g", buf_cstr(&t.b),
+                 s->v[k]);
         else if (!*mode && has_expect(c, EXPECT_ORDERED) && at != pos)
-            fail(c, expr, mode, "expected metric %s at position %zu but was at %zu", buf_cstr(&t.b), at + 1, pos + 1);
+            fail(c, expr, mode, "expected metric %s at position %zu but was at %zu", buf_cstr(&t.b),
+                 at + 1, pos + 1);
         else if (!almost_equal(w->v[0].v, s->v[k]))
-            fail(c, expr, mode, "expected %.17g for %s but got %.17g", w->v[0].v, buf_cstr(&t.b), s->v[k]);
+            fail(c, expr, mode, "expected %.17g for %s but got %.17g", w->v[0].v, buf_cstr(&t.b),
+                 s->v[k]);
         else
             seen[at] = true;
         buf_done(&t.b);
@@ -663,7 +690,8 @@ static void compare_scalar(struct eval_cmd *c, struct nx_slice expr, double v, c
         fail(c, expr, mode, "expected scalar %.17g but got %.17g", c->scalar, v);
 }
 
-static void compare_result(struct eval_cmd *c, struct nx_slice expr, const struct pql_result *r, bool *seen)
+static void compare_result(struct eval_cmd *c, struct nx_slice expr, const struct pql_result *r,
+                           bool *seen)
 {
     memset(seen, 0, (c->n_want + 1) * sizeof *seen);
     switch (r->type) {
@@ -672,8 +700,8 @@ static void compare_result(struct eval_cmd *c, struct nx_slice expr, const struc
         break;
     case PQL_STRING:
         if (!c->want_string || !nx_slice_eq(c->string, r->string))
-            fail(c, expr, "", "expected string \"%.*s\" but got \"%.*s\"", (int)c->string.len, c->string.ptr,
-                 (int)r->string.len, r->string.ptr);
+            fail(c, expr, "", "expected string \"%.*s\" but got \"%.*s\"", (int)c->string.len,
+                 c->string.ptr, (int)r->string.len, r->string.ptr);
         break;
     case PQL_VECTOR:
         compare_vector(c, expr, r, r->t_ms, "", seen);
@@ -692,8 +720,8 @@ static bool expect_fits(const struct expect *e, const char *text)
     return e->re ? regex_match(e->re, nx_slice_str(text)) : nx_slice_is(e->text, text);
 }
 
-static void check_level(struct eval_cmd *c, struct nx_slice expr, enum expectation yes, enum expectation no,
-                        const char *what, char *const *texts, size_t n)
+static void check_level(struct eval_cmd *c, struct nx_slice expr, enum expectation yes,
+                        enum expectation no, const char *what, char *const *texts, size_t n)
 {
     if (n && has_expect(c, no))
         fail(c, expr, "", "unexpected %s annotation: %s", what, texts[0]);
@@ -833,10 +861,15 @@ static bool asks_for_query_times(struct nx_slice expr)
 }
 
 /* The same query as the middle one of three steps. */
-static void run_in_range(struct eval_cmd *c, struct nx_slice expr, int64_t at, bool scalar, bool *seen)
+static void run_in_range(struct eval_cmd *c, struct nx_slice expr, int64_t at, bool scalar,
+                         bool *seen)
 {
     struct pql_source source = teststore_source(c->s->store);
-    struct pql_query q = {.text = expr, .start_ms = at - 60000, .end_ms = at + 60000, .step_ms = 60000, .source = &source};
+    struct pql_query q = {.text = expr,
+                          .start_ms = at - 60000,
+                          .end_ms = at + 60000,
+                          .step_ms = 60000,
+                          .source = &source};
     struct pql_result *r = NULL;
     struct nx_err err;
 
@@ -965,13 +998,15 @@ static nx_status run_command(struct script *s, struct nx_slice line, struct nx_e
 }
 
 nx_status pql_run_script(struct nx_slice text, const char *name,
-                         void (*report)(void *ctx, int line, const char *what), void *ctx, unsigned *passed,
-                         unsigned *failed, unsigned *skipped, struct nx_err *err)
+                         void (*report)(void *ctx, int line, const char *what), void *ctx,
+                         unsigned *passed, unsigned *failed, unsigned *skipped, struct nx_err *err)
 {
-    const struct pql_engine_opts opts = {
-        .timeout_ms = SCRIPT_TIMEOUT_MS, .max_samples = SCRIPT_MAX_SAMPLES, .features = all_features};
+    const struct pql_engine_opts opts = {.timeout_ms = SCRIPT_TIMEOUT_MS,
+                                         .max_samples = SCRIPT_MAX_SAMPLES,
+                                         .features = all_features};
     struct script s = {.rest = text, .report = report, .ctx = ctx, .store = teststore_new()};
-    nx_status st = s.store ? pql_engine_new(&s.engine, &opts, err) : nx_fail(err, NX_NOMEM, "running %s", name);
+    nx_status st = s.store ? pql_engine_new(&s.engine, &opts, err)
+                           : nx_fail(err, NX_NOMEM, "running %s", name);
     struct nx_err wrong;
 
     while (!st && s.rest.len) {

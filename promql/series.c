@@ -111,8 +111,8 @@ static nx_status put(struct values *v, enum series_item is, double value, struct
     return NX_OK;
 }
 
-static nx_status put_run(struct values *v, enum series_item is, double value, double delta, uint64_t n,
-                         struct nx_err *err)
+static nx_status put_run(struct values *v, enum series_item is, double value, double delta,
+                         uint64_t n, struct nx_err *err)
 {
     nx_status st = NX_OK;
 
@@ -133,7 +133,8 @@ static bool take_times(struct nx_slice s, uint64_t *times)
 
 static nx_status bad_item(struct nx_slice item, struct nx_err *err)
 {
-    return nx_fail(err, NX_BADINPUT, "unexpected \"%.*s\" in series values", (int)item.len, item.ptr);
+    return nx_fail(err, NX_BADINPUT, "unexpected \"%.*s\" in series values", (int)item.len,
+                   item.ptr);
 }
 
 static nx_status put_item(struct values *v, struct nx_slice item, struct nx_err *err)
@@ -232,7 +233,8 @@ static size_t metric_length(struct nx_slice s)
     return s.len;
 }
 
-static nx_status parse_metric(struct arena *a, struct nx_slice text, struct labels *out, struct nx_err *err)
+static nx_status parse_metric(struct arena *a, struct nx_slice text, struct labels *out,
+                              struct nx_err *err)
 {
     struct matcher *m = NULL;
     struct labels_builder b;
@@ -261,7 +263,8 @@ static nx_status parse_metric(struct arena *a, struct nx_slice text, struct labe
     return st;
 }
 
-nx_status series_parse(struct arena *a, struct nx_slice line, struct series_line *out, struct nx_err *err)
+nx_status series_parse(struct arena *a, struct nx_slice line, struct series_line *out,
+                       struct nx_err *err)
 {
     struct values v = {.a = a};
     size_t metric = metric_length(line);

@@ -65,7 +65,8 @@ bool teststore_met_unheld(struct teststore *s)
     return __atomic_exchange_n(&s->met_unheld, 0, __ATOMIC_RELAXED);
 }
 
-static nx_status held_new(struct teststore *s, const struct labels *ls, size_t at, struct nx_err *err)
+static nx_status held_new(struct teststore *s, const struct labels *ls, size_t at,
+                          struct nx_err *err)
 {
     struct held *h = calloc(1, sizeof *h);
     nx_status st;
@@ -95,7 +96,8 @@ static nx_status held_new(struct teststore *s, const struct labels *ls, size_t a
     return NX_OK;
 }
 
-static nx_status held_find(struct teststore *s, const struct labels *ls, struct held **out, struct nx_err *err)
+static nx_status held_find(struct teststore *s, const struct labels *ls, struct held **out,
+                           struct nx_err *err)
 {
     size_t lo = 0, hi = s->n;
     nx_status st = NX_OK;
@@ -145,7 +147,8 @@ static nx_status samples_put(struct samples_held *h, int64_t t_ms, double v, str
     return NX_OK;
 }
 
-nx_status teststore_add_unheld(struct teststore *s, const struct labels *ls, int64_t t_ms, struct nx_err *err)
+nx_status teststore_add_unheld(struct teststore *s, const struct labels *ls, int64_t t_ms,
+                               struct nx_err *err)
 {
     struct held *h = NULL;
     nx_status st = held_find(s, ls, &h, err);
@@ -153,7 +156,8 @@ nx_status teststore_add_unheld(struct teststore *s, const struct labels *ls, int
     return st ? st : samples_put(&h->unheld, t_ms, 0, err);
 }
 
-nx_status teststore_add(struct teststore *s, const struct labels *ls, int64_t t_ms, double v, struct nx_err *err)
+nx_status teststore_add(struct teststore *s, const struct labels *ls, int64_t t_ms, double v,
+                        struct nx_err *err)
 {
     struct held *h = NULL;
     nx_status st = held_find(s, ls, &h, err);
@@ -184,8 +188,9 @@ static size_t within(const struct samples_held *h, int64_t mint, int64_t maxt, s
     return hi - lo;
 }
 
-static nx_status store_select(struct querier *q, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                              struct arena *a, struct series_list *out, struct nx_err *err)
+static nx_status store_select(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
+                              int64_t maxt, struct arena *a, struct series_list *out,
+                              struct nx_err *err)
 {
     struct teststore *s = ((struct store_querier *)q)->s;
     struct series *v = arena_array(a, s->n ? s->n : 1, sizeof *v);
@@ -211,8 +216,8 @@ static nx_status store_select(struct querier *q, const struct matcher *m, size_t
     return NX_OK;
 }
 
-static nx_status store_read(struct querier *q, const struct series *series, int64_t mint, int64_t maxt,
-                            struct column *c, struct nx_err *err)
+static nx_status store_read(struct querier *q, const struct series *series, int64_t mint,
+                            int64_t maxt, struct column *c, struct nx_err *err)
 {
     const struct samples_held *h = &((struct store_querier *)q)->s->v[series->ref]->samples;
     size_t first;
@@ -230,8 +235,9 @@ static int compare_slices(const void *a, const void *b)
 }
 
 /* Names (or values of `name`) of the series that match, sorted, each once. */
-static nx_status gather(struct teststore *s, const struct nx_slice *name, const struct matcher *m, size_t n,
-                        size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out, struct nx_err *err)
+static nx_status gather(struct teststore *s, const struct nx_slice *name, const struct matcher *m,
+                        size_t n, size_t limit, struct arena *a, struct nx_slice **out,
+                        size_t *n_out, struct nx_err *err)
 {
     size_t cap = 0, found = 0, kept = 0;
     struct nx_slice *v;
@@ -257,18 +263,18 @@ static nx_status gather(struct teststore *s, const struct nx_slice *name, const 
     return NX_OK;
 }
 
-static nx_status store_names(struct querier *q, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                             size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out,
-                             struct nx_err *err)
+static nx_status store_names(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
+                             int64_t maxt, size_t limit, struct arena *a, struct nx_slice **out,
+                             size_t *n_out, struct nx_err *err)
 {
     (void)mint;
     (void)maxt;
     return gather(((struct store_querier *)q)->s, NULL, m, n, limit, a, out, n_out, err);
 }
 
-static nx_status store_values(struct querier *q, struct nx_slice name, const struct matcher *m, size_t n,
-                              int64_t mint, int64_t maxt, size_t limit, struct arena *a, struct nx_slice **out,
-                              size_t *n_out, struct nx_err *err)
+static nx_status store_values(struct querier *q, struct nx_slice name, const struct matcher *m,
+                              size_t n, int64_t mint, int64_t maxt, size_t limit, struct arena *a,
+                              struct nx_slice **out, size_t *n_out, struct nx_err *err)
 {
     (void)mint;
     (void)maxt;
@@ -280,9 +286,11 @@ static void store_close(struct querier *q)
     free(q);
 }
 
-static const struct querier_ops store_ops = {store_select, store_read, store_names, store_values, store_close};
+static const struct querier_ops store_ops = {store_select, store_read, store_names, store_values,
+                                             store_close};
 
-static nx_status store_open(void *ctx, int64_t mint, int64_t maxt, struct querier **out, struct nx_err *err)
+static nx_status store_open(void *ctx, int64_t mint, int64_t maxt, struct querier **out,
+                            struct nx_err *err)
 {
     struct store_querier *q = calloc(1, sizeof *q);
 

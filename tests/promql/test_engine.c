@@ -18,9 +18,11 @@ static struct pql_engine *engine_of(struct pql_engine_opts opts)
     return e;
 }
 
-static void add(struct teststore *s, const char *name, const char *label, const char *value, int64_t t, double v)
+static void add(struct teststore *s, const char *name, const char *label, const char *value,
+                int64_t t, double v)
 {
-    struct label l[2] = {{STR("__name__"), STR(name)}, {STR(label ? label : ""), STR(value ? value : "")}};
+    struct label l[2] = {{STR("__name__"), STR(name)},
+                         {STR(label ? label : ""), STR(value ? value : "")}};
     struct labels ls = {l, label ? 2u : 1u};
     struct nx_err err;
 
@@ -45,8 +47,9 @@ static struct teststore *filled(void)
     return s;
 }
 
-static nx_status ask(struct pql_engine *e, const struct pql_source *source, const char *text, int64_t start,
-                     int64_t end, int64_t step, struct pql_result **r, struct nx_err *err)
+static nx_status ask(struct pql_engine *e, const struct pql_source *source, const char *text,
+                     int64_t start, int64_t end, int64_t step, struct pql_result **r,
+                     struct nx_err *err)
 {
     struct pql_query q = {.text = STR(text),
                           .instant = step == 0,
@@ -59,8 +62,8 @@ static nx_status ask(struct pql_engine *e, const struct pql_source *source, cons
     return pql_exec(e, &q, r, err);
 }
 
-static void fails_with(struct pql_engine *e, const struct pql_source *source, const char *text, int64_t step,
-                       nx_status want, const char *message)
+static void fails_with(struct pql_engine *e, const struct pql_source *source, const char *text,
+                       int64_t step, nx_status want, const char *message)
 {
     struct pql_result *r;
     struct nx_err err = {0};
@@ -115,7 +118,8 @@ static void results_have_the_type_of_the_query(void **state)
     assert_true(r->series[0].v[2] == 30);
     pql_result_free(r);
 
-    assert_ok(ask(e, &source, "m", 30000, 10000, 10000, &r, &err), &err); /* ends before it starts */
+    assert_ok(ask(e, &source, "m", 30000, 10000, 10000, &r, &err),
+              &err); /* ends before it starts */
     assert_int_equal(r->type, PQL_MATRIX);
     assert_int_equal(r->n_series, 0);
     pql_result_free(r);
@@ -136,7 +140,8 @@ static void points_leave_gaps_out(void **state)
     add(s, "m", NULL, NULL, 900000, 2);
     assert_ok(ask(e, &source, "m", 0, 1200000, 150000, &r, &err), &err);
     assert_int_equal(r->n_series, 1);
-    assert_int_equal(r->series[0].n, 4); /* 0, 150 s; 900 s, 1050 s; at 300 s and 1200 s it is just out of reach */
+    assert_int_equal(r->series[0].n,
+                     4); /* 0, 150 s; 900 s, 1050 s; at 300 s and 1200 s it is just out of reach */
     assert_int_equal(r->series[0].t[1], 150000);
     assert_int_equal(r->series[0].t[2], 900000);
     assert_true(r->series[0].v[3] == 2);
@@ -156,33 +161,44 @@ static void errors_are_worded_as_prometheus_words_them(void **state)
         const char *message;
     } cases[] = {
         {"m[1m]", 1000, NX_BADINPUT,
-         "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"},
+         "invalid expression type \"range vector\" for range query, must be Scalar or instant "
+         "Vector"},
         {"'x'", 1000, NX_BADINPUT,
          "invalid expression type \"string\" for range query, must be Scalar or instant Vector"},
         {"m", -1, NX_BADINPUT,
          "zero or negative query resolution step widths are not accepted. Try a positive integer"},
-        {"-{__name__=~'m|n_total'}", 0, NX_EXEC, "vector cannot contain metrics with the same labelset"},
-        {"rate({__name__=~'m|n_total'}[5m])", 0, NX_EXEC, "vector cannot contain metrics with the same labelset"},
-        {"abs({__name__=~'m|n_total'})", 1000, NX_EXEC, "vector cannot contain metrics with the same labelset"},
-        {"label_replace(m, 'i', 'x', '', '')", 0, NX_EXEC, "vector cannot contain metrics with the same labelset"},
+        {"-{__name__=~'m|n_total'}", 0, NX_EXEC,
+         "vector cannot contain metrics with the same labelset"},
+        {"rate({__name__=~'m|n_total'}[5m])", 0, NX_EXEC,
+         "vector cannot contain metrics with the same labelset"},
+        {"abs({__name__=~'m|n_total'})", 1000, NX_EXEC,
+         "vector cannot contain metrics with the same labelset"},
+        {"label_replace(m, 'i', 'x', '', '')", 0, NX_EXEC,
+         "vector cannot contain metrics with the same labelset"},
         {"m + on() n_total", 0, NX_EXEC,
          "found duplicate series for the match group {} on the right hand-side of the operation: "
-         "[{__name__=\"n_total\", i=\"0\"}, {__name__=\"n_total\", i=\"1\"}];many-to-many matching not allowed: "
+         "[{__name__=\"n_total\", i=\"0\"}, {__name__=\"n_total\", i=\"1\"}];many-to-many matching "
+         "not allowed: "
          "matching labels must be unique on one side"},
         {"m + on() group_right n_total", 0, NX_EXEC,
          "found duplicate series for the match group {} on the left hand-side of the operation: "
-         "[{__name__=\"m\", i=\"0\"}, {__name__=\"m\", i=\"1\"}];many-to-many matching not allowed: "
+         "[{__name__=\"m\", i=\"0\"}, {__name__=\"m\", i=\"1\"}];many-to-many matching not "
+         "allowed: "
          "matching labels must be unique on one side"},
         {"m + on() max(n_total)", 0, NX_EXEC,
-         "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"},
+         "multiple matches for labels: many-to-one matching must be explicit "
+         "(group_left/group_right)"},
         {"m > on() max(n_total)", 0, NX_EXEC,
-         "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"},
+         "multiple matches for labels: many-to-one matching must be explicit "
+         "(group_left/group_right)"},
         {"m + on() group_left(i) label_replace(max(n_total), 'i', 'x', '', '')", 0, NX_EXEC,
          "multiple matches for labels: grouping labels must ensure unique matches"},
         {"topk(NaN, m)", 0, NX_EXEC, "Parameter value is NaN"},
         {"topk(1e30, m)", 0, NX_EXEC, "Scalar value 1e+30 overflows int64"},
-        {"label_replace(m, 'i', '', 'i', '(')", 0, NX_EXEC, "invalid regular expression in label_replace(): ("},
-        {"label_replace(m, '', '', 'i', '')", 0, NX_EXEC, "invalid destination label name in label_replace(): "},
+        {"label_replace(m, 'i', '', 'i', '(')", 0, NX_EXEC,
+         "invalid regular expression in label_replace(): ("},
+        {"label_replace(m, '', '', 'i', '')", 0, NX_EXEC,
+         "invalid destination label name in label_replace(): "},
         {"label_join(m, 'x', '', '')", 0, NX_EXEC, "invalid source label name in label_join(): "},
         {"count_values('', m)", 0, NX_EXEC, "invalid label name \"\""},
         {"double_exponential_smoothing(m[5m], 1, 0.5)", 0, NX_EXEC,
@@ -195,8 +211,8 @@ static void errors_are_worded_as_prometheus_words_them(void **state)
     };
     struct teststore *s = filled();
     struct pql_source source = teststore_source(s);
-    struct pql_engine *e = engine_of(
-        (struct pql_engine_opts){.features = {.experimental_functions = true, .extended_range = true}});
+    struct pql_engine *e = engine_of((struct pql_engine_opts){
+        .features = {.experimental_functions = true, .extended_range = true}});
 
     (void)state;
     for (size_t i = 0; i < NX_COUNT(cases); i++) {
@@ -230,7 +246,9 @@ static void series_that_lose_their_names_join_where_they_do_not_meet(void **stat
     assert_true(r->series[0].v[0] == -1 && r->series[0].v[1] == -2);
     pql_result_free(r);
     /* Functions of ranges tell series apart as a whole. */
-    assert_status(ask(e, &source, "sum_over_time({__name__=~'a|b'}[1m])", 0, 120000, 60000, &r, &err), NX_EXEC);
+    assert_status(
+        ask(e, &source, "sum_over_time({__name__=~'a|b'}[1m])", 0, 120000, 60000, &r, &err),
+        NX_EXEC);
     pql_engine_free(e);
     teststore_free(s);
 }
@@ -239,7 +257,8 @@ static void series_that_lose_their_names_join_where_they_do_not_meet(void **stat
 
 static void too_many_samples_are_refused(void **state)
 {
-    static const char text[] = "query processing would load too many samples into memory in query execution";
+    static const char text[] =
+        "query processing would load too many samples into memory in query execution";
     struct teststore *s = filled();
     struct pql_source source = teststore_source(s);
     struct pql_engine *nine = engine_of((struct pql_engine_opts){.max_samples = 9});
@@ -249,7 +268,8 @@ static void too_many_samples_are_refused(void **state)
 
     (void)state;
     fails_with(nine, &source, "m", 0, NX_EXEC, text);
-    fails_with(nine, &source, "sum(m)", 0, NX_EXEC, text); /* what goes in counts, not what comes out */
+    fails_with(nine, &source, "sum(m)", 0, NX_EXEC,
+               text); /* what goes in counts, not what comes out */
     fails_with(nine, &source, "sum_over_time(m{i='1'}[5m])", 0, NX_EXEC, text);
     fails_with(nine, &source, "max_over_time(m{i='1'}[5m:15s])", 0, NX_EXEC, text);
     fails_with(nine, &source, "m{i='1'}[5m]", 0, NX_EXEC, text);
@@ -265,7 +285,8 @@ static void too_many_samples_are_refused(void **state)
     assert_status(ask(forty, &source, "m", 0, 240000, 60000, &r, &err), NX_EXEC);
     assert_string_equal(err.text, text);
     /* A subquery of more steps than could ever be held. */
-    assert_status(ask(forty, &source, "max_over_time(vector(1)[10y:1ms])", 0, 0, 0, &r, &err), NX_EXEC);
+    assert_status(ask(forty, &source, "max_over_time(vector(1)[10y:1ms])", 0, 0, 0, &r, &err),
+                  NX_EXEC);
     assert_string_equal(err.text, text);
     pql_engine_free(nine);
     pql_engine_free(forty);
@@ -282,16 +303,17 @@ struct around {
     struct pql_engine *engine;
 };
 
-static nx_status around_select(struct querier *q, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                               struct arena *arena, struct series_list *out, struct nx_err *err)
+static nx_status around_select(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
+                               int64_t maxt, struct arena *arena, struct series_list *out,
+                               struct nx_err *err)
 {
     struct around *a = (struct around *)q;
 
     return a->inner->ops->select(a->inner, m, n, mint, maxt, arena, out, err);
 }
 
-static nx_status around_read(struct querier *q, const struct series *series, int64_t mint, int64_t maxt,
-                             struct column *c, struct nx_err *err)
+static nx_status around_read(struct querier *q, const struct series *series, int64_t mint,
+                             int64_t maxt, struct column *c, struct nx_err *err)
 {
     struct around *a = (struct around *)q;
     nx_status st;
@@ -306,9 +328,11 @@ static void around_close(struct querier *q)
     querier_close(((struct around *)q)->inner);
 }
 
-static nx_status around_open(void *ctx, int64_t mint, int64_t maxt, struct querier **out, struct nx_err *err)
+static nx_status around_open(void *ctx, int64_t mint, int64_t maxt, struct querier **out,
+                             struct nx_err *err)
 {
-    static const struct querier_ops ops = {.select = around_select, .read = around_read, .close = around_close};
+    static const struct querier_ops ops = {
+        .select = around_select, .read = around_read, .close = around_close};
     struct around *a = ctx;
 
     a->q.ops = &ops;
@@ -345,7 +369,8 @@ static void slow_queries_time_out_between_series(void **state)
     struct pql_engine *e = engine_of((struct pql_engine_opts){.timeout_ms = 150000});
     struct pql_result *r;
     struct nx_err err;
-    struct pql_query q = {.text = STR("sum(m)"), .instant = true, .start_ms = 600000, .source = &source};
+    struct pql_query q = {
+        .text = STR("sum(m)"), .instant = true, .start_ms = 600000, .source = &source};
 
     (void)state;
     clock_fake_set(1000000);
@@ -370,8 +395,11 @@ static void canceled_queries_stop_between_series(void **state)
     struct around a = {.source = teststore_source(s), .on_read = cancel_at_the_third};
     struct pql_source source = {around_open, &a};
     struct pql_engine *e = engine_of((struct pql_engine_opts){0});
-    struct pql_query q = {
-        .text = STR("sum(m)"), .instant = true, .start_ms = 600000, .source = &source, .cancel = &a.cancel};
+    struct pql_query q = {.text = STR("sum(m)"),
+                          .instant = true,
+                          .start_ms = 600000,
+                          .source = &source,
+                          .cancel = &a.cancel};
     struct pql_result *r = NULL;
     struct nx_err err;
 
@@ -391,8 +419,10 @@ static void what_the_store_says_is_passed_on(void **state)
     struct pql_engine *e = engine_of((struct pql_engine_opts){0});
 
     (void)state;
-    fails_with(e, &source, "sum(m)", 0, NX_CORRUPT, "expanding series: page 7: checksum does not match");
-    fails_with(e, &source, "sum(rate(m[1m]))", 0, NX_CORRUPT, "expanding series: page 7: checksum does not match");
+    fails_with(e, &source, "sum(m)", 0, NX_CORRUPT,
+               "expanding series: page 7: checksum does not match");
+    fails_with(e, &source, "sum(rate(m[1m]))", 0, NX_CORRUPT,
+               "expanding series: page 7: checksum does not match");
     pql_engine_free(e);
     teststore_free(s);
 }
@@ -422,7 +452,8 @@ static void queries_wait_for_a_place(void **state)
 {
     struct teststore *s = filled();
     struct pql_engine *e = engine_of((struct pql_engine_opts){.max_concurrency = 1});
-    struct around a = {.source = teststore_source(s), .on_read = ask_for_a_second_place, .engine = e};
+    struct around a = {
+        .source = teststore_source(s), .on_read = ask_for_a_second_place, .engine = e};
     struct pql_source source = {around_open, &a};
     struct pql_engine_stats stats;
     struct pql_result *r;
@@ -454,18 +485,22 @@ static void annotations_tell_text_and_position(void **state)
         int64_t step;
     } cases[] = {
         {"1 +\n rate(m{i='1'}[5m])", NULL,
-         "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"m\" (2:7)",
+         "PromQL info: metric might not be a counter, name does not end in "
+         "_total/_sum/_count/_bucket: \"m\" (2:7)",
          0},
         {"rate(n_total{i='1'}[5m])", NULL, NULL, 0},
-        {"quantile(1.5, m)", "PromQL warning: quantile value should be between 0 and 1, got 1.5 (1:10)", NULL, 0},
-        {"quantile_over_time(-1, m[5m])", "PromQL warning: quantile value should be between 0 and 1, got -1 (1:20)",
-         NULL, 0},
-        {"histogram_quantile(NaN, m)", "PromQL warning: quantile value should be between 0 and 1, got NaN (1:20)",
-         NULL, 0},
+        {"quantile(1.5, m)",
+         "PromQL warning: quantile value should be between 0 and 1, got 1.5 (1:10)", NULL, 0},
+        {"quantile_over_time(-1, m[5m])",
+         "PromQL warning: quantile value should be between 0 and 1, got -1 (1:20)", NULL, 0},
+        {"histogram_quantile(NaN, m)",
+         "PromQL warning: quantile value should be between 0 and 1, got NaN (1:20)", NULL, 0},
         {"limit_ratio(2, m)",
-         "PromQL warning: ratio value should be between -1 and 1, got 2, capping to 1 (1:13)", NULL, 0},
+         "PromQL warning: ratio value should be between -1 and 1, got 2, capping to 1 (1:13)", NULL,
+         0},
         {"sort(m)",
-         "PromQL warning: sort is ineffective for range queries since results are always ordered by labels (1:1)",
+         "PromQL warning: sort is ineffective for range queries since results are always ordered "
+         "by labels (1:1)",
          NULL, 1000},
     };
     struct teststore *s = filled();
@@ -535,11 +570,13 @@ static void monotonicity_infos_are_merged(void **state)
     }
     assert_ok(ask(e, &source, "histogram_quantile(0.5, h)", 0, 120000, 60000, &r, &err), &err);
     assert_int_equal(r->n_infos, 1);
-    assert_string_equal(r->infos[0],
-                        "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see "
-                        "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile), from "
-                        "buckets 2 to 5, with a max diff of 3, over 3 samples from 1970-01-01T00:00:00Z to "
-                        "1970-01-01T00:02:00Z (1:25)");
+    assert_string_equal(
+        r->infos[0],
+        "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see "
+        "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile), "
+        "from "
+        "buckets 2 to 5, with a max diff of 3, over 3 samples from 1970-01-01T00:00:00Z to "
+        "1970-01-01T00:02:00Z (1:25)");
     pql_result_free(r);
     pql_engine_free(e);
     teststore_free(s);
@@ -584,7 +621,8 @@ static void every_allocation_may_fail(void **state)
                 break;
             }
             if (st != NX_NOMEM)
-                fail_msg("%s: allocation %u: %s: %s", many[i], n, nx_status_text(st), st ? err.text : "");
+                fail_msg("%s: allocation %u: %s: %s", many[i], n, nx_status_text(st),
+                         st ? err.text : "");
         }
     }
     pql_engine_free(e);

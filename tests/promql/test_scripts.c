@@ -126,8 +126,10 @@ static void a_wrong_expectation_fails(void **state)
         "eval instant at 1m 1 + 1\n  expect warn\n  2\n",
         "load 1m\n  m_total 1 2\n\neval instant at 1m rate(m_total[2m])\n  expect info\n  {} 1\n",
         "load 1m\n  m 1 2\n\neval instant at 1m rate(m[2m])\n  expect no_info\n  {} 0.01666666\n",
-        "eval instant at 1m label_replace(vector(1), \"\", \"\", \"\", \"\")\n  expect fail msg: another text\n",
-        "load 1m\n  m{a=\"1\"} 1\n  m{a=\"2\"} 2\n\neval instant at 0 sort_desc(m)\n  expect ordered\n"
+        "eval instant at 1m label_replace(vector(1), \"\", \"\", \"\", \"\")\n  expect fail msg: "
+        "another text\n",
+        "load 1m\n  m{a=\"1\"} 1\n  m{a=\"2\"} 2\n\neval instant at 0 sort_desc(m)\n  expect "
+        "ordered\n"
         "  m{a=\"1\"} 1\n  m{a=\"2\"} 2\n",
         "load 1m\n  m 1+qx4\n",
         "what is this\n",
@@ -138,8 +140,8 @@ static void a_wrong_expectation_fails(void **state)
         struct totals t = {.file = "wrong"};
         struct nx_err err;
 
-        assert_int_equal(pql_run_script(nx_slice_str(scripts[i]), "wrong", tell, &t, &t.passed, &t.failed,
-                                        &t.skipped, &err),
+        assert_int_equal(pql_run_script(nx_slice_str(scripts[i]), "wrong", tell, &t, &t.passed,
+                                        &t.failed, &t.skipped, &err),
                          NX_OK);
         assert_int_equal(t.failed, 1);
     }
@@ -148,15 +150,17 @@ static void a_wrong_expectation_fails(void **state)
 /* Native histograms can't be held yet: what would need them is neither right nor wrong. */
 static void native_histograms_are_skipped(void **state)
 {
-    static const char script[] = "load 1m\n  h {{schema:0 sum:1 count:2 buckets:[1 1]}}x3\n  f 1 2 3 4\n\n"
-                                 "eval instant at 1m h\n  h {{schema:0 sum:1 count:2 buckets:[1 1]}}\n\n"
-                                 "eval instant at 1m histogram_count(h)\n  {} 2\n\n"
-                                 "eval instant at 1m f\n  f 2\n";
+    static const char script[] =
+        "load 1m\n  h {{schema:0 sum:1 count:2 buckets:[1 1]}}x3\n  f 1 2 3 4\n\n"
+        "eval instant at 1m h\n  h {{schema:0 sum:1 count:2 buckets:[1 1]}}\n\n"
+        "eval instant at 1m histogram_count(h)\n  {} 2\n\n"
+        "eval instant at 1m f\n  f 2\n";
     struct totals t = {.file = "native"};
     struct nx_err err;
 
     (void)state;
-    assert_int_equal(pql_run_script(nx_slice_str(script), "native", tell, &t, &t.passed, &t.failed, &t.skipped, &err),
+    assert_int_equal(pql_run_script(nx_slice_str(script), "native", tell, &t, &t.passed, &t.failed,
+                                    &t.skipped, &err),
                      NX_OK);
     assert_int_equal(t.passed, 1);
     assert_int_equal(t.failed, 0);
