@@ -575,6 +575,68 @@ static void counts_are_told(void **state)
     storage_group_close(g);
 }
 
+/* The bytes of the example `name` in FORMAT.md. */
+static size_t format_example(const char *name, uint8_t *to, size_t cap)
+{
+    char line[512], mark[64];
+    bool inside = false;
+    size_t n = 0;
+    FILE *f = fopen("storage/FORMAT.md", "r");
+
+    assert_non_null(f);
+    snprintf(mark, sizeof mark, "<!-- example: %s -->", name);
+    while (fgets(line, sizeof line, f)) {
+        unsigned byte;
+        int used;
+        if (strncmp(line, mark, strlen(mark)) == 0)
+            inside = fgets(line, sizeof line, f) != NULL;
+        else if (inside && strncmp(line, "```", 3) == 0)
+            break;
+        else if (inside) {
+            for (const char *p = line + 5; n < cap && sscanf(p, " %2x%n", &byte, &used) == 1;
+                 p += used)
+                to[n++] = (uint8_t)byte;
+        }
+    }
+    fclose(f);
+    return n;
+}
+
+static void the_log_is_what_FORMAT_md_says(void **state)
+{
+    struct fixture *f = *state;
+    struct storage_group *g = group(f);
+    struct fs *fs = simfs_fs(f->sim);
+    struct label l = {STR(LABEL_NAME), STR("up")};
+    struct labels ls = {&l, 1};
+    uint32_t cols[2];
+    double v[2] = {1, 21.5};
+    uint8_t want[512];
+    size_t n = format_example("log", want, sizeof want);
+    struct buf got;
+
+    assert_ok(storage_group_column(g, &ls, &cols[0], NULL, &f->err), &f->err);
+    l.value = STR("temperature");
+    assert_ok(storage_group_column(g, &ls, &cols[1], NULL, &f->err), &f->err);
+    assert_ok(storage_group_append(g, T0, cols, v, 2, NULL, &f->err), &f->err);
+    v[1] = 21.75;
+    assert_ok(storage_group_append(g, T0 + 15000, cols, v, 2, NULL, &f->err), &f->err);
+    storage_group_close(g);
+    buf_init(&got, 0);
+    assert_ok(fs_read_file(fs, "data/wal/00000001", &got, &f->err), &f->err);
+    assert_int_equal(got.len, n);
+    assert_memory_equal(got.ptr, want, n);
+    buf_done(&got);
+    /* And a folder that holds just these bytes gives the samples back. */
+    storage_close(f->s);
+    assert_ok(fs_remove_tree(fs, "data", &f->err), &f->err);
+    assert_ok(fs_mkdirs(fs, "data/wal", &f->err), &f->err);
+    assert_ok(fs_publish(fs, "data/wal/00000001", want, n, &f->err), &f->err);
+    open_store(f);
+    assert_string_equal(dump_all(f, "temperature"), ": 0=21.5 15000=21.75");
+    assert_string_equal(dump_all(f, "up"), ": 0=1 15000=1");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -597,6 +659,7 @@ int main(void)
         T(unfinished_folders_are_removed),
         T(labels_are_listed_with_matchers_and_limits),
         T(counts_are_told),
+        T(the_log_is_what_FORMAT_md_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
