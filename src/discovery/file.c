@@ -141,6 +141,10 @@ failed: /* F2 */
 static void watch_folders(struct files *s, struct sd_env *env)
 {
     for (size_t i = 0; i < s->n_patterns; i++) {
+        if (s->watched[i] && !watcher_alive(&env->watcher, s->dirs[i])) {
+            watcher_drop(&env->watcher, s->dirs[i]);
+            s->watched[i] = false;
+        }
         if (!s->watched[i])
             s->watched[i] = watcher_add(&env->watcher, s->dirs[i]);
     }

@@ -22,6 +22,7 @@ void watcher_init(struct watcher *w);
 void watcher_done(struct watcher *w);
 /* A folder may be watched by many; false if it cannot be. */
 bool watcher_add(struct watcher *w, const char *dir);
+bool watcher_alive(const struct watcher *w, const char *dir); /* false once the folder has gone */
 void watcher_drop(struct watcher *w, const char *dir);
 void watcher_read(struct watcher *w); /* takes in what happened; see watch.touched */
 bool watcher_touched(const struct watcher *w, const char *dir);

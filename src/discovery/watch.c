@@ -89,6 +89,13 @@ void watcher_drop(struct watcher *w, const char *dir)
     *known = w->v[--w->n];
 }
 
+bool watcher_alive(const struct watcher *w, const char *dir)
+{
+    const struct watch *known = find(w, dir);
+
+    return known && known->wd >= 0;
+}
+
 /* W1: a file just created is empty, unless it is a link. */
 static bool worth_a_look(const struct watch *watch, const struct inotify_event *e)
 {
