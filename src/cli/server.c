@@ -329,6 +329,7 @@ static nx_status open_web(struct server *s, struct nx_err *err)
         .storage = s->storage,
         .scrape = s->scrape,
         .engine = s->engine,
+        .features = s->features,
         .hooks = {s, hook_ready, reload, hook_quit, hook_config_yaml, hook_reload_status},
     };
     nx_status st = web_open(&s->web, &o, err);

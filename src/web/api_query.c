@@ -213,17 +213,19 @@ static void send_result(struct web_req *r, struct pql_result *result, size_t lim
     pql_result_free(result);
 }
 
-/* timeout and lookback_delta. */
+/* query, timeout and lookback_delta. A timeout that is over at once still is one: 1 ms. */
 static nx_status common_params(struct web_req *r, struct pql_query *q, struct nx_err *err)
 {
-    static const char *const names[] = {"timeout", "lookback_delta"};
-    int64_t *to[] = {&q->timeout_ms, &q->lookback_ms};
+    struct nx_slice timeout = web_param_get(r, "timeout"),
+                    lookback = web_param_get(r, "lookback_delta");
 
-    for (size_t i = 0; i < NX_COUNT(names); i++) {
-        struct nx_slice s = web_param_get(r, names[i]);
-        if (s.len && web_parse_duration(s, to[i], err))
-            return nx_context(err, "%s\"%s\"", "invalid parameter ", names[i]);
+    if (timeout.len) {
+        if (web_parse_duration(timeout, &q->timeout_ms, err))
+            return nx_context(err, "invalid parameter \"timeout\"");
+        q->timeout_ms = q->timeout_ms > 0 ? q->timeout_ms : 1;
     }
+    if (lookback.len && web_parse_duration(lookback, &q->lookback_ms, err))
+        return nx_context(err, "error parsing lookback delta duration");
     q->text = web_param_get(r, "query");
     q->cancel = &r->cancel;
     if (q->text.len > NX_LIMIT_QUERY_BYTES)
@@ -249,15 +251,12 @@ static void run(struct web_req *r, struct pql_query *q, size_t limit)
 void api_query(struct web_req *r)
 {
     struct pql_query q = {.instant = true};
-    struct nx_slice time = web_param_get(r, "time");
     struct nx_err err = {0};
     size_t limit;
 
-    q.start_ms = clock_now_ms();
-    if (web_param_limit(r, &limit, &err) || common_params(r, &q, &err))
+    if (web_param_limit(r, &limit, &err) ||
+        web_param_time(r, "time", clock_now_ms(), &q.start_ms, &err) || common_params(r, &q, &err))
         web_fail(r, &err, NULL);
-    else if (time.len && web_parse_time(time, &q.start_ms, &err))
-        web_fail(r, &err, "invalid parameter \"time\": invalid time value for 'time': ");
     else
         run(r, &q, limit);
 }
@@ -322,7 +321,7 @@ void api_query_exemplars(struct web_req *r)
         web_error(r, WEB_ERR_BAD_DATA, "end timestamp must not be before start timestamp");
         return;
     }
-    if (pql_parse(r->arena, web_param_get(r, "query"), NULL, &e, &err)) {
+    if (pql_parse(r->arena, web_param_get(r, "query"), &web_ctx(r->w)->opts->features, &e, &err)) {
         web_fail(r, &err, NULL);
         return;
     }
@@ -343,7 +342,7 @@ void api_format_query(struct web_req *r)
     struct nx_err err = {0};
     struct buf text;
 
-    if (pql_parse(r->arena, web_param_get(r, "query"), NULL, &e, &err)) {
+    if (pql_parse(r->arena, web_param_get(r, "query"), &web_ctx(r->w)->opts->features, &e, &err)) {
         web_fail(r, &err, "invalid parameter \"query\": ");
         return;
     }

@@ -150,7 +150,8 @@ static void put_utf8(char *to, size_t *n, uint32_t c)
     }
 }
 
-/* U__ names: "__" is '_', "_1f600_" a code point. A name that is not well escaped stays as it is. */
+/* U__ names: "__" is '_', "_1f600_" a code point of up to five digits (as
+ * in Prometheus). A name that is not well escaped stays as it is. */
 static struct nx_slice unescape_name(struct arena *a, struct nx_slice s)
 {
     size_t n = 0;
@@ -170,7 +171,7 @@ static struct nx_slice unescape_name(struct arena *a, struct nx_slice s)
             i++;
             continue;
         }
-        for (from = ++i; i < s.len && i - from < 6 && hex(s.ptr[i]) >= 0; i++)
+        for (from = ++i; i < s.len && i - from < 5 && hex(s.ptr[i]) >= 0; i++)
             code = code << 4 | (uint32_t)hex(s.ptr[i]);
         if (i == from || i >= s.len || s.ptr[i] != '_' || code > 0x10ffff ||
             (code >= 0xd800 && code < 0xe000))
@@ -276,4 +277,10 @@ void api_series(struct web_req *r)
         web_ok_list(r, cut ? a.limit : list->n, put_series, list, cut ? TRUNCATED : NULL);
     }
     ask_done(&a);
+}
+
+/* A method that Prometheus's router has and its API never got. */
+void api_drop_series(struct web_req *r)
+{
+    web_error(r, WEB_ERR_INTERNAL, "not implemented");
 }

@@ -70,15 +70,12 @@ static void put_dropped(struct buf *b, const struct targets_info *info, struct n
     }
 }
 
-static void put_dropped_counts(struct buf *b, const struct targets_info *info, struct nx_slice pool)
+/* Of all pools, whatever pool was asked for. */
+static void put_dropped_counts(struct buf *b, const struct targets_info *info)
 {
-    size_t n = 0;
-
     buf_char(b, '{');
     for (size_t i = 0; i < info->n_dropped_counts; i++) {
-        if (!pool_wanted(info->dropped_counts[i].pool, pool))
-            continue;
-        if (n++)
+        if (i)
             buf_char(b, ',');
         json_string(b, info->dropped_counts[i].pool);
         buf_printf(b, ":%llu", (unsigned long long)info->dropped_counts[i].dropped);
@@ -116,7 +113,7 @@ void api_targets(struct web_req *r)
         put_dropped(b, &info, pool);
     buf_str(b, "],\"droppedTargetCounts\":");
     if (dropped)
-        put_dropped_counts(b, &info, pool);
+        put_dropped_counts(b, &info);
     else
         buf_str(b, "null");
     buf_char(b, '}');

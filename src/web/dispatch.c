@@ -11,6 +11,8 @@
  * THREADS  web_on_* run on the socket thread. w->lock guards the queue and the running list and is
  *          never held while a handler runs. */
 
+#include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +38,7 @@ static void answer(struct web_req *r)
         r->route->handler(r);
     const char *accept =
         MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING);
-    web_out_prepare(r, accept && (r->route->flags & WEB_COMPRESS) && web_accepts_gzip(accept));
+    web_out_prepare(r, accept && (r->wrap & WEB_COMPRESS) && web_accepts_gzip(accept));
 }
 
 static void unlink_running(struct web *w, struct web_req *r)
@@ -56,6 +58,7 @@ static struct web_req *take_locked(struct web *w)
         w->queue_head = r->next;
         if (!w->queue_head)
             w->queue_tail = NULL;
+        w->n_queued--;
         r->next = w->running;
         w->running = r;
     }
@@ -76,6 +79,7 @@ static void worker_run(void *arg)
             unlink_running(w, r);
             nx_unlock(&w->lock);
             MHD_resume_connection(r->conn); /* D1: from here on r is the socket thread's */
+            web_wake(w);
             nx_lock(&w->lock);
             continue;
         }
@@ -101,8 +105,6 @@ void web_workers_stop(struct web *w)
 {
     nx_lock(&w->lock);
     w->stop = true;
-    for (struct web_req *r = w->running; r; r = r->next)
-        __atomic_store_n(&r->cancel, 1, __ATOMIC_RELAXED);
     nx_cond_broadcast(&w->work);
     unsigned n = w->n_workers;
     nx_unlock(&w->lock);
@@ -110,51 +112,77 @@ void web_workers_stop(struct web *w)
         nx_thread_join(&w->worker[i]);
 }
 
-void web_submit(struct web *w, struct web_req *r)
+/* D3: one more worker where all are busy. Failing to start one only makes the queue longer. */
+static void add_worker_locked(struct web *w)
 {
     char name[16];
 
-    nx_lock(&w->lock);
-    r->next = NULL;
-    if (w->queue_tail)
-        w->queue_tail->next = r;
-    else
-        w->queue_head = r;
-    w->queue_tail = r;
-    /* D3: one more worker where all are busy. Failing to start one only makes the queue longer. */
-    if (!w->n_idle && !w->stop && w->n_workers < NX_COUNT(w->worker)) {
-        snprintf(name, sizeof name, "web-%u", w->n_workers);
-        if (nx_thread_start(&w->worker[w->n_workers], name, worker_run, w, NULL) == NX_OK)
-            w->n_workers++;
-    }
-    nx_cond_signal(&w->work);
-    nx_unlock(&w->lock);
+    if (w->n_idle >= w->n_queued || w->n_workers == WEB_MAX_WORKERS)
+        return;
+    snprintf(name, sizeof name, "web-%u", w->n_workers);
+    if (nx_thread_start(&w->worker[w->n_workers], name, worker_run, w, NULL) == NX_OK)
+        w->n_workers++;
 }
 
-void web_cancel_gone(struct web *w)
+bool web_submit(struct web *w, struct web_req *r)
 {
-    char c;
+    bool taken;
 
     nx_lock(&w->lock);
-    for (struct web_req *r = w->running; r; r = r->next) {
-        const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
-        if (info && recv(info->connect_fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
-            __atomic_store_n(&r->cancel, 1, __ATOMIC_RELAXED);
+    taken = !w->stop;
+    if (taken) {
+        MHD_suspend_connection(r->conn); /* before a worker can resume it */
+        r->next = NULL;
+        if (w->queue_tail)
+            w->queue_tail->next = r;
+        else
+            w->queue_head = r;
+        w->queue_tail = r;
+        w->n_queued++;
+        add_worker_locked(w);
+        nx_cond_signal(&w->work);
     }
+    nx_unlock(&w->lock);
+    return taken;
+}
+
+static bool client_gone(const struct web_req *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    char c;
+    ssize_t n = info ? recv(info->connect_fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) : 1;
+
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+static void cancel_list(struct web_req *r, bool all)
+{
+    for (; r; r = r->next)
+        if (all || client_gone(r))
+            __atomic_store_n(&r->cancel, 1, __ATOMIC_RELAXED);
+}
+
+void web_cancel(struct web *w, bool all)
+{
+    nx_lock(&w->lock);
+    cancel_list(w->running, all);
+    cancel_list(w->queue_head, all);
     nx_unlock(&w->lock);
 }
 
 /* ---- routing ----------------------------------------------------------------------------------- */
 
-/* Whether `path` fits the pattern; the segment at ":x" comes back in *param. */
-static bool fits(const char *pattern, struct nx_slice path, struct nx_slice *param)
+/* Whether `path` fits the pattern; the segment at ":x" comes back in *param. fold: in any case. */
+static bool fits(const char *pattern, struct nx_slice path, bool fold, struct nx_slice *param)
 {
     size_t i = 0;
 
     for (; *pattern; pattern++) {
         if (*pattern != ':') {
-            if (i >= path.len || path.ptr[i] != *pattern)
+            if (i >= path.len || (path.ptr[i] != *pattern &&
+                                  (!fold || tolower((unsigned char)path.ptr[i]) !=
+                                                tolower((unsigned char)*pattern))))
                 return false;
             i++;
             continue;
@@ -181,6 +209,8 @@ static const char *allow_text(struct arena *a, unsigned methods)
     const char *names[8];
     size_t n = 0;
 
+    if (methods & WEB_DELETE)
+        names[n++] = "DELETE";
     if (methods & WEB_GET)
         names[n++] = "GET";
     if (methods & WEB_HEAD)
@@ -197,48 +227,158 @@ static const char *allow_text(struct arena *a, unsigned methods)
     return text;
 }
 
-/* Finds the route; false when the request was answered here (404, 405, redirect, OPTIONS). */
+static void not_found(struct web_req *r)
+{
+    web_text(r, 404, "404 page not found\n");
+    r->reply.nosniff = true;
+}
+
+/* Go's path.Clean() of an absolute path: no empty, "." or ".." segments, no slash at the end. */
+static struct nx_slice clean_path(struct arena *a, struct nx_slice path)
+{
+    char *to = arena_alloc(a, path.len + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; to && i < path.len;) {
+        size_t from = i + (path.ptr[i] == '/');
+        for (i = from; i < path.len && path.ptr[i] != '/';)
+            i++;
+        size_t len = i - from;
+        if (!len || (len == 1 && path.ptr[from] == '.'))
+            continue;
+        if (len == 2 && path.ptr[from] == '.' && path.ptr[from + 1] == '.') {
+            while (n && to[--n] != '/')
+                ;
+            continue;
+        }
+        to[n++] = '/';
+        memcpy(to + n, path.ptr + from, len);
+        n += len;
+    }
+    return nx_slice_of(to ? to : "", n);
+}
+
+/* The path with the pattern's own spelling and the param as it was asked, for a Location header. */
+static const char *location_of(struct web_req *r, const char *pattern, struct nx_slice param)
+{
+    struct buf b;
+    const char *text;
+
+    buf_init(&b, 0);
+    buf_str(&b, web_ctx(r->w)->prefix);
+    for (; *pattern; pattern++) {
+        if (*pattern != ':') {
+            buf_char(&b, *pattern);
+            continue;
+        }
+        for (size_t i = 0; i < param.len; i++) {
+            unsigned char c = (unsigned char)param.ptr[i];
+            if (isalnum(c) || strchr("-_.~$&+:=@", c))
+                buf_char(&b, (char)c);
+            else
+                buf_printf(&b, "%%%02X", c);
+        }
+        while (pattern[1] && pattern[1] != '/')
+            pattern++;
+    }
+    if (r->raw_query.len) {
+        buf_char(&b, '?');
+        buf_slice(&b, r->raw_query);
+    }
+    text = buf_status(&b, NULL) ? NULL : arena_strndup(r->arena, b.ptr, b.len);
+    buf_done(&b);
+    return text;
+}
+
+/* Prometheus's router leads from "/x/" and "//X" to "/x". */
+static bool redirect_to_route(struct web_req *r)
+{
+    struct nx_slice clean = clean_path(r->arena, r->path), param = {"", 0};
+
+    for (size_t i = 0; i < web_n_routes; i++) {
+        const struct web_route *row = &web_routes[i];
+        if ((row->methods & r->method) && fits(row->pattern, clean, true, &param)) {
+            web_redirect(r, r->method == WEB_GET ? 301 : 308, location_of(r, row->pattern, param));
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_api(struct nx_slice path)
+{
+    static const char api[] = "/api/v1/";
+
+    return path.len >= sizeof api - 1 && memcmp(path.ptr, api, sizeof api - 1) == 0;
+}
+
+/* No row takes the method: answers OPTIONS, a redirect, 405 or 404. */
+static void no_route(struct web_req *r, unsigned methods)
+{
+    if (r->method == WEB_OPTIONS && is_api(r->path)) {
+        r->wrap = WEB_CORS | WEB_COMPRESS;
+        r->reply.status = 204;
+        return;
+    }
+    if (!methods) {
+        if (!redirect_to_route(r))
+            not_found(r);
+        return;
+    }
+    if (r->method == WEB_OPTIONS) {
+        r->reply.status = 200;
+    } else {
+        web_text(r, 405, "Method Not Allowed\n");
+        r->reply.nosniff = true;
+    }
+    r->reply.allow = allow_text(r->arena, methods);
+}
+
+static bool ready_for(struct web_req *r, unsigned flags)
+{
+    const struct web_hooks *h = &web_ctx(r->w)->opts->hooks;
+    bool stopping = __atomic_load_n(&r->w->stopping, __ATOMIC_RELAXED);
+
+    if (!stopping && (!(flags & WEB_GATED) || h->ready(h->ctx)))
+        return true;
+    web_text(r, 503, "Service Unavailable");
+    r->reply.stopping = stopping ? "true" : "false";
+    r->reply.close = r->reply.close || stopping;
+    return false;
+}
+
+/* Finds the route; false when the request was answered here. */
 static bool route(struct web_req *r)
 {
     unsigned methods = 0;
-    bool cors = false;
 
     for (size_t i = 0; i < web_n_routes; i++) {
         const struct web_route *row = &web_routes[i];
         struct nx_slice param = {"", 0};
-        if (!fits(row->pattern, r->path, &param))
+        if (!fits(row->pattern, r->path, false, &param))
             continue;
         methods |= row->methods;
-        cors = cors || (row->flags & WEB_CORS);
-        if (!r->route)
-            r->route = row;
-        if (row->methods & r->method) {
-            r->route = row;
-            r->path_param = param;
-            return true;
-        }
+        if (!(row->methods & r->method))
+            continue;
+        r->route = row;
+        r->path_param = param;
+        if (!ready_for(r, row->flags))
+            return false;
+        r->wrap = row->flags & (WEB_CORS | WEB_COMPRESS);
+        return true;
     }
-    if (!methods) {
-        struct nx_slice param;
-        struct nx_slice cut = {r->path.ptr, r->path.len ? r->path.len - 1 : 0};
-        for (size_t i = 0; i < web_n_routes && cut.len && r->path.ptr[cut.len] == '/'; i++)
-            if (fits(web_routes[i].pattern, cut, &param)) {
-                web_redirect(r, r->method == WEB_GET ? 301 : 308,
-                             arena_strndup(r->arena, cut.ptr, cut.len));
-                return false;
-            }
-        web_text(r, 404, "404 page not found\n");
-        r->reply.nosniff = true;
-        return false;
-    }
-    if (r->method == WEB_OPTIONS && cors) {
-        r->reply.status = 204;
-        return false;
-    }
-    web_text(r, 405, "Method Not Allowed\n");
-    r->reply.allow = allow_text(r->arena, methods);
-    r->reply.nosniff = true;
+    if (ready_for(r, r->method == WEB_OPTIONS && is_api(r->path) ? WEB_GATED : 0))
+        no_route(r, methods);
     return false;
+}
+
+/* A proxy's "GET http://host/path": the host is of no interest. */
+static const char *path_of(const char *target)
+{
+    const char *host = strncasecmp(target, "http://", 7) == 0 ? target + 7 : NULL;
+    const char *path = host ? strpbrk(host, "/?") : NULL;
+
+    return path ? path : host ? "/" : target;
 }
 
 /* Splits the target and cuts the route prefix; false when the request was answered here. */
@@ -246,8 +386,8 @@ static bool take_path(struct web_req *r)
 {
     const struct web_ctx *ctx = web_ctx(r->w);
     size_t n_prefix = strlen(ctx->prefix);
-    const char *q = strchr(r->target, '?');
-    struct nx_slice raw = {r->target, q ? (size_t)(q - r->target) : strlen(r->target)};
+    const char *target = path_of(r->target), *q = strchr(target, '?');
+    struct nx_slice raw = {target, q ? (size_t)(q - target) : strlen(target)};
 
     r->raw_query = nx_slice_str(q ? q + 1 : "");
     if (!web_unescape(r->arena, raw, false, &r->path)) {
@@ -264,23 +404,10 @@ static bool take_path(struct web_req *r)
             r->path = nx_slice_of("/", 1);
         return true;
     }
-    if (nx_slice_is(r->path, "/")) {
-        web_redirect(r, 302, "/");
-        return false;
-    }
-    web_text(r, 404, "404 page not found\n");
-    r->reply.nosniff = true;
-    return false;
-}
-
-static bool ready_for(struct web_req *r)
-{
-    const struct web_hooks *h = &web_ctx(r->w)->opts->hooks;
-
-    if (!(r->route->flags & WEB_GATED) || !h->ready || h->ready(h->ctx))
-        return true;
-    web_text(r, 503, "Service Unavailable");
-    r->reply.stopping = __atomic_load_n(&r->w->stop, __ATOMIC_RELAXED) ? "true" : "false";
+    if (nx_slice_is(r->path, "/") && r->method == WEB_GET)
+        web_redirect(r, 302, ctx->prefix);
+    else
+        not_found(r);
     return false;
 }
 
@@ -323,26 +450,15 @@ void *web_on_target(void *cls, const char *target, struct MHD_Connection *conn)
     return r;
 }
 
-static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const char *key,
-                                    const char *value)
-{
-    struct web_req *r = cls;
-
-    (void)kind;
-    r->header_bytes += strlen(key) + (value ? strlen(value) : 0) + 4;
-    return MHD_YES;
-}
-
 /* The first call of a request: the head is there, the body is not. */
 static void on_head(struct web_req *r, const char *method)
 {
     r->seen = true;
     r->method = method_of(method);
-    /* The request line starts the connection's block: that is how its place is known. */
-    if (r->client && !r->client->pool && ((uintptr_t)method & 4095) == 0)
-        r->client->pool = (unsigned char *)(uintptr_t)method;
-    r->header_bytes = strlen(r->target);
-    MHD_get_connection_values(r->conn, MHD_HEADER_KIND, count_header, r);
+    r->method_text = method;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    r->header_bytes = info ? info->header_size : 0;
     const char *type =
         MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
     size_t n = type ? strcspn(type, "; \t") : 0;
@@ -353,6 +469,7 @@ static void on_head(struct web_req *r, const char *method)
 
 static void on_body(struct web_req *r, const char *data, size_t len)
 {
+    r->body_bytes += len;
     if (!r->form_taken || r->form_too_large)
         return;
     buf_append(&r->form, data, len);
@@ -365,13 +482,15 @@ static void on_body(struct web_req *r, const char *data, size_t len)
 /* The request is whole: answers it, or hands it to a worker. True when there is a reply to send. */
 static bool dispatch(struct web_req *r)
 {
+    if (r->client)
+        r->reply.close = !web_trim_first(r->w, r->client, r);
     if (r->header_bytes > NX_LIMIT_URL_BYTES + 4096) { /* Go's limit and its slack */
         web_text(r, 431, "431 Request Header Fields Too Large");
         r->reply.close = true;
         web_out_prepare(r, false);
         return true;
     }
-    if (!take_path(r) || !route(r) || !ready_for(r)) {
+    if (!take_path(r) || !route(r)) {
         web_out_prepare(r, false);
         return true;
     }
@@ -380,9 +499,12 @@ static bool dispatch(struct web_req *r)
         return true;
     }
     r->queued = true;
-    MHD_suspend_connection(r->conn);
-    web_submit(r->w, r);
-    return false;
+    if (web_submit(r->w, r))
+        return false;
+    web_text(r, 503, "Service Unavailable"); /* the server has stopped since */
+    r->reply.close = true;
+    web_out_prepare(r, false);
+    return true;
 }
 
 enum MHD_Result web_on_request(void *cls, struct MHD_Connection *conn, const char *url,
@@ -427,8 +549,7 @@ void web_on_completed(void *cls, struct MHD_Connection *conn, void **req,
                           (double)(clock_mono_ns() - r->start_ns) / 1e9, web_out_bytes(r));
     if (r->client) {
         r->client->busy--;
-        r->client->trimmed = false;
-        r->client->idle_since_ns = clock_mono_ns();
+        web_trim_dirty(w, r->client);
     }
     web_out_free(r);
     buf_done(&r->form);

@@ -74,8 +74,10 @@ struct web_req {
     struct nx_slice path, raw_query; /* of target; the route prefix is cut off path */
     struct nx_slice path_param;      /* decoded :param of the route */
     const struct web_route *route;   /* NULL: none matched */
-    size_t header_bytes;
-    struct buf form; /* body of a form */
+    const char *method_text;         /* libmicrohttpd's, while the head is read */
+    unsigned wrap;                   /* WEB_CORS, WEB_COMPRESS: headers that the reply gets */
+    size_t header_bytes, body_bytes; /* as received */
+    struct buf form;                 /* body of a form */
     bool form_taken, form_too_large;
     bool url_semicolon;            /* a pair was dropped because of ';' */
     struct web_param *params;      /* body first, then URL */
@@ -126,8 +128,9 @@ void web_match_sets_done(struct web_match_sets *sets);
 /* ---- replies (reply.c, json.c) ------------------------------------------------------------------ */
 
 void web_text(struct web_req *r, unsigned status, const char *text); /* text/plain; charset=utf-8 */
-void web_redirect(struct web_req *r, unsigned status,
-                  const char *path); /* below the external prefix */
+/* A redirect as Go writes it; `location` is in the arena (NULL: out of memory). */
+void web_redirect(struct web_req *r, unsigned status, const char *location);
+void web_put_html(struct buf *b, const char *s); /* text as HTML, in or out of quotes */
 
 #define WEB_ERROR_LIST(X)                                                                          \
     X(BAD_DATA, "bad_data", 400)                                                                   \
@@ -186,7 +189,7 @@ void web_conn_counts(const struct web *w, uint64_t *accepted, uint64_t *closed);
 /* ---- handlers ---------------------------------------------------------------------------------- */
 
 web_handler api_query, api_query_range, api_query_exemplars, api_format_query; /* api_query.c */
-web_handler api_labels, api_label_values, api_series;                          /* api_series.c */
+web_handler api_labels, api_label_values, api_series, api_drop_series;                          /* api_series.c */
 web_handler api_targets, api_targets_metadata, api_metadata, api_scrape_pools; /* api_targets.c */
 web_handler api_rules, api_alerts, api_alertmanagers;                          /* api_rules.c */
 web_handler api_status_config, api_status_flags, api_status_buildinfo, api_status_runtimeinfo,

@@ -57,6 +57,14 @@ static void pack(struct web_out *o, const struct buf *text)
     } while (!o->z.avail_out && !o->failed);
 }
 
+/* Frees what a stream was made from, on whichever thread is done with it. */
+static void fill_end(struct web_reply *p)
+{
+    if (p->fill_done)
+        p->fill_done(p->fill_ctx);
+    p->fill_done = NULL;
+}
+
 /* Fills up the body with further pieces and packs it. */
 static void make_piece(struct web_req *r)
 {
@@ -68,6 +76,8 @@ static void make_piece(struct web_req *r)
             o->last = !p->fill(p->fill_ctx, &p->body);
         if (!p->fill)
             o->last = true;
+        if (o->last)
+            fill_end(p);
         if (p->body.failed)
             o->failed = true;
         o->bytes += p->body.len;
@@ -120,9 +130,7 @@ static ssize_t on_more(void *cls, uint64_t pos, char *to, size_t max)
         return MHD_CONTENT_READER_END_OF_STREAM;
     if (!n) {
         r->filling = true;
-        MHD_suspend_connection(r->conn);
-        web_submit(r->w, r);
-        return 0;
+        return web_submit(r->w, r) ? 0 : MHD_CONTENT_READER_END_WITH_ERROR;
     }
     n = n < max ? n : max;
     memcpy(to, b->ptr + o->sent, n);
@@ -151,13 +159,12 @@ static void add_cors(struct web_req *r, struct MHD_Response *m)
 static void add_headers(struct web_req *r, struct MHD_Response *m)
 {
     const struct web_reply *p = &r->reply;
-    unsigned flags = r->route ? r->route->flags : 0;
 
     if (p->content_type)
         MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_TYPE, p->content_type);
-    if (flags & WEB_CORS)
+    if (r->wrap & WEB_CORS)
         add_cors(r, m);
-    if (flags & WEB_COMPRESS)
+    if (r->wrap & WEB_COMPRESS)
         MHD_add_response_header(m, "Vary", "Accept-Encoding");
     if (r->out->gzip)
         MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");
@@ -202,8 +209,7 @@ void web_out_free(struct web_req *r)
 {
     struct web_out *o = r->out;
 
-    if (r->reply.fill_done)
-        r->reply.fill_done(r->reply.fill_ctx);
+    fill_end(&r->reply);
     if (!o)
         return;
     if (o->gzip)

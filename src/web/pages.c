@@ -2,8 +2,6 @@
 
 /* pages.c - health, lifecycle, and the plain page at the root. */
 
-#include <string.h>
-
 #include "src/base/clock.h"
 #include "src/web/version.h"
 
@@ -57,22 +55,6 @@ void page_quit(struct web_req *r)
     h->quit(h->ctx);
 }
 
-static void html(struct buf *b, const char *s)
-{
-    for (; *s; s++) {
-        if (*s == '<')
-            buf_str(b, "&lt;");
-        else if (*s == '>')
-            buf_str(b, "&gt;");
-        else if (*s == '&')
-            buf_str(b, "&amp;");
-        else if (*s == '"')
-            buf_str(b, "&quot;");
-        else
-            buf_char(b, *s);
-    }
-}
-
 /* One row per target, so that a first look answers the first question. */
 static void put_targets(struct web_req *r, struct buf *b)
 {
@@ -90,11 +72,11 @@ static void put_targets(struct web_req *r, struct buf *b)
         if (t->last_scrape_ms)
             when[clock_format_rfc3339(when, t->last_scrape_ms * 1000000)] = 0;
         buf_str(b, "<tr><td>");
-        html(b, arena_strndup(r->arena, t->pool.ptr, t->pool.len));
+        web_put_html(b, arena_strndup(r->arena, t->pool.ptr, t->pool.len));
         buf_str(b, "<td>");
-        html(b, arena_strndup(r->arena, t->scrape_url.ptr, t->scrape_url.len));
+        web_put_html(b, arena_strndup(r->arena, t->scrape_url.ptr, t->scrape_url.len));
         buf_printf(b, "<td class=%s>%s<td>%s<td>", health[t->health], health[t->health], when);
-        html(b, arena_strndup(r->arena, t->last_error.ptr, t->last_error.len));
+        web_put_html(b, arena_strndup(r->arena, t->last_error.ptr, t->last_error.len));
         buf_str(b, "</tr>");
     }
     buf_str(b, "</table>");
@@ -112,7 +94,7 @@ void page_root(struct web_req *r)
     r->reply.status = 200;
     r->reply.content_type = "text/html; charset=utf-8";
     buf_str(b, "<!doctype html><html lang=en><meta charset=utf-8><title>");
-    html(b, ctx->opts->page_title ? ctx->opts->page_title : "Narthex");
+    web_put_html(b, ctx->opts->page_title ? ctx->opts->page_title : "Narthex");
     buf_str(
         b,
         "</title><style>body{font:15px/1.5 system-ui,sans-serif;margin:2em "

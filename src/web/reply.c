@@ -25,16 +25,33 @@ void web_text(struct web_req *r, unsigned status, const char *text)
     buf_str(&r->reply.body, text);
 }
 
-void web_redirect(struct web_req *r, unsigned status, const char *path)
+void web_put_html(struct buf *b, const char *s)
 {
-    const struct web_ctx *ctx = web_ctx(r->w);
+    for (; *s; s++) {
+        if (*s == '<')
+            buf_str(b, "&lt;");
+        else if (*s == '>')
+            buf_str(b, "&gt;");
+        else if (*s == '&')
+            buf_str(b, "&amp;");
+        else if (*s == '"')
+            buf_str(b, "&#34;");
+        else if (*s == '\'')
+            buf_str(b, "&#39;");
+        else
+            buf_char(b, *s);
+    }
+}
 
-    start(r, status, "text/html; charset=utf-8");
-    r->reply.location = arena_printf(r->arena, "%s%s", ctx->external_path, path);
-    buf_printf(&r->reply.body, "<a href=\"%s%s\">%s</a>.\n\n", ctx->external_path, path,
-               status == 301   ? "Moved Permanently"
-               : status == 308 ? "Permanent Redirect"
-                               : "Found");
+void web_redirect(struct web_req *r, unsigned status, const char *location)
+{
+    start(r, status, r->method == WEB_GET ? "text/html; charset=utf-8" : NULL);
+    r->reply.location = location;
+    if (r->method != WEB_GET || !location)
+        return;
+    buf_str(&r->reply.body, "<a href=\"");
+    web_put_html(&r->reply.body, location);
+    buf_printf(&r->reply.body, "\">%s</a>.\n\n", status == 301 ? "Moved Permanently" : "Found");
 }
 
 static const struct {

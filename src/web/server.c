@@ -4,12 +4,11 @@
  *
  * SHAPE    One thread runs libmicrohttpd's epoll loops, one per listener, and nothing that takes long:
  *          requests that need work are suspended and go to the workers (dispatch.c).
- * MEMORY   libmicrohttpd keeps one block of memory per connection that a whole request head must fit
- *          into, and clears all of it between two requests of a connection. As heads of 1 MiB are
- *          allowed, each idle keep-alive connection would hold over 1 MiB. So a connection that has
- *          been idle for a second is trimmed: its block, found to be all zero, is given back to the
- *          system with MADV_DONTNEED, which leaves it reading as zeros. This is done between two runs
- *          of the loop, on the only thread that touches the block.
+ * MEMORY   libmicrohttpd's block for a connection holds a whole request head; trim.c sees to it that
+ *          connections which wait give it back.
+ * CLOSING  web_close() goes through three phases: (1) no connection is taken any more, requests under
+ *          way are cancelled and new ones refused, what is made is sent; (2) after that, or two
+ *          seconds, the workers end, and a stream that is not through is cut; (3) the thread ends.
  * THREADS  Everything here is the socket thread's, but for web_open() and web_close(). */
 
 #include <errno.h>
@@ -21,7 +20,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,9 +27,10 @@
 #include "src/base/limits.h"
 #include "src/base/log.h"
 
-#define IDLE_TRIM_NS 1000000000ll
-#define KEEP_HEAD_BYTES                                                                            \
-    16384u /* of an idle connection's block; small requests then fault in nothing */
+#define HOUSEKEEPING_MS  250
+#define CLOSE_DRAIN_NS   2000000000ll /* phase 1 of closing */
+#define CLOSE_FINISH_NS  250000000ll  /* phase 2 */
+#define CLOSE_POLL_NS    2000000
 
 /* ---- listeners --------------------------------------------------------------------------------- */
 
@@ -124,7 +123,6 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
         *ctx = c;
         if (!c)
             return;
-        c->w = w;
         c->idle_since_ns = clock_mono_ns();
         c->next = w->conns;
         if (c->next)
@@ -135,6 +133,7 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
     __atomic_add_fetch(&w->closed, 1, __ATOMIC_RELAXED);
     if (!c)
         return;
+    web_trim_clean(w, c);
     if (c->next)
         c->next->prev = c->prev;
     *(c->prev ? &c->prev->next : &w->conns) = c->next;
@@ -142,31 +141,13 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
     *ctx = NULL;
 }
 
-static bool all_zero(const unsigned char *p, size_t n)
-{
-    return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
-}
-
-static void trim_idle(struct web *w)
-{
-    int64_t now = clock_mono_ns();
-
-    for (struct web_conn *c = w->conns; c; c = c->next) {
-        if (c->busy || c->trimmed || !c->pool || now - c->idle_since_ns < IDLE_TRIM_NS)
-            continue;
-        unsigned char *from = c->pool + KEEP_HEAD_BYTES;
-        size_t n = w->pool_bytes - KEEP_HEAD_BYTES;
-        if (all_zero(from, n))
-            madvise(from, n, MADV_DONTNEED);
-        c->trimmed = true;
-    }
-}
-
 /* ---- the thread -------------------------------------------------------------------------------- */
 
+/* Clients that hang up while their request is worked on are noticed at housekeeping only. */
 static int wait_ms(struct web *w)
 {
-    MHD_UNSIGNED_LONG_LONG ms = 1000, t;
+    bool quiet = !__atomic_load_n(&w->in_flight, __ATOMIC_RELAXED) && !w->n_dirty;
+    MHD_UNSIGNED_LONG_LONG ms = quiet ? 10000 : HOUSEKEEPING_MS, t;
 
     for (size_t i = 0; i < w->n_listen; i++)
         if (MHD_get_timeout(w->daemon[i], &t) == MHD_YES && t < ms)
@@ -174,23 +155,44 @@ static int wait_ms(struct web *w)
     return (int)ms;
 }
 
+static void quiesce(struct web *w)
+{
+    for (size_t i = 0; i < w->n_listen && !w->quiesced; i++)
+        MHD_quiesce_daemon(w->daemon[i]);
+    w->quiesced = true;
+}
+
 static void io_run(void *arg)
 {
     struct web *w = arg;
     struct epoll_event ev[WEB_MAX_LISTEN + 1];
     int64_t housekeeping = 0;
+    uint64_t wakes;
 
     while (!__atomic_load_n(&w->io_stop, __ATOMIC_ACQUIRE)) {
         epoll_wait(w->epoll_fd, ev, (int)NX_COUNT(ev), wait_ms(w));
+        if (read(w->wake_fd, &wakes, sizeof wakes) > 0 &&
+            __atomic_load_n(&w->stopping, __ATOMIC_ACQUIRE))
+            quiesce(w);
         for (size_t i = 0; i < w->n_listen; i++)
             MHD_run(w->daemon[i]);
         int64_t now = clock_mono_ns();
-        if (now - housekeeping > 250000000) {
+        bool due = now - housekeeping >= HOUSEKEEPING_MS * 1000000ll;
+        if (due) {
             housekeeping = now;
-            web_cancel_gone(w);
-            trim_idle(w);
+            web_cancel(w, false);
         }
+        web_trim_run(w, now, due);
     }
+}
+
+/* libmicrohttpd does not end an epoll_wait() outside of it when a connection is resumed. */
+void web_wake(struct web *w)
+{
+    uint64_t one = 1;
+
+    if (write(w->wake_fd, &one, sizeof one) < 0)
+        log_debug("wake-up failed", "component", "web");
 }
 
 static void on_mhd_log(void *cls, const char *fmt, va_list args)
@@ -213,8 +215,6 @@ static nx_status start_daemon(struct web *w, size_t i, struct nx_err *err)
     int64_t timeout_ms = w->opts.read_timeout_ms ? w->opts.read_timeout_ms : 300000;
     unsigned timeout_s = (unsigned)((timeout_ms + 999) / 1000);
 
-    /* Requests that the block just holds, but that are over the limit, get our own 431. */
-    w->pool_bytes = NX_LIMIT_URL_BYTES + (256u << 10);
     w->daemon[i] = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
         web_on_request, w, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET,
@@ -222,8 +222,12 @@ static nx_status start_daemon(struct web *w, size_t i, struct nx_err *err)
         MHD_OPTION_CONNECTION_LIMIT, max, MHD_OPTION_CONNECTION_TIMEOUT, timeout_s,
         MHD_OPTION_URI_LOG_CALLBACK, web_on_target, w, MHD_OPTION_NOTIFY_COMPLETED,
         web_on_completed, w, MHD_OPTION_NOTIFY_CONNECTION, on_connection, w, MHD_OPTION_END);
-    if (!w->daemon[i])
+    if (!w->daemon[i]) {
+        close(w->listen_fd[i]);
         return nx_fail(err, NX_UNAVAILABLE, "can't serve HTTP on %s", w->opts.listen[i]);
+    }
+    w->port[i] = port_of(w->listen_fd[i]);
+    w->n_listen = i + 1;
     info = MHD_get_daemon_info(w->daemon[i], MHD_DAEMON_INFO_EPOLL_FD);
     struct epoll_event ev = {.events = EPOLLIN};
     if (!info || epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, info->epoll_fd, &ev))
@@ -236,17 +240,18 @@ static nx_status start(struct web *w, struct nx_err *err)
     nx_status st = NX_OK;
     struct epoll_event ev = {.events = EPOLLIN};
 
+    /* More than the limit: a head that is over it gets our own 431. One that does not even fit into
+     * this gets libmicrohttpd's answer, which is 414 when it is the URL that is too long. */
+    w->pool_bytes = NX_LIMIT_URL_BYTES + (256u << 10);
+    web_trim_init(w);
     w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->epoll_fd < 0 || w->wake_fd < 0 || epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->wake_fd, &ev))
         return nx_fail_errno(err, errno, "epoll");
     for (size_t i = 0; i < w->opts.n_listen && !st; i++) {
         st = open_listener(w->opts.listen[i], &w->listen_fd[i], err);
-        if (!st) {
-            w->port[i] = port_of(w->listen_fd[i]);
-            w->n_listen = i + 1;
+        if (!st)
             st = start_daemon(w, i, err);
-        }
     }
     if (!st)
         st = web_workers_init(w, err);
@@ -312,8 +317,6 @@ nx_status web_open(struct web **out, const struct web_opts *opts, struct nx_err 
     w->ctx.opts = &w->opts;
     nx_mutex_init(&w->lock, NX_RANK_WEB);
     nx_cond_init(&w->work);
-    for (size_t i = 0; i < WEB_MAX_LISTEN; i++)
-        w->listen_fd[i] = -1;
     if (!opts->n_listen || opts->n_listen > WEB_MAX_LISTEN)
         st = nx_fail(err, NX_BADINPUT, "between 1 and %d listen addresses are possible",
                      WEB_MAX_LISTEN);
@@ -345,42 +348,61 @@ void web_conn_counts(const struct web *w, uint64_t *accepted, uint64_t *closed)
     *closed = __atomic_load_n(&w->closed, __ATOMIC_RELAXED);
 }
 
-/* Lets answers under way go out: the socket thread runs on until what the workers made is written, or
- * a second has passed. */
-void web_close(struct web *w)
+/* Waits until no request is under way; false when `ns` have passed. */
+static bool drain(const struct web *w, int64_t ns)
 {
-    uint64_t one = 1;
+    int64_t end = clock_mono_ns() + ns;
 
-    if (!w)
-        return;
-    for (size_t i = 0; i < w->n_listen; i++)
-        if (w->daemon[i])
-            MHD_quiesce_daemon(w->daemon[i]);
+    while (__atomic_load_n(&w->in_flight, __ATOMIC_ACQUIRE)) {
+        if (clock_mono_ns() > end)
+            return false;
+        clock_sleep_until_mono_ns(clock_mono_ns() + CLOSE_POLL_NS);
+    }
+    return true;
+}
+
+static void stop_threads(struct web *w)
+{
+    __atomic_store_n(&w->stopping, true, __ATOMIC_RELEASE);
+    web_cancel(w, true);
+    if (w->io.running) {
+        web_wake(w);
+        drain(w, CLOSE_DRAIN_NS);
+    }
     web_workers_stop(w);
     if (w->io.running) {
-        for (int i = 0; i < 100 && __atomic_load_n(&w->in_flight, __ATOMIC_ACQUIRE); i++)
-            clock_sleep_until_mono_ns(clock_mono_ns() + 10000000);
+        drain(w, CLOSE_FINISH_NS);
         __atomic_store_n(&w->io_stop, true, __ATOMIC_RELEASE);
-        if (write(w->wake_fd, &one, sizeof one) < 0)
-            log_debug("wake-up failed", "component", "web");
+        web_wake(w);
         nx_thread_join(&w->io);
     }
+    quiesce(w); /* where the thread did not: the listening sockets stay ours to close */
+}
+
+static void free_ctx(struct web_ctx *ctx)
+{
+    regex_free(ctx->cors);
+    web_stats_free(ctx->stats);
+    free((char *)(uintptr_t)ctx->hostname);
+    free((char *)(uintptr_t)ctx->external_host);
+    free((char *)(uintptr_t)ctx->external_path);
+    free((char *)(uintptr_t)ctx->prefix);
+}
+
+void web_close(struct web *w)
+{
+    if (!w)
+        return;
+    stop_threads(w);
     for (size_t i = 0; i < w->n_listen; i++) {
-        if (w->daemon[i])
-            MHD_stop_daemon(w->daemon[i]);
-        if (w->listen_fd[i] >= 0)
-            close(w->listen_fd[i]);
+        MHD_stop_daemon(w->daemon[i]);
+        close(w->listen_fd[i]);
     }
     if (w->epoll_fd >= 0)
         close(w->epoll_fd);
     if (w->wake_fd >= 0)
         close(w->wake_fd);
-    regex_free(w->ctx.cors);
-    web_stats_free(w->ctx.stats);
-    free((char *)(uintptr_t)w->ctx.hostname);
-    free((char *)(uintptr_t)w->ctx.external_host);
-    free((char *)(uintptr_t)w->ctx.external_path);
-    free((char *)(uintptr_t)w->ctx.prefix);
+    free_ctx(&w->ctx);
     nx_cond_done(&w->work);
     nx_mutex_done(&w->lock);
     free(w);

@@ -35,7 +35,6 @@ struct web_opts {
     const char *cors_origin;  /* regex; NULL: .* */
     unsigned max_connections; /* 0: 512 */
     int64_t read_timeout_ms;  /* 0: 5 min */
-    unsigned threads;         /* 0: 4 */
     bool enable_lifecycle, enable_admin_api;
     const char *storage_retention; /* text for runtimeinfo, "15d" */
     const char *config_file, *storage_path;
@@ -45,6 +44,7 @@ struct web_opts {
     struct storage *storage; /* borrowed, all three */
     struct scrape *scrape;
     struct pql_engine *engine;
+    struct pql_features features; /* the engine's, for what is only parsed */
     struct web_hooks hooks;
 };
 
