@@ -125,8 +125,11 @@ static nx_status open_meta(struct block *b, struct nx_err *err)
 
     buf_init(&text, 16u << 20);
     st = path ? fs_read_file(b->fs, path, &text, err) : nomem(err, b->dir);
-    if (!st && (st = block_meta_parse(buf_view(&text), &b->meta, err)))
-        st = nx_context(err, "%s", path);
+    if (!st) {
+        st = block_meta_parse(buf_view(&text), &b->meta, err);
+        if (st && err)
+            st = nx_context(err, "%s", path);
+    }
     b->meta.bytes = text.len;
     buf_done(&text);
     free(path);
@@ -242,9 +245,12 @@ static bool overlaps(const struct block *b, int64_t mint, int64_t maxt)
     return mint <= maxt && mint < b->meta.max_ms && maxt >= b->meta.min_ms;
 }
 
+/* Names the block in the text; callers without an `err` still get the code. */
 static nx_status in_block(const struct block *b, nx_status st, struct nx_err *err)
 {
-    return st == NX_CORRUPT ? nx_context(err, "block %s", b->meta.ulid) : st;
+    if (st == NX_CORRUPT && err)
+        return nx_context(err, "block %s", b->meta.ulid);
+    return st;
 }
 
 nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64_t mint,

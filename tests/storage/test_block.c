@@ -1,6 +1,7 @@
 /* Blocks: what was written is read, by any matcher and range; crashes and damage cost what they may. */
 #include "tests/support/test.h"
 
+#include "src/base/thread.h"
 #include "storage/block.h"
 #include "tests/support/oom.h"
 #include "tests/support/simfs.h"
@@ -458,6 +459,56 @@ static void many_pages_are_found_through_a_small_cache(void **state)
     simfs_free(sim);
 }
 
+struct reading {
+    struct fixture *f;
+    unsigned seed;
+};
+
+static void one_reader(void *arg)
+{
+    const struct reading *r = arg;
+    struct chunk_scratch *s = chunk_scratch_new();
+    struct arena *a = arena_new(0);
+    struct block *b = block_ref(r->f->b);
+    struct test_random random = {r->seed};
+    struct samples got = {0};
+
+    for (int i = 0; i < 2000; i++) {
+        const size_t k = test_random_below(&random, r->f->m.n);
+        const struct matcher m = {
+            .type = MATCH_EQ, .name = LIT("host"), .value = STR(r->f->m.s[k].text[1])};
+        struct series_list list;
+
+        arena_reset(a);
+        got.n = 0;
+        if (block_select(b, &m, 1, INT64_MIN, INT64_MAX, a, &list, NULL) || list.n == 0 ||
+            block_read(b, k, INT64_MIN, INT64_MAX, &got, s, NULL) || got.n != r->f->m.s[k].n ||
+            memcmp(got.v, r->f->m.s[k].x, got.n * sizeof *got.v) != 0)
+            abort();
+    }
+    samples_done(&got);
+    block_unref(b);
+    arena_free(a);
+    chunk_scratch_free(s);
+}
+
+static void threads_read_one_block(void **state)
+{
+    struct fixture f = fixture_new(8, 40, 100);
+    struct nx_thread t[4] = {{0}};
+    struct reading r[4];
+
+    (void)state;
+    cache_set_limit(f.cache, 100 << 10); /* pages come and go */
+    for (unsigned i = 0; i < 4; i++) {
+        r[i] = (struct reading){&f, i};
+        assert_ok(nx_thread_start(&t[i], "reader", one_reader, &r[i], &err), &err);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        nx_thread_join(&t[i]);
+    fixture_done(&f);
+}
+
 /* ---- writing -------------------------------------------------------------------------------- */
 
 static void a_writer_refuses_what_breaks_the_order(void **state)
@@ -839,6 +890,8 @@ static void a_damaged_page_names_block_series_and_times(void **state)
         fail_msg("%s", err.text);
     assert_ok(block_read(b, m.n - 1, INT64_MIN, INT64_MAX, &got, s, &err), &err);
     assert_int_equal(got.n, m.s[m.n - 1].n);
+    assert_status(block_read(b, 0, INT64_MIN, INT64_MAX, &got, s, NULL),
+                  NX_CORRUPT); /* no text wanted */
     samples_done(&got);
     block_unref(b);
     cache_free(cache);
@@ -888,6 +941,7 @@ int main(void)
         cmocka_unit_test(series_without_samples_in_the_range_are_left_out),
         cmocka_unit_test(names_and_values_are_listed),
         cmocka_unit_test(many_pages_are_found_through_a_small_cache),
+        cmocka_unit_test(threads_read_one_block),
         cmocka_unit_test(a_writer_refuses_what_breaks_the_order),
         cmocka_unit_test(ulids_ascend_and_are_valid),
         cmocka_unit_test(meta_json_is_what_prometheus_tools_read),
