@@ -705,6 +705,56 @@ static void many_threads_get_the_answers_of_one(void **state)
     teststore_free(s);
 }
 
+/* As deep as the parser lets them be, on the small stack of a thread. */
+static void ask_deep(void *arg)
+{
+    struct worker *w = arg;
+    static const struct {
+        const char *open, *middle, *close;
+        unsigned times;
+    } shapes[] = {{"abs(", "m", ")", 250},
+                  {"", "m", " + 1", 500},
+                  {"", "m", " or m", 500},
+                  {"sum by (i) (", "m", ")", 250},
+                  {"-", "m", "", 250},
+                  {"1 + (", "1", ")", 120},
+                  {"max_over_time(", "m", "[1m:1m])", 60},
+                  {"label_replace(", "m", ", 'a', '', '', '')", 250}};
+
+    for (size_t i = 0; i < NX_COUNT(shapes); i++) {
+        struct pql_result *r = NULL;
+        struct nx_err err;
+        struct buf b;
+
+        buf_init(&b, 0);
+        for (unsigned k = 0; k < shapes[i].times; k++)
+            buf_str(&b, shapes[i].open);
+        buf_str(&b, shapes[i].middle);
+        for (unsigned k = 0; k < shapes[i].times; k++)
+            buf_str(&b, shapes[i].close);
+        if (ask(w->e, &w->source, buf_cstr(&b), 300000, 600000, 60000, &r, &err)) {
+            printf("%zu: %s\n", i, err.text);
+            w->wrong++;
+        }
+        pql_result_free(r);
+        buf_done(&b);
+    }
+}
+
+static void deep_expressions_fit_the_stack_of_a_thread(void **state)
+{
+    struct teststore *s = filled();
+    struct worker w = {.e = engine_of((struct pql_engine_opts){0}), .source = teststore_source(s)};
+    struct nx_err err;
+
+    (void)state;
+    assert_ok(nx_thread_start(&w.thread, "deep", ask_deep, &w, &err), &err);
+    nx_thread_join(&w.thread);
+    assert_int_equal(w.wrong, 0);
+    pql_engine_free(w.e);
+    teststore_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -722,6 +772,7 @@ int main(void)
         cmocka_unit_test(monotonicity_infos_are_merged),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(many_threads_get_the_answers_of_one),
+        cmocka_unit_test(deep_expressions_fit_the_stack_of_a_thread),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
