@@ -43,7 +43,8 @@ static nx_status add_rule_file(struct check *c, struct nx_slice path)
 {
     if (c->rules.n == c->rules_cap) {
         size_t cap = c->rules_cap ? c->rules_cap * 2 : 16;
-        struct nx_slice *v = arena_grow(c->arena, c->rules.v, c->rules_cap * sizeof *v, cap * sizeof *v);
+        struct nx_slice *v =
+            arena_grow(c->arena, c->rules.v, c->rules_cap * sizeof *v, cap * sizeof *v);
 
         if (!v)
             return arena_failed(c->arena, c->err);
@@ -72,7 +73,8 @@ static nx_status find_rule_files(struct check *c, const struct config *cfg)
     return NX_OK;
 }
 
-static nx_status check_groups(struct check *c, const struct config_scrape *job, const struct config_static_sd *groups)
+static nx_status check_groups(struct check *c, const struct config_scrape *job,
+                              const struct config_static_sd *groups)
 {
     if (!c->flags->check_groups)
         return NX_OK;
@@ -95,7 +97,8 @@ static nx_status read_groups(struct check *c, const char *path, struct config_st
     return st;
 }
 
-static nx_status check_target_files(struct check *c, const struct config_file_sd *sd, const struct config_scrape *job)
+static nx_status check_target_files(struct check *c, const struct config_file_sd *sd,
+                                    const struct config_scrape *job)
 {
     for (size_t i = 0; i < sd->files.n; i++) {
         const char *pattern = sd->files.v[i].ptr;
@@ -105,10 +108,13 @@ static nx_status check_target_files(struct check *c, const struct config_file_sd
         if (st)
             return st;
         if (!found.n && job)
-            buf_printf(c->out, "  WARNING: file \"%s\" for file_sd in scrape job \"%s\" does not exist\n", pattern,
-                       job->job_name.ptr);
+            buf_printf(c->out,
+                       "  WARNING: file \"%s\" for file_sd in scrape job \"%s\" does not exist\n",
+                       pattern, job->job_name.ptr);
         else if (!found.n)
-            buf_printf(c->out, "  WARNING: file \"%s\" for file_sd in alertmanager config does not exist\n", pattern);
+            buf_printf(c->out,
+                       "  WARNING: file \"%s\" for file_sd in alertmanager config does not exist\n",
+                       pattern);
         for (size_t k = 0; k < found.n; k++) {
             struct config_static_sd groups = {0};
 
@@ -126,10 +132,12 @@ static nx_status check_tls_files(struct check *c, const struct config_tls *tls)
     nx_status st;
 
     if (tls->cert_file.len && !tls->key_file.len)
-        return nx_fail(c->err, NX_BADINPUT, "client cert file \"%s\" specified without client key file",
+        return nx_fail(c->err, NX_BADINPUT,
+                       "client cert file \"%s\" specified without client key file",
                        tls->cert_file.ptr);
     if (tls->key_file.len && !tls->cert_file.len)
-        return nx_fail(c->err, NX_BADINPUT, "client key file \"%s\" specified without client cert file",
+        return nx_fail(c->err, NX_BADINPUT,
+                       "client key file \"%s\" specified without client cert file",
                        tls->key_file.ptr);
     if (c->flags->syntax_only)
         return NX_OK;
@@ -176,7 +184,8 @@ static nx_status check_alertmanagers(struct check *c, const struct config *cfg)
 
 static nx_status check_all(struct check *c, const char *path, struct config **cfg)
 {
-    struct config_opts opts = {.agent = c->flags->agent, .ignore_unknown_fields = c->flags->ignore_unknown_fields,
+    struct config_opts opts = {.agent = c->flags->agent,
+                               .ignore_unknown_fields = c->flags->ignore_unknown_fields,
                                .only_main_file = c->flags->syntax_only};
     nx_status st = config_load(cfg, path, &opts, c->err);
 
@@ -199,7 +208,9 @@ static bool lint(const struct config_check_flags *flags, const struct config *cf
 
         if (job->scrape_interval_ms < lookback)
             continue;
-        buf_printf(errs, "  FAILED: too long scrape interval found, data point will be marked as stale - job: %s, interval: ",
+        buf_printf(errs,
+                   "  FAILED: too long scrape interval found, data point will be marked as stale - "
+                   "job: %s, interval: ",
                    job->job_name.ptr);
         buf_duration(errs, job->scrape_interval_ms);
         buf_char(errs, '\n');
@@ -219,11 +230,13 @@ static void check_rule_files(struct check *c, struct buf *errs, bool *bad, bool 
     }
 }
 
-int config_check(const char *path, const struct config_check_flags *flags, struct buf *out, struct buf *errs)
+int config_check(const char *path, const struct config_check_flags *flags, struct buf *out,
+                 struct buf *errs)
 {
     static const struct config_check_flags plain;
     struct nx_err err = {0};
-    struct check c = {.flags = flags ? flags : &plain, .arena = arena_new(0), .out = out, .err = &err};
+    struct check c = {
+        .flags = flags ? flags : &plain, .arena = arena_new(0), .out = out, .err = &err};
     struct config *cfg = NULL;
     bool bad = false, findings = false;
 

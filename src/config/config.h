@@ -70,7 +70,13 @@ struct config_authorization { /* bearer_token and bearer_token_file end up here,
     struct config_secret credentials;
     struct nx_slice credentials_file, credentials_ref;
 };
-enum config_tls_version { CONFIG_TLS_UNSET, CONFIG_TLS10, CONFIG_TLS11, CONFIG_TLS12, CONFIG_TLS13 };
+enum config_tls_version {
+    CONFIG_TLS_UNSET,
+    CONFIG_TLS10,
+    CONFIG_TLS11,
+    CONFIG_TLS12,
+    CONFIG_TLS13
+};
 struct config_tls {
     struct nx_slice ca, cert;
     struct config_secret key;
@@ -212,7 +218,11 @@ struct config_sds {
 
 /* ---- sections ---------------------------------------------------------------------------------- */
 
-enum config_validation { CONFIG_VALIDATION_UNSET, CONFIG_VALIDATION_LEGACY, CONFIG_VALIDATION_UTF8 };
+enum config_validation {
+    CONFIG_VALIDATION_UNSET,
+    CONFIG_VALIDATION_LEGACY,
+    CONFIG_VALIDATION_UTF8
+};
 enum config_escaping {
     CONFIG_ESCAPE_UNSET,
     CONFIG_ESCAPE_ALLOW_UTF8,
@@ -231,7 +241,8 @@ enum config_protocol {
 struct config_protocols {
     enum config_protocol *v; /* most wanted first */
     size_t n;
-    struct config_strings text; /* as written; v NULL: not said (in `global`; a job always has some) */
+    struct config_strings
+        text; /* as written; v NULL: not said (in `global`; a job always has some) */
 };
 
 /* What a job may set for itself and otherwise has from `global`. */
@@ -245,7 +256,8 @@ struct config_global {
     int64_t scrape_interval_ms, scrape_timeout_ms, evaluation_interval_ms, rule_query_offset_ms;
     struct config_protocols scrape_protocols;
     struct nx_slice query_log_file, scrape_failure_log_file;
-    struct labels external_labels; /* ${VAR} expanded; may hold empty values, as shown by status/config */
+    struct labels
+        external_labels; /* ${VAR} expanded; may hold empty values, as shown by status/config */
     struct config_limits limits;
     enum config_validation validation;
     struct nx_slice escaping_text; /* metric_name_escaping_scheme as written */
@@ -302,23 +314,23 @@ struct config_alertmanager {
 struct config_azuread {
     struct config_azuread_managed {
         struct nx_slice client_id;
-    } *managed_identity;
+    } * managed_identity;
     struct config_azuread_workload {
         struct nx_slice client_id, tenant_id, token_file_path;
-    } *workload_identity;
+    } * workload_identity;
     struct config_azuread_oauth {
         struct nx_slice client_id;
         struct config_secret client_secret;
         struct nx_slice tenant_id;
-    } *oauth;
+    } * oauth;
     struct config_azuread_sdk {
         struct nx_slice tenant_id;
-    } *sdk;
+    } * sdk;
     struct config_azuread_certificate {
         struct nx_slice client_id, tenant_id, certificate_path, certificate_key_path;
         struct config_secret certificate_password;
         bool send_certificate_chain;
-    } *certificate;
+    } * certificate;
     struct nx_slice cloud, scope;
 };
 struct config_google_iam {
@@ -373,14 +385,14 @@ struct config_storage {
             struct nx_slice floats; /* "", "xor", "xor2" */
         } chunk_encoding;
         struct config_retention {
-            int64_t time_ms;      /* 0: the flag decides */
-            int64_t size_bytes;   /* 0: the flag decides */
-            double percentage;    /* of the disk; 0: none */
+            int64_t time_ms;    /* 0: the flag decides */
+            int64_t size_bytes; /* 0: the flag decides */
+            double percentage;  /* of the disk; 0: none */
         } retention;
     } tsdb;
     struct config_exemplars {
         int64_t max_exemplars;
-    } *exemplars; /* NULL: not said */
+    } * exemplars; /* NULL: not said */
 };
 
 struct config_tracing {
@@ -416,7 +428,8 @@ struct config {
     struct config_strings rule_files;          /* globs, joined to the folder of the config file */
     struct config_strings scrape_config_files; /* likewise; their jobs are in scrape_configs */
     struct config_scrapes {
-        const struct config_scrape *v; /* the main file's first, then those of scrape_config_files */
+        const struct config_scrape
+            *v; /* the main file's first, then those of scrape_config_files */
         size_t n;
     } scrape_configs;
     struct config_storage storage;
@@ -450,11 +463,12 @@ struct config_opts {
  *   parsing YAML file a.yml: yaml: unmarshal errors:
  *     line 3: field foo not found in type config.plain
  * opts may be NULL. NX_BADINPUT for a bad configuration, NX_NOTFOUND or NX_IO for an unreadable one. */
-NX_NODISCARD nx_status config_load(struct config **out, const char *path, const struct config_opts *opts,
-                                   struct nx_err *err);
+NX_NODISCARD nx_status config_load(struct config **out, const char *path,
+                                   const struct config_opts *opts, struct nx_err *err);
 /* The same from text; relative paths are joined to `dir`, `path` is for messages. Both copied. */
-NX_NODISCARD nx_status config_parse(struct config **out, struct nx_slice text, const char *path, const char *dir,
-                                    const struct config_opts *opts, struct nx_err *err);
+NX_NODISCARD nx_status config_parse(struct config **out, struct nx_slice text, const char *path,
+                                    const char *dir, const struct config_opts *opts,
+                                    struct nx_err *err);
 struct config *config_ref(const struct config *cfg);
 void config_unref(const struct config *cfg); /* accepts NULL */
 
@@ -470,11 +484,12 @@ const char *config_later(size_t i, const char **what);
 
 /* The HTTP client block of a service discovery; NULL for kinds that have none. */
 const struct config_http *config_sd_http(const struct config_sd *sd);
-const char *config_sd_name(enum config_sd_kind kind); /* "file" */
-const char *config_sd_key(enum config_sd_kind kind);  /* "file_sd_configs" */
-const char *config_protocol_name(enum config_protocol p);   /* "OpenMetricsText1.0.0" */
-const char *config_protocol_header(enum config_protocol p); /* "application/openmetrics-text;version=1.0.0" */
-const char *config_escaping_name(enum config_escaping e);   /* "allow-utf-8" */
+const char *config_sd_name(enum config_sd_kind kind);     /* "file" */
+const char *config_sd_key(enum config_sd_kind kind);      /* "file_sd_configs" */
+const char *config_protocol_name(enum config_protocol p); /* "OpenMetricsText1.0.0" */
+const char *
+config_protocol_header(enum config_protocol p); /* "application/openmetrics-text;version=1.0.0" */
+const char *config_escaping_name(enum config_escaping e); /* "allow-utf-8" */
 
 /* A list of target groups as file_sd and http_sd have it, from YAML (JSON is read by src/discovery). */
 NX_NODISCARD nx_status config_parse_target_groups(struct arena *a, struct nx_slice text,
@@ -496,11 +511,13 @@ struct config_check_flags {
      * for it. NULL: rule files are only looked for. */
     int (*check_rules)(void *ctx, const char *path, struct buf *out, struct buf *errs);
     /* Reads a file of target groups: discovery_read_file(). NULL: YAML's rules for all of them. */
-    nx_status (*read_groups)(const char *path, struct arena *a, struct config_static_sd *out, struct nx_err *err);
+    nx_status (*read_groups)(const char *path, struct arena *a, struct config_static_sd *out,
+                             struct nx_err *err);
     /* Checks the targets that a job would make of some groups. NULL: not checked. */
-    nx_status (*check_groups)(void *ctx, const struct config_scrape *job, const struct config_static_sd *groups,
-                              struct nx_err *err);
+    nx_status (*check_groups)(void *ctx, const struct config_scrape *job,
+                              const struct config_static_sd *groups, struct nx_err *err);
     void *ctx; /* of check_rules and check_groups */
 };
 /* What `check config FILE` prints and its exit code: 0, 1 (bad), or 3 (lint, with lint_fatal). */
-int config_check(const char *path, const struct config_check_flags *flags, struct buf *out, struct buf *errs);
+int config_check(const char *path, const struct config_check_flags *flags, struct buf *out,
+                 struct buf *errs);

@@ -24,8 +24,10 @@
 #define MAX_COMPLAINTS 50
 #define COMPLAINTS_CAP (NX_ERR_TEXT_BYTES - 200)
 
-static bool decode_value(struct decoder *d, const struct yaml_node *n, const struct field *f, void *out);
-static bool decode_record(struct decoder *d, const struct yaml_node *n, const struct record *r, void *obj);
+static bool decode_value(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                         void *out);
+static bool decode_record(struct decoder *d, const struct yaml_node *n, const struct record *r,
+                          void *obj);
 
 /* ---- saying what is wrong ---- */
 
@@ -44,7 +46,8 @@ static void complain(struct decoder *d, uint32_t line, const char *fmt, ...)
 }
 
 /* "cannot unmarshal !!str `abc` into int" */
-static bool wrong_type(struct decoder *d, const struct yaml_node *n, const char *tag, const char *into)
+static bool wrong_type(struct decoder *d, const struct yaml_node *n, const char *tag,
+                       const char *into)
 {
     char value[64] = "";
     const char *shown = *n->tag ? n->tag : tag;
@@ -84,7 +87,8 @@ static void print_place(const struct place *p, struct buf *b)
         buf_printf(b, "[%zu]", p->index);
 }
 
-static nx_status fail_at(struct decoder *d, uint32_t line, const char *field, const char *fmt, va_list ap)
+static nx_status fail_at(struct decoder *d, uint32_t line, const char *field, const char *fmt,
+                         va_list ap)
 {
     char text[1200];
     struct buf where;
@@ -102,7 +106,8 @@ static nx_status fail_at(struct decoder *d, uint32_t line, const char *field, co
     return d->failed;
 }
 
-nx_status decode_fail(struct decoder *d, const struct yaml_node *at, const char *field, const char *fmt, ...)
+nx_status decode_fail(struct decoder *d, const struct yaml_node *at, const char *field,
+                      const char *fmt, ...)
 {
     va_list ap;
     nx_status st;
@@ -113,7 +118,8 @@ nx_status decode_fail(struct decoder *d, const struct yaml_node *at, const char 
     return st;
 }
 
-nx_status decode_fail_key(struct decoder *d, const struct yaml_node *map, const char *field, const char *fmt, ...)
+nx_status decode_fail_key(struct decoder *d, const struct yaml_node *map, const char *field,
+                          const char *fmt, ...)
 {
     const struct yaml_node *key = NULL;
     va_list ap;
@@ -133,8 +139,8 @@ const struct yaml_node *decode_item(const struct yaml_node *map, const char *key
     return list && list->kind == YAML_IS_LIST && index < list->n_kids ? list->kids[index] : map;
 }
 
-nx_status decode_fail_item(struct decoder *d, const struct yaml_node *map, const char *field, size_t index,
-                           const char *fmt, ...)
+nx_status decode_fail_item(struct decoder *d, const struct yaml_node *map, const char *field,
+                           size_t index, const char *fmt, ...)
 {
     const struct yaml_node *at = decode_item(map, field, index);
     char name[128];
@@ -202,7 +208,8 @@ static bool keep_slice(struct decoder *d, struct nx_slice s, struct nx_slice *ou
 /* ---- scalars ---- */
 
 /* What a string field gets; the bytes are the tree's. `into` is for the complaint. */
-static bool read_text(struct decoder *d, const struct yaml_node *n, const char *into, struct nx_slice *out)
+static bool read_text(struct decoder *d, const struct yaml_node *n, const char *into,
+                      struct nx_slice *out)
 {
     struct yaml_value v;
 
@@ -210,11 +217,14 @@ static bool read_text(struct decoder *d, const struct yaml_node *n, const char *
         return wrong_shape(d, n, into);
     if ((d->failed = yaml_resolve(n, d->scratch, &v, d->err)))
         return false;
-    *out = v.type == YAML_NULL ? nx_slice_of("", 0) : v.s.ptr && v.type == YAML_STR ? v.s : n->value;
+    *out = v.type == YAML_NULL             ? nx_slice_of("", 0)
+           : v.s.ptr && v.type == YAML_STR ? v.s
+                                           : n->value;
     return true;
 }
 
-static bool decode_str(struct decoder *d, const struct yaml_node *n, const char *into, struct nx_slice *out)
+static bool decode_str(struct decoder *d, const struct yaml_node *n, const char *into,
+                       struct nx_slice *out)
 {
     struct nx_slice s;
 
@@ -307,7 +317,8 @@ static const char *go_type(const struct field *f)
 }
 
 /* Numbers and truth values. */
-static bool decode_number(struct decoder *d, const struct yaml_node *n, const struct field *f, void *out)
+static bool decode_number(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                          void *out)
 {
     struct yaml_value v;
     bool ok = false;
@@ -346,7 +357,8 @@ static bool decode_duration(struct decoder *d, const struct yaml_node *n, int64_
     return !num_parse_duration(s, out, &why) || fail_with(d, n, &why);
 }
 
-static bool decode_bytes(struct decoder *d, const struct yaml_node *n, const struct field *f, int64_t *out)
+static bool decode_bytes(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                         int64_t *out)
 {
     struct nx_err why = {0};
     struct yaml_value v;
@@ -384,17 +396,20 @@ static bool in_list(const char *list, struct nx_slice word)
     return false;
 }
 
-static bool decode_choice(struct decoder *d, const struct yaml_node *n, const struct field *f, struct nx_slice *out)
+static bool decode_choice(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                          struct nx_slice *out)
 {
     if (!decode_str(d, n, go_type(f), out))
         return false;
     if (in_list(f->choice->list, *out))
         return true;
-    decode_fail(d, n, NULL, "%s%s", f->choice->complaint, f->choice->quoted ? decode_quote(d, *out) : out->ptr);
+    decode_fail(d, n, NULL, "%s%s", f->choice->complaint,
+                f->choice->quoted ? decode_quote(d, *out) : out->ptr);
     return false;
 }
 
-static bool decode_validation(struct decoder *d, const struct yaml_node *n, enum config_validation *out)
+static bool decode_validation(struct decoder *d, const struct yaml_node *n,
+                              enum config_validation *out)
 {
     struct nx_slice s;
 
@@ -405,11 +420,13 @@ static bool decode_validation(struct decoder *d, const struct yaml_node *n, enum
     else if (nx_slice_is(s, "legacy"))
         *out = CONFIG_VALIDATION_LEGACY;
     else if (s.len)
-        return decode_fail(d, n, NULL, "unrecognized ValidationScheme: %s", decode_quote(d, s)), false;
+        return decode_fail(d, n, NULL, "unrecognized ValidationScheme: %s", decode_quote(d, s)),
+               false;
     return true;
 }
 
-static bool decode_tls_version(struct decoder *d, const struct yaml_node *n, enum config_tls_version *out)
+static bool decode_tls_version(struct decoder *d, const struct yaml_node *n,
+                               enum config_tls_version *out)
 {
     static const char *const names[] = {"", "TLS10", "TLS11", "TLS12", "TLS13"};
     struct nx_slice s;
@@ -442,7 +459,8 @@ static bool decode_action(struct decoder *d, const struct yaml_node *n, enum rel
     return decode_fail(d, n, NULL, "unknown relabel action %s", decode_quote(d, s)), false;
 }
 
-nx_status regex_list_add(struct regex_list *l, struct nx_slice pattern, struct regex **out, struct nx_err *err)
+nx_status regex_list_add(struct regex_list *l, struct nx_slice pattern, struct regex **out,
+                         struct nx_err *err)
 {
     nx_status st;
 
@@ -461,7 +479,8 @@ nx_status regex_list_add(struct regex_list *l, struct nx_slice pattern, struct r
     return NX_OK;
 }
 
-static bool compile(struct decoder *d, const struct yaml_node *n, struct nx_slice pattern, const struct regex **out)
+static bool compile(struct decoder *d, const struct yaml_node *n, struct nx_slice pattern,
+                    const struct regex **out)
 {
     struct nx_err why = {0};
     struct regex *re = NULL;
@@ -482,8 +501,8 @@ static bool decode_regex(struct decoder *d, const struct yaml_node *n, struct re
 
 /* ---- lists ---- */
 
-static bool decode_list(struct decoder *d, const struct yaml_node *n, const struct field *f, const struct field *item,
-                        size_t item_size, struct any_list *out)
+static bool decode_list(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                        const struct field *item, size_t item_size, struct any_list *out)
 {
     char *v;
     size_t kept = 0;
@@ -521,7 +540,8 @@ static bool decode_list(struct decoder *d, const struct yaml_node *n, const stru
 static const struct field str_item = {.kind = F_STR, .size = sizeof(struct nx_slice)};
 static const struct field secret_item = {.kind = F_SECRET, .size = sizeof(struct config_secret)};
 
-static bool decode_strs(struct decoder *d, const struct yaml_node *n, const struct field *f, struct config_strings *out)
+static bool decode_strs(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                        struct config_strings *out)
 {
     struct any_list l;
 
@@ -566,12 +586,12 @@ static bool known_key(const struct any_list *m, size_t item_size, struct nx_slic
     return false;
 }
 
-static bool decode_map(struct decoder *d, const struct yaml_node *n, const struct field *f, const struct map_kind *k,
-                       struct any_list *m, size_t *cap);
+static bool decode_map(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                       const struct map_kind *k, struct any_list *m, size_t *cap);
 
 /* D4 */
-static bool merge_maps(struct decoder *d, const struct yaml_node *n, const struct field *f, const struct map_kind *k,
-                       struct any_list *m, size_t *cap)
+static bool merge_maps(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                       const struct map_kind *k, struct any_list *m, size_t *cap)
 {
     const struct yaml_node *target = yaml_follow(n);
 
@@ -593,8 +613,9 @@ bad:
     return false;
 }
 
-static bool decode_pair(struct decoder *d, const struct yaml_node *key, const struct yaml_node *value,
-                        const struct map_kind *k, struct any_list *m, size_t *cap)
+static bool decode_pair(struct decoder *d, const struct yaml_node *key,
+                        const struct yaml_node *value, const struct map_kind *k, struct any_list *m,
+                        size_t *cap)
 {
     struct nx_slice name;
     struct place here;
@@ -611,7 +632,8 @@ static bool decode_pair(struct decoder *d, const struct yaml_node *key, const st
         *cap = more;
     }
     if (m->n >= NX_LIMIT_LABELS_PER_SERIES)
-        return decode_fail(d, key, NULL, "more than %u keys in a map", NX_LIMIT_LABELS_PER_SERIES), false;
+        return decode_fail(d, key, NULL, "more than %u keys in a map", NX_LIMIT_LABELS_PER_SERIES),
+               false;
     if (!decode_value(d, key, &str_item, &name))
         return !d->failed;
     slot = (char *)m->v + m->n * k->item_size;
@@ -630,8 +652,8 @@ static bool decode_pair(struct decoder *d, const struct yaml_node *key, const st
     return true;
 }
 
-static bool decode_map(struct decoder *d, const struct yaml_node *n, const struct field *f, const struct map_kind *k,
-                       struct any_list *m, size_t *cap)
+static bool decode_map(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                       const struct map_kind *k, struct any_list *m, size_t *cap)
 {
     bool ok = true;
 
@@ -639,7 +661,8 @@ static bool decode_map(struct decoder *d, const struct yaml_node *n, const struc
         struct yaml_node *alias = (struct yaml_node *)(uintptr_t)n;
 
         if (alias->in_use)
-            return decode_fail(d, n, NULL, "yaml: anchor '%s' value contains itself", n->value.ptr), false;
+            return decode_fail(d, n, NULL, "yaml: anchor '%s' value contains itself", n->value.ptr),
+                   false;
         alias->in_use = true;
         ok = decode_map(d, n->target, f, k, m, cap);
         alias->in_use = false;
@@ -687,14 +710,16 @@ static bool decode_whole_map(struct decoder *d, const struct yaml_node *n, const
     return true;
 }
 
-static const struct map_kind pair_map = {
-    sizeof(struct config_pair), offsetof(struct config_pair, value), {.kind = F_STR, .size = sizeof(struct nx_slice)}};
+static const struct map_kind pair_map = {sizeof(struct config_pair),
+                                         offsetof(struct config_pair, value),
+                                         {.kind = F_STR, .size = sizeof(struct nx_slice)}};
 static const struct map_kind params_map = {sizeof(struct config_values),
                                            offsetof(struct config_values, values),
                                            {.kind = F_STRS, .size = sizeof(struct config_strings)}};
-static const struct map_kind proxy_map = {sizeof(struct config_proxy_header),
-                                          offsetof(struct config_proxy_header, values),
-                                          {.kind = F_SECRETS, .size = sizeof(struct config_secrets)}};
+static const struct map_kind proxy_map = {
+    sizeof(struct config_proxy_header),
+    offsetof(struct config_proxy_header, values),
+    {.kind = F_SECRETS, .size = sizeof(struct config_secrets)}};
 
 static const struct field header_fields[] = {
     FIELD(F_STRS, config_http_header, values, "values", F_OMIT),
@@ -709,9 +734,11 @@ const struct record header_record = {
     .line_offset = NO_LINE,
 };
 /* The name lies first in the struct and the value around it: offset 0. */
-static const struct map_kind header_map = {sizeof(struct config_http_header), 0, {.kind = F_STRUCT, .record = &header_record}};
+static const struct map_kind header_map = {
+    sizeof(struct config_http_header), 0, {.kind = F_STRUCT, .record = &header_record}};
 
-static bool decode_labels(struct decoder *d, const struct yaml_node *n, const struct field *f, struct labels *out)
+static bool decode_labels(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                          struct labels *out)
 {
     struct any_list m;
     struct label *v;
@@ -751,7 +778,8 @@ static struct yaml_node *copy_tree(struct decoder *d, const struct yaml_node *n,
     copy->in_use = false;
     copy->kids = NULL;
     copy->tag = arena_strdup(d->arena, n->tag);
-    if (!copy->tag || !keep_slice(d, n->value, &copy->value) || !(copy->kids = take(d, n->n_kids, sizeof *copy->kids)))
+    if (!copy->tag || !keep_slice(d, n->value, &copy->value) ||
+        !(copy->kids = take(d, n->n_kids, sizeof *copy->kids)))
         return d->failed = arena_failed(d->arena, d->err), NULL;
     for (size_t i = 0; i < n->n_kids; i++) {
         if (!(copy->kids[i] = copy_tree(d, n->kids[i], depth + 1)))
@@ -769,7 +797,8 @@ struct found {
     unsigned id; /* counts fields, to notice doubled keys */
 };
 
-static bool find_field(const struct record *r, void *obj, struct nx_slice key, struct found *out, unsigned *id)
+static bool find_field(const struct record *r, void *obj, struct nx_slice key, struct found *out,
+                       unsigned *id)
 {
     for (size_t i = 0; i < r->n_fields; i++) {
         const struct field *f = &r->fields[i];
@@ -800,8 +829,8 @@ static struct config_sds *sds_of(const struct record *r, void *obj)
 }
 
 /* Puts the entries of one kind in their place among the others, instead of those that were there. */
-static bool place_sds(struct decoder *d, struct config_sds *sds, enum config_sd_kind kind, const struct config_sd *more,
-                      size_t n)
+static bool place_sds(struct decoder *d, struct config_sds *sds, enum config_sd_kind kind,
+                      const struct config_sd *more, size_t n)
 {
     struct config_sd *v = take(d, sds->n + n, sizeof *v);
     size_t at = 0;
@@ -822,10 +851,12 @@ static bool place_sds(struct decoder *d, struct config_sds *sds, enum config_sd_
     return true;
 }
 
-static bool decode_sds(struct decoder *d, const struct yaml_node *n, enum config_sd_kind kind, struct config_sds *sds)
+static bool decode_sds(struct decoder *d, const struct yaml_node *n, enum config_sd_kind kind,
+                       struct config_sds *sds)
 {
     const struct sd_row *row = &sd_rows[kind];
-    struct field pointer = {.kind = F_POINTER, .size = sizeof(void *), .record = row->record, .go = row->go};
+    struct field pointer = {
+        .kind = F_POINTER, .size = sizeof(void *), .record = row->record, .go = row->go};
     struct field item = {.kind = F_STRUCT, .size = row->record->size, .record = row->record};
     struct field list = {.kind = F_LIST, .go = row->go};
     struct config_sd *entries;
@@ -840,20 +871,24 @@ static bool decode_sds(struct decoder *d, const struct yaml_node *n, enum config
         *statics = (struct config_static_sd){l.v, l.n};
         return place_sds(d, sds, kind, &entry, l.n ? 1 : 0);
     }
-    if (!decode_list(d, n, &list, &pointer, sizeof(void *), &l) || !(entries = take(d, l.n, sizeof *entries)))
+    if (!decode_list(d, n, &list, &pointer, sizeof(void *), &l) ||
+        !(entries = take(d, l.n, sizeof *entries)))
         return false;
     for (size_t i = 0; i < l.n; i++) {
         const struct yaml_node *at = n->kind == YAML_IS_LIST && l.n == n->n_kids ? n->kids[i] : n;
 
-        entries[i] = (struct config_sd){.kind = kind, .line = (int)at->line, .u.any = ((void **)l.v)[i]};
+        entries[i] =
+            (struct config_sd){.kind = kind, .line = (int)at->line, .u.any = ((void **)l.v)[i]};
     }
     return place_sds(d, sds, kind, entries, l.n);
 }
 
-static bool decode_fields(struct decoder *d, const struct yaml_node *n, const struct record *r, void *obj);
+static bool decode_fields(struct decoder *d, const struct yaml_node *n, const struct record *r,
+                          void *obj);
 
 /* D4: the merged map is decoded here and now, with its own idea of doubled keys. */
-static bool merge_fields(struct decoder *d, const struct yaml_node *n, const struct record *r, void *obj)
+static bool merge_fields(struct decoder *d, const struct yaml_node *n, const struct record *r,
+                         void *obj)
 {
     const struct yaml_node *target = yaml_follow(n);
 
@@ -875,8 +910,9 @@ bad:
     return false;
 }
 
-static bool decode_field(struct decoder *d, const struct yaml_node *key, const struct yaml_node *value,
-                         const struct record *r, void *obj, bool *done)
+static bool decode_field(struct decoder *d, const struct yaml_node *key,
+                         const struct yaml_node *value, const struct record *r, void *obj,
+                         bool *done)
 {
     struct config_sds *sds = sds_of(r, obj);
     struct found found = {0};
@@ -925,7 +961,8 @@ static bool decode_field(struct decoder *d, const struct yaml_node *key, const s
     return !d->failed;
 }
 
-static bool decode_fields(struct decoder *d, const struct yaml_node *n, const struct record *r, void *obj)
+static bool decode_fields(struct decoder *d, const struct yaml_node *n, const struct record *r,
+                          void *obj)
 {
     bool done[CONFIG_SD_COUNT + 128] = {0};
     bool ok = true;
@@ -934,7 +971,8 @@ static bool decode_fields(struct decoder *d, const struct yaml_node *n, const st
         struct yaml_node *alias = (struct yaml_node *)(uintptr_t)n;
 
         if (alias->in_use)
-            return decode_fail(d, n, NULL, "yaml: anchor '%s' value contains itself", n->value.ptr), false;
+            return decode_fail(d, n, NULL, "yaml: anchor '%s' value contains itself", n->value.ptr),
+                   false;
         alias->in_use = true;
         ok = decode_fields(d, n->target, r, obj);
         alias->in_use = false;
@@ -998,7 +1036,8 @@ static void reset(const struct record *r, void *obj)
         memset(obj, 0, r->size);
 }
 
-static bool decode_record(struct decoder *d, const struct yaml_node *n, const struct record *r, void *obj)
+static bool decode_record(struct decoder *d, const struct yaml_node *n, const struct record *r,
+                          void *obj)
 {
     size_t before = d->n_complaints;
 
@@ -1029,7 +1068,8 @@ static bool decode_record(struct decoder *d, const struct yaml_node *n, const st
     return !d->failed;
 }
 
-static bool decode_pointer(struct decoder *d, const struct yaml_node *n, const struct field *f, void **out)
+static bool decode_pointer(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                           void **out)
 {
     void *obj = *out;
 
@@ -1050,14 +1090,17 @@ static bool decode_pointer(struct decoder *d, const struct yaml_node *n, const s
 
 static bool excessive_aliasing(const struct decoder *d)
 {
-    double allowed = d->n_decoded <= 400000    ? 0.99
-                     : d->n_decoded >= 4000000 ? 0.10
-                                               : 0.99 - 0.89 * ((double)(d->n_decoded - 400000) / 3600000);
+    double allowed = d->n_decoded <= 400000 ? 0.99
+                     : d->n_decoded >= 4000000
+                         ? 0.10
+                         : 0.99 - 0.89 * ((double)(d->n_decoded - 400000) / 3600000);
 
-    return d->n_aliased > 100 && d->n_decoded > 1000 && (double)d->n_aliased / (double)d->n_decoded > allowed;
+    return d->n_aliased > 100 && d->n_decoded > 1000 &&
+           (double)d->n_aliased / (double)d->n_decoded > allowed;
 }
 
-static bool decode_node(struct decoder *d, const struct yaml_node *n, const struct field *f, void *out)
+static bool decode_node(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                        void *out)
 {
     /* What decodes itself in Prometheus never sees a bare null: it stays zero (D3). */
     bool zero = yaml_is_bare_null(n);
@@ -1140,7 +1183,8 @@ static bool decode_node(struct decoder *d, const struct yaml_node *n, const stru
     }
 }
 
-static bool decode_value(struct decoder *d, const struct yaml_node *n, const struct field *f, void *out)
+static bool decode_value(struct decoder *d, const struct yaml_node *n, const struct field *f,
+                         void *out)
 {
     struct yaml_node *alias;
     bool ok;
@@ -1178,7 +1222,8 @@ static nx_status finish(struct decoder *d)
     return st;
 }
 
-nx_status decode_document(struct decoder *d, const struct record *r, const struct yaml_node *root, void *obj)
+nx_status decode_document(struct decoder *d, const struct record *r, const struct yaml_node *root,
+                          void *obj)
 {
     struct field whole = {.kind = F_STRUCT, .size = r->size, .record = r};
 
@@ -1187,7 +1232,8 @@ nx_status decode_document(struct decoder *d, const struct record *r, const struc
     return finish(d);
 }
 
-nx_status decode_list_document(struct decoder *d, const struct field *list, const struct yaml_node *root, void *out)
+nx_status decode_list_document(struct decoder *d, const struct field *list,
+                               const struct yaml_node *root, void *out)
 {
     if (root)
         decode_value(d, root, list, out);

@@ -136,21 +136,26 @@ static nx_status check_tls(struct decoder *d, const struct yaml_node *map, void 
                                "at most one of key and key_file must be configured");
     if (cert && !key)
         return decode_fail_key(d, map, t->cert.len ? "cert" : "cert_file",
-                               "exactly one of key or key_file must be configured when a client certificate is configured");
+                               "exactly one of key or key_file must be configured when a client "
+                               "certificate is configured");
     if (key && !cert)
-        return decode_fail_key(d, map, t->key.value.len ? "key" : "key_file",
-                               "exactly one of cert or cert_file must be configured when a client key is configured");
+        return decode_fail_key(
+            d, map, t->key.value.len ? "key" : "key_file",
+            "exactly one of cert or cert_file must be configured when a client key is configured");
     return NX_OK;
 }
 
-static nx_status check_basic_auth(struct decoder *d, const struct yaml_node *map, const struct config_basic_auth *b)
+static nx_status check_basic_auth(struct decoder *d, const struct yaml_node *map,
+                                  const struct config_basic_auth *b)
 {
     if (count(b->username.len, b->username_file.len, b->username_ref.len) > 1)
-        return decode_fail_key(d, map, "basic_auth",
-                               "at most one of basic_auth username, username_file & username_ref must be configured");
+        return decode_fail_key(
+            d, map, "basic_auth",
+            "at most one of basic_auth username, username_file & username_ref must be configured");
     if (count(b->password.value.len, b->password_file.len, b->password_ref.len) > 1)
-        return decode_fail_key(d, map, "basic_auth",
-                               "at most one of basic_auth password, password_file & password_ref must be configured");
+        return decode_fail_key(
+            d, map, "basic_auth",
+            "at most one of basic_auth password, password_file & password_ref must be configured");
     return NX_OK;
 }
 
@@ -163,23 +168,28 @@ static struct nx_slice trimmed(struct nx_slice s)
     return s;
 }
 
-static nx_status check_authorization(struct decoder *d, const struct yaml_node *map, struct config_http *h)
+static nx_status check_authorization(struct decoder *d, const struct yaml_node *map,
+                                     struct config_http *h)
 {
     struct config_authorization *a = h->authorization;
     struct nx_slice type = trimmed(a->type);
 
     if (h->bearer_token.value.len || h->bearer_token_file.len)
-        return decode_fail_key(d, map, "authorization",
-                               "authorization is not compatible with bearer_token & bearer_token_file");
+        return decode_fail_key(
+            d, map, "authorization",
+            "authorization is not compatible with bearer_token & bearer_token_file");
     if (count(a->credentials.value.len, a->credentials_file.len, a->credentials_ref.len) > 1)
-        return decode_fail_key(d, map, "authorization",
-                               "at most one of authorization credentials & credentials_file must be configured");
+        return decode_fail_key(
+            d, map, "authorization",
+            "at most one of authorization credentials & credentials_file must be configured");
     if (type.len == 5 && !strncasecmp(type.ptr, "basic", 5))
-        return decode_fail_key(d, map, "authorization",
-                               "authorization type cannot be set to \"basic\", use \"basic_auth\" instead");
+        return decode_fail_key(
+            d, map, "authorization",
+            "authorization type cannot be set to \"basic\", use \"basic_auth\" instead");
     if (h->basic_auth || h->oauth2)
-        return decode_fail_key(d, map, "authorization",
-                               "at most one of basic_auth, oauth2 & authorization must be configured");
+        return decode_fail_key(
+            d, map, "authorization",
+            "at most one of basic_auth, oauth2 & authorization must be configured");
     if (!type.len)
         type = nx_slice_str("Bearer");
     type.ptr = arena_strndup(d->arena, type.ptr, type.len);
@@ -207,12 +217,15 @@ static nx_status adopt_bearer_token(struct decoder *d, struct config_http *h)
     return NX_OK;
 }
 
-static nx_status check_oauth2(struct decoder *d, const struct yaml_node *map, const struct config_http *h)
+static nx_status check_oauth2(struct decoder *d, const struct yaml_node *map,
+                              const struct config_http *h)
 {
     const struct config_oauth2 *o = h->oauth2;
 
     if (h->basic_auth)
-        return decode_fail_key(d, map, "oauth2", "at most one of basic_auth, oauth2 & authorization must be configured");
+        return decode_fail_key(
+            d, map, "oauth2",
+            "at most one of basic_auth, oauth2 & authorization must be configured");
     if (!o->client_id.len)
         return decode_fail_key(d, map, "oauth2", "oauth2 client_id must be configured");
     if (!o->token_url.len)
@@ -220,45 +233,56 @@ static nx_status check_oauth2(struct decoder *d, const struct yaml_node *map, co
     if (nx_slice_is(o->grant_type, "urn:ietf:params:oauth:grant-type:jwt-bearer")) {
         if (count(o->client_certificate_key.value.len, o->client_certificate_key_file.len,
                   o->client_certificate_key_ref.len) > 1)
-            return decode_fail_key(d, map, "oauth2",
-                                   "at most one of oauth2 client_certificate_key, client_certificate_key_file & "
-                                   "client_certificate_key_ref must be configured using "
-                                   "grant-type=urn:ietf:params:oauth:grant-type:jwt-bearer");
+            return decode_fail_key(
+                d, map, "oauth2",
+                "at most one of oauth2 client_certificate_key, client_certificate_key_file & "
+                "client_certificate_key_ref must be configured using "
+                "grant-type=urn:ietf:params:oauth:grant-type:jwt-bearer");
         if (o->signature_algorithm.len && !nx_slice_is(o->signature_algorithm, "RS256") &&
-            !nx_slice_is(o->signature_algorithm, "RS384") && !nx_slice_is(o->signature_algorithm, "RS512"))
-            return decode_fail_key(d, map, "oauth2", "valid signature algorithms are RS256, RS384 and RS512");
-    } else if (count(o->client_secret.value.len, o->client_secret_file.len, o->client_secret_ref.len) > 1) {
-        return decode_fail_key(d, map, "oauth2",
-                               "at most one of oauth2 client_secret, client_secret_file & client_secret_ref must be "
-                               "configured using grant-type=client_credentials");
+            !nx_slice_is(o->signature_algorithm, "RS384") &&
+            !nx_slice_is(o->signature_algorithm, "RS512"))
+            return decode_fail_key(d, map, "oauth2",
+                                   "valid signature algorithms are RS256, RS384 and RS512");
+    } else if (count(o->client_secret.value.len, o->client_secret_file.len,
+                     o->client_secret_ref.len) > 1) {
+        return decode_fail_key(
+            d, map, "oauth2",
+            "at most one of oauth2 client_secret, client_secret_file & client_secret_ref must be "
+            "configured using grant-type=client_credentials");
     }
     return NX_OK;
 }
 
-static nx_status check_proxy(struct decoder *d, const struct yaml_node *map, const struct config_proxy *p)
+static nx_status check_proxy(struct decoder *d, const struct yaml_node *map,
+                             const struct config_proxy *p)
 {
     if (p->connect_header.n && !p->from_environment && !p->url.text.len)
-        return decode_fail_key(d, map, "proxy_connect_header",
-                               "if proxy_connect_header is configured, proxy_url or proxy_from_environment must also "
-                               "be configured");
+        return decode_fail_key(
+            d, map, "proxy_connect_header",
+            "if proxy_connect_header is configured, proxy_url or proxy_from_environment must also "
+            "be configured");
     if (p->from_environment && p->url.text.len)
-        return decode_fail_key(d, map, "proxy_url",
-                               "if proxy_from_environment is configured, proxy_url must not be configured");
+        return decode_fail_key(
+            d, map, "proxy_url",
+            "if proxy_from_environment is configured, proxy_url must not be configured");
     if (p->from_environment && p->no_proxy.len)
-        return decode_fail_key(d, map, "no_proxy",
-                               "if proxy_from_environment is configured, no_proxy must not be configured");
+        return decode_fail_key(
+            d, map, "no_proxy",
+            "if proxy_from_environment is configured, no_proxy must not be configured");
     if (!p->url.set && p->no_proxy.len)
-        return decode_fail_key(d, map, "no_proxy", "if no_proxy is configured, proxy_url must also be configured");
+        return decode_fail_key(d, map, "no_proxy",
+                               "if no_proxy is configured, proxy_url must also be configured");
     return NX_OK;
 }
 
-static nx_status check_headers(struct decoder *d, const struct yaml_node *map, const struct config_http_headers *h)
+static nx_status check_headers(struct decoder *d, const struct yaml_node *map,
+                               const struct config_http_headers *h)
 {
     for (size_t i = 0; i < h->n; i++) {
         for (size_t k = 0; k < NX_COUNT(reserved_headers); k++) {
             if (!strcasecmp(h->v[i].name.ptr, reserved_headers[k]))
-                return decode_fail_key(d, map, "http_headers", "setting header \"%s\" is not allowed",
-                                       reserved_headers[k]);
+                return decode_fail_key(d, map, "http_headers",
+                                       "setting header \"%s\" is not allowed", reserved_headers[k]);
         }
     }
     return NX_OK;
@@ -270,11 +294,14 @@ nx_status check_http(struct decoder *d, const struct yaml_node *map, struct conf
     nx_status st;
 
     if (h->bearer_token.value.len && h->bearer_token_file.len)
-        return decode_fail_key(d, map, "bearer_token_file",
-                               "at most one of bearer_token & bearer_token_file must be configured");
+        return decode_fail_key(
+            d, map, "bearer_token_file",
+            "at most one of bearer_token & bearer_token_file must be configured");
     if ((h->basic_auth || h->oauth2) && bearer)
-        return decode_fail_key(d, map, h->bearer_token.value.len ? "bearer_token" : "bearer_token_file",
-                               "at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured");
+        return decode_fail_key(d, map,
+                               h->bearer_token.value.len ? "bearer_token" : "bearer_token_file",
+                               "at most one of basic_auth, oauth2, bearer_token & "
+                               "bearer_token_file must be configured");
     if (h->basic_auth && (st = check_basic_auth(d, map, h->basic_auth)))
         return st;
     st = h->authorization ? check_authorization(d, map, h) : adopt_bearer_token(d, h);

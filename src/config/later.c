@@ -62,7 +62,8 @@ static bool uses_otlp(const struct config *cfg)
     const struct config_otlp *o = &cfg->otlp;
 
     return o->promote_all_resource_attributes || o->promote_resource_attributes.n ||
-           o->keep_identifying_resource_attributes || o->convert_histograms_to_nhcb || o->promote_scope_metadata;
+           o->keep_identifying_resource_attributes || o->convert_histograms_to_nhcb ||
+           o->promote_scope_metadata;
 }
 
 static bool uses_ooo(const struct config *cfg)
@@ -180,7 +181,8 @@ const char *config_later(size_t i, const char **what)
     return NULL;
 }
 
-static void warn_about(const char *key, const char *what, void (*fn)(void *ctx, const char *text), void *ctx)
+static void warn_about(const char *key, const char *what, void (*fn)(void *ctx, const char *text),
+                       void *ctx)
 {
     struct buf b;
 

@@ -122,7 +122,8 @@ static char *dir_of(struct arena *a, const char *path)
     return slash == path ? arena_strdup(a, "/") : arena_strndup(a, path, (size_t)(slash - path));
 }
 
-nx_status config_glob(const char *pattern, struct arena *a, struct config_strings *out, struct nx_err *err)
+nx_status config_glob(const char *pattern, struct arena *a, struct config_strings *out,
+                      struct nx_err *err)
 {
     glob_t found = {0};
     struct config_strings names = {0};
@@ -138,7 +139,8 @@ nx_status config_glob(const char *pattern, struct arena *a, struct config_string
         goto done;
     }
     for (size_t i = 0; !failed && i < found.gl_pathc; i++) {
-        const char *path = found.gl_pathv[i], *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+        const char *path = found.gl_pathv[i], *slash = strrchr(path, '/'),
+                   *name = slash ? slash + 1 : path;
 
         if (!strcmp(name, ".") || !strcmp(name, ".."))
             continue;
@@ -208,7 +210,8 @@ static nx_status append_variable(struct load *load, struct nx_slice name, struct
     if (value && *value) {
         buf_str(out, value);
     } else if (load->opts && load->opts->warn) {
-        warning = arena_printf(load->l->arena, "Empty environment variable %s in external_labels", terminated);
+        warning = arena_printf(load->l->arena, "Empty environment variable %s in external_labels",
+                               terminated);
         if (warning)
             load->opts->warn(load->opts->ctx, warning);
     }
@@ -286,7 +289,8 @@ nx_status config_read_file(const char *path, struct buf *to, struct nx_err *err)
         ssize_t got = at ? read(fd, at, 64 << 10) : 0;
 
         if (!at)
-            st = to->failed == NX_LIMIT ? nx_fail(err, NX_LIMIT, "%s: larger than %u bytes", path, NX_LIMIT_CONFIG_BYTES)
+            st = to->failed == NX_LIMIT ? nx_fail(err, NX_LIMIT, "%s: larger than %u bytes", path,
+                                                  NX_LIMIT_CONFIG_BYTES)
                                         : buf_status(to, err);
         else if (got < 0 && errno != EINTR)
             st = fail_like_go(err, errno, "read", path);
@@ -301,9 +305,13 @@ nx_status config_read_file(const char *path, struct buf *to, struct nx_err *err)
 
 /* ---- documents ---- */
 
-static void decoder_init(struct decoder *d, struct load *load, struct arena *scratch, const char *path)
+static void decoder_init(struct decoder *d, struct load *load, struct arena *scratch,
+                         const char *path)
 {
-    *d = (struct decoder){.arena = load->l->arena, .scratch = scratch, .path = path, .err = load->err,
+    *d = (struct decoder){.arena = load->l->arena,
+                          .scratch = scratch,
+                          .path = path,
+                          .err = load->err,
                           .regexes = &load->l->regexes};
     d->ignore_unknown = load->opts && load->opts->ignore_unknown_fields;
     buf_init(&d->complaints, NX_ERR_TEXT_BYTES);
@@ -357,7 +365,8 @@ static nx_status add_job(struct load *load, struct jobs *jobs, const struct conf
 {
     if (jobs->n == jobs->cap) {
         size_t cap = jobs->cap ? jobs->cap * 2 : 16;
-        struct config_scrape *v = arena_grow(load->l->arena, jobs->v, jobs->cap * sizeof *v, cap * sizeof *v);
+        struct config_scrape *v =
+            arena_grow(load->l->arena, jobs->v, jobs->cap * sizeof *v, cap * sizeof *v);
 
         if (!v)
             return arena_failed(load->l->arena, load->err);
@@ -368,8 +377,8 @@ static nx_status add_job(struct load *load, struct jobs *jobs, const struct conf
     return NX_OK;
 }
 
-static nx_status add_file_job(struct load *load, struct decoder *d, const struct yaml_node *section, const char *file,
-                              struct config_scrape *s, struct jobs *jobs)
+static nx_status add_file_job(struct load *load, struct decoder *d, const struct yaml_node *section,
+                              const char *file, struct config_scrape *s, struct jobs *jobs)
 {
     char first[400] = "main config file";
     nx_status st = validate_scrape(d, section, &load->l->cfg.global, s);
@@ -387,8 +396,8 @@ static nx_status add_file_job(struct load *load, struct decoder *d, const struct
     return st ? st : add_job(load, jobs, s);
 }
 
-static nx_status decode_scrape_file(struct load *load, struct decoder *d, struct nx_slice text, const char *path,
-                                    struct jobs *jobs)
+static nx_status decode_scrape_file(struct load *load, struct decoder *d, struct nx_slice text,
+                                    const char *path, struct jobs *jobs)
 {
     struct config *file = arena_zalloc(load->l->arena, sizeof *file);
     struct yaml_node *root = NULL;
@@ -408,7 +417,8 @@ static nx_status decode_scrape_file(struct load *load, struct decoder *d, struct
         struct place list, item;
 
         if (!s->line)
-            return decode_fail_item(d, root, "scrape_configs", i, "empty or null scrape config section");
+            return decode_fail_item(d, root, "scrape_configs", i,
+                                    "empty or null scrape config section");
         decode_enter(d, &list, "scrape_configs", 0);
         decode_enter(d, &item, NULL, i);
         st = add_file_job(load, d, section, path, s, jobs);
@@ -475,7 +485,8 @@ static nx_status load_scrape_files(struct load *load)
 
 /* ---- the whole ---- */
 
-static nx_status fingerprint(struct load *load, const struct record *r, const void *obj, struct buf *text, uint64_t *out)
+static nx_status fingerprint(struct load *load, const struct record *r, const void *obj,
+                             struct buf *text, uint64_t *out)
 {
     buf_clear(text);
     if (record_print(r, obj, true, text))
@@ -569,7 +580,8 @@ done:
     return st;
 }
 
-nx_status config_load(struct config **out, const char *path, const struct config_opts *opts, struct nx_err *err)
+nx_status config_load(struct config **out, const char *path, const struct config_opts *opts,
+                      struct nx_err *err)
 {
     struct arena *scratch = arena_new(0);
     char *dir = scratch ? dir_of(scratch, path) : NULL;
@@ -586,11 +598,13 @@ nx_status config_load(struct config **out, const char *path, const struct config
     return st;
 }
 
-nx_status config_parse_target_groups(struct arena *a, struct nx_slice text, struct config_static_sd *out,
-                                     struct nx_err *err)
+nx_status config_parse_target_groups(struct arena *a, struct nx_slice text,
+                                     struct config_static_sd *out, struct nx_err *err)
 {
-    static const struct field groups = {.kind = F_LIST, .size = sizeof(struct any_list),
-                                        .record = &static_group_record, .go = "[]*targetgroup.Group"};
+    static const struct field groups = {.kind = F_LIST,
+                                        .size = sizeof(struct any_list),
+                                        .record = &static_group_record,
+                                        .go = "[]*targetgroup.Group"};
     struct arena *scratch = arena_new(CONFIG_ARENA_BYTES);
     struct decoder d = {.arena = a, .scratch = scratch, .err = err};
     struct any_list list = {0};
@@ -600,7 +614,8 @@ nx_status config_parse_target_groups(struct arena *a, struct nx_slice text, stru
     if (!scratch)
         return nx_fail(err, NX_NOMEM, "out of memory");
     buf_init(&d.complaints, NX_ERR_TEXT_BYTES);
-    if ((st = yaml_parse(scratch, text, &root, err)) || (st = decode_list_document(&d, &groups, root, &list)))
+    if ((st = yaml_parse(scratch, text, &root, err)) ||
+        (st = decode_list_document(&d, &groups, root, &list)))
         goto done;
     for (size_t i = 0; i < list.n && !st; i++) {
         if (!((struct config_target_group *)list.v)[i].targets.v)
@@ -621,7 +636,8 @@ void config_yaml(const struct config *cfg, struct buf *out)
     struct config main = *cfg;
 
     main.scrape_configs.n = 0;
-    while (main.scrape_configs.n < cfg->scrape_configs.n && !cfg->scrape_configs.v[main.scrape_configs.n].file.len)
+    while (main.scrape_configs.n < cfg->scrape_configs.n &&
+           !cfg->scrape_configs.v[main.scrape_configs.n].file.len)
         main.scrape_configs.n++;
     record_print(&config_record, &main, false, out);
 }

@@ -40,13 +40,14 @@ static void emit(struct printer *p, yaml_event_t *e, int made)
         p->failed = true;
 }
 
-static void emit_scalar(struct printer *p, const char *tag, struct nx_slice s, yaml_scalar_style_t style)
+static void emit_scalar(struct printer *p, const char *tag, struct nx_slice s,
+                        yaml_scalar_style_t style)
 {
     yaml_event_t e;
 
     emit(p, &e,
-         yaml_scalar_event_initialize(&e, NULL, (const yaml_char_t *)tag, (const yaml_char_t *)s.ptr, (int)s.len, !tag,
-                                      !tag, style));
+         yaml_scalar_event_initialize(&e, NULL, (const yaml_char_t *)tag,
+                                      (const yaml_char_t *)s.ptr, (int)s.len, !tag, !tag, style));
 }
 
 static void emit_word(struct printer *p, const char *word)
@@ -82,7 +83,9 @@ static void emit_str(struct printer *p, struct nx_slice s)
     else if (memchr(s.ptr, '\n', s.len))
         emit_scalar(p, NULL, s, YAML_LITERAL_SCALAR_STYLE);
     else
-        emit_scalar(p, NULL, s, yaml_plain_is_string(s) ? YAML_PLAIN_SCALAR_STYLE : YAML_DOUBLE_QUOTED_SCALAR_STYLE);
+        emit_scalar(p, NULL, s,
+                    yaml_plain_is_string(s) ? YAML_PLAIN_SCALAR_STYLE
+                                            : YAML_DOUBLE_QUOTED_SCALAR_STYLE);
 }
 
 static void emit_secret(struct printer *p, struct config_secret s)
@@ -112,8 +115,8 @@ static void begin_list(struct printer *p, bool flow)
     yaml_event_t e;
 
     emit(p, &e,
-         yaml_sequence_start_event_initialize(&e, NULL, NULL, 1,
-                                              flow ? YAML_FLOW_SEQUENCE_STYLE : YAML_BLOCK_SEQUENCE_STYLE));
+         yaml_sequence_start_event_initialize(
+             &e, NULL, NULL, 1, flow ? YAML_FLOW_SEQUENCE_STYLE : YAML_BLOCK_SEQUENCE_STYLE));
 }
 
 static void end_list(struct printer *p)
@@ -168,7 +171,8 @@ static int compare_tails(struct nx_slice a, struct nx_slice b, size_t i)
 
 static int by_natural_order(const void *x, const void *y)
 {
-    struct nx_slice a = **(const struct nx_slice *const *)x, b = **(const struct nx_slice *const *)y;
+    struct nx_slice a = **(const struct nx_slice *const *)x,
+                    b = **(const struct nx_slice *const *)y;
     size_t n = a.len < b.len ? a.len : b.len;
 
     for (size_t i = 0; i < n; i++) {
@@ -268,7 +272,8 @@ static void emit_float(struct printer *p, double v)
     while (n > 1 && digits[n - 1] == '0')
         n--;
     digits[n] = '\0';
-    snprintf(text, sizeof text, "%s%c%s%se+%02d", v < 0 ? "-" : "", digits[0], n > 1 ? "." : "", digits + 1, exponent);
+    snprintf(text, sizeof text, "%s%c%s%se+%02d", v < 0 ? "-" : "", digits[0], n > 1 ? "." : "",
+             digits + 1, exponent);
     emit_word(p, text);
 }
 
@@ -327,7 +332,8 @@ static void emit_tree(struct printer *p, const struct yaml_node *n)
     else if (v.type == YAML_BOOL)
         emit_word(p, v.b ? "true" : "false");
     else
-        emit_scalar(p, NULL, v.type == YAML_NULL ? nx_slice_str("null") : n->value, YAML_PLAIN_SCALAR_STYLE);
+        emit_scalar(p, NULL, v.type == YAML_NULL ? nx_slice_str("null") : n->value,
+                    YAML_PLAIN_SCALAR_STYLE);
     arena_free(a);
 }
 
@@ -377,7 +383,8 @@ static bool field_is_zero(const struct field *f, const void *at)
     case F_ACTION:
         return *(const enum relabel_action *)at == RELABEL_ACTION_COUNT;
     case F_REGEX:
-        return ((const struct relabel_rule *)((const char *)at - offsetof(struct relabel_rule, regex_text)))
+        return ((const struct relabel_rule *)((const char *)at -
+                                              offsetof(struct relabel_rule, regex_text)))
             ->default_regex;
     case F_TREE:
     case F_POINTER:
@@ -474,11 +481,13 @@ static void emit_value(struct printer *p, const struct field *f, const void *at)
         break;
     case F_LABELS:
     case F_LABEL_SET: /* a label is a pair */
-        emit_map(p, ((const struct labels *)at)->v, ((const struct labels *)at)->n, sizeof(struct label), pair_value);
+        emit_map(p, ((const struct labels *)at)->v, ((const struct labels *)at)->n,
+                 sizeof(struct label), pair_value);
         break;
     case F_URL:
         if (((const struct config_url *)at)->set)
-            emit_str(p, p->reveal ? ((const struct config_url *)at)->text : ((const struct config_url *)at)->shown);
+            emit_str(p, p->reveal ? ((const struct config_url *)at)->text
+                                  : ((const struct config_url *)at)->shown);
         else
             emit_word(p, "null");
         break;
@@ -581,7 +590,8 @@ static nx_status each_in_sds(const struct config_sds *sds, record_path_fn *fn, v
 
     for (size_t i = 0; i < sds->n && !st; i++) {
         if (sds->v[i].kind != CONFIG_SD_STATIC)
-            st = each_path(sd_rows[sds->v[i].kind].record, (char *)(uintptr_t)sds->v[i].u.any, fn, ctx);
+            st = each_path(sd_rows[sds->v[i].kind].record, (char *)(uintptr_t)sds->v[i].u.any, fn,
+                           ctx);
     }
     return st;
 }

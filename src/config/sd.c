@@ -85,7 +85,8 @@ static nx_status check_group(struct decoder *d, const struct yaml_node *map, voi
 }
 
 const struct record static_group_record = {
-    .go = "struct { Targets []string \"yaml:\\\"targets\\\"\"; Labels model.LabelSet \"yaml:\\\"labels\\\"\" }",
+    .go = "struct { Targets []string \"yaml:\\\"targets\\\"\"; Labels model.LabelSet "
+          "\"yaml:\\\"labels\\\"\" }",
     .size = sizeof(struct config_target_group),
     .resets = true,
     .fields = group_fields,
@@ -111,8 +112,8 @@ static bool is_one_of(struct nx_slice s, const char *a, const char *b, const cha
 }
 
 /* Parses text of a string field as a URL; the text of a failure is the URL library's. */
-static nx_status want_url(struct decoder *d, const struct yaml_node *map, const char *field, const char *before,
-                          struct nx_slice text, struct config_url *url)
+static nx_status want_url(struct decoder *d, const struct yaml_node *map, const char *field,
+                          const char *before, struct nx_slice text, struct config_url *url)
 {
     struct nx_err why = {0};
 
@@ -137,8 +138,9 @@ static nx_status want_http_url(struct decoder *d, const struct yaml_node *map, s
     return NX_OK;
 }
 
-#define CHECK(kind) \
-    static nx_status verify_##kind(struct decoder *d, const struct yaml_node *map, struct config_sd_##kind *c)
+#define CHECK(kind)                                                                                \
+    static nx_status verify_##kind(struct decoder *d, const struct yaml_node *map,                 \
+                                   struct config_sd_##kind *c)
 
 CHECK(aws)
 {
@@ -160,7 +162,8 @@ CHECK(azure)
             FAIL("client_secret", "azure SD configuration requires a client_secret");
     } else if (!is_one_of(c->authentication_method, "ManagedIdentity", "SDK", "WorkloadIdentity")) {
         FAIL("authentication_method",
-             "unknown authentication_type %s. Supported types are \"OAuth\", \"ManagedIdentity\", \"SDK\" or "
+             "unknown authentication_type %s. Supported types are \"OAuth\", \"ManagedIdentity\", "
+             "\"SDK\" or "
              "\"WorkloadIdentity\"",
              decode_quote(d, c->authentication_method));
     }
@@ -173,14 +176,17 @@ CHECK(consul)
         FAIL("server", "consul SD configuration requires a server address");
     if (c->username.len || c->password.value.len) {
         if (c->http.basic_auth)
-            FAIL("basic_auth",
-                 "at most one of consul SD configuration username and password and basic auth can be configured");
+            FAIL("basic_auth", "at most one of consul SD configuration username and password and "
+                               "basic auth can be configured");
         c->http.basic_auth = arena_zalloc(d->arena, sizeof *c->http.basic_auth);
         if (!c->http.basic_auth)
             return d->failed = arena_failed(d->arena, d->err);
-        *c->http.basic_auth = (struct config_basic_auth){
-            .username = c->username, .username_file = EMPTY_SLICE, .username_ref = EMPTY_SLICE,
-            .password = c->password, .password_file = EMPTY_SLICE, .password_ref = EMPTY_SLICE};
+        *c->http.basic_auth = (struct config_basic_auth){.username = c->username,
+                                                         .username_file = EMPTY_SLICE,
+                                                         .username_ref = EMPTY_SLICE,
+                                                         .password = c->password,
+                                                         .password_file = EMPTY_SLICE,
+                                                         .password_ref = EMPTY_SLICE};
     }
     if (c->token.value.len && (c->http.authorization || c->http.oauth2))
         FAIL("token", "at most one of consul SD token, authorization, or oauth2 can be configured");
@@ -244,7 +250,8 @@ CHECK(ec2)
 {
     for (size_t i = 0; i < c->filters.n; i++) {
         if (!c->filters.v[i].values.n)
-            return decode_fail_item(d, map, "filters", i, "EC2 SD configuration filter values cannot be empty");
+            return decode_fail_item(d, map, "filters", i,
+                                    "EC2 SD configuration filter values cannot be empty");
     }
     return check_http(d, map, &c->http);
 }
@@ -263,13 +270,15 @@ CHECK(eureka)
     return check_http(d, map, &c->http);
 }
 
-static nx_status check_file(struct decoder *d, const struct yaml_node *map, struct config_file_sd *c)
+static nx_status check_file(struct decoder *d, const struct yaml_node *map,
+                            struct config_file_sd *c)
 {
     if (!c->files.n)
         FAIL("files", "file service discovery config must contain at least one path name");
     for (size_t i = 0; i < c->files.n; i++) {
         if (!config_file_sd_path_ok(c->files.v[i]))
-            return decode_fail_item(d, map, "files", i, "path name %s is not valid for file discovery",
+            return decode_fail_item(d, map, "files", i,
+                                    "path name %s is not valid for file discovery",
                                     decode_quote(d, c->files.v[i]));
     }
     return NX_OK;
@@ -310,23 +319,26 @@ static bool http_said(const struct config_http *h)
 {
     const struct config_tls *t = &h->tls;
 
-    return h->basic_auth || h->authorization || h->oauth2 || !h->follow_redirects || !h->enable_http2 ||
-           h->proxy.url.set || h->proxy.no_proxy.len || h->proxy.from_environment || h->proxy.connect_header.v ||
-           h->headers.v || t->ca.len || t->cert.len || t->key.value.len || t->ca_file.len || t->cert_file.len ||
-           t->key_file.len || t->ca_ref.len || t->cert_ref.len || t->key_ref.len || t->server_name.len ||
-           t->insecure_skip_verify || t->min_version || t->max_version;
+    return h->basic_auth || h->authorization || h->oauth2 || !h->follow_redirects ||
+           !h->enable_http2 || h->proxy.url.set || h->proxy.no_proxy.len ||
+           h->proxy.from_environment || h->proxy.connect_header.v || h->headers.v || t->ca.len ||
+           t->cert.len || t->key.value.len || t->ca_file.len || t->cert_file.len ||
+           t->key_file.len || t->ca_ref.len || t->cert_ref.len || t->key_ref.len ||
+           t->server_name.len || t->insecure_skip_verify || t->min_version || t->max_version;
 }
 
 /* Field selectors: path=value, ==, or !=, comma-separated. */
-static nx_status check_field_selector(struct decoder *d, const struct yaml_node *map, size_t i, struct nx_slice s)
+static nx_status check_field_selector(struct decoder *d, const struct yaml_node *map, size_t i,
+                                      struct nx_slice s)
 {
     while (s.len) {
         const char *comma = memchr(s.ptr, ',', s.len);
         struct nx_slice term = {s.ptr, comma ? (size_t)(comma - s.ptr) : s.len};
 
         if (term.len && !memchr(term.ptr, '=', term.len))
-            return decode_fail_item(d, map, "selectors", i, "invalid selector: '%.*s'; can't understand '%.*s'",
-                                    (int)s.len, s.ptr, (int)term.len, term.ptr);
+            return decode_fail_item(d, map, "selectors", i,
+                                    "invalid selector: '%.*s'; can't understand '%.*s'", (int)s.len,
+                                    s.ptr, (int)term.len, term.ptr);
         s.ptr += term.len + (comma != NULL);
         s.len -= term.len + (comma != NULL);
     }
@@ -336,9 +348,12 @@ static nx_status check_field_selector(struct decoder *d, const struct yaml_node 
 static const struct {
     const char *role, *selectors; /* comma and blank between them: as the message shows them */
 } k8s_selectors[] = {
-    {"pod", "pod, node"},          {"service", "service"},
-    {"endpointslice", "pod, service, endpointslice"}, {"endpoints", "pod, service, endpoints"},
-    {"node", "node"},              {"ingress", "ingress"},
+    {"pod", "pod, node"},
+    {"service", "service"},
+    {"endpointslice", "pod, service, endpointslice"},
+    {"endpoints", "pod, service, endpoints"},
+    {"node", "node"},
+    {"ingress", "ingress"},
 };
 
 static bool selector_allowed(const char *list, struct nx_slice role)
@@ -354,7 +369,8 @@ static bool selector_allowed(const char *list, struct nx_slice role)
     return false;
 }
 
-static nx_status check_selectors(struct decoder *d, const struct yaml_node *map, const struct config_sd_kubernetes *c)
+static nx_status check_selectors(struct decoder *d, const struct yaml_node *map,
+                                 const struct config_sd_kubernetes *c)
 {
     const char *allowed = "";
     nx_status st = NX_OK;
@@ -372,7 +388,8 @@ static nx_status check_selectors(struct decoder *d, const struct yaml_node *map,
                                         s->role.ptr ? s->role.ptr : "");
         }
         if (!selector_allowed(allowed, s->role))
-            return decode_fail_item(d, map, "selectors", i, "%s role supports only %s selectors", c->role.ptr, allowed);
+            return decode_fail_item(d, map, "selectors", i, "%s role supports only %s selectors",
+                                    c->role.ptr, allowed);
         st = check_field_selector(d, map, i, s->field);
     }
     return st;
@@ -384,19 +401,23 @@ CHECK(kubernetes)
     nx_status st;
 
     if (!c->role.len)
-        FAIL("role", "role missing (one of: pod, service, endpoints, endpointslice, node, ingress)");
+        FAIL("role",
+             "role missing (one of: pod, service, endpoints, endpointslice, node, ingress)");
     if ((st = check_http(d, map, &c->http)))
         return st;
     if (api && kubeconfig)
         FAIL("kubeconfig_file", "cannot use 'kubeconfig_file' and 'api_server' simultaneously");
     if (kubeconfig && http_said(&c->http))
-        FAIL("kubeconfig_file", "cannot use a custom HTTP client configuration together with 'kubeconfig_file'");
+        FAIL("kubeconfig_file",
+             "cannot use a custom HTTP client configuration together with 'kubeconfig_file'");
     if (!api && http_said(&c->http))
-        FAIL("api_server", "to use custom HTTP client configuration please provide the 'api_server' URL explicitly");
+        FAIL("api_server", "to use custom HTTP client configuration please provide the "
+                           "'api_server' URL explicitly");
     if (api && c->namespaces.own_namespace)
         FAIL("namespaces", "cannot use 'api_server' and 'namespaces.own_namespace' simultaneously");
     if (kubeconfig && c->namespaces.own_namespace)
-        FAIL("namespaces", "cannot use 'kubeconfig_file' and 'namespaces.own_namespace' simultaneously");
+        FAIL("namespaces",
+             "cannot use 'kubeconfig_file' and 'namespaces.own_namespace' simultaneously");
     return check_selectors(d, map, c);
 }
 
@@ -431,24 +452,27 @@ CHECK(marathon)
     if (!c->servers.n)
         FAIL("servers", "marathon_sd: must contain at least one Marathon server");
     if (token && file)
-        FAIL("auth_token_file", "marathon_sd: at most one of auth_token & auth_token_file must be configured");
+        FAIL("auth_token_file",
+             "marathon_sd: at most one of auth_token & auth_token_file must be configured");
     if (token || file) {
         if (c->http.basic_auth)
-            FAIL("basic_auth",
-                 "marathon_sd: at most one of basic_auth, auth_token & auth_token_file must be configured");
+            FAIL("basic_auth", "marathon_sd: at most one of basic_auth, auth_token & "
+                               "auth_token_file must be configured");
         if (c->http.bearer_token.value.len || c->http.bearer_token_file.len)
             FAIL(c->http.bearer_token.value.len ? "bearer_token" : "bearer_token_file",
-                 "marathon_sd: at most one of bearer_token, bearer_token_file, auth_token & auth_token_file must be "
+                 "marathon_sd: at most one of bearer_token, bearer_token_file, auth_token & "
+                 "auth_token_file must be "
                  "configured");
         if (c->http.authorization)
-            FAIL("authorization",
-                 "marathon_sd: at most one of auth_token, auth_token_file & authorization must be configured");
+            FAIL("authorization", "marathon_sd: at most one of auth_token, auth_token_file & "
+                                  "authorization must be configured");
     }
     return check_http(d, map, &c->http);
 }
 
 static nx_status check_zookeeper(struct decoder *d, const struct yaml_node *map, const char *what,
-                                 const struct config_strings *servers, const struct config_strings *paths)
+                                 const struct config_strings *servers,
+                                 const struct config_strings *paths)
 {
     if (!servers->n)
         FAIL("servers", "%s SD config must contain at least one Zookeeper server", what);
@@ -456,7 +480,8 @@ static nx_status check_zookeeper(struct decoder *d, const struct yaml_node *map,
         FAIL("paths", "%s SD config must contain at least one path", what);
     for (size_t i = 0; i < paths->n; i++) {
         if (!paths->v[i].len || *paths->v[i].ptr != '/')
-            return decode_fail_item(d, map, "paths", i, "%s SD config paths must begin with '/': %s", what,
+            return decode_fail_item(d, map, "paths", i,
+                                    "%s SD config paths must begin with '/': %s", what,
                                     paths->v[i].ptr);
     }
     return NX_OK;
@@ -479,18 +504,22 @@ CHECK(nomad)
     return check_http(d, map, &c->http);
 }
 
-static nx_status check_oci_auth(struct decoder *d, const struct yaml_node *map, const struct config_sd_oci *c)
+static nx_status check_oci_auth(struct decoder *d, const struct yaml_node *map,
+                                const struct config_sd_oci *c)
 {
     bool passphrase = c->key_passphrase.value.len, file = c->key_passphrase_file.len;
 
     if (nx_slice_is(c->auth, "instance_principal")) {
-        if (c->tenancy.len || c->user.len || c->fingerprint.len || c->key_file.len || passphrase || file)
-            FAIL("auth", "oci_sd: instance_principal auth must not have tenancy, user, fingerprint, key_file, "
+        if (c->tenancy.len || c->user.len || c->fingerprint.len || c->key_file.len || passphrase ||
+            file)
+            FAIL("auth", "oci_sd: instance_principal auth must not have tenancy, user, "
+                         "fingerprint, key_file, "
                          "key_passphrase, or key_passphrase_file set");
         return NX_OK;
     }
     if (!nx_slice_is(c->auth, "api_key"))
-        FAIL("auth", "oci_sd: unknown auth method %s, expected \"api_key\" or \"instance_principal\"",
+        FAIL("auth",
+             "oci_sd: unknown auth method %s, expected \"api_key\" or \"instance_principal\"",
              decode_quote(d, c->auth));
     if (!c->tenancy.len)
         FAIL("tenancy", "oci_sd: api_key auth requires tenancy");
@@ -516,7 +545,8 @@ CHECK(oci)
         return st;
     for (size_t i = 0; i < c->compartments.n; i++) {
         if (!c->compartments.v[i].len)
-            return decode_fail_item(d, map, "compartments", i, "oci_sd: compartments[%zu] must not be empty", i);
+            return decode_fail_item(d, map, "compartments", i,
+                                    "oci_sd: compartments[%zu] must not be empty", i);
     }
     if (c->refresh_interval <= 0)
         FAIL("refresh_interval", "oci_sd: refresh_interval must be positive, got 0s");
@@ -526,7 +556,8 @@ CHECK(oci)
 CHECK(openstack)
 {
     if (!is_one_of(c->availability, "public", "internal", "admin"))
-        FAIL("availability", "unknown availability %s, must be one of admin, internal or public", c->availability.ptr);
+        FAIL("availability", "unknown availability %s, must be one of admin, internal or public",
+             c->availability.ptr);
     if (!c->role.len)
         FAIL("role", "role missing (one of: instance, hypervisor, loadbalancer)");
     if (!c->region.len)
@@ -534,8 +565,8 @@ CHECK(openstack)
     return NX_OK;
 }
 
-static nx_status check_secret_key(struct decoder *d, const struct yaml_node *map, struct config_secret key,
-                                  struct nx_slice file)
+static nx_status check_secret_key(struct decoder *d, const struct yaml_node *map,
+                                  struct config_secret key, struct nx_slice file)
 {
     if (!key.value.len && !file.len)
         FAIL("secret_key", "one of secret_key & secret_key_file must be configured");
@@ -613,7 +644,8 @@ CHECK(stackit)
 
     if (!c->endpoint.len && !c->region.len)
         FAIL("region", "stackit_sd: endpoint and region missing");
-    snprintf(before, sizeof before, "stackit_sd: invalid endpoint %s: ", decode_quote(d, c->endpoint));
+    snprintf(before, sizeof before,
+             "stackit_sd: invalid endpoint %s: ", decode_quote(d, c->endpoint));
     if ((st = want_url(d, map, "endpoint", before, c->endpoint, &url)))
         return st;
     return check_http(d, map, &c->http);
@@ -630,7 +662,8 @@ CHECK(triton)
     if (!c->endpoint.len)
         FAIL("endpoint", "triton SD configuration requires an endpoint");
     if (c->refresh_interval <= 0)
-        FAIL("refresh_interval", "triton SD configuration requires RefreshInterval to be a positive integer");
+        FAIL("refresh_interval",
+             "triton SD configuration requires RefreshInterval to be a positive integer");
     return NX_OK;
 }
 

@@ -8,9 +8,9 @@
 #include "src/config/config.h"
 
 #define SD_SECOND 1000
-#define SD_TEXT(s) \
-    {              \
-        s, sizeof s - 1 \
+#define SD_TEXT(s)                                                                                 \
+    {                                                                                              \
+        s, sizeof s - 1                                                                            \
     }
 
 struct config_filter {
@@ -182,27 +182,27 @@ struct config_k8s_attach {
 };
 
 /* The members: struct config_docker_sd { ...; struct nx_slice host; int64_t port; ... } */
-#define SD_MEMBER_STR        struct nx_slice
-#define SD_MEMBER_PATH       struct nx_slice
-#define SD_MEMBER_CHOICE     struct nx_slice
-#define SD_MEMBER_SECRET     struct config_secret
-#define SD_MEMBER_BOOL       bool
-#define SD_MEMBER_INT        int64_t
-#define SD_MEMBER_DURATION   int64_t /* ms */
-#define SD_MEMBER_STRS       struct config_strings
-#define SD_MEMBER_PATHS      struct config_strings
-#define SD_MEMBER_PAIRS      struct config_pairs
-#define SD_MEMBER_URL        struct config_url
-#define SD_MEMBER_HTTP       struct config_http
-#define SD_MEMBER_TLSCONF    struct config_tls
-#define SD_MEMBER_FILTERS    struct config_filters
-#define SD_MEMBER_NAMESPACES struct config_k8s_namespaces
-#define SD_MEMBER_SELECTORS  struct config_k8s_selectors
-#define SD_MEMBER_ATTACH     struct config_k8s_attach
+#define SD_MEMBER_STR                            struct nx_slice
+#define SD_MEMBER_PATH                           struct nx_slice
+#define SD_MEMBER_CHOICE                         struct nx_slice
+#define SD_MEMBER_SECRET                         struct config_secret
+#define SD_MEMBER_BOOL                           bool
+#define SD_MEMBER_INT                            int64_t
+#define SD_MEMBER_DURATION                       int64_t /* ms */
+#define SD_MEMBER_STRS                           struct config_strings
+#define SD_MEMBER_PATHS                          struct config_strings
+#define SD_MEMBER_PAIRS                          struct config_pairs
+#define SD_MEMBER_URL                            struct config_url
+#define SD_MEMBER_HTTP                           struct config_http
+#define SD_MEMBER_TLSCONF                        struct config_tls
+#define SD_MEMBER_FILTERS                        struct config_filters
+#define SD_MEMBER_NAMESPACES                     struct config_k8s_namespaces
+#define SD_MEMBER_SELECTORS                      struct config_k8s_selectors
+#define SD_MEMBER_ATTACH                         struct config_k8s_attach
 #define SD_MEMBER(K, kind, member, flags, value) SD_MEMBER_##kind member;
-#define SD_STRUCT(name, upper, LIST, package, type) \
-    struct config_sd_##name {                        \
-        LIST(SD_MEMBER, name)                        \
+#define SD_STRUCT(name, upper, LIST, package, type)                                                \
+    struct config_sd_##name {                                                                      \
+        LIST(SD_MEMBER, name)                                                                      \
     };
 SD_KINDS(SD_STRUCT)
 #undef SD_STRUCT

@@ -14,8 +14,9 @@
 #define FAIL(field, ...) return decode_fail_key(d, map, field, __VA_ARGS__)
 
 typedef nx_status check_fn(struct decoder *d, const struct yaml_node *map, void *obj);
-static check_fn check_global, check_scrape, check_alerting, check_alertmanager, check_remote_write, check_remote_read,
-    check_sigv4, check_azuread, check_tsdb, check_retention, check_tracing, check_otlp;
+static check_fn check_global, check_scrape, check_alerting, check_alertmanager, check_remote_write,
+    check_remote_read, check_sigv4, check_azuread, check_tsdb, check_retention, check_tracing,
+    check_otlp;
 
 /* ---- relabelling ---- */
 
@@ -411,8 +412,9 @@ const struct record config_record = {
 /* ---- checks of sections ---- */
 
 /* In a list whose items are pointers in Prometheus, a null item is an error of its own: here it has no line. */
-static nx_status refuse_null_rules(struct decoder *d, const struct yaml_node *map, const struct relabel_rules *rules,
-                                   const char *field, const char *text)
+static nx_status refuse_null_rules(struct decoder *d, const struct yaml_node *map,
+                                   const struct relabel_rules *rules, const char *field,
+                                   const char *text)
 {
     for (size_t i = 0; i < rules->n; i++) {
         if (!rules->v[i].line)
@@ -434,7 +436,8 @@ static bool sd_is_null(const struct config_sd *sd, size_t *index)
     return false;
 }
 
-static nx_status refuse_null_sds(struct decoder *d, const struct yaml_node *map, const struct config_sds *sds)
+static nx_status refuse_null_sds(struct decoder *d, const struct yaml_node *map,
+                                 const struct config_sds *sds)
 {
     size_t nth = 0, index;
 
@@ -449,7 +452,8 @@ static nx_status refuse_null_sds(struct decoder *d, const struct yaml_node *map,
 }
 
 /* People put URLs where addresses belong; a relabelling rule might take them apart, so only without any. */
-static nx_status refuse_url_targets(struct decoder *d, const struct yaml_node *map, const struct config_sds *sds)
+static nx_status refuse_url_targets(struct decoder *d, const struct yaml_node *map,
+                                    const struct config_sds *sds)
 {
     for (size_t i = 0; i < sds->n; i++) {
         if (sds->v[i].kind != CONFIG_SD_STATIC)
@@ -459,7 +463,8 @@ static nx_status refuse_url_targets(struct decoder *d, const struct yaml_node *m
 
             for (size_t t = 0; t < group->targets.n; t++) {
                 if (memchr(group->targets.v[t].ptr, '/', group->targets.v[t].len))
-                    return decode_fail_item(d, map, "static_configs", g, "%s is not a valid hostname",
+                    return decode_fail_item(d, map, "static_configs", g,
+                                            "%s is not a valid hostname",
                                             decode_quote(d, group->targets.v[t]));
             }
         }
@@ -494,7 +499,8 @@ static nx_status check_alerting(struct decoder *d, const struct yaml_node *map, 
 
     for (size_t i = 0; i < a->alertmanagers.n; i++) {
         if (!a->alertmanagers.v[i].line)
-            return decode_fail_item(d, map, "alertmanagers", i, "empty or null Alertmanager config section");
+            return decode_fail_item(d, map, "alertmanagers", i,
+                                    "empty or null Alertmanager config section");
     }
     return refuse_null_rules(d, map, &a->alert_relabel, "alert_relabel_configs",
                              "empty or null alert relabeling rule");
@@ -508,7 +514,8 @@ static nx_status check_alertmanager(struct decoder *d, const struct yaml_node *m
     if ((st = refuse_null_sds(d, map, &a->sds)) || (st = check_http(d, map, &a->http)))
         return st;
     if (a->sigv4 && (a->http.basic_auth || a->http.authorization || a->http.oauth2))
-        FAIL("sigv4", "at most one of basic_auth, authorization, oauth2, & sigv4 must be configured");
+        FAIL("sigv4",
+             "at most one of basic_auth, authorization, oauth2, & sigv4 must be configured");
     if (!a->relabel.n && (st = refuse_url_targets(d, map, &a->sds)))
         return st;
     st = refuse_null_rules(d, map, &a->relabel, "relabel_configs",
@@ -546,18 +553,32 @@ static nx_status check_global(struct decoder *d, const struct yaml_node *map, vo
         g->scrape_native_histograms = CONFIG_NO;
     if (g->extra_scrape_metrics == CONFIG_UNSET)
         g->extra_scrape_metrics = CONFIG_NO;
-    return g->scrape_protocols.text.v ? validate_protocols(d, map, &g->scrape_protocols, "global config") : NX_OK;
+    return g->scrape_protocols.text.v
+               ? validate_protocols(d, map, &g->scrape_protocols, "global config")
+               : NX_OK;
 }
 
 /* Headers that remote storage sets itself. */
-static nx_status check_header_names(struct decoder *d, const struct yaml_node *map, const struct config_pairs *headers,
-                                    const char *authorization)
+static nx_status check_header_names(struct decoder *d, const struct yaml_node *map,
+                                    const struct config_pairs *headers, const char *authorization)
 {
     static const char *const reserved[] = {
-        "host", "content-encoding", "content-length", "content-type", "user-agent", "connection", "keep-alive",
-        "proxy-authenticate", "proxy-authorization", "www-authenticate", "accept-encoding",
-        "x-prometheus-remote-write-version", "x-prometheus-remote-read-version", "x-amz-date",
-        "x-amz-security-token", "x-amz-content-sha256",
+        "host",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "user-agent",
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "www-authenticate",
+        "accept-encoding",
+        "x-prometheus-remote-write-version",
+        "x-prometheus-remote-read-version",
+        "x-amz-date",
+        "x-amz-security-token",
+        "x-amz-content-sha256",
     };
 
     for (size_t i = 0; i < headers->n; i++) {
@@ -573,11 +594,13 @@ static nx_status check_header_names(struct decoder *d, const struct yaml_node *m
     return NX_OK;
 }
 
-#define USE_AUTH_FIELDS \
-    "authorization header must be changed via the basic_auth, authorization, oauth2, sigv4, azuread or google_iam " \
+#define USE_AUTH_FIELDS                                                                            \
+    "authorization header must be changed via the basic_auth, authorization, oauth2, sigv4, "      \
+    "azuread or google_iam "                                                                       \
     "parameter"
 
-static nx_status check_queue(struct decoder *d, const struct yaml_node *remote, const struct config_queue *q)
+static nx_status check_queue(struct decoder *d, const struct yaml_node *remote,
+                             const struct config_queue *q)
 {
     const struct yaml_node *map = yaml_get(remote, "queue_config", NULL);
 
@@ -598,14 +621,18 @@ static nx_status check_queue(struct decoder *d, const struct yaml_node *remote, 
     return NX_OK;
 }
 
-static nx_status check_one_auth(struct decoder *d, const struct yaml_node *map, const struct config_remote_write *w)
+static nx_status check_one_auth(struct decoder *d, const struct yaml_node *map,
+                                const struct config_remote_write *w)
 {
     const struct {
         const void *said;
         const char *name;
-    } kinds[] = {{w->http.basic_auth, "basic_auth"}, {w->http.authorization, "authorization"},
-                 {w->http.oauth2, "oauth2"},         {w->sigv4, "sigv4"},
-                 {w->azuread, "azuread"},            {w->google_iam, "google_iam"}};
+    } kinds[] = {{w->http.basic_auth, "basic_auth"},
+                 {w->http.authorization, "authorization"},
+                 {w->http.oauth2, "oauth2"},
+                 {w->sigv4, "sigv4"},
+                 {w->azuread, "azuread"},
+                 {w->google_iam, "google_iam"}};
     char names[100] = "";
     const char *last = "url";
     unsigned n = 0;
@@ -613,12 +640,14 @@ static nx_status check_one_auth(struct decoder *d, const struct yaml_node *map, 
     for (size_t i = 0; i < NX_COUNT(kinds); i++) {
         if (!kinds[i].said)
             continue;
-        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", n++ ? " " : "", kinds[i].name);
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", n++ ? " " : "",
+                 kinds[i].name);
         last = kinds[i].name;
     }
     if (n > 1)
         FAIL(last,
-             "at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured. "
+             "at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must "
+             "be configured. "
              "Currently configured: [%s]",
              names);
     return NX_OK;
@@ -638,7 +667,8 @@ static nx_status check_remote_write(struct decoder *d, const struct yaml_node *m
     if (!nx_slice_is(w->protobuf_message, "prometheus.WriteRequest") &&
         !nx_slice_is(w->protobuf_message, "io.prometheus.write.v2.Request"))
         FAIL("protobuf_message",
-             "invalid protobuf_message value: unknown type for remote write protobuf message %s, supported: "
+             "invalid protobuf_message value: unknown type for remote write protobuf message %s, "
+             "supported: "
              "prometheus.WriteRequest, io.prometheus.write.v2.Request",
              w->protobuf_message.ptr);
     if ((st = check_http(d, map, &w->http)) || (st = check_queue(d, map, &w->queue)))
@@ -663,7 +693,8 @@ static nx_status check_sigv4(struct decoder *d, const struct yaml_node *map, voi
 
     if (!s->access_key.len != !s->secret_key.value.len)
         FAIL(s->access_key.len ? "access_key" : "secret_key",
-             "must provide a AWS SigV4 Access key and Secret Key if credentials are specified in the SigV4 config");
+             "must provide a AWS SigV4 Access key and Secret Key if credentials are specified in "
+             "the SigV4 config");
     return NX_OK;
 }
 
@@ -682,8 +713,8 @@ static bool is_uuid(struct nx_slice s)
     return true;
 }
 
-static nx_status check_azuread_ids(struct decoder *d, const struct yaml_node *map, const char *what, const char *key,
-                                   struct nx_slice client, struct nx_slice tenant)
+static nx_status check_azuread_ids(struct decoder *d, const struct yaml_node *map, const char *what,
+                                   const char *key, struct nx_slice client, struct nx_slice tenant)
 {
     if (!client.len)
         FAIL(key, "must provide an Azure %s client_id in the Azure AD config", what);
@@ -694,22 +725,27 @@ static nx_status check_azuread_ids(struct decoder *d, const struct yaml_node *ma
     return NX_OK;
 }
 
-static nx_status check_azuread_kind(struct decoder *d, const struct yaml_node *map, struct config_azuread *a)
+static nx_status check_azuread_kind(struct decoder *d, const struct yaml_node *map,
+                                    struct config_azuread *a)
 {
     nx_status st;
 
-    if (a->managed_identity && a->managed_identity->client_id.len && !is_uuid(a->managed_identity->client_id))
+    if (a->managed_identity && a->managed_identity->client_id.len &&
+        !is_uuid(a->managed_identity->client_id))
         FAIL("managed_identity", "the provided Azure Managed Identity client_id is invalid");
     if (a->workload_identity) {
         const struct config_azuread_workload *w = a->workload_identity;
         const char *file = getenv("AZURE_FEDERATED_TOKEN_FILE");
 
-        if ((st = check_azuread_ids(d, map, "Workload Identity", "workload_identity", w->client_id, w->tenant_id)))
+        if ((st = check_azuread_ids(d, map, "Workload Identity", "workload_identity", w->client_id,
+                                    w->tenant_id)))
             return st;
         if (!is_uuid(w->tenant_id))
             FAIL("workload_identity", "the provided Azure Workload Identity tenant_id is invalid");
         if (!w->token_file_path.len) {
-            file = arena_strdup(d->arena, file && *file ? file : "/var/run/secrets/azure/tokens/azure-identity-token");
+            file = arena_strdup(
+                d->arena,
+                file && *file ? file : "/var/run/secrets/azure/tokens/azure-identity-token");
             if (!file)
                 return d->failed = arena_failed(d->arena, d->err);
             a->workload_identity->token_file_path = nx_slice_str(file);
@@ -718,16 +754,19 @@ static nx_status check_azuread_kind(struct decoder *d, const struct yaml_node *m
     if (a->oauth) {
         if (a->oauth->client_id.len && !a->oauth->client_secret.value.len)
             FAIL("oauth", "must provide an Azure OAuth client_secret in the Azure AD config");
-        if ((st = check_azuread_ids(d, map, "OAuth", "oauth", a->oauth->client_id, a->oauth->tenant_id)))
+        if ((st = check_azuread_ids(d, map, "OAuth", "oauth", a->oauth->client_id,
+                                    a->oauth->tenant_id)))
             return st;
     }
     if (a->certificate) {
         const struct config_azuread_certificate *c = a->certificate;
 
-        if ((st = check_azuread_ids(d, map, "Certificate", "certificate", c->client_id, c->tenant_id)))
+        if ((st = check_azuread_ids(d, map, "Certificate", "certificate", c->client_id,
+                                    c->tenant_id)))
             return st;
         if (!c->certificate_path.len)
-            FAIL("certificate", "must provide an Azure Certificate certificate_path in the Azure AD config");
+            FAIL("certificate",
+                 "must provide an Azure Certificate certificate_path in the Azure AD config");
     }
     return NX_OK;
 }
@@ -735,7 +774,8 @@ static nx_status check_azuread_kind(struct decoder *d, const struct yaml_node *m
 static nx_status check_azuread(struct decoder *d, const struct yaml_node *map, void *obj)
 {
     struct config_azuread *a = obj;
-    int kinds = !!a->managed_identity + !!a->workload_identity + !!a->oauth + !!a->sdk + !!a->certificate;
+    int kinds =
+        !!a->managed_identity + !!a->workload_identity + !!a->oauth + !!a->sdk + !!a->certificate;
     nx_status st;
 
     if (!a->cloud.len)
@@ -744,7 +784,8 @@ static nx_status check_azuread(struct decoder *d, const struct yaml_node *map, v
         !nx_slice_is(a->cloud, "AzureGovernment"))
         FAIL("cloud", "must provide a cloud in the Azure AD config");
     if (!kinds)
-        FAIL("cloud", "must provide an Azure Managed Identity, Azure Workload Identity, Azure OAuth, Azure Certificate "
+        FAIL("cloud", "must provide an Azure Managed Identity, Azure Workload Identity, Azure "
+                      "OAuth, Azure Certificate "
                       "or Azure SDK in the Azure AD config");
     if (kinds > 1)
         FAIL("cloud", "cannot provide multiple authentication methods in the Azure AD config");
@@ -771,9 +812,12 @@ static nx_status check_retention(struct decoder *d, const struct yaml_node *map,
     snprintf(size, sizeof size, "%s", buf_cstr(&b));
     buf_done(&b);
     if (r->size_bytes < 0)
-        FAIL("size", "'storage.tsdb.retention.size' must be greater than or equal to 0, got %s", size);
+        FAIL("size", "'storage.tsdb.retention.size' must be greater than or equal to 0, got %s",
+             size);
     if (!(r->percentage >= 0 && r->percentage <= 100))
-        FAIL("percentage", "'storage.tsdb.retention.percentage' must be in the range [0, 100], got %g", r->percentage);
+        FAIL("percentage",
+             "'storage.tsdb.retention.percentage' must be in the range [0, 100], got %g",
+             r->percentage);
     return NX_OK;
 }
 
@@ -785,7 +829,8 @@ static nx_status check_tsdb(struct decoder *d, const struct yaml_node *map, void
     t->shown_window_ms = t->out_of_order_time_window_ms;
     if (floats.len && !nx_slice_is(floats, "xor") && !nx_slice_is(floats, "xor2"))
         FAIL("chunk_encoding",
-             "'storage.tsdb.chunk_encoding.floats' must be 'xor' or 'xor2', or the field must be omitted entirely, "
+             "'storage.tsdb.chunk_encoding.floats' must be 'xor' or 'xor2', or the field must be "
+             "omitted entirely, "
              "got %s",
              decode_quote(d, floats));
     return NX_OK;
@@ -794,15 +839,16 @@ static nx_status check_tsdb(struct decoder *d, const struct yaml_node *map, void
 static nx_status check_tracing(struct decoder *d, const struct yaml_node *map, void *obj)
 {
     const struct config_tracing *t = obj;
-    nx_status st = check_header_names(d, map, &t->headers,
-                                      "custom authorization header configuration is not yet supported");
+    nx_status st = check_header_names(
+        d, map, &t->headers, "custom authorization header configuration is not yet supported");
 
     if (st)
         return st;
     if (!t->endpoint.len)
         FAIL("endpoint", "tracing endpoint must be set");
     if (t->compression.len && !nx_slice_is(t->compression, "gzip"))
-        FAIL("compression", "invalid compression type %s provided, valid options: gzip", t->compression.ptr);
+        FAIL("compression", "invalid compression type %s provided, valid options: gzip",
+             t->compression.ptr);
     return NX_OK;
 }
 
@@ -836,8 +882,9 @@ static nx_status check_attributes(struct decoder *d, const struct yaml_node *map
             names->v[i] = nx_slice_of(copy, name.len);
             continue;
         }
-        used += (size_t)snprintf(lines + used, sizeof lines - used, "%s%s %s OTel resource attribute%s%s",
-                                 bad++ ? "\n" : "", twice ? "duplicated" : "empty", adjective, twice ? " " : "",
+        used += (size_t)snprintf(lines + used, sizeof lines - used,
+                                 "%s%s %s OTel resource attribute%s%s", bad++ ? "\n" : "",
+                                 twice ? "duplicated" : "empty", adjective, twice ? " " : "",
                                  twice ? decode_quote(d, name) : "");
         if (used >= sizeof lines)
             used = sizeof lines - 1;
@@ -853,12 +900,16 @@ static nx_status check_otlp(struct decoder *d, const struct yaml_node *map, void
 
     if (o->promote_all_resource_attributes) {
         if (o->promote_resource_attributes.n)
-            FAIL("promote_resource_attributes", "'promote_all_resource_attributes' and 'promote_resource_attributes' "
-                                                "cannot be configured simultaneously");
-        return check_attributes(d, map, "ignore_resource_attributes", "ignored", &o->ignore_resource_attributes);
+            FAIL("promote_resource_attributes",
+                 "'promote_all_resource_attributes' and 'promote_resource_attributes' "
+                 "cannot be configured simultaneously");
+        return check_attributes(d, map, "ignore_resource_attributes", "ignored",
+                                &o->ignore_resource_attributes);
     }
     if (o->ignore_resource_attributes.n)
-        FAIL("ignore_resource_attributes", "'ignore_resource_attributes' cannot be configured unless "
-                                           "'promote_all_resource_attributes' is true");
-    return check_attributes(d, map, "promote_resource_attributes", "promoted", &o->promote_resource_attributes);
+        FAIL("ignore_resource_attributes",
+             "'ignore_resource_attributes' cannot be configured unless "
+             "'promote_all_resource_attributes' is true");
+    return check_attributes(d, map, "promote_resource_attributes", "promoted",
+                            &o->promote_resource_attributes);
 }

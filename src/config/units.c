@@ -14,7 +14,8 @@ static int power_of(struct nx_slice unit, bool with_i)
 {
     if (nx_slice_is(unit, "B"))
         return 0;
-    if (unit.len == (with_i ? 3u : 2u) && unit.ptr[unit.len - 1] == 'B' && (!with_i || unit.ptr[1] == 'i')) {
+    if (unit.len == (with_i ? 3u : 2u) && unit.ptr[unit.len - 1] == 'B' &&
+        (!with_i || unit.ptr[1] == 'i')) {
         for (int p = 1; prefixes[p]; p++) {
             if (*unit.ptr == prefixes[p])
                 return p;
@@ -71,11 +72,12 @@ static nx_status parse(struct nx_slice text, bool with_i, double *bytes, struct 
         if (!take_number(&s, &v))
             return nx_fail(err, NX_BADINPUT, "units: invalid %.*s", (int)text.len, text.ptr);
         unit.ptr = s.ptr;
-        for (unit.len = 0; unit.len < s.len && !is_digit(s.ptr[unit.len]) && s.ptr[unit.len] != '.';)
+        for (unit.len = 0;
+             unit.len < s.len && !is_digit(s.ptr[unit.len]) && s.ptr[unit.len] != '.';)
             unit.len++;
         if ((power = power_of(unit, with_i)) < 0)
-            return nx_fail(err, NX_BADINPUT, "units: unknown unit %.*s in %.*s", (int)unit.len, unit.ptr,
-                           (int)text.len, text.ptr);
+            return nx_fail(err, NX_BADINPUT, "units: unknown unit %.*s in %.*s", (int)unit.len,
+                           unit.ptr, (int)text.len, text.ptr);
         while (power-- > 0)
             scale *= 1024;
         sum += v * scale;
@@ -112,7 +114,8 @@ void units_print(struct buf *b, int64_t bytes)
 
         left -= part << (10 * p);
         if (part && p)
-            buf_printf(b, "%s%llu%ciB", bytes < 0 ? "-" : "", (unsigned long long)part, prefixes[p]);
+            buf_printf(b, "%s%llu%ciB", bytes < 0 ? "-" : "", (unsigned long long)part,
+                       prefixes[p]);
         else if (part)
             buf_printf(b, "%s%lluB", bytes < 0 ? "-" : "", (unsigned long long)part);
     }

@@ -13,7 +13,8 @@ struct url_try {
     struct nx_err *err;
 };
 
-static nx_status bad(const struct url_try *t, const char *why, struct nx_slice quoted, const char *after)
+static nx_status bad(const struct url_try *t, const char *why, struct nx_slice quoted,
+                     const char *after)
 {
     struct buf b;
     nx_status st;
@@ -48,7 +49,8 @@ static bool is_hex(char c)
 }
 
 /* The bytes before the first ':' if they are a scheme; *rest what follows. */
-static nx_status take_scheme(const struct url_try *t, struct nx_slice *scheme, struct nx_slice *rest)
+static nx_status take_scheme(const struct url_try *t, struct nx_slice *scheme,
+                             struct nx_slice *rest)
 {
     *scheme = nx_slice_of("", 0);
     *rest = t->text;
@@ -77,7 +79,8 @@ static nx_status check_escapes(const struct url_try *t, struct nx_slice s)
 {
     for (size_t i = 0; i < s.len; i++) {
         if (s.ptr[i] == '%' && (i + 2 >= s.len || !is_hex(s.ptr[i + 1]) || !is_hex(s.ptr[i + 2])))
-            return bad(t, "invalid URL escape ", nx_slice_of(s.ptr + i, s.len - i > 3 ? 3 : s.len - i), "");
+            return bad(t, "invalid URL escape ",
+                       nx_slice_of(s.ptr + i, s.len - i > 3 ? 3 : s.len - i), "");
     }
     return NX_OK;
 }
@@ -115,8 +118,8 @@ static nx_status check_host(const struct url_try *t, struct nx_slice host)
 }
 
 /* //user:password@host:port, up to the path. *secret is the password. */
-static nx_status take_authority(const struct url_try *t, struct nx_slice rest, struct nx_slice *host,
-                                struct nx_slice *secret)
+static nx_status take_authority(const struct url_try *t, struct nx_slice rest,
+                                struct nx_slice *host, struct nx_slice *secret)
 {
     size_t len = 2;
     const char *at;
@@ -130,7 +133,8 @@ static nx_status take_authority(const struct url_try *t, struct nx_slice rest, s
         const char *colon = memchr(user.ptr, ':', user.len);
 
         for (size_t i = 0; i < user.len; i++) {
-            if (!is_alpha(user.ptr[i]) && !is_digit(user.ptr[i]) && !strchr("-._:~!$&'()*+,;=%@", user.ptr[i]))
+            if (!is_alpha(user.ptr[i]) && !is_digit(user.ptr[i]) &&
+                !strchr("-._:~!$&'()*+,;=%@", user.ptr[i]))
                 return bad(t, "net/url: invalid userinfo", nothing, "");
         }
         if (check_escapes(t, user))
@@ -143,7 +147,8 @@ static nx_status take_authority(const struct url_try *t, struct nx_slice rest, s
     return check_host(t, *host);
 }
 
-static nx_status split(const struct url_try *t, struct nx_slice *scheme, struct nx_slice *host, struct nx_slice *secret)
+static nx_status split(const struct url_try *t, struct nx_slice *scheme, struct nx_slice *host,
+                       struct nx_slice *secret)
 {
     struct nx_slice rest, path;
     const char *slash, *colon;
@@ -174,7 +179,8 @@ static nx_status split(const struct url_try *t, struct nx_slice *scheme, struct 
     return check_escapes(t, path);
 }
 
-nx_status url_parse(struct arena *a, struct nx_slice text, struct config_url *out, struct nx_err *err)
+nx_status url_parse(struct arena *a, struct nx_slice text, struct config_url *out,
+                    struct nx_err *err)
 {
     struct url_try t = {text, err};
     struct nx_slice scheme = {"", 0}, host = {"", 0}, secret = {NULL, 0};
@@ -195,7 +201,8 @@ nx_status url_parse(struct arena *a, struct nx_slice text, struct config_url *ou
     if (secret.ptr) { /* L2 */
         size_t before = (size_t)(secret.ptr - text.ptr);
         size_t after = text.len - before - secret.len;
-        char *shown = arena_printf(a, "%.*sxxxxx%.*s", (int)before, text.ptr, (int)after, secret.ptr + secret.len);
+        char *shown = arena_printf(a, "%.*sxxxxx%.*s", (int)before, text.ptr, (int)after,
+                                   secret.ptr + secret.len);
 
         if (!shown)
             return arena_failed(a, err);

@@ -79,20 +79,22 @@ static void *take(struct decoder *d, size_t n, size_t size)
     return p;
 }
 
-static nx_status doubled_protocol(struct decoder *d, const struct yaml_node *map, const struct config_strings *text,
-                                  size_t at, const char *where)
+static nx_status doubled_protocol(struct decoder *d, const struct yaml_node *map,
+                                  const struct config_strings *text, size_t at, const char *where)
 {
     char list[400] = "";
     size_t used = 0;
 
     for (size_t i = 0; i < text->n && used < sizeof list; i++)
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? " " : "", text->v[i].ptr);
-    return decode_fail_item(d, map, "scrape_protocols", at, "duplicated protocol in scrape_protocols, got [%s] for %s",
-                            list, where);
+        used +=
+            (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? " " : "", text->v[i].ptr);
+    return decode_fail_item(d, map, "scrape_protocols", at,
+                            "duplicated protocol in scrape_protocols, got [%s] for %s", list,
+                            where);
 }
 
-nx_status validate_protocols(struct decoder *d, const struct yaml_node *map, struct config_protocols *p,
-                             const char *where)
+nx_status validate_protocols(struct decoder *d, const struct yaml_node *map,
+                             struct config_protocols *p, const char *where)
 {
     if (!p->text.n)
         FAIL("scrape_protocols", "scrape_protocols cannot be empty for %s", where);
@@ -104,9 +106,10 @@ nx_status validate_protocols(struct decoder *d, const struct yaml_node *map, str
                 return doubled_protocol(d, map, &p->text, i, where);
         }
         if (!(p->v[i] = find_protocol(p->text.v[i])))
-            return decode_fail_item(d, map, "scrape_protocols", i,
-                                    "scrape_protocols: unknown scrape protocol %s, supported: " SUPPORTED " for %s",
-                                    p->text.v[i].ptr, where);
+            return decode_fail_item(
+                d, map, "scrape_protocols", i,
+                "scrape_protocols: unknown scrape protocol %s, supported: " SUPPORTED " for %s",
+                p->text.v[i].ptr, where);
     }
     p->n = p->text.n;
     return NX_OK;
@@ -147,29 +150,38 @@ static bool legacy_template(struct nx_slice s)
     return s.len > 0;
 }
 
-static nx_status check_names(struct decoder *d, const struct yaml_node *map, const struct relabel_rule *r)
+static nx_status check_names(struct decoder *d, const struct yaml_node *map,
+                             const struct relabel_rule *r)
 {
     const char *action = actions[r->action];
     bool one_target = r->action == RELABEL_LOWERCASE || r->action == RELABEL_UPPERCASE ||
                       r->action == RELABEL_KEEPEQUAL || r->action == RELABEL_DROPEQUAL;
-    bool name_ok = r->legacy_names ? label_name_legacy_valid(r->target_label) : label_name_valid(r->target_label);
-    bool template_ok = r->legacy_names ? legacy_template(r->target_label) : label_name_valid(r->target_label);
-    bool replacement_ok = r->legacy_names ? legacy_template(r->replacement) : label_name_valid(r->replacement);
+    bool name_ok = r->legacy_names ? label_name_legacy_valid(r->target_label)
+                                   : label_name_valid(r->target_label);
+    bool template_ok =
+        r->legacy_names ? legacy_template(r->target_label) : label_name_valid(r->target_label);
+    bool replacement_ok =
+        r->legacy_names ? legacy_template(r->replacement) : label_name_valid(r->replacement);
 
     if (r->action == RELABEL_REPLACE && !(has_variable(r->target_label) ? template_ok : name_ok))
-        FAIL("target_label", "%s is invalid 'target_label' for %s action", decode_quote(d, r->target_label), action);
+        FAIL("target_label", "%s is invalid 'target_label' for %s action",
+             decode_quote(d, r->target_label), action);
     if (one_target && !name_ok)
-        FAIL("target_label", "%s is invalid 'target_label' for %s action", decode_quote(d, r->target_label), action);
+        FAIL("target_label", "%s is invalid 'target_label' for %s action",
+             decode_quote(d, r->target_label), action);
     if (one_target && !nx_slice_is(r->replacement, "$1"))
         FAIL("replacement", "'replacement' can not be set for %s action", action);
     if (r->action == RELABEL_LABELMAP && !replacement_ok)
-        FAIL("replacement", "%s is invalid 'replacement' for %s action", decode_quote(d, r->replacement), action);
+        FAIL("replacement", "%s is invalid 'replacement' for %s action",
+             decode_quote(d, r->replacement), action);
     if (r->action == RELABEL_HASHMOD && !name_ok)
-        FAIL("target_label", "%s is invalid 'target_label' for %s action", decode_quote(d, r->target_label), action);
+        FAIL("target_label", "%s is invalid 'target_label' for %s action",
+             decode_quote(d, r->target_label), action);
     return NX_OK;
 }
 
-static nx_status check_rule(struct decoder *d, const struct yaml_node *map, const struct relabel_rule *r)
+static nx_status check_rule(struct decoder *d, const struct yaml_node *map,
+                            const struct relabel_rule *r)
 {
     const char *action = actions[r->action];
     bool plain = !r->modulus && nx_slice_is(r->separator, ";") && nx_slice_is(r->replacement, "$1");
@@ -187,15 +199,19 @@ static nx_status check_rule(struct decoder *d, const struct yaml_node *map, cons
     case RELABEL_KEEPEQUAL:
     case RELABEL_DROPEQUAL:
         if (!r->target_label.len)
-            FAIL("action", "relabel configuration for %s action requires 'target_label' value", action);
+            FAIL("action", "relabel configuration for %s action requires 'target_label' value",
+                 action);
         break;
     default:
         break;
     }
     if ((st = check_names(d, map, r)))
         return st;
-    if ((r->action == RELABEL_DROPEQUAL || r->action == RELABEL_KEEPEQUAL) && (!r->default_regex || !plain))
-        FAIL("action", "%s action requires only 'source_labels' and `target_label`, and no other fields", action);
+    if ((r->action == RELABEL_DROPEQUAL || r->action == RELABEL_KEEPEQUAL) &&
+        (!r->default_regex || !plain))
+        FAIL("action",
+             "%s action requires only 'source_labels' and `target_label`, and no other fields",
+             action);
     if ((r->action == RELABEL_LABELDROP || r->action == RELABEL_LABELKEEP) &&
         (r->source_labels.v || r->target_label.len || !plain))
         FAIL("action", "%s action requires only 'regex', and no other fields", action);
@@ -222,13 +238,14 @@ static nx_status compile_default(struct decoder *d, struct relabel_rule *r)
     return NX_OK;
 }
 
-static nx_status check_rules(struct decoder *d, const struct yaml_node *map, const struct relabel_rules *rules,
-                             const char *field, bool legacy)
+static nx_status check_rules(struct decoder *d, const struct yaml_node *map,
+                             const struct relabel_rules *rules, const char *field, bool legacy)
 {
     nx_status st = NX_OK;
 
     for (size_t i = 0; i < rules->n && !st; i++) {
-        struct relabel_rule *r = (struct relabel_rule *)(uintptr_t)&rules->v[i]; /* ours until the load ends */
+        struct relabel_rule *r =
+            (struct relabel_rule *)(uintptr_t)&rules->v[i]; /* ours until the load ends */
         struct place list, item;
 
         r->legacy_names = legacy;
@@ -272,13 +289,16 @@ static void inherit(const struct config_global *g, struct config_scrape *s)
     if (s->extra_scrape_metrics == CONFIG_UNSET)
         s->extra_scrape_metrics = g->extra_scrape_metrics;
     if (s->convert_classic_histograms_to_nhcb == CONFIG_UNSET)
-        s->convert_classic_histograms_to_nhcb = g->convert_classic_histograms_to_nhcb ? CONFIG_YES : CONFIG_NO;
+        s->convert_classic_histograms_to_nhcb =
+            g->convert_classic_histograms_to_nhcb ? CONFIG_YES : CONFIG_NO;
     if (s->always_scrape_classic_histograms == CONFIG_UNSET)
-        s->always_scrape_classic_histograms = g->always_scrape_classic_histograms ? CONFIG_YES : CONFIG_NO;
+        s->always_scrape_classic_histograms =
+            g->always_scrape_classic_histograms ? CONFIG_YES : CONFIG_NO;
 }
 
-static nx_status take_protocols(struct decoder *d, const struct yaml_node *map, const struct config_global *g,
-                                struct config_scrape *s, const char *where)
+static nx_status take_protocols(struct decoder *d, const struct yaml_node *map,
+                                const struct config_global *g, struct config_scrape *s,
+                                const char *where)
 {
     if (!s->scrape_protocols.text.v && g->scrape_protocols.text.v) {
         s->scrape_protocols = g->scrape_protocols;
@@ -299,8 +319,9 @@ static nx_status take_protocols(struct decoder *d, const struct yaml_node *map, 
         return NX_OK;
     if (!(s->fallback_scrape_protocol = find_protocol(s->fallback_text)))
         FAIL("fallback_scrape_protocol",
-             "invalid fallback_scrape_protocol for %s: unknown scrape protocol %s, supported: " SUPPORTED, where,
-             s->fallback_text.ptr);
+             "invalid fallback_scrape_protocol for %s: unknown scrape protocol %s, "
+             "supported: " SUPPORTED,
+             where, s->fallback_text.ptr);
     return NX_OK;
 }
 
@@ -313,8 +334,8 @@ static enum config_escaping find_escaping(struct nx_slice text)
     return CONFIG_ESCAPE_UNSET;
 }
 
-static nx_status take_naming(struct decoder *d, const struct yaml_node *map, const struct config_global *g,
-                             struct config_scrape *s)
+static nx_status take_naming(struct decoder *d, const struct yaml_node *map,
+                             const struct config_global *g, struct config_scrape *s)
 {
     bool legacy_global = g->validation == CONFIG_VALIDATION_LEGACY, unset = !s->validation;
     enum config_escaping global = find_escaping(g->escaping_text);
@@ -329,14 +350,15 @@ static nx_status take_naming(struct decoder *d, const struct yaml_node *map, con
              decode_quote(d, g->escaping_text));
     s->escaping = find_escaping(s->escaping_text);
     if (!s->escaping_text.len) {
-        s->escaping = unset                                        ? global
+        s->escaping = unset                                       ? global
                       : s->validation == CONFIG_VALIDATION_LEGACY ? CONFIG_ESCAPE_UNDERSCORES
-                                                                   : CONFIG_ESCAPE_ALLOW_UTF8;
+                                                                  : CONFIG_ESCAPE_ALLOW_UTF8;
         s->escaping_text = nx_slice_str(escapings[s->escaping]);
     }
     if (!s->escaping)
         FAIL("metric_name_escaping_scheme",
-             "unknown scrape config name escaping method specified, must be one of " ESCAPINGS ", got %s",
+             "unknown scrape config name escaping method specified, must be one of " ESCAPINGS
+             ", got %s",
              decode_quote(d, s->escaping_text));
     if (s->escaping == CONFIG_ESCAPE_ALLOW_UTF8 && s->validation != CONFIG_VALIDATION_UTF8)
         FAIL("metric_name_escaping_scheme",
@@ -344,8 +366,8 @@ static nx_status take_naming(struct decoder *d, const struct yaml_node *map, con
     return NX_OK;
 }
 
-nx_status validate_scrape(struct decoder *d, const struct yaml_node *map, const struct config_global *g,
-                          struct config_scrape *s)
+nx_status validate_scrape(struct decoder *d, const struct yaml_node *map,
+                          const struct config_global *g, struct config_scrape *s)
 {
     char where[300];
     bool legacy;
@@ -357,8 +379,8 @@ nx_status validate_scrape(struct decoder *d, const struct yaml_node *map, const 
     if (s->scrape_timeout_ms > s->scrape_interval_ms)
         FAIL("scrape_timeout", "scrape timeout greater than scrape interval for %s", where);
     if (!s->scrape_timeout_ms)
-        s->scrape_timeout_ms =
-            g->scrape_timeout_ms < s->scrape_interval_ms ? g->scrape_timeout_ms : s->scrape_interval_ms;
+        s->scrape_timeout_ms = g->scrape_timeout_ms < s->scrape_interval_ms ? g->scrape_timeout_ms
+                                                                            : s->scrape_interval_ms;
     inherit(g, s);
     if ((st = take_protocols(d, map, g, s, where)) || (st = take_naming(d, map, g, s)))
         return st;
@@ -377,12 +399,14 @@ static bool rule_path_ok(struct nx_slice path)
     return !star || !memchr(star, '/', path.len - (size_t)(star - path.ptr));
 }
 
-static nx_status check_globs(struct decoder *d, const struct yaml_node *map, const struct config_strings *globs,
-                             const char *field, const char *what)
+static nx_status check_globs(struct decoder *d, const struct yaml_node *map,
+                             const struct config_strings *globs, const char *field,
+                             const char *what)
 {
     for (size_t i = 0; i < globs->n; i++) {
         if (!rule_path_ok(globs->v[i]))
-            return decode_fail_item(d, map, field, i, "invalid %s file path %s", what, decode_quote(d, globs->v[i]));
+            return decode_fail_item(d, map, field, i, "invalid %s file path %s", what,
+                                    decode_quote(d, globs->v[i]));
     }
     return NX_OK;
 }
@@ -397,13 +421,15 @@ static nx_status check_jobs(struct decoder *d, const struct yaml_node *map, stru
         struct place list, item;
 
         if (!s->line)
-            return decode_fail_item(d, map, "scrape_configs", i, "empty or null scrape config section");
+            return decode_fail_item(d, map, "scrape_configs", i,
+                                    "empty or null scrape config section");
         decode_enter(d, &list, "scrape_configs", 0);
         decode_enter(d, &item, NULL, i);
         st = validate_scrape(d, section, &cfg->global, s);
         for (size_t k = 0; k < i && !st; k++) {
             if (nx_slice_eq(cfg->scrape_configs.v[k].job_name, s->job_name))
-                st = decode_fail_key(d, section, "job_name", "found multiple scrape configs with job name %s",
+                st = decode_fail_key(d, section, "job_name",
+                                     "found multiple scrape configs with job name %s",
                                      decode_quote(d, s->job_name));
         }
         decode_leave(d);
@@ -412,7 +438,8 @@ static nx_status check_jobs(struct decoder *d, const struct yaml_node *map, stru
     return st;
 }
 
-static nx_status check_alerting(struct decoder *d, const struct yaml_node *map, struct config *cfg, bool legacy)
+static nx_status check_alerting(struct decoder *d, const struct yaml_node *map, struct config *cfg,
+                                bool legacy)
 {
     const struct yaml_node *section = yaml_follow(yaml_get(map, "alerting", NULL));
     struct place alerting, list, item;
@@ -436,7 +463,8 @@ static nx_status check_alerting(struct decoder *d, const struct yaml_node *map, 
     return st;
 }
 
-static nx_status check_remote_writes(struct decoder *d, const struct yaml_node *map, struct config *cfg, bool legacy)
+static nx_status check_remote_writes(struct decoder *d, const struct yaml_node *map,
+                                     struct config *cfg, bool legacy)
 {
     nx_status st = NX_OK;
 
@@ -445,7 +473,8 @@ static nx_status check_remote_writes(struct decoder *d, const struct yaml_node *
         struct place list, item;
 
         if (!w->line)
-            return decode_fail_item(d, map, "remote_write", i, "empty or null remote write config section");
+            return decode_fail_item(d, map, "remote_write", i,
+                                    "empty or null remote write config section");
         for (size_t k = 0; k < i; k++) {
             if (w->name.len && nx_slice_eq(cfg->remote_write.v[k].name, w->name))
                 return decode_fail_item(d, map, "remote_write", i,
@@ -462,13 +491,15 @@ static nx_status check_remote_writes(struct decoder *d, const struct yaml_node *
     return st;
 }
 
-static nx_status check_remote_reads(struct decoder *d, const struct yaml_node *map, const struct config *cfg)
+static nx_status check_remote_reads(struct decoder *d, const struct yaml_node *map,
+                                    const struct config *cfg)
 {
     for (size_t i = 0; i < cfg->remote_read.n; i++) {
         const struct config_remote_read *r = &cfg->remote_read.v[i];
 
         if (!r->line)
-            return decode_fail_item(d, map, "remote_read", i, "empty or null remote read config section");
+            return decode_fail_item(d, map, "remote_read", i,
+                                    "empty or null remote read config section");
         for (size_t k = 0; k < i; k++) {
             if (r->name.len && nx_slice_eq(cfg->remote_read.v[k].name, r->name))
                 return decode_fail_item(d, map, "remote_read", i,
@@ -520,7 +551,8 @@ nx_status validate_config(struct decoder *d, const struct yaml_node *map, void *
         cfg->runtime = defaults.runtime;
     legacy = cfg->global.validation == CONFIG_VALIDATION_LEGACY;
     if ((st = check_globs(d, map, &cfg->rule_files, "rule_files", "rule")) ||
-        (st = check_globs(d, map, &cfg->scrape_config_files, "scrape_config_files", "scrape config")) ||
+        (st = check_globs(d, map, &cfg->scrape_config_files, "scrape_config_files",
+                          "scrape config")) ||
         (st = check_jobs(d, map, cfg)) || (st = check_alerting(d, map, cfg, legacy)) ||
         (st = check_remote_writes(d, map, cfg, legacy)))
         return st;
@@ -534,7 +566,8 @@ nx_status validate_otlp(struct decoder *d, const struct yaml_node *root, const s
     struct place otlp;
 
     decode_enter(d, &otlp, "otlp", 0);
-    if (nx_slice_is(strategy, "NoTranslation") || nx_slice_is(strategy, "NoUTF8EscapingWithSuffixes")) {
+    if (nx_slice_is(strategy, "NoTranslation") ||
+        nx_slice_is(strategy, "NoUTF8EscapingWithSuffixes")) {
         if (cfg->global.validation == CONFIG_VALIDATION_LEGACY)
             decode_fail_key(d, map, "translation_strategy",
                             "OTLP translation strategy %s is not allowed when UTF8 is disabled",

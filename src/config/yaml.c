@@ -101,11 +101,13 @@ static struct yaml_node *new_node(struct loader *l, enum yaml_kind kind, const y
     return n;
 }
 
-static nx_status add_kid(struct loader *l, struct yaml_node *parent, struct yaml_node *kid, size_t *cap)
+static nx_status add_kid(struct loader *l, struct yaml_node *parent, struct yaml_node *kid,
+                         size_t *cap)
 {
     if (parent->n_kids == *cap) {
         size_t more = *cap ? *cap * 2 : 4;
-        struct yaml_node **grown = arena_grow(l->arena, parent->kids, *cap * sizeof *grown, more * sizeof *grown);
+        struct yaml_node **grown =
+            arena_grow(l->arena, parent->kids, *cap * sizeof *grown, more * sizeof *grown);
 
         if (!grown)
             return arena_failed(l->arena, l->err);
@@ -125,7 +127,8 @@ static nx_status load_kids(struct loader *l, struct yaml_node *parent, yaml_even
     nx_status st;
 
     if (++l->depth > MAX_DEPTH)
-        return nx_fail(l->err, NX_BADINPUT, "yaml: line %u: exceeded max depth of %d", parent->line, MAX_DEPTH);
+        return nx_fail(l->err, NX_BADINPUT, "yaml: line %u: exceeded max depth of %d", parent->line,
+                       MAX_DEPTH);
     while (!(st = next_event(l)) && l->event.type != end) {
         struct yaml_node *kid = NULL;
 
@@ -149,7 +152,8 @@ static nx_status load_alias(struct loader *l, struct yaml_node **out)
             n->target = a->node; /* Y3 */
     }
     if (!n->target)
-        return nx_fail(l->err, NX_BADINPUT, "yaml: unknown anchor '%s' referenced (at line %u, column %u)", name,
+        return nx_fail(l->err, NX_BADINPUT,
+                       "yaml: unknown anchor '%s' referenced (at line %u, column %u)", name,
                        n->line, n->column);
     *out = n;
     return NX_OK;
@@ -166,24 +170,28 @@ static nx_status load_node(struct loader *l, struct yaml_node **out)
         return load_alias(l, out);
     case YAML_SCALAR_EVENT:
         n = new_node(l, YAML_IS_SCALAR, e->data.scalar.anchor, e->data.scalar.tag);
-        if (!n || !(n->value.ptr = arena_strndup(l->arena, (const char *)e->data.scalar.value, e->data.scalar.length)))
+        if (!n || !(n->value.ptr = arena_strndup(l->arena, (const char *)e->data.scalar.value,
+                                                 e->data.scalar.length)))
             return arena_failed(l->arena, l->err);
         n->value.len = e->data.scalar.length;
         n->plain = e->data.scalar.plain_implicit;
         *out = n;
         return NX_OK;
     case YAML_SEQUENCE_START_EVENT:
-        n = *out = new_node(l, YAML_IS_LIST, e->data.sequence_start.anchor, e->data.sequence_start.tag);
+        n = *out =
+            new_node(l, YAML_IS_LIST, e->data.sequence_start.anchor, e->data.sequence_start.tag);
         return n ? load_kids(l, n, YAML_SEQUENCE_END_EVENT) : arena_failed(l->arena, l->err);
     case YAML_MAPPING_START_EVENT:
-        n = *out = new_node(l, YAML_IS_MAP, e->data.mapping_start.anchor, e->data.mapping_start.tag);
+        n = *out =
+            new_node(l, YAML_IS_MAP, e->data.mapping_start.anchor, e->data.mapping_start.tag);
         return n ? load_kids(l, n, YAML_MAPPING_END_EVENT) : arena_failed(l->arena, l->err);
     default:
         return nx_fail(l->err, NX_BADINPUT, "yaml: unexpected event in a document");
     }
 }
 
-nx_status yaml_parse(struct arena *a, struct nx_slice text, struct yaml_node **root, struct nx_err *err)
+nx_status yaml_parse(struct arena *a, struct nx_slice text, struct yaml_node **root,
+                     struct nx_err *err)
 {
     struct loader l = {.arena = a, .err = err};
     struct yaml_node *tree = NULL;
@@ -218,7 +226,8 @@ bool yaml_is_bare_null(const struct yaml_node *n)
     if (!strcmp(n->tag, TAG_NULL))
         return true;
     return n->kind == YAML_IS_SCALAR && !*n->tag &&
-           (nx_slice_is(n->value, "null") || nx_slice_is(n->value, "~") || (!n->value.len && n->plain));
+           (nx_slice_is(n->value, "null") || nx_slice_is(n->value, "~") ||
+            (!n->value.len && n->plain));
 }
 
 const struct yaml_node *yaml_follow(const struct yaml_node *n)
@@ -228,7 +237,8 @@ const struct yaml_node *yaml_follow(const struct yaml_node *n)
     return n;
 }
 
-const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key, const struct yaml_node **key_node)
+const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key,
+                                 const struct yaml_node **key_node)
 {
     map = yaml_follow(map);
     if (!map || map->kind != YAML_IS_MAP)
@@ -487,7 +497,8 @@ static int base64_digit(char c)
 }
 
 /* RFC 4648 with padding; line ends between the digits are skipped. */
-static nx_status decode_base64(struct arena *a, struct nx_slice in, struct nx_slice *out, struct nx_err *err)
+static nx_status decode_base64(struct arena *a, struct nx_slice in, struct nx_slice *out,
+                               struct nx_err *err)
 {
     char *to = arena_alloc(a, in.len + 1);
     size_t n = 0, digits = 0, pad = 0;
@@ -541,11 +552,13 @@ static nx_status fit_tag(const struct yaml_node *n, struct yaml_value *v, struct
         v->f = (double)v->i;
         return NX_OK;
     }
-    return nx_fail(err, NX_BADINPUT, "yaml: cannot decode %s `%.*s` as a !!%s (at line %u, column %u)", got,
-                   (int)(n->value.len > 200 ? 200 : n->value.len), n->value.ptr, wanted, n->line, n->column);
+    return nx_fail(
+        err, NX_BADINPUT, "yaml: cannot decode %s `%.*s` as a !!%s (at line %u, column %u)", got,
+        (int)(n->value.len > 200 ? 200 : n->value.len), n->value.ptr, wanted, n->line, n->column);
 }
 
-nx_status yaml_resolve(const struct yaml_node *n, struct arena *a, struct yaml_value *out, struct nx_err *err)
+nx_status yaml_resolve(const struct yaml_node *n, struct arena *a, struct yaml_value *out,
+                       struct nx_err *err)
 {
     static const char *const resolvable[] = {"bool", "int", "float", "null", "timestamp"};
     nx_status st = NX_OK;

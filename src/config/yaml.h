@@ -9,13 +9,13 @@ enum yaml_kind { YAML_IS_SCALAR, YAML_IS_LIST, YAML_IS_MAP, YAML_IS_ALIAS };
 
 struct yaml_node {
     enum yaml_kind kind;
-    uint32_t line, column;        /* from 1 */
-    bool plain;                   /* a scalar without quotes and without a tag */
-    bool in_use;                  /* an alias that is being followed: finds loops */
-    const char *tag;              /* as written, in long form; "" if there was none */
-    struct nx_slice value;        /* scalar: its text; alias: the anchor's name. NUL-terminated */
+    uint32_t line, column;          /* from 1 */
+    bool plain;                     /* a scalar without quotes and without a tag */
+    bool in_use;                    /* an alias that is being followed: finds loops */
+    const char *tag;                /* as written, in long form; "" if there was none */
+    struct nx_slice value;          /* scalar: its text; alias: the anchor's name. NUL-terminated */
     const struct yaml_node *target; /* alias */
-    struct yaml_node **kids;      /* list: items; map: key, value, key, value, ... */
+    struct yaml_node **kids;        /* list: items; map: key, value, key, value, ... */
     size_t n_kids;
 };
 
@@ -45,8 +45,8 @@ struct yaml_value {
 };
 /* What a scalar means under YAML 1.1 as gopkg.in/yaml.v2 reads it. Fails where an explicit tag does not
  * fit ("cannot decode !!str `x` as a !!int") or base64 is broken. */
-NX_NODISCARD nx_status yaml_resolve(const struct yaml_node *n, struct arena *a, struct yaml_value *out,
-                                    struct nx_err *err);
+NX_NODISCARD nx_status yaml_resolve(const struct yaml_node *n, struct arena *a,
+                                    struct yaml_value *out, struct nx_err *err);
 /* Would these bytes, written without quotes, read back as a string? */
 bool yaml_plain_is_string(struct nx_slice s);
 
@@ -55,4 +55,5 @@ bool yaml_is_merge_key(const struct yaml_node *key);
 bool yaml_is_bare_null(const struct yaml_node *n);
 const struct yaml_node *yaml_follow(const struct yaml_node *n); /* through aliases */
 /* The value of `key` in a map (not looking into merged maps), and its key node; NULL if absent. */
-const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key, const struct yaml_node **key_node);
+const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key,
+                                 const struct yaml_node **key_node);

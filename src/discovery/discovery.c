@@ -52,7 +52,8 @@ static const struct sd_mechanism *find_mechanism(enum config_sd_kind kind)
 static struct provider *find_provider(const struct sets *s, const struct config_sd *sd)
 {
     for (size_t i = 0; i < s->n_providers; i++) {
-        if (s->providers[i]->mechanism->kind == sd->kind && s->providers[i]->fingerprint == sd->fingerprint)
+        if (s->providers[i]->mechanism->kind == sd->kind &&
+            s->providers[i]->fingerprint == sd->fingerprint)
             return s->providers[i];
     }
     return NULL;
@@ -106,9 +107,11 @@ void discovery_free(struct discovery *d)
     free(d);
 }
 
-static nx_status open_provider(struct discovery *d, struct sets *to, const struct config_sd *sd, struct nx_err *err)
+static nx_status open_provider(struct discovery *d, struct sets *to, const struct config_sd *sd,
+                               struct nx_err *err)
 {
-    struct provider **grown = realloc(to->providers, (to->n_providers + 1) * sizeof(struct provider *));
+    struct provider **grown =
+        realloc(to->providers, (to->n_providers + 1) * sizeof(struct provider *));
     struct provider *p = calloc(1, sizeof *p);
     nx_status st;
 
@@ -131,7 +134,8 @@ static nx_status open_provider(struct discovery *d, struct sets *to, const struc
 /* Brings over a provider of the old sets. */
 static nx_status adopt_provider(struct sets *to, struct provider *p, struct nx_err *err)
 {
-    struct provider **grown = realloc(to->providers, (to->n_providers + 1) * sizeof(struct provider *));
+    struct provider **grown =
+        realloc(to->providers, (to->n_providers + 1) * sizeof(struct provider *));
 
     if (!grown)
         return nx_fail(err, NX_NOMEM, "out of memory");
@@ -149,8 +153,8 @@ static bool has_provider(const struct set *set, const struct provider *p)
     return false;
 }
 
-static nx_status fill_set(struct discovery *d, struct sets *to, struct set *set, const struct discovery_set *from,
-                          struct nx_err *err)
+static nx_status fill_set(struct discovery *d, struct sets *to, struct set *set,
+                          const struct discovery_set *from, struct nx_err *err)
 {
     nx_status st;
 
@@ -176,7 +180,8 @@ static nx_status fill_set(struct discovery *d, struct sets *to, struct set *set,
     return NX_OK;
 }
 
-nx_status discovery_apply(struct discovery *d, const struct discovery_set *sets, size_t n, struct nx_err *err)
+nx_status discovery_apply(struct discovery *d, const struct discovery_set *sets, size_t n,
+                          struct nx_err *err)
 {
     struct sets fresh = {.v = calloc(n ? n : 1, sizeof *fresh.v)}, old = d->now;
     nx_status st = fresh.v ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
@@ -194,8 +199,8 @@ nx_status discovery_apply(struct discovery *d, const struct discovery_set *sets,
     return NX_OK;
 }
 
-void discovery_poll(struct discovery *d, int64_t mono_ms, void (*changed)(void *ctx, struct nx_slice set_name),
-                    void *ctx)
+void discovery_poll(struct discovery *d, int64_t mono_ms,
+                    void (*changed)(void *ctx, struct nx_slice set_name), void *ctx)
 {
     watcher_read(&d->env.watcher);
     for (size_t i = 0; i < d->now.n_providers; i++) {
@@ -262,7 +267,8 @@ struct discovery_group *groups_add(struct arena *a, struct discovery_groups *to)
 nx_status group_copy(struct arena *a, const struct config_target_group *from, struct label extra,
                      struct discovery_group *to, struct nx_err *err)
 {
-    struct nx_slice *targets = arena_array(a, from->targets.n ? from->targets.n : 1, sizeof *targets);
+    struct nx_slice *targets =
+        arena_array(a, from->targets.n ? from->targets.n : 1, sizeof *targets);
     struct label *labels = arena_array(a, from->labels.n + 1, sizeof *labels);
     uint32_t n = 0;
 
@@ -274,9 +280,9 @@ nx_status group_copy(struct arena *a, const struct config_target_group *from, st
         targets[i].len = from->targets.v[i].len;
     }
     for (uint32_t i = 0; i < from->labels.n || extra.name.ptr;) {
-        int c = !extra.name.ptr            ? -1
-                : i == from->labels.n      ? 1
-                                           : nx_slice_cmp(from->labels.v[i].name, extra.name);
+        int c = !extra.name.ptr       ? -1
+                : i == from->labels.n ? 1
+                                      : nx_slice_cmp(from->labels.v[i].name, extra.name);
         struct label l = c < 0 ? from->labels.v[i] : extra;
 
         i += c <= 0;
@@ -307,7 +313,8 @@ nx_status discovery_groups(const struct discovery *d, struct nx_slice set_name, 
         st = p->mechanism->groups(p->state, a, &groups, err);
         for (size_t k = from; k < groups.n && !st; k++) { /* unique over the providers of the set */
             struct nx_slice own = groups.v[k].source;
-            char *source = arena_printf(a, "%s/%zu/%.*s", config_sd_name(p->mechanism->kind), i, (int)own.len, own.ptr);
+            char *source = arena_printf(a, "%s/%zu/%.*s", config_sd_name(p->mechanism->kind), i,
+                                        (int)own.len, own.ptr);
 
             if (!source)
                 st = arena_failed(a, err);
@@ -330,8 +337,8 @@ size_t discovery_target_count(const struct discovery *d, struct nx_slice set_nam
     return n;
 }
 
-nx_status discovery_get_stats(const struct discovery *d, struct arena *a, struct discovery_stats *out,
-                              struct nx_err *err)
+nx_status discovery_get_stats(const struct discovery *d, struct arena *a,
+                              struct discovery_stats *out, struct nx_err *err)
 {
     struct discovery_stats stats = d->env.stats;
     nx_status st = NX_OK;

@@ -18,15 +18,16 @@ NX_NODISCARD nx_status discovery_new(struct discovery **out, struct nx_err *err)
 void discovery_free(struct discovery *d); /* accepts NULL */
 
 struct discovery_set {
-    struct nx_slice name;        /* unique: the job's name */
-    const struct config_sds *sds; /* borrowed until the next discovery_apply() or discovery_free() */
+    struct nx_slice name; /* unique: the job's name */
+    const struct config_sds
+        *sds; /* borrowed until the next discovery_apply() or discovery_free() */
 };
 
 /* Replaces the sets. What is the same as before (by content, whatever the set) keeps its state and its
  * groups; new mechanisms have read their files when this returns. A mechanism that cannot deliver at
  * the moment does not fail the call. On failure the old sets stay. */
-NX_NODISCARD nx_status discovery_apply(struct discovery *d, const struct discovery_set *sets, size_t n,
-                                       struct nx_err *err);
+NX_NODISCARD nx_status discovery_apply(struct discovery *d, const struct discovery_set *sets,
+                                       size_t n, struct nx_err *err);
 
 /* Looks for changes and calls `changed` once for each set that has any, at most as often as files change
  * or their refresh_interval passes. Cheap when nothing happened. Failures are logged and counted, and
@@ -49,12 +50,13 @@ struct discovery_groups {
     size_t n;
 };
 /* The groups of a set now, in a stable order, copied into `a`. An unknown set has none. */
-NX_NODISCARD nx_status discovery_groups(const struct discovery *d, struct nx_slice set_name, struct arena *a,
-                                        struct discovery_groups *out, struct nx_err *err);
+NX_NODISCARD nx_status discovery_groups(const struct discovery *d, struct nx_slice set_name,
+                                        struct arena *a, struct discovery_groups *out,
+                                        struct nx_err *err);
 
 /* Reads one file of target groups as file_sd does: .json, .yml and .yaml, strictly. */
-NX_NODISCARD nx_status discovery_read_file(const char *path, struct arena *a, struct config_static_sd *out,
-                                           struct nx_err *err);
+NX_NODISCARD nx_status discovery_read_file(const char *path, struct arena *a,
+                                           struct config_static_sd *out, struct nx_err *err);
 
 /* The same from text; the path's extension tells the format. */
 NX_NODISCARD nx_status discovery_parse(const char *path, struct nx_slice text, struct arena *a,
@@ -65,15 +67,15 @@ struct discovery_file_stat {
     int64_t mtime_ms;
 };
 struct discovery_stats {
-    uint64_t file_read_errors;  /* prometheus_sd_file_read_errors_total */
-    uint64_t watcher_errors;    /* prometheus_sd_file_watcher_errors_total */
-    uint64_t file_scans;        /* prometheus_sd_file_scan_duration_seconds_count */
-    double file_scan_seconds;   /* ..._sum */
-    uint64_t updates;           /* prometheus_sd_updates_total */
+    uint64_t file_read_errors;         /* prometheus_sd_file_read_errors_total */
+    uint64_t watcher_errors;           /* prometheus_sd_file_watcher_errors_total */
+    uint64_t file_scans;               /* prometheus_sd_file_scan_duration_seconds_count */
+    double file_scan_seconds;          /* ..._sum */
+    uint64_t updates;                  /* prometheus_sd_updates_total */
     struct discovery_file_stat *files; /* prometheus_sd_file_mtime_seconds */
     size_t n_files;
 };
-NX_NODISCARD nx_status discovery_get_stats(const struct discovery *d, struct arena *a, struct discovery_stats *out,
-                                           struct nx_err *err);
+NX_NODISCARD nx_status discovery_get_stats(const struct discovery *d, struct arena *a,
+                                           struct discovery_stats *out, struct nx_err *err);
 /* Targets known in a set, before relabelling: prometheus_sd_discovered_targets. */
 size_t discovery_target_count(const struct discovery *d, struct nx_slice set_name);

@@ -28,7 +28,8 @@ struct sd_source_file {
     bool seen; /* in this scan */
 };
 struct files {
-    char **patterns, **dirs; /* dirs[i] holds the files of patterns[i]; the last part may be a pattern */
+    char **patterns,
+        **dirs; /* dirs[i] holds the files of patterns[i]; the last part may be a pattern */
     bool *watched;
     size_t n_patterns;
     int64_t refresh_ms, next_ms;
@@ -130,8 +131,8 @@ done:
     return changed;
 failed: /* F2 */
     env->stats.file_read_errors++;
-    log_error("Error reading file", "component", "discovery manager scrape", "discovery", "file", "path", f->path, "err",
-              err.text);
+    log_error("Error reading file", "component", "discovery manager scrape", "discovery", "file",
+              "path", f->path, "err", err.text);
     arena_free(arena);
     buf_done(&text);
     return false;
@@ -209,7 +210,8 @@ static bool scan_timed(struct files *s, struct sd_env *env, int64_t mono_ms)
     changed = scan(s, env);
     env->stats.file_scans++;
     env->stats.file_scan_seconds += (double)(clock_mono_ns() - start) / 1e9;
-    s->next_ms = mono_ms + (all_watched(s) || s->refresh_ms < POLL_MS ? s->refresh_ms : POLL_MS); /* F1 */
+    s->next_ms =
+        mono_ms + (all_watched(s) || s->refresh_ms < POLL_MS ? s->refresh_ms : POLL_MS); /* F1 */
     return changed;
 }
 
@@ -222,8 +224,8 @@ static char *dir_of(const char *path)
     return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
-static nx_status files_open(void **out, const struct config_sd *sd, struct sd_env *env, int64_t mono_ms,
-                            struct nx_err *err)
+static nx_status files_open(void **out, const struct config_sd *sd, struct sd_env *env,
+                            int64_t mono_ms, struct nx_err *err)
 {
     const struct config_file_sd *cfg = sd->u.file;
     struct files *s = calloc(1, sizeof *s);
@@ -269,7 +271,8 @@ static int64_t files_next_ms(const void *state)
     return ((const struct files *)state)->next_ms;
 }
 
-static nx_status files_groups(const void *state, struct arena *a, struct discovery_groups *to, struct nx_err *err)
+static nx_status files_groups(const void *state, struct arena *a, struct discovery_groups *to,
+                              struct nx_err *err)
 {
     const struct files *s = state;
     nx_status st = NX_OK;
@@ -303,10 +306,12 @@ static size_t files_count(const void *state)
     return n;
 }
 
-static nx_status files_files(const void *state, struct arena *a, struct discovery_stats *to, struct nx_err *err)
+static nx_status files_files(const void *state, struct arena *a, struct discovery_stats *to,
+                             struct nx_err *err)
 {
     const struct files *s = state;
-    struct discovery_file_stat *v = arena_grow(a, to->files, to->n_files * sizeof *v, (to->n_files + s->n) * sizeof *v);
+    struct discovery_file_stat *v =
+        arena_grow(a, to->files, to->n_files * sizeof *v, (to->n_files + s->n) * sizeof *v);
 
     if (!v)
         return arena_failed(a, err);

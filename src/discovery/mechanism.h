@@ -14,7 +14,7 @@ struct watcher {
         char *dir;
         unsigned refs;
         bool touched; /* something happened since the last watcher_read */
-    } *v;
+    } * v;
     size_t n, cap;
     uint64_t errors;
 };
@@ -43,10 +43,12 @@ struct sd_mechanism {
     bool (*poll)(void *state, struct sd_env *env, int64_t mono_ms);
     int64_t (*next_ms)(const void *state); /* when poll has to run at the latest; NULL: never */
     /* Appends its groups, copied into `a`; sources are unique within the provider. */
-    nx_status (*groups)(const void *state, struct arena *a, struct discovery_groups *to, struct nx_err *err);
+    nx_status (*groups)(const void *state, struct arena *a, struct discovery_groups *to,
+                        struct nx_err *err);
     size_t (*count)(const void *state); /* targets */
     /* Files it reads, for the metrics; NULL: none. */
-    nx_status (*files)(const void *state, struct arena *a, struct discovery_stats *to, struct nx_err *err);
+    nx_status (*files)(const void *state, struct arena *a, struct discovery_stats *to,
+                       struct nx_err *err);
 };
 extern const struct sd_mechanism sd_static, sd_file;
 

@@ -41,15 +41,17 @@ static const char *type_name(const json_t *v)
     }
 }
 
-static nx_status wrong_type(struct reading *r, const json_t *v, const char *where, const char *wanted)
+static nx_status wrong_type(struct reading *r, const json_t *v, const char *where,
+                            const char *wanted)
 {
-    return nx_fail(r->err, NX_BADINPUT, "json: cannot unmarshal %s into Go struct field %s of type %s (group %zu)",
+    return nx_fail(r->err, NX_BADINPUT,
+                   "json: cannot unmarshal %s into Go struct field %s of type %s (group %zu)",
                    type_name(v), where, wanted, r->index);
 }
 
 /* A string, or null for an empty one. */
-static nx_status take_string(struct reading *r, const json_t *v, const char *where, const char *wanted,
-                             struct nx_slice *out)
+static nx_status take_string(struct reading *r, const json_t *v, const char *where,
+                             const char *wanted, struct nx_slice *out)
 {
     *out = nx_slice_of("", 0);
     if (json_is_null(v))
@@ -91,7 +93,8 @@ static nx_status bad_name(struct reading *r, struct nx_slice name)
 
     buf_init(&b, 1000);
     text_quote(&b, name);
-    st = nx_fail(r->err, NX_BADINPUT, "%s is not a valid label name (group %zu)", buf_cstr(&b), r->index);
+    st = nx_fail(r->err, NX_BADINPUT, "%s is not a valid label name (group %zu)", buf_cstr(&b),
+                 r->index);
     buf_done(&b);
     return st;
 }
@@ -109,7 +112,8 @@ static nx_status take_labels(struct reading *r, json_t *v, struct labels *out)
     if (!json_is_object(v))
         return wrong_type(r, v, ".labels", "map[model.LabelName]model.LabelValue");
     if (n > NX_LIMIT_LABELS_PER_SERIES)
-        return nx_fail(r->err, NX_LIMIT, "more than %u labels in group %zu", NX_LIMIT_LABELS_PER_SERIES, r->index);
+        return nx_fail(r->err, NX_LIMIT, "more than %u labels in group %zu",
+                       NX_LIMIT_LABELS_PER_SERIES, r->index);
     if (!(labels = arena_array(r->a, n ? n : 1, sizeof *labels)))
         return arena_failed(r->a, r->err);
     json_object_keylen_foreach(v, key, key_len, value)
@@ -138,7 +142,8 @@ static nx_status take_group(struct reading *r, json_t *v, struct config_target_g
     if (json_is_null(v))
         return nx_fail(r->err, NX_BADINPUT, "nil target group item found (index %zu)", r->index);
     if (!json_is_object(v))
-        return nx_fail(r->err, NX_BADINPUT, "json: cannot unmarshal %s into Go value of type targetgroup.Group",
+        return nx_fail(r->err, NX_BADINPUT,
+                       "json: cannot unmarshal %s into Go value of type targetgroup.Group",
                        type_name(v));
     json_object_foreach(v, key, value)
     {
@@ -147,14 +152,16 @@ static nx_status take_group(struct reading *r, json_t *v, struct config_target_g
         else if (!strcasecmp(key, "labels"))
             st = take_labels(r, value, &out->labels);
         else
-            st = nx_fail(r->err, NX_BADINPUT, "json: unknown field \"%s\" (group %zu)", key, r->index);
+            st = nx_fail(r->err, NX_BADINPUT, "json: unknown field \"%s\" (group %zu)", key,
+                         r->index);
         if (st)
             return st;
     }
     return NX_OK;
 }
 
-static nx_status parse_json(struct arena *a, struct nx_slice text, struct config_static_sd *out, struct nx_err *err)
+static nx_status parse_json(struct arena *a, struct nx_slice text, struct config_static_sd *out,
+                            struct nx_err *err)
 {
     struct reading r = {.a = a, .err = err};
     struct config_target_group *groups;
@@ -164,9 +171,11 @@ static nx_status parse_json(struct arena *a, struct nx_slice text, struct config
     nx_status st = NX_OK;
 
     if (!root)
-        return nx_fail(err, NX_BADINPUT, "json: line %d, column %d: %s", why.line, why.column, why.text);
+        return nx_fail(err, NX_BADINPUT, "json: line %d, column %d: %s", why.line, why.column,
+                       why.text);
     if (!json_is_array(root) && !json_is_null(root)) {
-        st = nx_fail(err, NX_BADINPUT, "json: cannot unmarshal %s into Go value of type []*targetgroup.Group",
+        st = nx_fail(err, NX_BADINPUT,
+                     "json: cannot unmarshal %s into Go value of type []*targetgroup.Group",
                      type_name(root));
         goto done;
     }
@@ -184,8 +193,8 @@ done:
     return st;
 }
 
-nx_status discovery_parse(const char *path, struct nx_slice text, struct arena *a, struct config_static_sd *out,
-                          struct nx_err *err)
+nx_status discovery_parse(const char *path, struct nx_slice text, struct arena *a,
+                          struct config_static_sd *out, struct nx_err *err)
 {
     const char *dot = strrchr(path, '.');
 
@@ -196,7 +205,8 @@ nx_status discovery_parse(const char *path, struct nx_slice text, struct arena *
     return nx_fail(err, NX_BADINPUT, "invalid file extension: \"%s\"", dot ? dot : "");
 }
 
-nx_status discovery_read_file(const char *path, struct arena *a, struct config_static_sd *out, struct nx_err *err)
+nx_status discovery_read_file(const char *path, struct arena *a, struct config_static_sd *out,
+                              struct nx_err *err)
 {
     struct buf text;
     nx_status st;

@@ -20,8 +20,8 @@ static void statics_close(void *state, struct sd_env *env)
 }
 
 /* The source of a group is its place in the list. */
-static nx_status statics_open(void **out, const struct config_sd *sd, struct sd_env *env, int64_t mono_ms,
-                              struct nx_err *err)
+static nx_status statics_open(void **out, const struct config_sd *sd, struct sd_env *env,
+                              int64_t mono_ms, struct nx_err *err)
 {
     struct statics *s = calloc(1, sizeof *s);
     nx_status st = NX_OK;
@@ -40,7 +40,8 @@ static nx_status statics_open(void **out, const struct config_sd *sd, struct sd_
             goto done;
         }
         g->source = nx_slice_str(source);
-        if ((st = group_copy(s->arena, &sd->u.statics->v[i], (struct label){{NULL, 0}, {NULL, 0}}, g, err)))
+        if ((st = group_copy(s->arena, &sd->u.statics->v[i], (struct label){{NULL, 0}, {NULL, 0}},
+                             g, err)))
             goto done;
     }
     *out = s;
@@ -51,7 +52,8 @@ done:
     return st;
 }
 
-static nx_status statics_groups(const void *state, struct arena *a, struct discovery_groups *to, struct nx_err *err)
+static nx_status statics_groups(const void *state, struct arena *a, struct discovery_groups *to,
+                                struct nx_err *err)
 {
     const struct statics *s = state;
     nx_status st = NX_OK;
@@ -64,7 +66,8 @@ static nx_status statics_groups(const void *state, struct arena *a, struct disco
         if (!g)
             return arena_failed(a, err);
         g->source = arena_slice(a, from->source);
-        st = g->source.ptr ? group_copy(a, &plain, (struct label){{NULL, 0}, {NULL, 0}}, g, err) : arena_failed(a, err);
+        st = g->source.ptr ? group_copy(a, &plain, (struct label){{NULL, 0}, {NULL, 0}}, g, err)
+                           : arena_failed(a, err);
     }
     return st;
 }

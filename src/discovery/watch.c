@@ -13,8 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define EVENTS \
-    (IN_CLOSE_WRITE | IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
+#define EVENTS                                                                                     \
+    (IN_CLOSE_WRITE | IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF |       \
+     IN_MOVE_SELF | IN_ONLYDIR)
 
 void watcher_init(struct watcher *w)
 {
@@ -104,7 +105,8 @@ static bool worth_a_look(const struct watch *watch, const struct inotify_event *
 
     if (!(e->mask & IN_CREATE) || !e->len)
         return true;
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", watch->dir, e->name) >= sizeof path || lstat(path, &s))
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", watch->dir, e->name) >= sizeof path ||
+        lstat(path, &s))
         return true;
     return !S_ISREG(s.st_mode) || s.st_nlink > 1;
 }
@@ -138,7 +140,8 @@ void watcher_read(struct watcher *w)
         if (got <= 0)
             break;
         for (ssize_t at = 0; at < got;) {
-            const struct inotify_event *e = (const struct inotify_event *)(const void *)(events.bytes + at);
+            const struct inotify_event *e =
+                (const struct inotify_event *)(const void *)(events.bytes + at);
 
             take_event(w, e);
             at += (ssize_t)sizeof *e + e->len;

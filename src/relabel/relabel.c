@@ -89,7 +89,8 @@ static struct nx_slice keep(struct work *w, struct nx_slice s)
 }
 
 /* `name` and `value` may lie in buffers that the next rule reuses: unless borrowed, what is new is copied. */
-static void set(struct work *w, struct nx_slice name, bool name_borrowed, struct nx_slice value, bool value_borrowed)
+static void set(struct work *w, struct nx_slice name, bool name_borrowed, struct nx_slice value,
+                bool value_borrowed)
 {
     struct nx_slice had = labels_builder_get(w->lb, name);
 
@@ -114,7 +115,8 @@ static bool value_is_a_label(const struct work *w)
 }
 
 /* Expands a template against the value; false if the regex does not match. Valid until the next call. */
-static bool expand(struct work *w, struct nx_slice subject, struct nx_slice template, struct nx_slice *out)
+static bool expand(struct work *w, struct nx_slice subject, struct nx_slice template,
+                   struct nx_slice *out)
 {
     struct buf *b = &w->s->expanded;
 
@@ -274,7 +276,8 @@ static bool apply(struct work *w)
 {
     const struct relabel_rule *r = w->rule;
 
-    if (r->action != RELABEL_LABELMAP && r->action != RELABEL_LABELDROP && r->action != RELABEL_LABELKEEP)
+    if (r->action != RELABEL_LABELMAP && r->action != RELABEL_LABELDROP &&
+        r->action != RELABEL_LABELKEEP)
         join_sources(w);
     if (w->nomem)
         return true;

@@ -28,7 +28,8 @@ enum relabel_verdict {
 };
 
 /* Applies the rules in order to the labels in `lb`. A rule that changes nothing allocates nothing.
- * Values are borrowed from `lb`, from the rules' configuration, or from `s`. RELABEL_NOMEM leaves the
+ * labelmap can make names that are not valid, even empty ones, as it does in Prometheus: whoever uses
+ * the result checks its names. Values are borrowed from `lb`, from the rules' configuration, or from `s`. RELABEL_NOMEM leaves the
  * builder half done. */
 enum relabel_verdict relabel_apply(const struct relabel_rules *rules, struct labels_builder *lb,
                                    struct relabel_scratch *s);

@@ -108,7 +108,8 @@ static void check_good(const char *path)
         fail_msg("%s: printed, it does not load: %s\n%s", path, err.text, buf_cstr(&first));
     config_yaml(again, &second);
     if (!nx_slice_eq(buf_view(&first), buf_view(&second)))
-        fail_msg("%s: printed twice, it differs:\n%s\n----\n%s", path, buf_cstr(&first), buf_cstr(&second));
+        fail_msg("%s: printed twice, it differs:\n%s\n----\n%s", path, buf_cstr(&first),
+                 buf_cstr(&second));
 done:
     config_unref(cfg);
     config_unref(again);
@@ -136,7 +137,8 @@ static void check_printed(const char *path)
     struct buf want, got;
     char source[300];
 
-    snprintf(source, sizeof source, "%.*s.good.yml", (int)(strlen(path) - strlen(".printed")), path);
+    snprintf(source, sizeof source, "%.*s.good.yml", (int)(strlen(path) - strlen(".printed")),
+             path);
     read_file(path, &want);
     assert_ok(config_load(&cfg, source, NULL, &err), &err);
     buf_init(&got, 0);

@@ -29,7 +29,8 @@ static void write_file(const char *dir, const char *name, const char *text)
 
 static void a_configuration_lives_until_its_last_reference(void **state)
 {
-    struct config *cfg = parse("scrape_configs: [{job_name: a, relabel_configs: [{regex: x.*, target_label: y}]}]");
+    struct config *cfg =
+        parse("scrape_configs: [{job_name: a, relabel_configs: [{regex: x.*, target_label: y}]}]");
     struct config *second = config_ref(cfg);
 
     (void)state;
@@ -53,7 +54,8 @@ static void what_is_not_said_has_prometheus_defaults(void **state)
     assert_int_equal(s->scrape_timeout_ms, 10000);
     assert_text(s->metrics_path, "/metrics", "metrics_path");
     assert_text(s->scheme, "http", "scheme");
-    assert_true(s->honor_timestamps && s->enable_compression && s->http.follow_redirects && s->http.enable_http2);
+    assert_true(s->honor_timestamps && s->enable_compression && s->http.follow_redirects &&
+                s->http.enable_http2);
     assert_false(s->honor_labels || s->scrape_native_histograms || s->extra_scrape_metrics);
     assert_int_equal(s->scrape_protocols.n, 4); /* CFG-033 */
     assert_int_equal(s->scrape_protocols.v[0], CONFIG_PROTO_OM_1_0_0);
@@ -81,7 +83,8 @@ static void jobs_take_over_what_global_says(void **state)
     assert_int_equal(a->limits.keep_dropped_targets, 6);
     assert_int_equal(a->scrape_protocols.n, 2);
     assert_int_equal(a->scrape_protocols.v[0], CONFIG_PROTO_PROTOBUF);
-    assert_true(a->scrape_native_histograms && a->convert_classic_histograms_to_nhcb && a->extra_scrape_metrics);
+    assert_true(a->scrape_native_histograms && a->convert_classic_histograms_to_nhcb &&
+                a->extra_scrape_metrics);
     assert_int_equal(a->escaping, CONFIG_ESCAPE_DOTS);
     assert_int_equal(a->validation, CONFIG_VALIDATION_LEGACY);
     assert_text(a->scrape_failure_log_file, "tests/config/f.log", "failure log");
@@ -123,10 +126,21 @@ static void external_labels_take_values_from_the_environment(void **state)
     static const struct {
         const char *written, *expanded;
     } cases[] = {
-        {"plain", "plain"},      {"$NXT_A", "one"},        {"${NXT_A}", "one"},      {"x${NXT_A}y$NXT_A", "xoneyone"},
-        {"$$NXT_A", "$NXT_A"},   {"$$", "$"},              {"a$", "a$"},             {"$ a", "$ a"},
-        {"${}x", "x"},           {"${NXT_A", "NXT_A"},     {"$NXT_UNSET-", "-"},     {"${$}", "$"},
-        {"$NXT_A-b", "one-b"},   {"$-x", "x"},             {"%{NXT_A}", "%{NXT_A}"},
+        {"plain", "plain"},
+        {"$NXT_A", "one"},
+        {"${NXT_A}", "one"},
+        {"x${NXT_A}y$NXT_A", "xoneyone"},
+        {"$$NXT_A", "$NXT_A"},
+        {"$$", "$"},
+        {"a$", "a$"},
+        {"$ a", "$ a"},
+        {"${}x", "x"},
+        {"${NXT_A", "NXT_A"},
+        {"$NXT_UNSET-", "-"},
+        {"${$}", "$"},
+        {"$NXT_A-b", "one-b"},
+        {"$-x", "x"},
+        {"%{NXT_A}", "%{NXT_A}"},
     };
     struct warnings w = {0};
     struct config_opts opts = {.warn = note_warning, .ctx = &w};
@@ -139,7 +153,8 @@ static void external_labels_take_values_from_the_environment(void **state)
 
         snprintf(text, sizeof text, "global: {external_labels: {l: \"%s\"}}", cases[i].written);
         assert_ok(config_parse(&cfg, STR(text), "c.yml", ".", &opts, &err), &err);
-        assert_text(labels_get_str(&cfg->global.external_labels, "l"), cases[i].expanded, cases[i].written);
+        assert_text(labels_get_str(&cfg->global.external_labels, "l"), cases[i].expanded,
+                    cases[i].written);
         config_unref(cfg);
     }
     assert_non_null(strstr(w.text, "Empty environment variable NXT_UNSET")); /* CFG-028 */
@@ -155,7 +170,8 @@ static void relative_paths_start_at_the_folder_of_the_file(void **state)
                                "    tls_config: {ca_file: ca}\n"
                                "    http_headers: {X: {files: [f]}}\n"
                                "    file_sd_configs: [{files: [sd/*.json]}]\n");
-    static const char *const want[] = {"/etc/narthex/a.yml", "/b.yml", "/etc/c/*.yml", "/etc/narthex/d/e.yml", ""};
+    static const char *const want[] = {"/etc/narthex/a.yml", "/b.yml", "/etc/c/*.yml",
+                                       "/etc/narthex/d/e.yml", ""};
     const struct config_scrape *s = &cfg->scrape_configs.v[0];
 
     (void)state;
@@ -178,11 +194,13 @@ static void jobs_in_files_of_their_own_come_after_the_others(void **state)
     (void)state;
     test_tmpdir_new(&t);
     snprintf(path, sizeof path, "%s/c.yml", t.path);
-    write_file(t.path, "c.yml", "global: {scrape_interval: 7s}\nscrape_config_files: ['jobs-*.yml']\n"
-                                "scrape_configs: [{job_name: main}]");
+    write_file(t.path, "c.yml",
+               "global: {scrape_interval: 7s}\nscrape_config_files: ['jobs-*.yml']\n"
+               "scrape_configs: [{job_name: main}]");
     write_file(t.path, "jobs-2.yml", "scrape_configs: [{job_name: late}]");
     write_file(t.path, "jobs-1.yml",
-               "scrape_configs: [{job_name: early, file_sd_configs: [{files: [x.json]}]}, {job_name: next}]");
+               "scrape_configs: [{job_name: early, file_sd_configs: [{files: [x.json]}]}, "
+               "{job_name: next}]");
     assert_ok(config_load(&cfg, path, NULL, &err), &err);
     assert_int_equal(cfg->scrape_configs.n, 4);
     assert_text(cfg->scrape_configs.v[1].job_name, "early", "order");
@@ -200,7 +218,9 @@ static void jobs_in_files_of_their_own_come_after_the_others(void **state)
     write_file(t.path, "jobs-3.yml", "scrape_configs:\n- job_name: early\n");
     snprintf(path, sizeof path, "%s/c.yml", t.path);
     assert_status(config_load(&cfg, path, NULL, &err), NX_BADINPUT); /* CFG-021, CFG-022 */
-    assert_non_null(strstr(err.text, "jobs-3.yml\": found multiple scrape configs with job name \"early\", first found in \""));
+    assert_non_null(strstr(
+        err.text,
+        "jobs-3.yml\": found multiple scrape configs with job name \"early\", first found in \""));
     assert_non_null(strstr(err.text, "jobs-3.yml:2: scrape_configs[0].job_name)"));
     write_file(t.path, "jobs-3.yml", "global: {}\n");
     assert_status(config_load(&cfg, path, NULL, &err), NX_BADINPUT);
@@ -236,9 +256,12 @@ static void a_missing_file_is_told_as_go_tells_it(void **state)
 
 static void equal_sections_have_equal_fingerprints(void **state)
 {
-    struct config *a = parse("scrape_configs: [{job_name: a, basic_auth: {username: u, password: p}}, {job_name: b}]");
-    struct config *b = parse("scrape_configs:\n  - {scheme: http, basic_auth: {password: p, username: u}, job_name: a}\n");
-    struct config *c = parse("scrape_configs: [{job_name: a, basic_auth: {username: u, password: other}}]");
+    struct config *a = parse(
+        "scrape_configs: [{job_name: a, basic_auth: {username: u, password: p}}, {job_name: b}]");
+    struct config *b = parse("scrape_configs:\n  - {scheme: http, basic_auth: {password: p, "
+                             "username: u}, job_name: a}\n");
+    struct config *c =
+        parse("scrape_configs: [{job_name: a, basic_auth: {username: u, password: other}}]");
 
     (void)state;
     assert_true(a->scrape_configs.v[0].fingerprint == b->scrape_configs.v[0].fingerprint);
@@ -259,7 +282,8 @@ static void parts_without_effect_are_warned_about_once(void **state)
     (void)state;
     assert_ok(config_load(&cfg, "tests/config/every_sd.good.yml", NULL, &err), &err);
     config_warnings(cfg, note_warning, &w);
-    assert_non_null(strstr(w.text, "kubernetes_sd_configs is accepted but has no effect in this version"));
+    assert_non_null(
+        strstr(w.text, "kubernetes_sd_configs is accepted but has no effect in this version"));
     assert_null(strstr(w.text, "file_sd_configs"));
     assert_null(strstr(w.text, "static_configs"));
     config_unref(cfg);
@@ -322,7 +346,8 @@ static void check_table(const struct record *r, unsigned depth)
         const struct field *f = &r->fields[i];
 
         if (f->size != kind_size(f) || f->offset + f->size > r->size)
-            fail_msg("%s: field %s has %zu bytes, its kind %zu", r->go, f->name, f->size, kind_size(f));
+            fail_msg("%s: field %s has %zu bytes, its kind %zu", r->go, f->name, f->size,
+                     kind_size(f));
         for (size_t k = 0; k < i; k++)
             assert_true(!*f->name || strcmp(f->name, r->fields[k].name));
         if (f->record)
@@ -378,7 +403,8 @@ static void no_memory_at_any_step_is_an_error(void **state)
 
 /* ---- check config ---- */
 
-static int run_check(const char *path, const struct config_check_flags *flags, struct buf *out, struct buf *errs)
+static int run_check(const char *path, const struct config_check_flags *flags, struct buf *out,
+                     struct buf *errs)
 {
     buf_init(out, 0);
     buf_init(errs, 0);
@@ -406,14 +432,17 @@ static void check_config_speaks_as_promtool(void **state)
     write_file(t.path, "r1.yml", "groups: []\n");
     write_file(t.path, "r2.yml", "groups: []\n");
     write_file(t.path, "t.json", "[{\"targets\": [\"a:1\"]}]");
-    write_file(t.path, "c.yml", "rule_files: ['r*.yml', none-*.yml]\nscrape_configs:\n- job_name: a\n"
-                                "  file_sd_configs: [{files: [t.json, missing.json]}]\n");
+    write_file(t.path, "c.yml",
+               "rule_files: ['r*.yml', none-*.yml]\nscrape_configs:\n- job_name: a\n"
+               "  file_sd_configs: [{files: [t.json, missing.json]}]\n");
     assert_int_equal(run_check(path, &flags, &out, &errs), 0);
-    snprintf(want, sizeof want,
-             "Checking %s\n  WARNING: file \"%s/missing.json\" for file_sd in scrape job \"a\" does not exist\n"
-             "  SUCCESS: 2 rule files found\n SUCCESS: %s is valid prometheus config file syntax\n\n"
-             "Checking %s/r1.yml\nChecking %s/r2.yml\n",
-             path, t.path, path, t.path, t.path);
+    snprintf(
+        want, sizeof want,
+        "Checking %s\n  WARNING: file \"%s/missing.json\" for file_sd in scrape job \"a\" does not "
+        "exist\n"
+        "  SUCCESS: 2 rule files found\n SUCCESS: %s is valid prometheus config file syntax\n\n"
+        "Checking %s/r1.yml\nChecking %s/r2.yml\n",
+        path, t.path, path, t.path, t.path);
     assert_buf(&out, want, "out");
     assert_buf(&errs, "", "errs");
     assert_int_equal(rules, 2);
@@ -422,7 +451,8 @@ static void check_config_speaks_as_promtool(void **state)
 
     write_file(t.path, "c.yml", "rule_files: [absent.yml]\n");
     assert_int_equal(run_check(path, &flags, &out, &errs), 1);
-    snprintf(want, sizeof want, "  FAILED: \"%s/absent.yml\" does not point to an existing file\n", t.path);
+    snprintf(want, sizeof want, "  FAILED: \"%s/absent.yml\" does not point to an existing file\n",
+             t.path);
     assert_buf(&errs, want, "absent rules");
     buf_done(&out);
     buf_done(&errs);
@@ -430,7 +460,8 @@ static void check_config_speaks_as_promtool(void **state)
     write_file(t.path, "c.yml", "scrape_configs:\n- {job_name: a, bearer_token_file: tok}\n");
     assert_int_equal(run_check(path, NULL, &out, &errs), 1); /* CFG-158 */
     snprintf(want, sizeof want,
-             "  FAILED: error checking authorization credentials or bearer token file \"%s/tok\": stat %s/tok: no such "
+             "  FAILED: error checking authorization credentials or bearer token file \"%s/tok\": "
+             "stat %s/tok: no such "
              "file or directory\n",
              t.path, t.path);
     assert_buf(&errs, want, "absent token");
@@ -442,7 +473,8 @@ static void check_config_speaks_as_promtool(void **state)
     buf_done(&errs);
 
     write_file(t.path, "t.json", "[{\"targets\": 3}]");
-    write_file(t.path, "c.yml", "scrape_configs:\n- {job_name: a, file_sd_configs: [{files: [t.json]}]}\n");
+    write_file(t.path, "c.yml",
+               "scrape_configs:\n- {job_name: a, file_sd_configs: [{files: [t.json]}]}\n");
     assert_int_equal(run_check(path, NULL, &out, &errs), 1);
     snprintf(want, sizeof want, "  FAILED: checking SD file \"%s/t.json\": ", t.path);
     assert_memory_equal(errs.ptr, want, strlen(want));
@@ -453,7 +485,8 @@ static void check_config_speaks_as_promtool(void **state)
     flags = (struct config_check_flags){.lint_too_long_scrape_interval = true, .lint_fatal = true};
     assert_int_equal(run_check(path, &flags, &out, &errs), 3);
     assert_buf(&errs,
-               "  FAILED: too long scrape interval found, data point will be marked as stale - job: slow, interval: 5m\n",
+               "  FAILED: too long scrape interval found, data point will be marked as stale - "
+               "job: slow, interval: 5m\n",
                "lint");
     buf_done(&out);
     buf_done(&errs);

@@ -71,7 +71,8 @@ static void apply(struct fixture *f, const char *text)
     if (config_parse(&cfg, STR(text), "c.yml", f->tmp.path, NULL, &err))
         fail_msg("%s", err.text);
     for (size_t i = 0; i < cfg->scrape_configs.n; i++)
-        sets[i] = (struct discovery_set){cfg->scrape_configs.v[i].job_name, &cfg->scrape_configs.v[i].sds};
+        sets[i] = (struct discovery_set){cfg->scrape_configs.v[i].job_name,
+                                         &cfg->scrape_configs.v[i].sds};
     assert_ok(discovery_apply(f->d, sets, cfg->scrape_configs.n, &err), &err);
     f->cfg = cfg;
     config_unref(old); /* nothing may point into it any more */
@@ -118,7 +119,8 @@ static void print_groups(struct fixture *f, const char *set, struct buf *b)
             struct nx_slice value = g->labels.v[k].value;
             size_t dir = strlen(f->tmp.path);
 
-            buf_printf(b, "%s%.*s=", k ? "," : "", (int)g->labels.v[k].name.len, g->labels.v[k].name.ptr);
+            buf_printf(b, "%s%.*s=", k ? "," : "", (int)g->labels.v[k].name.len,
+                       g->labels.v[k].name.ptr);
             if (value.len > dir && !memcmp(value.ptr, f->tmp.path, dir))
                 buf_printf(b, "DIR%.*s", (int)(value.len - dir), value.ptr + dir);
             else
@@ -158,7 +160,8 @@ static void static_groups_are_what_the_configuration_says(void **state)
     setup(&f);
     apply(&f, "scrape_configs:\n"
               "- job_name: a\n"
-              "  static_configs: [{targets: [x:1, y:2], labels: {env: prod, gone: ''}}, {targets: []}, {targets: [z]}]\n"
+              "  static_configs: [{targets: [x:1, y:2], labels: {env: prod, gone: ''}}, {targets: "
+              "[]}, {targets: [z]}]\n"
               "- job_name: b\n");
     expect_groups(&f, "a", "x:1,y:2{env=prod,gone=} | {} | z{}"); /* CFG-084 */
     expect_groups(&f, "b", "");
@@ -174,12 +177,16 @@ static void files_are_read_in_both_formats(void **state)
 
     (void)state;
     setup(&f);
-    write_file(&f, "a.json", "[{\"targets\": [\"j:1\"], \"labels\": {\"k\": \"v\", \"__meta_filepath\": \"own\"}}, {\"Targets\": []}]");
+    write_file(&f, "a.json",
+               "[{\"targets\": [\"j:1\"], \"labels\": {\"k\": \"v\", \"__meta_filepath\": "
+               "\"own\"}}, {\"Targets\": []}]");
     write_file(&f, "b.yml", "- targets: [y:1, 'y:2']\n  labels: {n: 010}\n- {}\n");
     write_file(&f, "c.txt", "nothing of ours");
-    apply(&f, "scrape_configs: [{job_name: a, file_sd_configs: [{files: ['*.json', b.yml, missing.yml]}]}]");
-    expect_groups(&f, "a", "j:1{__meta_filepath=DIR/a.json,k=v} | {__meta_filepath=DIR/a.json} | "
-                           "y:1,y:2{__meta_filepath=DIR/b.yml,n=010} | {__meta_filepath=DIR/b.yml}");
+    apply(&f, "scrape_configs: [{job_name: a, file_sd_configs: [{files: ['*.json', b.yml, "
+              "missing.yml]}]}]");
+    expect_groups(&f, "a",
+                  "j:1{__meta_filepath=DIR/a.json,k=v} | {__meta_filepath=DIR/a.json} | "
+                  "y:1,y:2{__meta_filepath=DIR/b.yml,n=010} | {__meta_filepath=DIR/b.yml}");
     expect_stats(&f, 0, 2);
     assert_int_equal(discovery_target_count(f.d, STR("a")), 3);
     teardown(&f);
@@ -219,8 +226,14 @@ static void a_changed_file_is_read_again_at_once(void **state)
 
 static void a_broken_file_keeps_the_groups_it_had(void **state)
 {
-    static const char *const broken[] = {"[{\"targets\": [", "[{\"targets\": 3}]", "[null]", "{}", "[{\"target\": []}]",
-                                         "[{\"labels\": {\"\": \"x\"}}]", "[{\"labels\": {\"a\": 1}}]", ""};
+    static const char *const broken[] = {"[{\"targets\": [",
+                                         "[{\"targets\": 3}]",
+                                         "[null]",
+                                         "{}",
+                                         "[{\"target\": []}]",
+                                         "[{\"labels\": {\"\": \"x\"}}]",
+                                         "[{\"labels\": {\"a\": 1}}]",
+                                         ""};
     struct fixture f;
 
     (void)state;
@@ -233,7 +246,9 @@ static void a_broken_file_keeps_the_groups_it_had(void **state)
         write_file(&f, "a.json", broken[i]);
         if (poll_news(&f))
             fail_msg("%s counted as a change", broken[i]);
-        expect_groups(&f, "a", "good{__meta_filepath=DIR/a.json} | good{__meta_filepath=DIR/b.yml}"); /* CFG-087 */
+        expect_groups(
+            &f, "a",
+            "good{__meta_filepath=DIR/a.json} | good{__meta_filepath=DIR/b.yml}"); /* CFG-087 */
         assert_in_range(f.lines, 1, 2);
     }
     expect_stats(&f, NX_COUNT(broken), 2);
@@ -311,9 +326,11 @@ static void a_folder_that_comes_later_is_found_by_the_clock(void **state)
 
     (void)state;
     setup(&f);
-    apply(&f, "scrape_configs: [{job_name: a, file_sd_configs: [{files: ['sd/*.json'], refresh_interval: 1m}]}]");
+    apply(&f, "scrape_configs: [{job_name: a, file_sd_configs: [{files: ['sd/*.json'], "
+              "refresh_interval: 1m}]}]");
     now = clock_mono_ns() / 1000000;
-    assert_in_range((uintmax_t)(discovery_next_ms(f.d) - now), 0, 5000); /* cannot be watched: looked at */
+    assert_in_range((uintmax_t)(discovery_next_ms(f.d) - now), 0,
+                    5000); /* cannot be watched: looked at */
     snprintf(path, sizeof path, "%s/sd", f.tmp.path);
     assert_int_equal(mkdir(path, 0755), 0);
     write_file(&f, "sd/a.json", "[{\"targets\": [\"x\"]}]");
@@ -347,11 +364,13 @@ static void a_reload_keeps_what_is_the_same(void **state)
     apply(&f, "scrape_configs: [{job_name: a, file_sd_configs: [{files: [a.json]}]}]");
     remove_file(&f, "a.json");
     write_file(&f, "a.json", "broken");
-    apply(&f, "scrape_configs:\n"
-              "- {job_name: renamed, file_sd_configs: [{files: [a.json]}]}\n"
-              "- {job_name: shares, file_sd_configs: [{files: [a.json]}, {files: [a.json]}]}\n" /* CFG-079 */
-              "- {job_name: s, static_configs: [{targets: [y]}]}\n"
-              "- {job_name: none, dns_sd_configs: [{names: [x]}]}\n");
+    apply(
+        &f,
+        "scrape_configs:\n"
+        "- {job_name: renamed, file_sd_configs: [{files: [a.json]}]}\n"
+        "- {job_name: shares, file_sd_configs: [{files: [a.json]}, {files: [a.json]}]}\n" /* CFG-079 */
+        "- {job_name: s, static_configs: [{targets: [y]}]}\n"
+        "- {job_name: none, dns_sd_configs: [{names: [x]}]}\n");
     expect_groups(&f, "a", "");
     expect_groups(&f, "renamed", "x{__meta_filepath=DIR/a.json}");
     expect_groups(&f, "shares", "x{__meta_filepath=DIR/a.json}");
@@ -374,8 +393,9 @@ static void no_memory_leaves_the_old_sets(void **state)
     setup(&f);
     write_file(&f, "a.json", "[{\"targets\": [\"x\"], \"labels\": {\"a\": \"b\"}}]");
     apply(&f, "scrape_configs: [{job_name: a, static_configs: [{targets: [old]}]}]");
-    assert_ok(config_parse(&cfg, LIT("scrape_configs: [{job_name: a, static_configs: [{targets: [new]}], "
-                                     "file_sd_configs: [{files: ['*.json']}]}]"),
+    assert_ok(config_parse(&cfg,
+                           LIT("scrape_configs: [{job_name: a, static_configs: [{targets: [new]}], "
+                               "file_sd_configs: [{files: ['*.json']}]}]"),
                            "c.yml", f.tmp.path, NULL, &err),
               &err);
     set = (struct discovery_set){cfg->scrape_configs.v[0].job_name, &cfg->scrape_configs.v[0].sds};

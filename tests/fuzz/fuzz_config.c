@@ -68,7 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     if (round_trip(buf_view(&first), &second)) {
-        if (!round_trip(buf_view(&second), &third) || !nx_slice_eq(buf_view(&second), buf_view(&third)))
+        if (!round_trip(buf_view(&second), &third) ||
+            !nx_slice_eq(buf_view(&second), buf_view(&third)))
             abort();
         buf_done(&third);
     }

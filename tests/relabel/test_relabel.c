@@ -55,27 +55,39 @@ static const struct {
     {"[{source_labels: [a, b], target_label: c}]", "a=1 b=2", "a=1 b=2 c=1;2"},
     {"[{source_labels: [a, b], separator: '', target_label: c}]", "a=1 b=2", "a=1 b=2 c=12"},
     {"[{source_labels: [a, none], target_label: c}]", "a=1", "a=1 c=1;"},
-    {"[{source_labels: [a], regex: 'f(.*)', target_label: b, replacement: 'x$1y'}]", "a=foo", "a=foo b=x"}, /* group "1y" */
-    {"[{source_labels: [a], regex: 'f(.*)', target_label: b, replacement: 'x${1}y'}]", "a=foo", "a=foo b=xooy"},
-    {"[{source_labels: [a], regex: 'f(.*)', target_label: b, replacement: '$0-$1'}]", "a=foo", "a=foo b=foo-oo"},
-    {"[{source_labels: [a], regex: '(?P<x>.)(.*)', target_label: b, replacement: '$x'}]", "a=foo", "a=foo b=f"},
+    {"[{source_labels: [a], regex: 'f(.*)', target_label: b, replacement: 'x$1y'}]", "a=foo",
+     "a=foo b=x"}, /* group "1y" */
+    {"[{source_labels: [a], regex: 'f(.*)', target_label: b, replacement: 'x${1}y'}]", "a=foo",
+     "a=foo b=xooy"},
+    {"[{source_labels: [a], regex: 'f(.*)', target_label: b, replacement: '$0-$1'}]", "a=foo",
+     "a=foo b=foo-oo"},
+    {"[{source_labels: [a], regex: '(?P<x>.)(.*)', target_label: b, replacement: '$x'}]", "a=foo",
+     "a=foo b=f"},
     {"[{source_labels: [a], regex: 'oo', target_label: b}]", "a=foo", "a=foo"}, /* anchored */
     {"[{source_labels: [a], regex: 'f', target_label: b}]", "a=foo", "a=foo"},
-    {"[{source_labels: [a], regex: '.*', target_label: b, replacement: '$$x$9'}]", "a=foo", "a=foo b=$x"},
+    {"[{source_labels: [a], regex: '.*', target_label: b, replacement: '$$x$9'}]", "a=foo",
+     "a=foo b=$x"},
     {"[{source_labels: [a], regex: '(.*)', target_label: a, replacement: ''}]", "a=foo z=1", "z=1"},
     {"[{source_labels: [a], regex: 'no', target_label: a, replacement: ''}]", "a=foo", "a=foo"},
     {"[{target_label: b, replacement: fixed}]", "a=1", "a=1 b=fixed"},
     {"[{target_label: a, replacement: ''}]", "a=1 b=2", "b=2"},
-    {"[{source_labels: [a], regex: 'x-(.*)', target_label: '${1}', replacement: v}]", "a=x-name", "a=x-name name=v"},
-    {"[{source_labels: [a], regex: 'x-(.*)', target_label: '${1}', replacement: v}]", "a=x-", "a=x-"},
-    {"[{source_labels: [a], regex: 'x-(.*)', target_label: 'p_$1', replacement: '$1'}]", "a=x-1", "a=x-1 p_1=1"},
-    {"[{source_labels: [a], regex: '', target_label: b, replacement: was_empty}]", "z=1", "b=was_empty z=1"},
+    {"[{source_labels: [a], regex: 'x-(.*)', target_label: '${1}', replacement: v}]", "a=x-name",
+     "a=x-name name=v"},
+    {"[{source_labels: [a], regex: 'x-(.*)', target_label: '${1}', replacement: v}]", "a=x-",
+     "a=x-"},
+    {"[{source_labels: [a], regex: 'x-(.*)', target_label: 'p_$1', replacement: '$1'}]", "a=x-1",
+     "a=x-1 p_1=1"},
+    {"[{source_labels: [a], regex: '', target_label: b, replacement: was_empty}]", "z=1",
+     "b=was_empty z=1"},
     {"[{source_labels: [a], regex: '', target_label: b, replacement: was_empty}]", "a=1", "a=1"},
     {"[{source_labels: [a], regex: null, target_label: b, replacement: x}]", "a=1", "a=1"},
-    {"[{source_labels: [a], regex: '(.*)', target_label: b}]", "a=l1\nl2", "a=l1\nl2 b=l1\nl2"}, /* dot is newline, too */
-    {"[{source_labels: [a], regex: 'l1.l2', target_label: b, replacement: y}]", "a=l1\nl2", "a=l1\nl2 b=y"},
+    {"[{source_labels: [a], regex: '(.*)', target_label: b}]", "a=l1\nl2",
+     "a=l1\nl2 b=l1\nl2"}, /* dot is newline, too */
+    {"[{source_labels: [a], regex: 'l1.l2', target_label: b, replacement: y}]", "a=l1\nl2",
+     "a=l1\nl2 b=y"},
     {"[{source_labels: [a], regex: 'a|b', target_label: b, replacement: y}]", "a=ab", "a=ab"},
-    {"[{source_labels: [a], regex: '(?i)FOO', target_label: b, replacement: y}]", "a=foo", "a=foo b=y"},
+    {"[{source_labels: [a], regex: '(?i)FOO', target_label: b, replacement: y}]", "a=foo",
+     "a=foo b=y"},
     /* keep, drop */
     {"[{action: keep, source_labels: [a], regex: '1|2'}]", "a=1", "a=1"},
     {"[{action: keep, source_labels: [a], regex: '1|2'}]", "a=3", NULL},
@@ -83,23 +95,31 @@ static const struct {
     {"[{action: drop, source_labels: [a], regex: '1.*'}]", "a=12", NULL},
     {"[{action: drop, source_labels: [a], regex: '1'}]", "a=12", "a=12"},
     {"[{action: drop, source_labels: [none]}]", "a=1", NULL}, /* (.*) matches nothing at all, too */
-    {"[{action: drop, source_labels: [a], regex: 1}, {target_label: b, replacement: c}]", "a=1", NULL},
-    {"[{target_label: a, replacement: '1'}, {action: drop, source_labels: [a], regex: 1}]", "a=2", NULL},
+    {"[{action: drop, source_labels: [a], regex: 1}, {target_label: b, replacement: c}]", "a=1",
+     NULL},
+    {"[{target_label: a, replacement: '1'}, {action: drop, source_labels: [a], regex: 1}]", "a=2",
+     NULL},
     {"[{action: keepequal, source_labels: [a], target_label: b}]", "a=1 b=1", "a=1 b=1"},
     {"[{action: keepequal, source_labels: [a], target_label: b}]", "a=1 b=2", NULL},
-    {"[{action: keepequal, source_labels: [a, b], target_label: c}]", "a=1 b=2 c=1;2", "a=1 b=2 c=1;2"},
+    {"[{action: keepequal, source_labels: [a, b], target_label: c}]", "a=1 b=2 c=1;2",
+     "a=1 b=2 c=1;2"},
     {"[{action: keepequal, source_labels: [x], target_label: y}]", "a=1", "a=1"}, /* both empty */
     {"[{action: dropequal, source_labels: [a], target_label: b}]", "a=1 b=1", NULL},
     {"[{action: dropequal, source_labels: [a], target_label: b}]", "a=1 b=2", "a=1 b=2"},
     /* hashmod: the last eight bytes of the MD5 */
-    {"[{action: hashmod, source_labels: [c], target_label: d, modulus: 1000}]", "c=baz", "c=baz d=976"},
-    {"[{action: hashmod, source_labels: [c], target_label: d, modulus: 1000}]", "c=foo\nbar", "c=foo\nbar d=734"},
-    {"[{action: hashmod, source_labels: [c], target_label: d, modulus: 18446744073709551615}]", "c=", "d=16825458760271544958"},
+    {"[{action: hashmod, source_labels: [c], target_label: d, modulus: 1000}]", "c=baz",
+     "c=baz d=976"},
+    {"[{action: hashmod, source_labels: [c], target_label: d, modulus: 1000}]", "c=foo\nbar",
+     "c=foo\nbar d=734"},
+    {"[{action: hashmod, source_labels: [c], target_label: d, modulus: 18446744073709551615}]",
+     "c=", "d=16825458760271544958"},
     /* names */
     {"[{action: labelmap, regex: '__meta_(.*)'}]", "__meta_a=1 b=2", "__meta_a=1 a=1 b=2"},
-    {"[{action: labelmap, regex: 'a(.*)', replacement: 'b${1}'}]", "a1=1 a2=2", "a1=1 a2=2 b1=1 b2=2"},
+    {"[{action: labelmap, regex: 'a(.*)', replacement: 'b${1}'}]", "a1=1 a2=2",
+     "a1=1 a2=2 b1=1 b2=2"},
     {"[{action: labelmap, regex: 'a(.*)', replacement: 'aa$1'}]", "a=1 aa=2", "a=1 aa=1 aaa=2"},
     {"[{action: labelmap, regex: '(.*)', replacement: fixed}]", "a=1 b=2", "a=1 b=2 fixed=2"},
+    {"[{action: labelmap, regex: 'a(.*)'}]", "a=1 b=2", "=1 a=1 b=2"}, /* found by fuzz_relabel */
     {"[{action: labeldrop, regex: 'a.*'}]", "a1=1 a2=2 b=3", "b=3"},
     {"[{action: labeldrop, regex: '.*'}]", "a1=1 b=3", ""},
     {"[{action: labelkeep, regex: 'a.*|c'}]", "a1=1 a2=2 b=3 c=4", "a1=1 a2=2 c=4"},
@@ -109,7 +129,12 @@ static const struct {
     {"[{action: uppercase, source_labels: [a], target_label: a}]", "a=straße", "a=STRAßE"},
     {"[{action: uppercase, source_labels: [a], target_label: a}]", "a=éñж", "a=ÉÑЖ"},
     {"[{action: lowercase, source_labels: [a], target_label: a}]", "a=ÀΣЩ", "a=àσщ"},
-    {"[{action: lowercase, source_labels: [a], target_label: b}]", "a=\xff" "A", "a=\xff" "A b=\xef\xbf\xbd" "a"},
+    {"[{action: lowercase, source_labels: [a], target_label: b}]",
+     "a=\xff"
+     "A",
+     "a=\xff"
+     "A b=\xef\xbf\xbd"
+     "a"},
     {"[{action: lowercase, source_labels: [none], target_label: a}]", "a=X b=1", "b=1"},
     /* case of the action's own name */
     {"[{action: LabelDrop, regex: a}]", "a=1 b=2", "b=2"},
@@ -165,14 +190,16 @@ static void names_made_by_templates_obey_the_validation_scheme(void **state)
         char text[400], in[100];
         struct buf out;
 
-        snprintf(text, sizeof text,
-                 "scrape_configs: [{job_name: a, metric_name_validation_scheme: %s, relabel_configs: "
-                 "[{source_labels: [a], regex: 'x-(.*)', target_label: '${1}', replacement: v}]}]",
-                 schemes[i].scheme);
+        snprintf(
+            text, sizeof text,
+            "scrape_configs: [{job_name: a, metric_name_validation_scheme: %s, relabel_configs: "
+            "[{source_labels: [a], regex: 'x-(.*)', target_label: '${1}', replacement: v}]}]",
+            schemes[i].scheme);
         assert_ok(config_parse(&cfg, STR(text), "r.yml", ".", NULL, &err), &err);
         snprintf(in, sizeof in, "%s", schemes[i].in);
         set_labels(&lb, in);
-        assert_int_equal(relabel_apply(&cfg->scrape_configs.v[0].relabel, &lb, &scratch), RELABEL_KEPT);
+        assert_int_equal(relabel_apply(&cfg->scrape_configs.v[0].relabel, &lb, &scratch),
+                         RELABEL_KEPT);
         buf_init(&out, 0);
         print_labels(&lb, &out);
         assert_buf(&out, schemes[i].out, schemes[i].scheme);
@@ -187,14 +214,15 @@ static void names_made_by_templates_obey_the_validation_scheme(void **state)
 static void rules_that_change_nothing_allocate_nothing(void **state)
 {
     const struct relabel_rules *rules;
-    struct config *cfg = rules_of("[{action: drop, source_labels: [a, b], regex: 'x;y'},"
-                                  " {action: keep, source_labels: [a], regex: '1|2'},"
-                                  " {source_labels: [a], target_label: same},"
-                                  " {source_labels: [a], regex: 'zz(.*)', target_label: c, replacement: 'q$1'},"
-                                  " {action: labeldrop, regex: 'tmp_.*'},"
-                                  " {action: labelmap, regex: '__meta_(.*)'},"
-                                  " {target_label: same2, replacement: v}]",
-                                  &rules);
+    struct config *cfg =
+        rules_of("[{action: drop, source_labels: [a, b], regex: 'x;y'},"
+                 " {action: keep, source_labels: [a], regex: '1|2'},"
+                 " {source_labels: [a], target_label: same},"
+                 " {source_labels: [a], regex: 'zz(.*)', target_label: c, replacement: 'q$1'},"
+                 " {action: labeldrop, regex: 'tmp_.*'},"
+                 " {action: labelmap, regex: '__meta_(.*)'},"
+                 " {target_label: same2, replacement: v}]",
+                 &rules);
     struct relabel_scratch scratch;
     struct labels_builder lb;
     char in[] = "a=1 b=2 same=1 same2=v";
@@ -203,7 +231,8 @@ static void rules_that_change_nothing_allocate_nothing(void **state)
     labels_builder_init(&lb);
     assert_ok(relabel_scratch_init(&scratch, &err), &err);
     set_labels(&lb, in);
-    assert_int_equal(relabel_apply(rules, &lb, &scratch), RELABEL_KEPT); /* buffers take their size */
+    assert_int_equal(relabel_apply(rules, &lb, &scratch),
+                     RELABEL_KEPT); /* buffers take their size */
     relabel_scratch_reset(&scratch);
     oom_fail_from(1);
     for (int i = 0; i < 100; i++) {
@@ -221,11 +250,12 @@ static void rules_that_change_nothing_allocate_nothing(void **state)
 static void no_memory_is_a_verdict_of_its_own(void **state)
 {
     const struct relabel_rules *rules;
-    struct config *cfg = rules_of("[{source_labels: [a, b], target_label: c, replacement: 'x-$1'},"
-                                  " {action: hashmod, source_labels: [a], target_label: d, modulus: 7},"
-                                  " {action: labelmap, regex: '(.)', replacement: 'm_$1'},"
-                                  " {action: uppercase, source_labels: [c], target_label: e}]",
-                                  &rules);
+    struct config *cfg =
+        rules_of("[{source_labels: [a, b], target_label: c, replacement: 'x-$1'},"
+                 " {action: hashmod, source_labels: [a], target_label: d, modulus: 7},"
+                 " {action: labelmap, regex: '(.)', replacement: 'm_$1'},"
+                 " {action: uppercase, source_labels: [c], target_label: e}]",
+                 &rules);
     bool finished = false;
 
     (void)state;
