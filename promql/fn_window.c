@@ -5,7 +5,8 @@
  * RULES W1  rate and its kin: the counter's falls are found once; each window adds those inside it.
  *       W2  min and max keep a deque of candidates; quantile keeps its window sorted.
  *       W3  sum and avg use prefix sums only where these are exact (whole numbers below 2^53);
- *           otherwise each window is summed with compensation, as Prometheus does. */
+ *           otherwise each window is summed with compensation, as Prometheus does.
+ *         W4  Where one operation waits for the last, four windows are worked side by side. */
 #include "promql/fn.h"
 
 #include <math.h>
@@ -315,6 +316,80 @@ static double window_avg(const double *v, size_t n)
     return incremental ? sum + c : sum / count + c / count;
 }
 
+/* Compensated sums wait for each addition, so four windows are summed side by side: the bits are those
+ * of one after the other, in less than half the time (W4). */
+#define LANES 4
+typedef double lanes __attribute__((vector_size(16)));
+typedef int64_t lane_mask __attribute__((vector_size(16)));
+
+static inline lanes lane_pick(lane_mask m, lanes a, lanes b)
+{
+    return (lanes)((m & (lane_mask)a) | (~m & (lane_mask)b));
+}
+
+static inline lanes lane_abs(lanes a)
+{
+    return (lanes)((lane_mask)a & INT64_MAX);
+}
+
+/* kahan_add() on two pairs. */
+static inline void kahan_lanes(const lanes x[2], lanes sum[2], lanes c[2])
+{
+    for (int i = 0; i < 2; i++) {
+        lanes t = sum[i] + x[i], low;
+
+        low =
+            lane_pick(lane_abs(sum[i]) >= lane_abs(x[i]), (sum[i] - t) + x[i], (x[i] - t) + sum[i]);
+        c[i] = lane_pick(lane_abs(t) == INFINITY, (lanes){0, 0}, c[i] + low);
+        sum[i] = t;
+    }
+}
+
+struct four { /* windows at four steps that follow each other */
+    const double *v[LANES];
+    size_t n[LANES], common; /* all have at least `common` samples */
+};
+
+static struct four four_at(const struct pql_slide *s, uint32_t k)
+{
+    struct four f = {.common = SIZE_MAX};
+
+    for (uint32_t i = 0; i < LANES; i++) {
+        f.v[i] = s->v + s->lo[k + i];
+        f.n[i] = s->hi[k + i] - s->lo[k + i];
+        f.common = f.n[i] < f.common ? f.n[i] : f.common;
+    }
+    return f;
+}
+
+static inline void four_load(const struct four *f, size_t i, lanes x[2])
+{
+    x[0] = (lanes){f->v[0][i], f->v[1][i]};
+    x[1] = (lanes){f->v[2][i], f->v[3][i]};
+}
+
+static void four_sums(const struct four *f, double *out, bool avg)
+{
+    lanes sum[2] = {{0, 0}, {0, 0}}, c[2] = {{0, 0}, {0, 0}}, x[2];
+
+    for (size_t i = 0; i < f->common; i++) {
+        four_load(f, i, x);
+        kahan_lanes(x, sum, c);
+    }
+    for (int l = 0; l < LANES; l++) {
+        double one = sum[l / 2][l % 2], low = c[l / 2][l % 2];
+
+        for (size_t i = f->common; i < f->n[l]; i++)
+            kahan_add(f->v[l][i], &one, &low);
+        if (!avg)
+            out[l] = isinf(one) ? one : one + low;
+        else if (!isfinite(one) || one == 0) /* overflow, or a zero whose sign is not known */
+            out[l] = window_avg(f->v[l], f->n[l]);
+        else
+            out[l] = one / (double)f->n[l] + low / (double)f->n[l];
+    }
+}
+
 static void slide_sums(const struct pql_slide *s, double *out, uint8_t *has, bool avg)
 {
     double *prefix = s->scratch;
@@ -327,10 +402,21 @@ static void slide_sums(const struct pql_slide *s, double *out, uint8_t *has, boo
         out[k] = 0;
         if (!n)
             continue;
-        if (exact)
+        if (exact) {
             out[k] = avg ? (prefix[lo + n] - prefix[lo]) / n : prefix[lo + n] - prefix[lo];
-        else
-            out[k] = avg ? window_avg(s->v + lo, n) : window_sum(s->v + lo, n);
+            continue;
+        }
+        if (k + LANES <= s->tm->n) {
+            struct four f = four_at(s, k);
+
+            if (f.common) {
+                four_sums(&f, out + k, avg);
+                memset(has + k, 1, LANES);
+                k += LANES - 1;
+                continue;
+            }
+        }
+        out[k] = avg ? window_avg(s->v + lo, n) : window_sum(s->v + lo, n);
     }
 }
 
@@ -484,53 +570,80 @@ double quantile_of(double q, double *v, size_t n)
 /* The first place in the sorted window whose value is not below v. */
 static size_t place_of(const double *sorted, size_t n, double v)
 {
-    size_t lo = 0, hi = n;
+    size_t lo = 0;
 
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
+    while (n > 1) { /* no branch to guess: half of the guesses would be wrong */
+        size_t half = n / 2;
 
-        if (below(sorted[mid], v))
-            lo = mid + 1;
-        else
-            hi = mid;
+        lo += below(sorted[lo + half - 1], v) ? half : 0;
+        n -= half;
     }
-    return lo;
+    return lo + (n && below(sorted[lo], v));
+}
+
+/* One value for another, in order: what lies between the two places moves by one. */
+static void sorted_replace(double *sorted, size_t n, double out, double in)
+{
+    size_t from = place_of(sorted, n, out), to = place_of(sorted, n, in);
+
+    if (to > from) {
+        to--;
+        memmove(sorted + from, sorted + from + 1, (to - from) * sizeof *sorted);
+    } else {
+        memmove(sorted + to + 1, sorted + to, (from - to) * sizeof *sorted);
+    }
+    sorted[to] = in;
+}
+
+struct sorted_window {
+    double *v;
+    uint32_t lo, hi; /* the samples it holds */
+};
+
+static void sorted_move(struct sorted_window *w, const double *v, uint32_t lo, uint32_t hi)
+{
+    uint32_t n = hi - lo, out = w->lo, in = w->hi, held = w->hi - w->lo;
+
+    if (lo >= w->hi || (lo - w->lo) + (hi - w->hi) > n / 2) {
+        memcpy(w->v, v + lo, n * sizeof *v);
+        qsort(w->v, n, sizeof *v, compare_values);
+        out = lo;
+        in = hi;
+    }
+    while (out < lo && in < hi)
+        sorted_replace(w->v, held, v[out++], v[in++]);
+    while (out < lo) {
+        size_t at = place_of(w->v, held, v[out++]);
+
+        held--;
+        memmove(w->v + at, w->v + at + 1, (held - at) * sizeof *v);
+    }
+    while (in < hi) {
+        size_t at = place_of(w->v, held, v[in]);
+
+        memmove(w->v + at + 1, w->v + at, (held - at) * sizeof *v);
+        w->v[at] = v[in++];
+        held++;
+    }
+    w->lo = lo;
+    w->hi = hi;
 }
 
 void slide_quantile_over_time(const struct pql_slide *s, double *out, uint8_t *has)
 {
     const struct pql_pos pos = eval_unparen(s->e->call.args[0])->pos;
-    double *sorted = s->scratch;
-    uint32_t lo = 0, hi = 0; /* what `sorted` holds */
+    struct sorted_window w = {.v = s->scratch};
 
     for (uint32_t k = 0; k < s->tm->n; k++) {
-        uint32_t to_lo = s->lo[k], to_hi = s->hi[k], n = to_hi - to_lo;
-        double q = s->arg[0][k];
+        uint32_t n = s->hi[k] - s->lo[k];
 
         has[k] = n > 0;
         out[k] = 0;
         if (!n)
             continue;
-        annots_quantile(&s->ev->annots, pos, q);
-        if (to_lo >= hi || (to_lo - lo) + (to_hi - hi) > n / 2) {
-            memcpy(sorted, s->v + to_lo, n * sizeof *sorted);
-            qsort(sorted, n, sizeof *sorted, compare_values);
-        } else {
-            size_t held = hi - lo, at;
-
-            for (uint32_t j = lo; j < to_lo; j++) {
-                at = place_of(sorted, held, s->v[j]);
-                memmove(sorted + at, sorted + at + 1, (--held - at) * sizeof *sorted);
-            }
-            for (uint32_t j = hi; j < to_hi; j++) {
-                at = place_of(sorted, held, s->v[j]);
-                memmove(sorted + at + 1, sorted + at, (held++ - at) * sizeof *sorted);
-                sorted[at] = s->v[j];
-            }
-        }
-        lo = to_lo;
-        hi = to_hi;
-        out[k] = quantile_sorted(q, sorted, n);
+        annots_quantile(&s->ev->annots, pos, s->arg[0][k]);
+        sorted_move(&w, s->v, s->lo[k], s->hi[k]);
+        out[k] = quantile_sorted(s->arg[0][k], w.v, n);
     }
 }
 
@@ -554,32 +667,84 @@ bool win_mad_over_time(const struct pql_window *w, const double *args, double *o
 
 /* ---- moments and lines ------------------------------------------------------------------------------ */
 
-static double variance(const struct pql_window *w)
+struct moments {
+    double mean, c_mean, aux, c_aux;
+};
+
+static double moments_add(struct moments *m, const double *v, size_t from, size_t n)
 {
-    double count = 0, mean = 0, c_mean = 0, aux = 0, c_aux = 0;
+    for (size_t i = from; i < n; i++) {
+        double delta = v[i] - (m->mean + m->c_mean);
 
-    for (size_t i = 0; i < w->n; i++) {
-        double delta = w->v[i] - (mean + c_mean);
-
-        count++;
-        kahan_add(delta / count, &mean, &c_mean);
-        kahan_add(delta * (w->v[i] - (mean + c_mean)), &aux, &c_aux);
+        kahan_add(delta / (double)(i + 1), &m->mean, &m->c_mean);
+        kahan_add(delta * (v[i] - (m->mean + m->c_mean)), &m->aux, &m->c_aux);
     }
-    return (aux + c_aux) / count;
+    return (m->aux + m->c_aux) / (double)n;
 }
 
-bool win_stdvar_over_time(const struct pql_window *w, const double *args, double *out)
+static void four_variances(const struct four *f, double *out)
 {
-    (void)args;
-    *out = variance(w);
-    return true;
+    lanes mean[2] = {{0, 0}, {0, 0}}, c_mean[2] = {{0, 0}, {0, 0}};
+    lanes aux[2] = {{0, 0}, {0, 0}}, c_aux[2] = {{0, 0}, {0, 0}};
+
+    for (size_t i = 0; i < f->common; i++) {
+        double count = (double)(i + 1);
+        lanes x[2], delta[2], part[2];
+
+        four_load(f, i, x);
+        for (int j = 0; j < 2; j++) {
+            delta[j] = x[j] - (mean[j] + c_mean[j]);
+            part[j] = delta[j] / (lanes){count, count};
+        }
+        kahan_lanes(part, mean, c_mean);
+        for (int j = 0; j < 2; j++)
+            part[j] = delta[j] * (x[j] - (mean[j] + c_mean[j]));
+        kahan_lanes(part, aux, c_aux);
+    }
+    for (int l = 0; l < LANES; l++) {
+        struct moments m = {mean[l / 2][l % 2], c_mean[l / 2][l % 2], aux[l / 2][l % 2],
+                            c_aux[l / 2][l % 2]};
+
+        out[l] = moments_add(&m, f->v[l], f->common, f->n[l]);
+    }
 }
 
-bool win_stddev_over_time(const struct pql_window *w, const double *args, double *out)
+static void slide_variance(const struct pql_slide *s, double *out, uint8_t *has, bool root)
 {
-    (void)args;
-    *out = sqrt(variance(w));
-    return true;
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        uint32_t n = s->hi[k] - s->lo[k], done = 1;
+        struct moments m = {0};
+
+        has[k] = n > 0;
+        out[k] = 0;
+        if (!n)
+            continue;
+        if (k + LANES <= s->tm->n) {
+            struct four f = four_at(s, k);
+
+            if (f.common) {
+                four_variances(&f, out + k);
+                done = LANES;
+            }
+        }
+        if (done == 1)
+            out[k] = moments_add(&m, s->v + s->lo[k], 0, n);
+        for (uint32_t i = 0; i < done; i++) {
+            has[k + i] = 1;
+            out[k + i] = root ? sqrt(out[k + i]) : out[k + i];
+        }
+        k += done - 1;
+    }
+}
+
+void slide_stdvar_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_variance(s, out, has, false);
+}
+
+void slide_stddev_over_time(const struct pql_slide *s, double *out, uint8_t *has)
+{
+    slide_variance(s, out, has, true);
 }
 
 /* Least squares; the intercept is at `at`. */
