@@ -51,14 +51,28 @@ enum state {
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
+/* What a byte can be part of. */
+enum { LETTER = 1, DIGIT = 2, COLON = 4, QUOTED_END = 8 };
+// clang-format off
+static const uint8_t classes[256] = {
+    ['a' ... 'z'] = LETTER, ['A' ... 'Z'] = LETTER, ['_'] = LETTER, ['0' ... '9'] = DIGIT, [':'] = COLON,
+    ['"'] = QUOTED_END, ['\\'] = QUOTED_END, ['\n'] = QUOTED_END,
+};
+// clang-format on
+
+static bool is(char c, unsigned class)
+{
+    return classes[(unsigned char)c] & class;
+}
+
 static bool is_letter(char c) /* of a label name */
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+    return is(c, LETTER);
 }
 
 static bool is_digit(char c)
 {
-    return c >= '0' && c <= '9';
+    return is(c, DIGIT);
 }
 
 static bool is_blank(char c)
@@ -68,7 +82,9 @@ static bool is_blank(char c)
 
 static const char *skip_name(const char *p, bool colon)
 {
-    while (is_letter(*p) || is_digit(*p) || (colon && *p == ':'))
+    unsigned class = LETTER | DIGIT | (colon ? COLON : 0);
+
+    while (is(*p, class))
         p++;
     return p;
 }
@@ -86,19 +102,22 @@ static enum token refuse(struct expo *x, const char *at)
     return TOK_INVALID;
 }
 
-/* A string in quotes at x->at. */
+/* A string in quotes at x->at. The scan needs no bound: there is a newline at the end (P1). */
 static enum token take_quoted(struct expo *x, bool newlines, enum state next, enum token t)
 {
     const char *p = x->at + 1;
 
-    while (p < x->end) {
+    for (;; p++) {
+        while (!is(*p, QUOTED_END))
+            p++;
+        if (p >= x->end)
+            break;
         if (*p == '"')
             return take(x, p + 1, next, t);
         if (*p == '\\' && (p + 1 >= x->end || *++p == '\n'))
             break;
-        if (*p == '\n' && !newlines)
+        if (*p == '\n' && (!newlines || p + 1 >= x->end))
             break;
-        p++;
     }
     return refuse(x, p);
 }
@@ -487,6 +506,21 @@ static nx_status next_meta(struct expo *x, enum token kind, struct expo_entry *e
     return e->kind == EXPO_UNIT ? check_unit(e, err) : NX_OK;
 }
 
+/* UTF-8? Nearly all texts are ASCII. */
+static bool text_ok(struct nx_slice s)
+{
+    const char *p = s.ptr, *end = p + s.len;
+    uint64_t word, high = 0;
+
+    for (; end - p >= 8; p += 8) {
+        memcpy(&word, p, 8);
+        high |= word;
+    }
+    for (; p < end; p++)
+        high |= (uint64_t)(*p & 0x80);
+    return !(high & 0x8080808080808080ull) || utf8_valid(s);
+}
+
 /* ---- samples --------------------------------------------------------------------------------- */
 
 /* `= "value"` and a comma if there is one; *t is the token after. */
@@ -497,7 +531,7 @@ static nx_status label_rest(struct expo *x, enum token *t, struct nx_err *err)
     *t = lex(x);
     if (*t != TOK_LVALUE)
         return unexpected(x, "expected label value", *t, err);
-    if (!utf8_valid(token_bytes(x)))
+    if (!text_ok(token_bytes(x)))
         return complain(err, "invalid UTF-8 label value: ", token_bytes(x), "");
     *t = lex(x);
     if (*t == TOK_COMMA)
