@@ -578,7 +578,7 @@ static void check_all_seen(struct eval_cmd *c, struct nx_slice expr, const char 
 {
     for (size_t i = 0; i < c->n_want && !c->failed; i++) {
         struct shown t;
-        size_t last;
+        size_t last = 0;
 
         wanted(c, &c->want[i].labels, &last);
         if (seen[last])
@@ -650,7 +650,7 @@ static void compare_matrix(struct eval_cmd *c, struct nx_slice expr, const struc
 static void compare_vector(struct eval_cmd *c, struct nx_slice expr, const struct pql_result *r,
                            int64_t when, const char *mode, bool *seen)
 {
-    size_t pos = 0, at;
+    size_t pos = 0, at = 0;
 
     if (c->want_scalar)
         fail(c, expr, mode, "expected a scalar, got a vector of %zu", r->n_series);

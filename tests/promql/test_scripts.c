@@ -44,7 +44,7 @@ static void run_file(struct totals *t, const char *path)
 {
     unsigned passed = 0, failed = 0, skipped = 0;
     struct nx_err err;
-    size_t len;
+    size_t len = 0;
     char *text = read_file(path, &len);
 
     assert_non_null(text);
