@@ -226,7 +226,7 @@ static bool read_text(struct decoder *d, const struct yaml_node *n, const char *
 static bool decode_str(struct decoder *d, const struct yaml_node *n, const char *into,
                        struct nx_slice *out)
 {
-    struct nx_slice s;
+    struct nx_slice s = EMPTY_SLICE;
 
     return read_text(d, n, into, &s) && keep_slice(d, s, out);
 }
@@ -350,7 +350,7 @@ static bool decode_number(struct decoder *d, const struct yaml_node *n, const st
 static bool decode_duration(struct decoder *d, const struct yaml_node *n, int64_t *out)
 {
     struct nx_err why = {0};
-    struct nx_slice s;
+    struct nx_slice s = EMPTY_SLICE;
 
     if (!read_text(d, n, "string", &s))
         return false;
@@ -377,7 +377,7 @@ static bool decode_bytes(struct decoder *d, const struct yaml_node *n, const str
 static bool decode_url(struct decoder *d, const struct yaml_node *n, struct config_url *out)
 {
     struct nx_err why = {0};
-    struct nx_slice s;
+    struct nx_slice s = EMPTY_SLICE;
 
     if (!read_text(d, n, "string", &s))
         return false;
@@ -411,7 +411,7 @@ static bool decode_choice(struct decoder *d, const struct yaml_node *n, const st
 static bool decode_validation(struct decoder *d, const struct yaml_node *n,
                               enum config_validation *out)
 {
-    struct nx_slice s;
+    struct nx_slice s = EMPTY_SLICE;
 
     if (!read_text(d, n, "string", &s))
         return false;
@@ -429,7 +429,7 @@ static bool decode_tls_version(struct decoder *d, const struct yaml_node *n,
                                enum config_tls_version *out)
 {
     static const char *const names[] = {"", "TLS10", "TLS11", "TLS12", "TLS13"};
-    struct nx_slice s;
+    struct nx_slice s = EMPTY_SLICE;
 
     if (!read_text(d, n, "string", &s))
         return false;
@@ -444,7 +444,7 @@ static bool decode_tls_version(struct decoder *d, const struct yaml_node *n,
 
 static bool decode_action(struct decoder *d, const struct yaml_node *n, enum relabel_action *out)
 {
-    struct nx_slice s;
+    struct nx_slice s = EMPTY_SLICE;
 
     if (!read_text(d, n, "string", &s))
         return false;
@@ -473,7 +473,7 @@ nx_status regex_list_add(struct regex_list *l, struct nx_slice pattern, struct r
         l->v = v;
         l->cap = cap;
     }
-    if ((st = regex_new(&l->v[l->n], pattern, err)))
+    if ((st = regex_new_for_relabel(&l->v[l->n], pattern, err)))
         return st;
     *out = l->v[l->n++];
     return NX_OK;

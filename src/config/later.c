@@ -75,7 +75,7 @@ static bool uses_retention(const struct config *cfg)
 {
     const struct config_retention *r = &cfg->storage.tsdb.retention;
 
-    return r->size_bytes || r->percentage != 0;
+    return r->percentage != 0;
 }
 
 static bool uses_exemplars(const struct config *cfg)
@@ -113,10 +113,28 @@ static bool uses_protobuf(const struct config *cfg)
     return false;
 }
 
-static bool uses_oauth2(const struct config *cfg)
+static bool uses_jwt(const struct config *cfg)
 {
     for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
-        if (cfg->scrape_configs.v[i].http.oauth2)
+        const struct config_oauth2 *o = cfg->scrape_configs.v[i].http.oauth2;
+
+        if (o && nx_slice_is(o->grant_type, "urn:ietf:params:oauth:grant-type:jwt-bearer"))
+            return true;
+    }
+    return false;
+}
+
+/* There is no secret manager to ask. */
+static bool uses_refs(const struct config *cfg)
+{
+    for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
+        const struct config_http *h = &cfg->scrape_configs.v[i].http;
+
+        if ((h->basic_auth &&
+             (h->basic_auth->username_ref.len || h->basic_auth->password_ref.len)) ||
+            (h->authorization && h->authorization->credentials_ref.len) ||
+            (h->oauth2 && h->oauth2->client_secret_ref.len) || h->tls.ca_ref.len ||
+            h->tls.cert_ref.len || h->tls.key_ref.len)
             return true;
     }
     return false;
@@ -125,15 +143,6 @@ static bool uses_oauth2(const struct config *cfg)
 static bool uses_query_log(const struct config *cfg)
 {
     return cfg->global.query_log_file.len > 0;
-}
-
-static bool uses_failure_log(const struct config *cfg)
-{
-    for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
-        if (cfg->scrape_configs.v[i].scrape_failure_log_file.len)
-            return true;
-    }
-    return cfg->global.scrape_failure_log_file.len > 0;
 }
 
 // clang-format off
@@ -145,15 +154,15 @@ static const struct later rows[] = {
     { "tracing",                    "traces are not sent",                                   uses_tracing },
     { "otlp",                       "there is no OTLP receiver for its settings",            uses_otlp },
     { "storage.tsdb.out_of_order_time_window", "samples out of order are refused",           uses_ooo },
-    { "storage.tsdb.retention.size, .percentage", "retention is by time only",               uses_retention },
+    { "storage.tsdb.retention.percentage", "retention is by time and size only",          uses_retention },
     { "storage.tsdb.stale_series_compaction_threshold", "stale series leave with their block", uses_stale_compaction },
     { "storage.exemplars",          "exemplars are read over and not kept",                  uses_exemplars },
     { "scrape_native_histograms, convert_classic_histograms_to_nhcb, native_histogram_*",
                                     "native histograms are not scraped",                     uses_native_histograms },
     { "scrape_protocols: PrometheusProto", "targets are asked for the text formats only",    uses_protobuf },
-    { "oauth2",                     "requests to targets go without a token",                uses_oauth2 },
+    { "oauth2.grant_type: ...jwt-bearer", "scrapes with it fail: there is only client_credentials", uses_jwt },
+    { "*_ref (secret manager)",     "there is no secret manager to ask",                     uses_refs },
     { "global.query_log_file",      "queries are not logged",                                uses_query_log },
-    { "scrape_failure_log_file",    "failed scrapes are not logged to a file",               uses_failure_log },
 };
 // clang-format on
 

@@ -502,7 +502,7 @@ static nx_status fingerprint_sds(struct load *load, const struct config_sds *sds
     for (size_t i = 0; i < sds->n && !st; i++) {
         struct config_sd *sd = (struct config_sd *)(uintptr_t)&sds->v[i];
         const struct record *record = sd_rows[sd->kind].record;
-        uint64_t sum = 0, one;
+        uint64_t sum = 0, one = 0;
 
         if (sd->kind != CONFIG_SD_STATIC) {
             st = fingerprint(load, record, sd->u.any, text, &sd->fingerprint);
