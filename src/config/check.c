@@ -1,10 +1,11 @@
 /* check.c - `check config FILE`, in promtool's words.
  *
  * RULES   K1  "Checking", warnings and successes go to standard output, failures to standard error.
- *         K2  Rule files, jobs of scrape_config_files and target files are looked at unless only the syntax
- *             is asked for; what src/config cannot know (rules, JSON, target labels) is asked of whoever
- *             calls, by the functions in the flags.
- *         K3  Exit code 1 for what is wrong, 3 for lint findings where they are fatal, otherwise 0. */
+ *         K2  Rule files, jobs of scrape_config_files and target files are looked at unless only
+ *             the syntax is asked for; what src/config cannot know (rules, JSON, target labels) is
+ *             asked of whoever calls, by the functions in the flags.
+ *         K3  Exit code 1 for what is wrong, 3 for lint findings where they are fatal, otherwise
+ *             0. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -81,7 +82,8 @@ static nx_status check_groups(struct check *c, const struct config_scrape *job,
     return c->flags->check_groups(c->flags->ctx, job, groups, c->err);
 }
 
-/* JSON is left to the caller's reader, which takes both; without one, to the YAML reader: JSON is YAML. */
+/* JSON is left to the caller's reader, which takes both; without one, to the YAML reader: JSON is
+ * YAML. */
 static nx_status read_groups(struct check *c, const char *path, struct config_static_sd *out)
 {
     struct buf text;

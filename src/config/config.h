@@ -1,15 +1,15 @@
 /* config.h - prometheus.yml as plain typed structs.
  *
  * A configuration is loaded whole or not at all: read, decoded strictly against tables of fields,
- * filled with defaults, checked, its regexes compiled, its relative paths joined to the folder of the
- * file. What the rest of the program gets never changes afterwards.
+ * filled with defaults, checked, its regexes compiled, its relative paths joined to the folder of
+ * the file. What the rest of the program gets never changes afterwards.
  *
- * Owner    config_load() gives one reference; config_ref() and config_unref() share it, and the last
- *          unref frees everything in it. All pointers below live as long as the configuration.
+ * Owner    config_load() gives one reference; config_ref() and config_unref() share it, and the
+ *          last unref frees everything in it. All pointers below live as long as the configuration.
  * Threads  any thread may read a configuration it holds a reference to.
  * Units    times are milliseconds, sizes bytes. In limits 0 means none.
- * Strings  every nx_slice here has a non-NULL ptr and a NUL after its last byte, so that .ptr is a C
- *          string wherever the text itself holds no NUL. Unset strings have length 0. */
+ * Strings  every nx_slice here has a non-NULL ptr and a NUL after its last byte, so that .ptr is a
+ *          C string wherever the text itself holds no NUL. Unset strings have length 0. */
 #pragma once
 
 #include "src/base/buf.h"
@@ -55,7 +55,8 @@ struct config_url {
     struct nx_slice scheme, host; /* host as written, with the port */
     bool set;
 };
-/* Settings that a job inherits when it does not say. After a load never CONFIG_UNSET: `if (x)` is safe. */
+/* Settings that a job inherits when it does not say. After a load never CONFIG_UNSET: `if (x)` is
+ * safe. */
 enum config_tri { CONFIG_UNSET = -1, CONFIG_NO = 0, CONFIG_YES = 1 };
 
 /* ---- the HTTP client block: scrapes, discovery, remote storage, Alertmanagers ------------------ */
@@ -199,8 +200,8 @@ struct config_file_sd {
     struct config_strings files; /* globs, joined to the folder of the config file */
     int64_t refresh_interval_ms;
 };
-/* One entry of a KIND_sd_configs list; of static_configs the whole list is one entry. The structs of
- * the other kinds are in src/config/sd.h, as src/discovery learns to use them. */
+/* One entry of a KIND_sd_configs list; of static_configs the whole list is one entry. The structs
+ * of the other kinds are in src/config/sd.h, as src/discovery learns to use them. */
 struct config_sd {
     enum config_sd_kind kind;
     int line;
@@ -458,11 +459,12 @@ struct config_opts {
     void *ctx;
 };
 
-/* Reads and checks a file and the scrape_config_files it names. On failure err holds Prometheus's text
- * with file and line in it, several lines where several fields are wrong:
+/* Reads and checks a file and the scrape_config_files it names. On failure err holds Prometheus's
+ * text with file and line in it, several lines where several fields are wrong:
  *   parsing YAML file a.yml: yaml: unmarshal errors:
  *     line 3: field foo not found in type config.plain
- * opts may be NULL. NX_BADINPUT for a bad configuration, NX_NOTFOUND or NX_IO for an unreadable one. */
+ * opts may be NULL. NX_BADINPUT for a bad configuration, NX_NOTFOUND or NX_IO for an unreadable
+ * one. */
 NX_NODISCARD nx_status config_load(struct config **out, const char *path,
                                    const struct config_opts *opts, struct nx_err *err);
 /* The same from text; relative paths are joined to `dir`, `path` is for messages. Both copied. */
@@ -476,10 +478,11 @@ void config_unref(const struct config *cfg); /* accepts NULL */
  * Prometheus's order, secrets as <secret>. Appends; buf_status() tells whether it is complete. */
 void config_yaml(const struct config *cfg, struct buf *out);
 
-/* Calls fn once for each part that the configuration uses and that is accepted but without effect in
- * this version. `text` is valid during the call. */
+/* Calls fn once for each part that the configuration uses and that is accepted but without effect
+ * in this version. `text` is valid during the call. */
 void config_warnings(const struct config *cfg, void (*fn)(void *ctx, const char *text), void *ctx);
-/* All such parts, used or not, for the documentation: "key", "what it means". NULL after the last. */
+/* All such parts, used or not, for the documentation: "key", "what it means". NULL after the
+ * last. */
 const char *config_later(size_t i, const char **what);
 
 /* The HTTP client block of a service discovery; NULL for kinds that have none. */
@@ -491,7 +494,8 @@ const char *
 config_protocol_header(enum config_protocol p); /* "application/openmetrics-text;version=1.0.0" */
 const char *config_escaping_name(enum config_escaping e); /* "allow-utf-8" */
 
-/* A list of target groups as file_sd and http_sd have it, from YAML (JSON is read by src/discovery). */
+/* A list of target groups as file_sd and http_sd have it, from YAML (JSON is read by
+ * src/discovery). */
 NX_NODISCARD nx_status config_parse_target_groups(struct arena *a, struct nx_slice text,
                                                   struct config_static_sd *out, struct nx_err *err);
 /* Is this a path or pattern that file_sd takes? */
@@ -507,8 +511,8 @@ struct config_check_flags {
     bool lint_too_long_scrape_interval, lint_fatal; /* linting of rules: check_rules() does it */
     bool ignore_unknown_fields;
     int64_t lookback_delta_ms; /* 0: 5 min; for the too-long-scrape-interval lint */
-    /* Checks one rules file and appends promtool's lines to the two texts; returns promtool's exit code
-     * for it. NULL: rule files are only looked for. */
+    /* Checks one rules file and appends promtool's lines to the two texts; returns promtool's exit
+     * code for it. NULL: rule files are only looked for. */
     int (*check_rules)(void *ctx, const char *path, struct buf *out, struct buf *errs);
     /* Reads a file of target groups: discovery_read_file(). NULL: YAML's rules for all of them. */
     nx_status (*read_groups)(const char *path, struct arena *a, struct config_static_sd *out,

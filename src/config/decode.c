@@ -1,15 +1,16 @@
 /* decode.c - strict decoding of a YAML tree into structs described by tables.
  *
- * WHY     Prometheus's configurations are decoded by gopkg.in/yaml.v2's strict mode, and people know its
- *         messages. The same rules are applied here, to tables instead of reflection.
- * RULES   D1  Wrong types, unknown fields and doubled keys are complaints: they are collected, a line
- *             each, and decoding goes on. Everything else that is wrong ends the load at once.
- *         D2  A record's check runs when nothing in it was complained about, before what follows it is
- *             looked at: the first failure in the document's order is the one that is told.
+ * WHY     Prometheus's configurations are decoded by gopkg.in/yaml.v2's strict mode, and people
+ *         know its messages. The same rules are applied here, to tables instead of reflection.
+ * RULES   D1  Wrong types, unknown fields and doubled keys are complaints: they are collected, a
+ *             line each, and decoding goes on. Everything else that is wrong ends the load at once.
+ *         D2  A record's check runs when nothing in it was complained about, before what follows it
+ *             is looked at: the first failure in the document's order is the one that is told.
  *         D3  null, ~ or nothing makes a field zero, whatever its default. Zero, not the default.
  *         D4  Merge keys (<<) are decoded where they stand; what comes later wins. Within a map of
  *             labels or headers a key may not come twice, merged or not.
- *         D5  A failure names its place: file, line and the way from the root. Complaints name their line.
+ *         D5  A failure names its place: file, line and the way from the root. Complaints name
+ *             their line.
  *         D6  Work is bounded against aliases of aliases, by the same ratio as in Prometheus. */
 #include "src/config/decode.h"
 
@@ -828,7 +829,8 @@ static struct config_sds *sds_of(const struct record *r, void *obj)
     return NULL;
 }
 
-/* Puts the entries of one kind in their place among the others, instead of those that were there. */
+/* Puts the entries of one kind in their place among the others, instead of those that were
+ * there. */
 static bool place_sds(struct decoder *d, struct config_sds *sds, enum config_sd_kind kind,
                       const struct config_sd *more, size_t n)
 {

@@ -1,7 +1,7 @@
 /* decode.h - from a YAML tree into structs, by tables that describe them; and back.
  *
- * Only for src/config. A table lists a struct's fields in the order in which they are printed. Decoding,
- * printing and joining of relative paths all walk the same rows. */
+ * Only for src/config. A table lists a struct's fields in the order in which they are printed.
+ * Decoding, printing and joining of relative paths all walk the same rows. */
 #pragma once
 
 #include "src/base/arena.h"
@@ -122,16 +122,16 @@ struct place {
     size_t index;
 };
 
-/* Decodes `root` (NULL: an empty document) into obj, which holds its defaults. Complaints come back as
- * one "yaml: unmarshal errors:" text. */
+/* Decodes `root` (NULL: an empty document) into obj, which holds its defaults. Complaints come back
+ * as one "yaml: unmarshal errors:" text. */
 NX_NODISCARD nx_status decode_document(struct decoder *d, const struct record *r,
                                        const struct yaml_node *root, void *obj);
 /* The same for a document that is a list: out is a { T *v; size_t n; }. */
 NX_NODISCARD nx_status decode_list_document(struct decoder *d, const struct field *list,
                                             const struct yaml_node *root, void *out);
 
-/* Fails the load: the text, and after it in brackets file, line and field. `at` is the node whose line
- * is meant, `field` (may be NULL) a key below the current place. */
+/* Fails the load: the text, and after it in brackets file, line and field. `at` is the node whose
+ * line is meant, `field` (may be NULL) a key below the current place. */
 nx_status decode_fail(struct decoder *d, const struct yaml_node *at, const char *field,
                       const char *fmt, ...) NX_PRINTF(4, 5);
 /* The same, pointing at the key `field` of `map`, or at the map where it lacks the key. */
@@ -155,7 +155,8 @@ void record_seal(const struct record *r, void *obj);
 typedef nx_status record_path_fn(void *ctx, struct nx_slice *path);
 nx_status record_each_path(const struct record *r, void *obj, record_path_fn *fn, void *ctx);
 
-/* Writes obj as YAML. With `reveal`, secrets as they are (to compare configurations, never to show). */
+/* Writes obj as YAML. With `reveal`, secrets as they are (to compare configurations, never to
+ * show). */
 nx_status record_print(const struct record *r, const void *obj, bool reveal, struct buf *out);
 
 const char *relabel_action_name(enum relabel_action a); /* "replace" */

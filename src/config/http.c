@@ -1,4 +1,5 @@
-/* http.c - the HTTP client block, as it stands in scrapes, discovery, remote storage and Alertmanagers. */
+/* http.c - the HTTP client block, as it stands in scrapes, discovery, remote storage and
+ * Alertmanagers. */
 #include <ctype.h>
 #include <string.h>
 #include <strings.h>

@@ -1,7 +1,7 @@
 /* later.c - what is taken from a configuration and has no effect yet.
  *
- * WHY     A prometheus.yml is accepted whole, so that nobody has to edit one to start. What would not
- *         happen is said once at startup, and in the README; both come from this table.
+ * WHY     A prometheus.yml is accepted whole, so that nobody has to edit one to start. What would
+ *         not happen is said once at startup, and in the README; both come from this table.
  * RULES   Whoever builds a part deletes its row, in the same commit. */
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* load.c - from a path to a configuration, whole or not at all.
  *
  * SHAPE   One arena holds the configuration, another the YAML tree, which goes when the load ends.
- *         Loads: read, parse, decode and check the main file, expand external labels, then each file of
- *         scrape_config_files in the same way, join paths, fingerprint the jobs.
+ *         Loads: read, parse, decode and check the main file, expand external labels, then each
+ *         file of scrape_config_files in the same way, join paths, fingerprint the jobs.
  * RULES   C1  A struct config never changes once it is given out.
  *         C2  What failed leaves nothing behind. */
 #include <errno.h>
@@ -169,8 +169,8 @@ static bool is_name(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
-/* The variable's name after a $, and how many bytes it takes there; an empty name with bytes is nonsense
- * that is left out, without bytes a $ that stays. */
+/* The variable's name after a $, and how many bytes it takes there; an empty name with bytes is
+ * nonsense that is left out, without bytes a $ that stays. */
 static struct nx_slice take_variable(struct nx_slice s, size_t *used)
 {
     size_t n = 0;
@@ -630,7 +630,8 @@ done:
     return st;
 }
 
-/* The page shows the main file only, as Prometheus does: jobs of scrape_config_files are in their files. */
+/* The page shows the main file only, as Prometheus does: jobs of scrape_config_files are in their
+ * files. */
 void config_yaml(const struct config *cfg, struct buf *out)
 {
     struct config main = *cfg;

@@ -1,11 +1,14 @@
 /* print.c - structs back to YAML, by the tables they were read with.
  *
- * WHY     /api/v1/status/config and the page show the configuration as it is in force. People diff it
- *         and tools read it, so it looks as it does in Prometheus: fields in its order, names in maps in
- *         gopkg.in/yaml.v2's order, the same quoting (libyaml's, which that package is a copy of).
- * RULES   P1  A secret is printed as <secret>; an empty one as nothing. `reveal` is for comparing only.
- *         P2  What is printed loads again and prints the same, but for what Prometheus's format cannot
- *             say: a field that is left out when zero, and has another default, comes back as that. */
+ * WHY     /api/v1/status/config and the page show the configuration as it is in force. People diff
+ *         it and tools read it, so it looks as it does in Prometheus: fields in its order, names in
+ *         maps in gopkg.in/yaml.v2's order, the same quoting (libyaml's, which that package is a
+ *         copy of).
+ * RULES   P1  A secret is printed as <secret>; an empty one as nothing. `reveal` is for comparing
+ *             only.
+ *         P2  What is printed loads again and prints the same, but for what Prometheus's format
+ *             cannot say: a field that is left out when zero, and has another default, comes back
+ *             as that. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,7 +141,8 @@ static bool is_digit(unsigned char c)
     return c >= '0' && c <= '9';
 }
 
-/* Two names from the first byte on in which they differ: numbers by value, letters after the rest. */
+/* Two names from the first byte on in which they differ: numbers by value, letters after the
+ * rest. */
 static int compare_tails(struct nx_slice a, struct nx_slice b, size_t i)
 {
     bool al = is_letter((unsigned char)a.ptr[i]), bl = is_letter((unsigned char)b.ptr[i]);
@@ -245,7 +249,8 @@ static void header_value(struct printer *p, const void *item)
 
 /* ---- numbers ---- */
 
-/* Go's FormatFloat(v, 'g', -1, 64): exponents from 1e6 on where the base's printer has them from 1e21. */
+/* Go's FormatFloat(v, 'g', -1, 64): exponents from 1e6 on where the base's printer has them from
+ * 1e21. */
 static void emit_float(struct printer *p, double v)
 {
     char text[NUM_TEXT_BYTES + 8], digits[32];

@@ -1,7 +1,7 @@
 /* sd.c - tables and checks of all service discoveries.
  *
- * SHAPE   sd.h lists the fields of a kind once; here the lists become tables and defaults, and each kind
- *         has a check for what a table cannot say: required fields, and what excludes what. */
+ * SHAPE   sd.h lists the fields of a kind once; here the lists become tables and defaults, and each
+ *         kind has a check for what a table cannot say: required fields, and what excludes what. */
 #include "src/config/sd.h"
 
 #include <ctype.h>

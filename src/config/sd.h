@@ -1,8 +1,8 @@
-/* sd.h - the service discoveries as structs: one list of fields a kind makes the struct, its defaults and
- * its table.
+/* sd.h - the service discoveries as structs: one list of fields a kind makes the struct, its
+ * defaults and its table.
  *
- * F(K, KIND, member, flags, default), K being the discovery's name: the member's name is the key. The
- * order is the one in which Prometheus prints them. static and file are in config.h. */
+ * F(K, KIND, member, flags, default), K being the discovery's name: the member's name is the key.
+ * The order is the one in which Prometheus prints them. static and file are in config.h. */
 #pragma once
 
 #include "src/config/config.h"

@@ -1,8 +1,9 @@
-/* tables.c - the sections of prometheus.yml, field by field, and what is checked while they are read.
+/* tables.c - the sections of prometheus.yml, field by field, and what is checked while they are
+ * read.
  *
  * SHAPE   A table for each section, in the order in which it is printed, its defaults, and a check.
- *         What needs the whole file (inheritance, unique names) is in validate.c; the HTTP client block
- *         in http.c; service discoveries in sd.c. */
+ *         What needs the whole file (inheritance, unique names) is in validate.c; the HTTP client
+ *         block in http.c; service discoveries in sd.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -411,7 +412,8 @@ const struct record config_record = {
 
 /* ---- checks of sections ---- */
 
-/* In a list whose items are pointers in Prometheus, a null item is an error of its own: here it has no line. */
+/* In a list whose items are pointers in Prometheus, a null item is an error of its own: here it has
+ * no line. */
 static nx_status refuse_null_rules(struct decoder *d, const struct yaml_node *map,
                                    const struct relabel_rules *rules, const char *field,
                                    const char *text)
@@ -451,7 +453,8 @@ static nx_status refuse_null_sds(struct decoder *d, const struct yaml_node *map,
     return NX_OK;
 }
 
-/* People put URLs where addresses belong; a relabelling rule might take them apart, so only without any. */
+/* People put URLs where addresses belong; a relabelling rule might take them apart, so only without
+ * any. */
 static nx_status refuse_url_targets(struct decoder *d, const struct yaml_node *map,
                                     const struct config_sds *sds)
 {

@@ -1,6 +1,7 @@
 /* units.c - sizes with units: 512MB, 1GiB512KiB.
  *
- * RULES   U1  KB and KiB are the same: 1024 bytes. Either all units of one size have the i or none has.
+ * RULES   U1  KB and KiB are the same: 1024 bytes. Either all units of one size have the i or none
+ *             has.
  *         U2  Fractions and signs are taken (1.5GB, -1KB); whether a size may be negative is for
  *             whoever asked. The texts of errors are those of Prometheus's library. */
 #include <string.h>

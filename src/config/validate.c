@@ -1,7 +1,8 @@
 /* validate.c - what can only be checked, and filled in, when the whole file has been read.
  *
  * RULES   V1  A job takes over from `global` what it does not say; a limit of 0 says nothing.
- *         V2  The order of checks is Prometheus's, since the first failure is the one that is told. */
+ *         V2  The order of checks is Prometheus's, since the first failure is the one that is
+ *             told. */
 #include "src/config/validate.h"
 
 #include <stdio.h>

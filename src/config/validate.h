@@ -8,7 +8,8 @@ extern const struct config_otlp otlp_defaults;
 
 /* The check of the whole file: obj is its struct config. */
 nx_status validate_config(struct decoder *d, const struct yaml_node *map, void *obj);
-/* One job: takes over what it does not say from `global`, checks what remains. map is its section. */
+/* One job: takes over what it does not say from `global`, checks what remains. map is its
+ * section. */
 nx_status validate_scrape(struct decoder *d, const struct yaml_node *map,
                           const struct config_global *global, struct config_scrape *s);
 /* Names to numbers; `where` ends the message: "scrape_protocols cannot be empty for " WHERE. */

@@ -1,14 +1,14 @@
 /* yaml.c - libyaml's events as a tree, and YAML 1.1's idea of scalars.
  *
  * WHY     Strict decoding wants the line of every key, anchors and merge keys resolved the way
- *         Prometheus resolves them, and the text of scalars beside their meaning ("1.10" in a string
- *         field stays 1.10). A tree gives all that; libyaml's own tree has neither.
+ *         Prometheus resolves them, and the text of scalars beside their meaning ("1.10" in a
+ *         string field stays 1.10). A tree gives all that; libyaml's own tree has neither.
  * RULES   Y1  Only the first document is read.
  *         Y2  Nesting is bounded (MAX_DEPTH), since what follows walks the tree by recursion.
- *         Y3  An alias refers to the newest anchor of its name before it, which may still be open: such
- *             a loop is found by whoever follows the alias (in_use).
- *         Y4  The numbers of lines in syntax errors are Prometheus's own, off by one in places; the true
- *             place follows in brackets. */
+ *         Y3  An alias refers to the newest anchor of its name before it, which may still be open:
+ *             such a loop is found by whoever follows the alias (in_use).
+ *         Y4  The numbers of lines in syntax errors are Prometheus's own, off by one in places; the
+ *             true place follows in brackets. */
 #include "src/config/yaml.h"
 
 #include <stdlib.h>

@@ -19,8 +19,8 @@ struct yaml_node {
     size_t n_kids;
 };
 
-/* The first document of `text`; *root is NULL if there is none. Errors read as Prometheus's ("yaml: line
- * 2: did not find expected key"), followed by the place where the parser stood. */
+/* The first document of `text`; *root is NULL if there is none. Errors read as Prometheus's ("yaml:
+ * line 2: did not find expected key"), followed by the place where the parser stood. */
 NX_NODISCARD nx_status yaml_parse(struct arena *a, struct nx_slice text, struct yaml_node **root,
                                   struct nx_err *err);
 
@@ -43,8 +43,8 @@ struct yaml_value {
     double f;
     struct nx_slice s; /* the text; of !!binary the decoded bytes (in the arena) */
 };
-/* What a scalar means under YAML 1.1 as gopkg.in/yaml.v2 reads it. Fails where an explicit tag does not
- * fit ("cannot decode !!str `x` as a !!int") or base64 is broken. */
+/* What a scalar means under YAML 1.1 as gopkg.in/yaml.v2 reads it. Fails where an explicit tag does
+ * not fit ("cannot decode !!str `x` as a !!int") or base64 is broken. */
 NX_NODISCARD nx_status yaml_resolve(const struct yaml_node *n, struct arena *a,
                                     struct yaml_value *out, struct nx_err *err);
 /* Would these bytes, written without quotes, read back as a string? */

@@ -1,8 +1,8 @@
 /* discovery.c - sets of targets from providers.
  *
- * WHY     Many jobs may name the same files, and a reload mostly changes nothing. So what is configured
- *         becomes providers, one for each thing that is said, shared by all sets that say it and kept
- *         over reloads.
+ * WHY     Many jobs may name the same files, and a reload mostly changes nothing. So what is
+ *         configured becomes providers, one for each thing that is said, shared by all sets that
+ *         say it and kept over reloads.
  * RULES   S1  Two entries are one provider if kind and fingerprint are the same.
  *         S2  A new configuration is built beside the old one; the old one goes when that worked.
  *         S3  Kinds without a mechanism have no provider and give no targets; the configuration has

@@ -1,7 +1,8 @@
 /* discovery.h - where targets come from: the mechanisms behind *_sd_configs.
  *
  * A set is a job's list of service discoveries; the caller names the sets and says what is in them.
- * discovery_poll() looks for changes, and discovery_groups() gives a set's target groups as they are now.
+ * discovery_poll() looks for changes, and discovery_groups() gives a set's target groups as they
+ * are now.
  *
  * Owner    one per user (the scrape manager has one, the Alertmanager sender another).
  * Threads  used by one thread at a time, that of its owner. Files are read in the caller's thread.
@@ -23,20 +24,21 @@ struct discovery_set {
         *sds; /* borrowed until the next discovery_apply() or discovery_free() */
 };
 
-/* Replaces the sets. What is the same as before (by content, whatever the set) keeps its state and its
- * groups; new mechanisms have read their files when this returns. A mechanism that cannot deliver at
- * the moment does not fail the call. On failure the old sets stay. */
+/* Replaces the sets. What is the same as before (by content, whatever the set) keeps its state and
+ * its groups; new mechanisms have read their files when this returns. A mechanism that cannot
+ * deliver at the moment does not fail the call. On failure the old sets stay. */
 NX_NODISCARD nx_status discovery_apply(struct discovery *d, const struct discovery_set *sets,
                                        size_t n, struct nx_err *err);
 
-/* Looks for changes and calls `changed` once for each set that has any, at most as often as files change
- * or their refresh_interval passes. Cheap when nothing happened. Failures are logged and counted, and
- * the groups known before stay. */
+/* Looks for changes and calls `changed` once for each set that has any, at most as often as files
+ * change or their refresh_interval passes. Cheap when nothing happened. Failures are logged and
+ * counted, and the groups known before stay. */
 void discovery_poll(struct discovery *d, int64_t mono_ms,
                     void (*changed)(void *ctx, struct nx_slice set_name), void *ctx);
 /* When discovery_poll() has to be called next at the latest; INT64_MAX: never. */
 int64_t discovery_next_ms(const struct discovery *d);
-/* A descriptor that becomes readable when discovery_poll() is worth calling sooner; -1: there is none. */
+/* A descriptor that becomes readable when discovery_poll() is worth calling sooner; -1: there is
+ * none. */
 int discovery_fd(const struct discovery *d);
 
 /* One group: every target gets its address as __address__, then the group's labels. */

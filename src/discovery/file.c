@@ -1,11 +1,11 @@
 /* file.c - file_sd_configs: target groups in files that others write.
  *
- * WHY     Scripts and tools write these files while we run; a change must be noticed in a moment, and a
- *         file that is broken for a moment must not cost its targets.
+ * WHY     Scripts and tools write these files while we run; a change must be noticed in a moment,
+ *         and a file that is broken for a moment must not cost its targets.
  * RULES   F1  All files are read again when something happened in one of their folders, and every
  *             refresh_interval; a folder that cannot be watched is looked at every POLL_MS.
- *         F2  A file that cannot be read or understood keeps the groups it had; it is counted and logged.
- *             A file that is gone loses them.
+ *         F2  A file that cannot be read or understood keeps the groups it had; it is counted and
+ *             logged. A file that is gone loses them.
  *         F3  Contents that are the same as before change nothing. */
 #include "src/discovery/mechanism.h"
 

@@ -1,7 +1,7 @@
 /* mechanism.h - what a service discovery mechanism is to the rest. Only for src/discovery.
  *
- * A mechanism is a row in the registry (discovery.c) and a file with its functions. A provider is one
- * configured instance of it; sets that say the same share one. */
+ * A mechanism is a row in the registry (discovery.c) and a file with its functions. A provider is
+ * one configured instance of it; sets that say the same share one. */
 #pragma once
 
 #include "src/discovery/discovery.h"
@@ -54,6 +54,7 @@ extern const struct sd_mechanism sd_static, sd_file;
 
 /* Grows `to` by one group and returns it; NULL out of memory. */
 struct discovery_group *groups_add(struct arena *a, struct discovery_groups *to);
-/* Deep copies. `extra` (name NULL: none) is a label that the group gets besides, over one of its own. */
+/* Deep copies. `extra` (name NULL: none) is a label that the group gets besides, over one of its
+ * own. */
 nx_status group_copy(struct arena *a, const struct config_target_group *from, struct label extra,
                      struct discovery_group *to, struct nx_err *err);

@@ -1,9 +1,9 @@
 /* read.c - files of target groups, in JSON and in YAML.
  *
  * RULES   J1  The extension says which, in any case of letters.
- *         J2  JSON is as strict as Prometheus's decoder: unknown fields and wrong types are errors, names
- *             of fields in any case of letters are not; null is as good as nothing. A null group is an
- *             error in both. */
+ *         J2  JSON is as strict as Prometheus's decoder: unknown fields and wrong types are errors,
+ *             names of fields in any case of letters are not; null is as good as nothing. A null
+ *             group is an error in both. */
 #include "src/discovery/discovery.h"
 
 #include <jansson.h>

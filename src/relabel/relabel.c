@@ -1,13 +1,13 @@
 /* relabel.c - the actions of relabelling rules.
  *
- * WHY     metric_relabel_configs run for every new series and relabel_configs for every target, mostly
- *         to find that nothing applies. That path must cost comparisons and matches only.
+ * WHY     metric_relabel_configs run for every new series and relabel_configs for every target,
+ *         mostly to find that nothing applies. That path must cost comparisons and matches only.
  * RULES   R1  Rules run in order on what the ones before left; a dropping rule ends it.
  *         R2  Nothing is allocated for a rule that does not apply, nor for a value that is already
  *             there or that exists somewhere already (the rule's own text, a label's value).
  *         R3  labelmap reads the labels as they were before it began.
- *         R4  A name that an expanded target_label does not make valid leaves the rule without effect;
- *             an empty result removes the label. */
+ *         R4  A name that an expanded target_label does not make valid leaves the rule without
+ *             effect; an empty result removes the label. */
 #include "src/relabel/relabel.h"
 
 #include <locale.h>
@@ -88,7 +88,8 @@ static struct nx_slice keep(struct work *w, struct nx_slice s)
     return copy.ptr ? copy : nx_slice_of("", 0);
 }
 
-/* `name` and `value` may lie in buffers that the next rule reuses: unless borrowed, what is new is copied. */
+/* `name` and `value` may lie in buffers that the next rule reuses: unless borrowed, what is new is
+ * copied. */
 static void set(struct work *w, struct nx_slice name, bool name_borrowed, struct nx_slice value,
                 bool value_borrowed)
 {
@@ -114,7 +115,8 @@ static bool value_is_a_label(const struct work *w)
     return w->rule->source_labels.n <= 1;
 }
 
-/* Expands a template against the value; false if the regex does not match. Valid until the next call. */
+/* Expands a template against the value; false if the regex does not match. Valid until the next
+ * call. */
 static bool expand(struct work *w, struct nx_slice subject, struct nx_slice template,
                    struct nx_slice *out)
 {
@@ -133,7 +135,8 @@ static bool name_ok(const struct work *w, struct nx_slice name)
     return w->rule->legacy_names ? label_name_legacy_valid(name) : label_name_valid(name);
 }
 
-/* Where a replace rule writes: the rule's own text, or what it expands to. False: it does not apply. */
+/* Where a replace rule writes: the rule's own text, or what it expands to. False: it does not
+ * apply. */
 static bool find_target(struct work *w, struct nx_slice *target, bool *borrowed)
 {
     *target = w->rule->target_label;

@@ -1,17 +1,18 @@
 /* relabel.h - rewriting of label sets by relabel_configs, metric_relabel_configs and their kin.
  *
- * Owner    the rules belong to a configuration (src/config); a relabel_scratch belongs to whoever applies
- *          them and holds the bytes of the values they make.
- * Threads  rules may be applied by many threads at once; a scratch and a builder by one at a time. */
+ * Owner    the rules belong to a configuration (src/config); a relabel_scratch belongs to whoever
+ *          applies them and holds the bytes of the values they make.
+ * Threads  rules may be applied by many threads at once; a scratch and a builder by one at a
+ *          time. */
 #pragma once
 
 #include "src/base/arena.h"
 #include "src/base/labels.h"
 #include "src/config/config.h"
 
-/* Memory for joined values, expanded templates and copies of names. What relabel_apply() put into the
- * builder may point here: valid until relabel_scratch_reset() or _done(). In steady state nothing is
- * allocated: reset keeps the memory. */
+/* Memory for joined values, expanded templates and copies of names. What relabel_apply() put into
+ * the builder may point here: valid until relabel_scratch_reset() or _done(). In steady state
+ * nothing is allocated: reset keeps the memory. */
 struct relabel_scratch {
     struct arena *arena; /* new values */
     struct buf joined;   /* source values put together */
@@ -28,8 +29,8 @@ enum relabel_verdict {
 };
 
 /* Applies the rules in order to the labels in `lb`. A rule that changes nothing allocates nothing.
- * labelmap can make names that are not valid, even empty ones, as it does in Prometheus: whoever uses
- * the result checks its names. Values are borrowed from `lb`, from the rules' configuration, or from `s`. RELABEL_NOMEM leaves the
- * builder half done. */
+ * labelmap can make names that are not valid, even empty ones, as it does in Prometheus: whoever
+ * uses the result checks its names. Values are borrowed from `lb`, from the rules' configuration,
+ * or from `s`. RELABEL_NOMEM leaves the builder half done. */
 enum relabel_verdict relabel_apply(const struct relabel_rules *rules, struct labels_builder *lb,
                                    struct relabel_scratch *s);
