@@ -621,7 +621,7 @@ nx_status group_judge_locked(struct storage_group *g, uint32_t col, int64_t t_ms
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-struct row *row_new(int64_t t_ms, uint32_t n)
+struct row *group_row_new(int64_t t_ms, uint32_t n)
 {
     struct row *r = malloc(sizeof *r + n * sizeof r->v[0]);
 

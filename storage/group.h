@@ -148,7 +148,7 @@ NX_NODISCARD nx_status group_judge_locked(struct storage_group *g, uint32_t col,
                                           double v, enum verdict *verdict, struct nx_err *err);
 
 /* All absent. NULL out of memory. */
-struct row *row_new(int64_t t_ms, uint32_t n);
+struct row *group_row_new(int64_t t_ms, uint32_t n);
 /* Room for one more row, so that group_push_locked() can't fail. */
 NX_NODISCARD nx_status group_room_locked(struct storage_group *g, struct nx_err *err);
 /* Takes the row, which becomes visible to readers that see `seq`. */

@@ -53,7 +53,7 @@ static nx_status stage(struct append *a, struct storage_group *g, uint32_t n, st
         w->staged = staged;
         w->cap_staged = cap;
     }
-    *out = row_new(a->t_ms, n);
+    *out = group_row_new(a->t_ms, n);
     if (!*out)
         return no_memory(err);
     w->staged[w->n_staged++] = (struct staged){g, *out};
@@ -399,7 +399,7 @@ static nx_status put_seal_rows(struct append *a, struct storage_group *g, const 
     for (uint32_t c = 0; c < s->n_cols && !st; c++)
         st = seal_column(s, c, all + (size_t)c * s->n_rows, w->scratch, err);
     for (uint32_t i = 0; i < s->n_rows && !st; i++) {
-        struct row *row = row_new(w->t[i], s->n_cols);
+        struct row *row = group_row_new(w->t[i], s->n_cols);
         if (!row) {
             st = no_memory(err);
             break;

@@ -283,7 +283,7 @@ static nx_status push_row(struct replay *r, struct rgroup *rg, struct nx_err *er
     uint64_t taken = 0;
     /* The last columns may be free or lead to other groups: those are not defined here. */
     uint32_t n = rg->n < g->n_cols ? rg->n : g->n_cols;
-    struct row *row = row_new(rg->t_ms, n);
+    struct row *row = group_row_new(rg->t_ms, n);
     nx_status st;
 
     if (!row)
