@@ -357,10 +357,10 @@ static nx_status set_times(struct run *r, struct nx_err *err)
     const struct pql_query *q = r->q;
     int64_t n;
 
-    r->tm = (struct eval_times){q->start_ms, q->instant ? 1 : q->step_ms, 1};
+    r->tm = (struct eval_times){r->ev.q_start_ms, q->instant ? 1 : q->step_ms, 1};
     if (q->instant)
         return NX_OK;
-    n = q->end_ms < q->start_ms ? 0 : (q->end_ms - q->start_ms) / q->step_ms + 1;
+    n = r->ev.q_end_ms < r->tm.start ? 0 : (r->ev.q_end_ms - r->tm.start) / q->step_ms + 1;
     if (n > INT32_MAX)
         return nx_fail(
             err, NX_EXEC,
@@ -432,8 +432,8 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
                           .source = q->source,
                           .lookback_ms = q->lookback_ms ? q->lookback_ms : e->opts.lookback_ms,
                           .default_step_ms = __atomic_load_n(&e->default_step_ms, __ATOMIC_RELAXED),
-                          .q_start_ms = q->start_ms,
-                          .q_end_ms = q->instant ? q->start_ms : q->end_ms,
+                          .q_start_ms = eval_clamp_time(q->start_ms),
+                          .q_end_ms = eval_clamp_time(q->instant ? q->start_ms : q->end_ms),
                           .q_step_ms = q->instant ? 0 : q->step_ms,
                           .instant = q->instant,
                           .delayed_names = e->opts.features.delayed_name_removal,

@@ -325,12 +325,14 @@ static nx_status eval_repeated(struct eval *ev, const struct pql_expr *e,
 {
     const struct eval_times *once = NULL;
     struct rows *r, *child;
+    uint64_t total = ev->total;
     nx_status st = first_step(ev, tm, &once, err);
 
     if (!st)
         st = eval_rows(ev, e, once, &child, err);
     if (!st)
         st = rows_make(ev, child, err);
+    ev->total += (ev->total - total) * (tm->n - 1); /* each step counts what it stands for */
     if (!st)
         st = rows_over(ev, child, repeat_pull, NULL, &r, err);
     if (st)
@@ -389,9 +391,12 @@ nx_status eval_scalar(struct eval *ev, const struct pql_expr *e, const struct ev
     if (tm->n > 1 && e->kind != PQL_NODE_NUMBER && is_invariant(e)) {
         const struct eval_times *once = NULL;
 
+        uint64_t total = ev->total;
+
         st = first_step(ev, tm, &once, err);
         if (!st)
             st = scalar_node(ev, e, once, v, err);
+        ev->total += (ev->total - total) * (tm->n - 1);
         for (uint32_t k = 1; k < tm->n; k++)
             v[k] = v[0];
     } else {

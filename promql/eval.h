@@ -19,6 +19,13 @@ struct eval_times {
     int64_t start, step;
     uint32_t n;
 };
+/* Times beyond any data, so that adding durations to them can't overflow. */
+static inline int64_t eval_clamp_time(int64_t t)
+{
+    const int64_t most = INT64_MAX / 4;
+
+    return t > most ? most : t < -most ? -most : t;
+}
 static inline int64_t eval_time(const struct eval_times *tm, uint32_t k)
 {
     return tm->start + (int64_t)k * tm->step;
@@ -198,7 +205,9 @@ struct range_source {
     int64_t lookback_ms;
     int64_t mint, maxt; /* what is read */
     const struct series_list *list;
-    struct rows *inner; /* of a subquery */
+    struct rows *inner;   /* of a subquery */
+    uint64_t inner_total; /* samples it took: they count where the subquery is the result, not below
+                             a function, which counts its windows */
     struct row scratch;
     int64_t *t; /* buffers for samples that are not used as they were read */
     double *v;

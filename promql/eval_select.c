@@ -20,7 +20,7 @@ bool eval_at(const struct eval *ev, const struct pql_shift *shift, int64_t *at_m
     case PQL_AT_NONE:
         return false;
     case PQL_AT_TIME:
-        *at_ms = shift->at_ms;
+        *at_ms = eval_clamp_time(shift->at_ms);
         return true;
     case PQL_AT_START:
         *at_ms = ev->q_start_ms;
@@ -290,7 +290,10 @@ static nx_status open_subquery(struct eval *ev, const struct pql_expr *e,
         return st;
     if (inner->n == 0)
         return rows_new(ev, inner, 0, &s->inner, err);
+    uint64_t total = ev->total;
     st = eval_rows(ev, e->sub.inner, inner, &s->inner, err);
+    s->inner_total += ev->total - total;
+    ev->total = total;
     if (!st)
         st = row_new(ev, inner, &s->scratch, err);
     if (st)
@@ -342,9 +345,12 @@ static nx_status read_subquery(struct eval *ev, struct range_source *s, size_t i
 {
     const struct eval_times *tm = s->inner->tm;
     struct row row;
+    uint64_t total = ev->total;
     size_t n = 0;
     nx_status st = rows_view(ev, s->inner, i, &s->scratch, &row, err);
 
+    s->inner_total += ev->total - total;
+    ev->total = total;
     if (!st)
         st = range_buffers(ev, s, row.points, err);
     if (st)
@@ -507,8 +513,6 @@ static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct ro
         if (!c->scratch)
             return eval_nomem(ev, ev->work, err);
     }
-    if (ev->held + largest > ev->peak)
-        ev->peak = ev->held + largest;
     ev->total += all;
     if (c->func->slide) {
         struct pql_slide slide = {.t = s.t,
@@ -536,7 +540,10 @@ static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct ro
         into->points += into->has[k];
     if (into->points && (c->func->flags & PQL_F_COUNTER))
         note_non_counter(ev, c, i);
-    return eval_hold(ev, r, into->points, err);
+    st = eval_hold(ev, r, into->points, err);
+    if (!st && ev->held + largest > ev->peak) /* the window is held beside its results */
+        ev->peak = ev->held + largest;
+    return st;
 }
 
 static nx_status range_mode_check(const struct range_call *c, struct nx_err *err)
@@ -690,11 +697,13 @@ nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct ev
         if (!points)
             continue;
         ev->held += points;
-        ev->total += points;
+        if (!src->inner)
+            ev->total += points;
         if (ev->held > ev->peak)
             ev->peak = ev->held;
         series[kept++] = (struct pql_series){.labels = src->labels[i], .t = t, .v = v, .n = points};
     }
+    ev->total += src->inner_total;
     *out = series;
     *n = kept;
     return NX_OK;

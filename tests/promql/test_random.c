@@ -14,6 +14,7 @@ struct gen {
     struct test_random r;
     struct buf b;
     unsigned left; /* nodes that may still be written */
+    bool picking;  /* below a topk: which of equal values it takes depends on their order */
     bool
         no_or; /* with late names its two sides may be alike for a while, and only ranges join them */
 };
@@ -186,7 +187,9 @@ static void grouping(struct gen *g)
 
 static void aggregation(struct gen *g, unsigned depth)
 {
-    if (below(g, 3)) {
+    bool outer = g->picking;
+
+    if (below(g, 3) || outer) {
         buf_str(&g->b, ONE_OF(g, "sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"));
         grouping(g);
         buf_str(&g->b, "(");
@@ -194,8 +197,9 @@ static void aggregation(struct gen *g, unsigned depth)
         buf_str(&g->b, ONE_OF(g, "topk", "bottomk", "quantile", "limit_ratio"));
         grouping(g);
         buf_str(&g->b, "(");
-        number(
-            g); /* one that varies is not looked at over what is pinned by @: there the first counts */
+        /* One that varies is not looked at over what is pinned by @: there the first counts. */
+        g->picking = true;
+        number(g);
         buf_str(&g->b, ", ");
     } else {
         buf_str(&g->b, "count_values");
@@ -203,6 +207,7 @@ static void aggregation(struct gen *g, unsigned depth)
         buf_str(&g->b, "(\"v\", ");
     }
     vector(g, depth - 1);
+    g->picking = outer;
     buf_str(&g->b, ")");
 }
 
