@@ -180,9 +180,9 @@ static bool fits(const char *pattern, struct nx_slice path, bool fold, struct nx
 
     for (; *pattern; pattern++) {
         if (*pattern != ':') {
-            if (i >= path.len || (path.ptr[i] != *pattern &&
-                                  (!fold || tolower((unsigned char)path.ptr[i]) !=
-                                                tolower((unsigned char)*pattern))))
+            if (i >= path.len ||
+                (path.ptr[i] != *pattern && (!fold || tolower((unsigned char)path.ptr[i]) !=
+                                                          tolower((unsigned char)*pattern))))
                 return false;
             i++;
             continue;

@@ -27,10 +27,10 @@
 #include "src/base/limits.h"
 #include "src/base/log.h"
 
-#define HOUSEKEEPING_MS  250
-#define CLOSE_DRAIN_NS   2000000000ll /* phase 1 of closing */
-#define CLOSE_FINISH_NS  250000000ll  /* phase 2 */
-#define CLOSE_POLL_NS    2000000
+#define HOUSEKEEPING_MS 250
+#define CLOSE_DRAIN_NS  2000000000ll /* phase 1 of closing */
+#define CLOSE_FINISH_NS 250000000ll  /* phase 2 */
+#define CLOSE_POLL_NS   2000000
 
 /* ---- listeners --------------------------------------------------------------------------------- */
 
@@ -102,6 +102,8 @@ static nx_status open_listener(const char *text, int *out, struct nx_err *err)
                 fd = listen_on(ai, host);
     e = errno;
     freeaddrinfo(list);
+    if (fd < 0 && e == EADDRINUSE) /* in Go's words, which people search for */
+        return nx_fail(err, NX_IO, "listen tcp %s: bind: address already in use", text);
     if (fd < 0)
         return nx_fail_errno(err, e, "listen tcp %s: bind", text);
     *out = fd;

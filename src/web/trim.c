@@ -116,10 +116,11 @@ void web_trim_init(struct web *w)
     for (int i = 0; i < PROBE_TRIES && !w->trim; i++)
         w->trim = probe(w->pool_bytes);
     if (!w->trim)
-        log_warn("Idle connections keep their whole buffer: libmicrohttpd lays out its memory in an "
-                 "unknown way",
-                 "component", "web", "version", MHD_get_version(), "bytes",
-                 log_fmt("%zu", w->pool_bytes));
+        log_warn(
+            "Idle connections keep their whole buffer: libmicrohttpd lays out its memory in an "
+            "unknown way",
+            "component", "web", "version", MHD_get_version(), "bytes",
+            log_fmt("%zu", w->pool_bytes));
 }
 
 /* ---- where the block of a connection is ----------------------------------------------------------- */

@@ -134,7 +134,8 @@ nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stat
 
     p[0] = (struct scrape_pool_stats){.pool = LIT("a"), .targets = 2, .syncs = 3};
     i[0] = (struct scrape_interval_stats){.interval = LIT("15s"), .count = 1, .sum = 15};
-    *out = (struct scrape_stats){.pools = 1, .by_pool = p, .n_by_pool = 1, .by_interval = i, .n_by_interval = 1};
+    *out = (struct scrape_stats){
+        .pools = 1, .by_pool = p, .n_by_pool = 1, .by_interval = i, .n_by_interval = 1};
     return NX_OK;
 }
 
@@ -183,7 +184,8 @@ static void served_reload_status(void *ctx, bool *ok, int64_t *last_ms)
     *last_ms = T0_S * 1000;
 }
 
-static void served_append(struct storage_group *g, const char *const *pairs, double first, double by)
+static void served_append(struct storage_group *g, const char *const *pairs, double first,
+                          double by)
 {
     struct nx_err err;
     struct arena *a = arena_new(0);
@@ -193,7 +195,8 @@ static void served_append(struct storage_group *g, const char *const *pairs, dou
     assert_ok(storage_group_column(g, &ls, &col, NULL, &err), &err);
     for (int i = 0; i < N_ROWS; i++) {
         double v = first + by * i;
-        assert_ok(storage_group_append(g, (T0_S + i * STEP_S) * 1000, &col, &v, 1, NULL, &err), &err);
+        assert_ok(storage_group_append(g, (T0_S + i * STEP_S) * 1000, &col, &v, 1, NULL, &err),
+                  &err);
     }
     arena_free(a);
 }
@@ -208,7 +211,8 @@ static void served_fill(void)
     served_append(g, (const char *const[]){"__name__", "m", "i", "0", NULL}, 0, 1);
     served_append(g, (const char *const[]){"__name__", "m", "i", "1", NULL}, 1000, 1);
     served_append(g, (const char *const[]){"__name__", "m", "i", "2", NULL}, 0.5, 0);
-    served_append(g, (const char *const[]){"__name__", "odd.name", "dotted.label", "<&>\"", NULL}, 1, 0);
+    served_append(g, (const char *const[]){"__name__", "odd.name", "dotted.label", "<&>\"", NULL},
+                  1, 0);
     for (int i = 0; i < N_BIG; i++) {
         snprintf(n, sizeof n, "%03d", i);
         served_append(g, (const char *const[]){"__name__", "big", "n", n, NULL}, i * 1000, 1);
@@ -504,7 +508,8 @@ static UNUSED struct answer post(const char *target, const char *form)
 /* The status and the whole body. */
 static UNUSED void expect(struct answer a, const char *about, unsigned status, const char *body)
 {
-    if (a.status != status || (body && (a.body.len != strlen(body) || memcmp(a.body.ptr, body, a.body.len) != 0)))
+    if (a.status != status ||
+        (body && (a.body.len != strlen(body) || memcmp(a.body.ptr, body, a.body.len) != 0)))
         fail_msg("%s: got %u \"%.*s\", wanted %u \"%s\"", about, a.status, (int)a.body.len,
                  a.body.len ? a.body.ptr : "", status, body ? body : "...");
     answer_done(&a);

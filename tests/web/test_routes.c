@@ -16,8 +16,9 @@ static void every_route_answers_its_methods_and_refuses_the_others(void **state)
         for (size_t k = 0; k < web_n_routes; k++)
             if (strcmp(web_routes[k].pattern, web_routes[i].pattern) == 0)
                 methods |= web_routes[k].methods;
-        snprintf(target, sizeof target, "%.*s%s", param ? (int)(param - web_routes[i].pattern) : 255,
-                 web_routes[i].pattern, param ? "job/values" : "");
+        snprintf(target, sizeof target, "%.*s%s",
+                 param ? (int)(param - web_routes[i].pattern) : 255, web_routes[i].pattern,
+                 param ? "job/values" : "");
         for (size_t m = 0; m < NX_COUNT(names); m++) {
             struct answer a = request(names[m], target, NULL, NULL);
             snprintf(about, sizeof about, "%s %s -> %u", names[m], target, a.status);
@@ -38,12 +39,9 @@ static void every_route_answers_its_methods_and_refuses_the_others(void **state)
 static void allow_lists_what_prometheus_lists(void **state)
 {
     static const char *const rows[][2] = {
-        {"/api/v1/query", "GET, OPTIONS, POST"},
-        {"/api/v1/series", "DELETE, GET, OPTIONS, POST"},
-        {"/api/v1/targets", "GET, OPTIONS"},
-        {"/-/healthy", "GET, HEAD, OPTIONS"},
-        {"/-/reload", "GET, OPTIONS, POST, PUT"},
-        {"/metrics", "GET, OPTIONS"},
+        {"/api/v1/query", "GET, OPTIONS, POST"},  {"/api/v1/series", "DELETE, GET, OPTIONS, POST"},
+        {"/api/v1/targets", "GET, OPTIONS"},      {"/-/healthy", "GET, HEAD, OPTIONS"},
+        {"/-/reload", "GET, OPTIONS, POST, PUT"}, {"/metrics", "GET, OPTIONS"},
     };
 
     (void)state;
@@ -108,7 +106,8 @@ static void other_spellings_are_redirected(void **state)
 
 static void options_is_204_on_the_api_and_lists_methods_elsewhere(void **state)
 {
-    static const char *const api[] = {"/api/v1/query", "/api/v1/nothing/at/all", "/api/v1/status/flags"};
+    static const char *const api[] = {"/api/v1/query", "/api/v1/nothing/at/all",
+                                      "/api/v1/status/flags"};
 
     (void)state;
     for (size_t i = 0; i < NX_COUNT(api); i++) {
@@ -144,7 +143,8 @@ static void api_answers_carry_vary_and_cors(void **state)
     a = get("/api/v1/status/walreplay"); /* never compressed, as in Prometheus */
     assert_string_equal(header_nth(&a, "Vary", 0), "Origin");
     assert_null(header_nth(&a, "Vary", 1));
-    expect(a, "walreplay", 200, "{\"status\":\"success\",\"data\":{\"min\":0,\"max\":0,\"current\":0}}");
+    expect(a, "walreplay", 200,
+           "{\"status\":\"success\",\"data\":{\"min\":0,\"max\":0,\"current\":0}}");
 }
 
 static void only_matching_origins_are_let_in(void **state)
@@ -223,9 +223,10 @@ static void health_and_lifecycle_say_what_prometheus_says(void **state)
 
 static void until_it_is_ready_the_api_is_unavailable(void **state)
 {
-    static const char *const gated[] = {"/-/ready", "/api/v1/query?query=1", "/api/v1/status/config",
-                                        "/api/v1/labels", "/api/v1/rules"};
-    static const char *const open[] = {"/-/healthy", "/metrics", "/version", "/api/v1/status/walreplay"};
+    static const char *const gated[] = {"/-/ready", "/api/v1/query?query=1",
+                                        "/api/v1/status/config", "/api/v1/labels", "/api/v1/rules"};
+    static const char *const open[] = {"/-/healthy", "/metrics", "/version",
+                                       "/api/v1/status/walreplay"};
 
     (void)state;
     __atomic_store_n(&served.not_ready, true, __ATOMIC_RELEASE);
@@ -246,7 +247,8 @@ static void until_it_is_ready_the_api_is_unavailable(void **state)
 static void everything_lives_below_the_route_prefix(void **state)
 {
     (void)state;
-    serve_with((struct web_opts){.external_url = "http://proxy.example/prom/", .route_prefix = NULL});
+    serve_with(
+        (struct web_opts){.external_url = "http://proxy.example/prom/", .route_prefix = NULL});
     expect_in(get("/prom/api/v1/query?query=1"), "below", 200, "scalar");
     expect(get("/prom/-/healthy"), "below", 200, NULL);
     expect(get("/api/v1/query?query=1"), "above", 404, "404 page not found\n");
@@ -259,7 +261,8 @@ static void everything_lives_below_the_route_prefix(void **state)
     answer_done(&a);
     expect_in(get("/prom/"), "page", 200, "href=\"/prom/api/v1/targets\"");
     unserve(NULL);
-    serve_with((struct web_opts){.external_url = "http://proxy.example/prom/", .route_prefix = "/"});
+    serve_with(
+        (struct web_opts){.external_url = "http://proxy.example/prom/", .route_prefix = "/"});
     expect_in(get("/api/v1/query?query=1"), "the proxy cuts it", 200, "scalar");
     expect_in(get("/"), "page", 200, "href=\"/prom/api/v1/targets\"");
     unserve(NULL);
@@ -285,11 +288,16 @@ static void metrics_of_requests_are_by_route(void **state)
     static const char type[] = "text/plain; version=0.0.4; charset=utf-8";
     assert_memory_equal(header(&a, "Content-Type"), type, sizeof type - 1);
     const char *b = buf_cstr(&a.body);
-    assert_non_null(strstr(b, "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/label/:name/values\"} 1\n"));
-    assert_non_null(strstr(b, "prometheus_http_requests_total{code=\"400\",handler=\"/api/v1/query\"} 1\n"));
-    assert_non_null(strstr(b, "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/query\"} 0\n"));
+    assert_non_null(strstr(
+        b,
+        "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/label/:name/values\"} 1\n"));
+    assert_non_null(
+        strstr(b, "prometheus_http_requests_total{code=\"400\",handler=\"/api/v1/query\"} 1\n"));
+    assert_non_null(
+        strstr(b, "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/query\"} 0\n"));
     assert_null(strstr(b, "code=\"404\""));
-    assert_non_null(strstr(b, "prometheus_http_request_duration_seconds_bucket{handler=\"/api/v1/query\",le=\"+Inf\"} 1\n"));
+    assert_non_null(strstr(b, "prometheus_http_request_duration_seconds_bucket{handler=\"/api/v1/"
+                              "query\",le=\"+Inf\"} 1\n"));
     answer_done(&a);
 }
 
