@@ -288,7 +288,8 @@ static nx_status push_row(struct replay *r, struct rgroup *rg, struct nx_err *er
 
     if (!row)
         return no_memory(err);
-    memcpy(row->v, rg->row, n * sizeof row->v[0]);
+    if (n)
+        memcpy(row->v, rg->row, n * sizeof row->v[0]);
     nx_lock(g->lock);
     st = take_samples(g, row, &taken, err);
     if (!st && taken && g->n_rows &&

@@ -634,7 +634,10 @@ static nx_status replay_segment(struct wal *w, uint32_t number, wal_visit_fn *vi
     s.bytes = win.base + win.pos;
     if (bad)
         leave_tail(w, win.f, &s, s.bytes, torn);
-    w->segs[w->n_segs++] = s;
+    if (s.bytes > HEADER_BYTES || bad)
+        w->segs[w->n_segs++] = s;
+    else
+        (void)w->fs->unlink(w->fs, path, NULL); /* a start that wrote nothing */
 
 done:
     w->fs->close(w->fs, win.f);
