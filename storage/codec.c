@@ -180,6 +180,56 @@ static void sort_values(int64_t *v, size_t n)
         memcpy(v, from, n * sizeof *v);
 }
 
+/* The best width for a base, by how many values are how wide above it; those below it are exceptions. */
+static struct plan plan_for_base(const int64_t *v, size_t n, int64_t base)
+{
+    uint8_t count[65] = {0};
+    uint64_t outside = 0;
+    struct plan best = {.bits = UINT64_MAX};
+
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t above = (uint64_t)v[i] - (uint64_t)base;
+
+        if (v[i] >= base)
+            count[bit_width(above)]++;
+        else
+            outside += 8 + 8 * varint_bytes(zigzag((int64_t)above));
+    }
+    for (unsigned w = 65; w-- > 0;) { /* wider values are outside by now */
+        const uint64_t bits =
+            16 + 8 * varint_bytes(zigzag(base)) + 8 * packed_bytes(n, w) + outside;
+
+        if (bits < best.bits)
+            best = (struct plan){base, w, bits};
+        if (outside >= best.bits)
+            break;
+        outside += count[w] * (uint64_t)(8 + 8 * ((w + 7) / 7));
+    }
+    return best;
+}
+
+/* Without sorting: the least value as the base, or the least that is not negative when few are (a
+ * counter's resets). */
+static struct plan plan_quick(const int64_t *v, size_t n)
+{
+    int64_t min = v[0], min_up = INT64_MAX;
+    size_t n_down = 0;
+    struct plan p;
+
+    for (size_t i = 0; i < n; i++) {
+        min = v[i] < min ? v[i] : min;
+        min_up = v[i] >= 0 && v[i] < min_up ? v[i] : min_up;
+        n_down += v[i] < 0;
+    }
+    p = plan_for_base(v, n, min);
+    if (n_down && n_down <= n / 8) {
+        struct plan up = plan_for_base(v, n, min_up);
+        if (up.bits < p.bits)
+            return up;
+    }
+    return p;
+}
+
 static uint64_t exception_bits(const int64_t *s, size_t from, size_t to, int64_t base)
 {
     uint64_t bits = 0;
@@ -210,13 +260,18 @@ static size_t widest_window(const int64_t *s, size_t n, unsigned w, size_t *at)
 static struct plan plan_block(const int64_t *v, size_t n)
 {
     int64_t s[CODEC_LAST_BLOCK];
-    struct plan best;
+    struct plan best, quick;
     unsigned w;
 
     memcpy(s, v, n * sizeof *s);
     sort_values(s, n);
     w = bit_width((uint64_t)s[n - 1] - (uint64_t)s[0]);
     best = (struct plan){s[0], w, 8 + 8 * varint_bytes(zigzag(s[0])) + 8 * packed_bytes(n, w)};
+    if (w == 0)
+        return best;
+    quick = plan_quick(v, n); /* what is to be undercut */
+    if (quick.bits < best.bits)
+        best = quick;
     while (w-- > 0) {
         size_t at = 0, in = widest_window(s, n, w, &at);
         uint64_t bits = 16 + 8 * varint_bytes(zigzag(s[at])) + 8 * packed_bytes(n, w);
@@ -349,7 +404,7 @@ static uint64_t plan_bits(const int64_t *v, size_t n)
     uint64_t bits = 0;
 
     for (size_t at = 0; at < n; at += block_len(n - at))
-        bits += plan_block(v + at, block_len(n - at)).bits;
+        bits += plan_quick(v + at, block_len(n - at)).bits;
     return bits;
 }
 
@@ -372,10 +427,10 @@ static bool all_zero(const int64_t *v, size_t n)
     return any == 0;
 }
 
-static void put_values(struct buf *to, const int64_t *v, size_t n)
+static void put_values(struct buf *to, const int64_t *v, size_t n, enum codec_effort effort)
 {
     for (size_t at = 0; at < n; at += block_len(n - at)) {
-        struct plan p = plan_block(v + at, block_len(n - at));
+        struct plan p = (effort == CODEC_FAST ? plan_quick : plan_block)(v + at, block_len(n - at));
         put_block(to, v + at, block_len(n - at), &p);
     }
 }
@@ -388,7 +443,7 @@ struct candidate {
 };
 
 /* One that is all zero, as it needs no blocks. Else the cheapest by the guess, or of those that come
- * near it the cheapest by the true price. */
+ * near it the cheapest by a closer one. */
 static unsigned choose_transform(const struct candidate *c, unsigned n, enum codec_effort effort)
 {
     uint64_t least = UINT64_MAX, best = UINT64_MAX;
@@ -445,7 +500,7 @@ void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effor
     if (transform == DELTA2)
         buf_varint(to, d[0]);
     if (!zero)
-        put_values(to, c[transform].v, c[transform].n);
+        put_values(to, c[transform].v, c[transform].n, effort);
 }
 
 /* Values of the transform, `n` of them, into v. */
