@@ -16,6 +16,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "src/base/fs.h"
@@ -210,11 +211,15 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
     if (!f->peer[0] && a->family == AF_INET) {
         const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&a->addr;
         inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
-        snprintf(f->peer, sizeof f->peer, "%s:%u", ip, ntohs(in->sin_port));
+        snprintf(f->peer, sizeof f->peer, "tcp %s:%u", ip, ntohs(in->sin_port));
     } else if (!f->peer[0] && a->family == AF_INET6) {
         const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)(const void *)&a->addr;
         inet_ntop(AF_INET6, &in->sin6_addr, ip, sizeof ip);
-        snprintf(f->peer, sizeof f->peer, "[%s]:%u", ip, ntohs(in->sin6_port));
+        snprintf(f->peer, sizeof f->peer, "tcp [%s]:%u", ip, ntohs(in->sin6_port));
+    }
+    if (!f->peer[0] && a->family == AF_UNIX) {
+        const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)&a->addr;
+        snprintf(f->peer, sizeof f->peer, "unix %.107s", un->sun_path);
     }
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 }
@@ -536,7 +541,7 @@ static void transport_text(const struct fetch *f, const char *url, char *to, siz
         return;
     case CURLE_COULDNT_CONNECT:
         errno_text(code, os);
-        snprintf(to, cap, "dial tcp %s: connect: %s", f->peer, os);
+        snprintf(to, cap, "dial %s: connect: %s", f->peer, os);
         return;
     case CURLE_COULDNT_RESOLVE_HOST:
         sscanf(url, "%*[^:]://%255[^:/?]", host);
@@ -548,11 +553,17 @@ static void transport_text(const struct fetch *f, const char *url, char *to, siz
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
         errno_text(code, os);
-        snprintf(to, cap, "%s tcp %s: %s", f->result == CURLE_RECV_ERROR ? "read" : "write",
-                 f->peer, code ? os : f->why);
+        snprintf(to, cap, "%s %s: %s", f->result == CURLE_RECV_ERROR ? "read" : "write", f->peer,
+                 code ? os : f->why);
         return;
     case CURLE_TOO_MANY_REDIRECTS:
         snprintf(to, cap, "stopped after 10 redirects");
+        return;
+    case CURLE_SSL_CONNECT_ERROR:
+        snprintf(to, cap, "%s",
+                 strstr(f->why, "unexpected TLS packet")
+                     ? "http: server gave HTTP response to HTTPS client"
+                     : f->why);
         return;
     case CURLE_PEER_FAILED_VERIFICATION:
         snprintf(to, cap, "tls: failed to verify certificate: %s", f->why);
@@ -565,7 +576,6 @@ static void transport_text(const struct fetch *f, const char *url, char *to, siz
 nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err)
 {
     char text[CURL_ERROR_SIZE + 128];
-    struct buf b;
 
     if (f->over_limit)
         return nx_fail(err, NX_LIMIT, "body size limit exceeded");
@@ -587,12 +597,17 @@ nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err
             return nx_fail(err, NX_UNAVAILABLE, "unexpected EOF");
     }
     transport_text(f, url, text, sizeof text);
+    nx_fail(err, f->result == CURLE_OPERATION_TIMEDOUT ? NX_TIMEOUT : NX_UNAVAILABLE, "%s", text);
+    return fetch_context(url, err);
+}
+
+nx_status fetch_context(const char *url, struct nx_err *err)
+{
+    struct buf b;
+
     buf_init(&b, NX_ERR_TEXT_BYTES);
-    buf_str(&b, "Get ");
     text_quote(&b, nx_slice_str(url));
-    buf_printf(&b, ": %s", text);
-    nx_fail(err, f->result == CURLE_OPERATION_TIMEDOUT ? NX_TIMEOUT : NX_UNAVAILABLE, "%s",
-            buf_cstr(&b));
+    nx_context(err, "Get %s", buf_cstr(&b));
     buf_done(&b);
-    return f->result == CURLE_OPERATION_TIMEDOUT ? NX_TIMEOUT : NX_UNAVAILABLE;
+    return err ? err->code : NX_UNAVAILABLE;
 }

@@ -30,7 +30,7 @@ struct fetch {
     int code;        /* of the last response */
     char status[80]; /* "404 Not Found" */
     char content_type[256];
-    char peer[80]; /* "127.0.0.1:80": the first address tried */
+    char peer[128]; /* "tcp 127.0.0.1:80": the first address tried */
     char why[CURL_ERROR_SIZE];
     CURLcode result;
     void *owner;           /* the target */
@@ -53,5 +53,7 @@ NX_NODISCARD nx_status fetch_begin(struct fetch *f, struct fetch_client *c,
                                    const struct fetch_request *r, struct nx_err *err);
 /* After the transfer: NX_OK for a 200, else the error in Go's words. */
 NX_NODISCARD nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err);
+/* Puts `Get "URL": ` before the text, as Go's client does with all its failures. */
+nx_status fetch_context(const char *url, struct nx_err *err);
 /* Frees what belongs to the request; keeps the handle, and a body buffer of moderate size. */
 void fetch_clear(struct fetch *f);

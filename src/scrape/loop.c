@@ -201,7 +201,7 @@ static nx_status begin_fetch(struct scrape *s, struct work *w, struct target *t,
         return nx_fail(err, NX_LIMIT, "%s", t->pool->limit_error); /* L2 */
     st = fetch_begin(w->fetch, w->job->client, &r, err);
     if (st)
-        return st;
+        return fetch_context(t->url, err);
     (void)buf_reserve(&w->fetch->body, t->body_hint);
     w->fetch->owner = w;
     if (curl_multi_add_handle(s->multi, w->fetch->easy))

@@ -289,6 +289,75 @@ static void requests_say_who_asks_for_what(void **state)
     rig_stop(&r);
 }
 
+/* The head of the last request for `path`, once it was asked for. */
+static void last_request(struct rig *r, const char *path, char to[4096])
+{
+    pthread_mutex_lock(&r->web->lock);
+    memcpy(to, web_page(r->web, path)->request, 4096);
+    pthread_mutex_unlock(&r->web->lock);
+}
+
+static void tokens_are_fetched_kept_and_sent(void **state)
+{
+    static const char answer[] =
+        "{\"access_token\": \"tok\", \"token_type\": \"bearer\", \"expires_in\": 3600}";
+    char request[4096];
+    unsigned hits;
+    struct rig r;
+
+    (void)state;
+    rig_start(&r, NULL);
+    web_text(r.web, "/metrics", "x 5\n");
+    web_set(r.web, "/token", "200 OK", "application/json", answer, strlen(answer));
+    web_set(r.web, "/refused", "401 Unauthorized", "", "", 0);
+    apply(&r, GLOBAL
+          "- job_name: j\n"
+          "  oauth2: {client_id: me, client_secret: s e, token_url: 'http://127.0.0.1:%u/token', "
+          "scopes: [a, b]}\n"
+          "  static_configs: [{targets: ['127.0.0.1:%u']}]\n"
+          "- job_name: no\n"
+          "  oauth2: {client_id: me, client_secret: s, token_url: 'http://127.0.0.1:%u/refused'}\n"
+          "  static_configs: [{targets: ['localhost:%u']}]\n");
+    WAIT_FOR(read_series(&r, "x", "j").n >= 3);
+    last_request(&r, "/metrics", request);
+    assert_non_null(strstr(request, "\r\nAuthorization: Bearer tok\r\n"));
+    last_request(&r, "/token", request);
+    assert_non_null(strstr(request, "\r\nAuthorization: Basic bWU6cyBl\r\n"));
+    assert_non_null(strstr(request, "grant_type=client_credentials&scope=a%20b"));
+    pthread_mutex_lock(&r.web->lock);
+    hits = web_page(r.web, "/token")->hits;
+    pthread_mutex_unlock(&r.web->lock);
+    assert_int_equal(hits, 1);
+    WAIT_FOR(error_of(&r, "no").len > 0);
+    assert_non_null(
+        strstr(error_of(&r, "no").ptr,
+               "oauth2: cannot fetch token: server returned HTTP status 401 Unauthorized"));
+    rig_stop(&r);
+}
+
+static void credentials_are_read_from_their_file_each_time(void **state)
+{
+    char path[300], request[4096];
+    struct rig r;
+
+    (void)state;
+    rig_start(&r, NULL);
+    web_text(r.web, "/metrics", "x 5\n");
+    snprintf(path, sizeof path, "%s/token.txt", r.dir.path);
+    assert_int_equal(fs_publish(fs_real(), path, " one\n", 5, NULL), NX_OK);
+    apply(&r, GLOBAL "- job_name: j\n  authorization: {credentials_file: token.txt}\n"
+                     "  static_configs: [{targets: ['127.0.0.1:%u']}]\n");
+    WAIT_FOR(last_request(&r, "/metrics", request),
+             strstr(request, "\r\nAuthorization: Bearer one\r\n") != NULL);
+    assert_int_equal(fs_publish(fs_real(), path, "two\n", 4, NULL), NX_OK);
+    WAIT_FOR(last_request(&r, "/metrics", request),
+             strstr(request, "\r\nAuthorization: Bearer two\r\n") != NULL);
+    assert_int_equal(unlink(path), 0);
+    WAIT_FOR(error_of(&r, "j").len > 0);
+    assert_non_null(strstr(error_of(&r, "j").ptr, "unable to read authorization credentials file"));
+    rig_stop(&r);
+}
+
 static void redirects_are_followed_or_not(void **state)
 {
     struct rig r;
@@ -439,6 +508,8 @@ int main(void)
         cmocka_unit_test(a_static_target_is_scraped_into_the_store),
         cmocka_unit_test(failures_are_worded_as_prometheus_words_them),
         cmocka_unit_test(requests_say_who_asks_for_what),
+        cmocka_unit_test(tokens_are_fetched_kept_and_sent),
+        cmocka_unit_test(credentials_are_read_from_their_file_each_time),
         cmocka_unit_test(redirects_are_followed_or_not),
         cmocka_unit_test(a_reload_keeps_targets_and_a_changed_interval_keeps_series),
         cmocka_unit_test(a_removed_target_ends_with_stale_markers),

@@ -79,7 +79,7 @@ static bool web_answer(struct web *w, int fd, const char *request)
     int n, delay;
     size_t len;
 
-    sscanf(request, "GET %63[^ ?]", path);
+    sscanf(request, "%*s %63[^ ?]", path);
     pthread_mutex_lock(&w->lock);
     p = web_page(w, path);
     if (!p) {
@@ -107,6 +107,14 @@ static bool web_answer(struct web *w, int fd, const char *request)
     return send(fd, answer, (size_t)n + len, MSG_NOSIGNAL) == (ssize_t)(n + (int)len);
 }
 
+static bool request_complete(const char *request, size_t have)
+{
+    const char *end = strstr(request, "\r\n\r\n"), *length = strstr(request, "Content-Length: ");
+    size_t body = length && end && length < end ? strtoul(length + 16, NULL, 10) : 0;
+
+    return end && have >= (size_t)(end + 4 - request) + body;
+}
+
 static void *web_connection(void *arg)
 {
     struct web_conn *c = arg;
@@ -117,7 +125,7 @@ static void *web_connection(void *arg)
     while ((got = recv(c->fd, request + have, sizeof request - 1 - have, 0)) > 0) {
         have += (size_t)got;
         request[have] = '\0';
-        if (!strstr(request, "\r\n\r\n"))
+        if (!request_complete(request, have))
             continue;
         if (!web_answer(c->w, c->fd, request))
             break;
