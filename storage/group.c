@@ -11,8 +11,9 @@
  *             also of those inherited from other groups: it needs no judging.
  *         G4  A seal covers rows of one block's span only (the head seals before a row of another), so
  *             that a flush can drop whole seals. A straggler may break this; readers then skip rows.
- *         G5  A reader sees the appends up to the one that was the newest when it began. Light seals keep
- *             the number of each row's append; a seal is joined only when all open readers see all of it.
+ *         G5  A reader sees the appends up to the one that was the newest when it began. A
+ *             seal that some open reader does not see all of keeps the number of each row's append, and
+ *             is not joined before that reader is gone.
  * THREADS The writer and readers meet at g->lock; coding at a seal is done under it (16 rows), joining
  *         of seals is not. */
 #include "storage/group.h"
@@ -62,7 +63,7 @@ uint32_t seal_rows_up_to(const struct seal *s, uint64_t seq)
     const uint32_t *after = s->off + s->n_cols + 2;
     uint32_t n = 0;
 
-    if (s->seq_last <= seq || !s->light) /* G5 */
+    if (s->seq_last <= seq || !s->keeps_seq) /* G5 */
         return s->n_rows;
     while (n < s->n_rows && s->seq_first + after[n] <= seq)
         n++;
@@ -112,7 +113,7 @@ nx_status seal_column(const struct seal *s, uint32_t col, double *v, struct chun
 struct sealing {
     struct work *w;
     uint32_t n_rows, n_cols;
-    bool light;
+    bool light, keeps_seq;
 };
 
 static nx_status sealing_begin(struct sealing *b, uint32_t n_rows, uint32_t n_cols,
@@ -145,7 +146,7 @@ static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **
 {
     struct buf *d = &b->w->data;
     struct seal *s;
-    size_t n_off = (size_t)b->n_cols + 2, n_seq = b->light ? b->n_rows : 0;
+    size_t n_off = (size_t)b->n_cols + 2, n_seq = b->keeps_seq ? b->n_rows : 0;
     nx_status st;
 
     b->w->off[b->n_cols] = (uint32_t)d->len;
@@ -162,6 +163,7 @@ static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **
     atomic_init(&s->refs, 1);
     s->ascending = true;
     s->light = b->light;
+    s->keeps_seq = b->keeps_seq;
     for (uint32_t i = 1; i < b->n_rows; i++) {
         s->ascending = s->ascending && t[i] > t[i - 1];
         s->min_ms = t[i] < s->min_ms ? t[i] : s->min_ms;
@@ -176,7 +178,8 @@ static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **
 static nx_status code_tail(struct storage_group *g, struct work *w, struct seal **out,
                            struct nx_err *err)
 {
-    struct sealing b = {.w = w, .light = true};
+    struct sealing b = {
+        .w = w, .light = true, .keeps_seq = head_seen_by_all(g->head) < g->last->seq};
     uint32_t n_cols = 0;
     int64_t t[GROUP_TAIL_ROWS];
     double v[GROUP_TAIL_ROWS];
@@ -232,7 +235,7 @@ nx_status group_seal_locked(struct storage_group *g, struct nx_err *err)
     s->first = s->last = g->seq++;
     s->seq_first = g->rows[0]->seq;
     s->seq_last = g->last->seq;
-    for (uint32_t i = 0; i < g->n_rows; i++) {
+    for (uint32_t i = 0; s->keeps_seq && i < g->n_rows; i++) {
         uint64_t after = g->rows[i]->seq - s->seq_first;
         s->off[s->n_cols + 2 + i] = after < UINT32_MAX ? (uint32_t)after : UINT32_MAX;
     }

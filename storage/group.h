@@ -39,15 +39,16 @@ struct seal {
     int64_t min_ms, max_ms;
     bool ascending; /* timestamps do, strictly */
     bool light;     /* columns by wal_row_encode_column(), not yet chunks */
+    bool keeps_seq; /* some reader did not see all of it when it was made */
     /* A column changed its series before this seal: not to be joined with earlier ones. */
     bool rebound;
     /* Chunk of column c: data + off[c] .. off[c + 1]; empty: all absent. The timestamps are in
-     * off[n_cols] .. off[n_cols + 1]. Then, light seals only, each row's seq less seq_first; then data. */
+     * off[n_cols] .. off[n_cols + 1]. Then, if keeps_seq, each row's seq less seq_first; then data. */
     uint32_t off[];
 };
 static inline const uint8_t *seal_data(const struct seal *s)
 {
-    return (const uint8_t *)(s->off + s->n_cols + 2 + (s->light ? s->n_rows : 0));
+    return (const uint8_t *)(s->off + s->n_cols + 2 + (s->keeps_seq ? s->n_rows : 0));
 }
 size_t seal_bytes(const struct seal *s);
 /* How many of its rows, from the first, were appended up to `seq`. */
