@@ -30,6 +30,7 @@ BINARY = os.path.abspath(os.environ.get("NX_BINARY") or os.path.join(ROOT, "buil
 SHARED = os.environ.get("NX_SHARED") or os.path.join(ROOT, "../shared")
 PROMETHEUS = "/usr/bin/prometheus"
 PROMTOOL = "/usr/bin/promtool"
+TIMEOUT = float(os.environ.get("NX_TIMEOUT", "30"))  # seconds for one answer
 # True when the program under test is the reference itself (and of the 2.x line, as Debian's is).
 IS_REFERENCE = os.path.basename(BINARY) == "prometheus"
 
@@ -101,7 +102,7 @@ class Answer:
         return got["data"]
 
 
-def request(port, method, path, params=None, form=None, headers=None, timeout=30, connection=None, body=None):
+def request(port, method, path, params=None, form=None, headers=None, timeout=TIMEOUT, connection=None, body=None):
     """One HTTP request. `params` go into the URL, `form` into the body; both are lists or dicts."""
     headers = dict(headers or {})
     if params:

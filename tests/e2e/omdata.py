@@ -12,6 +12,9 @@ import random
 START = 1_700_006_400  # a multiple of two hours
 SECONDS = 4 * 3600 + 1800
 STEP = 15
+# Counters begin high. Where one begins near zero in the middle of a window, rate() of Prometheus 2 and 3
+# extrapolate differently, and both are right.
+MUCH = 100_000
 
 
 class Writer:
@@ -49,7 +52,7 @@ def web(w, index, rnd):
     """One web server; web-2 restarts, web-3 is away for ten minutes."""
     base = {"instance": f"web-{index}:3000", "job": "web"}
     counts, sums, buckets = {}, {}, {}
-    cpu = 0.0
+    cpu = 1.0 * MUCH
     started = START - 1000 * index
     for n in range(SECONDS // STEP):
         at = START + n * STEP + index
@@ -71,6 +74,8 @@ def web(w, index, rnd):
             for status in ("200", "404", "500"):
                 labels = {**base, "method": method, "route": route, "status_code": status}
                 key = (method, route, status)
+                if key not in counts and n * STEP != 7800:
+                    counts[key], sums[key], buckets[key] = MUCH, MUCH * 0.02, [MUCH] * len(BOUNDS)
                 share = {"200": 1.0, "404": 0.1, "500": 0.03}[status]
                 wave = 1 + 0.5 * math.sin(n / 60 + index)
                 new = int(rnd.random() * 2 * STEP * weight * share * wave)
@@ -93,10 +98,10 @@ def web(w, index, rnd):
 
 def node(w, rnd):
     base = {"instance": "node-1:9100", "job": "node"}
-    cpu = {(c, m): 1000.0 * len(m) for c in ("0", "1") for m in ("idle", "iowait", "system", "user")}
+    cpu = {(c, m): MUCH * 1.0 * len(m) for c in ("0", "1") for m in ("idle", "iowait", "system", "user")}
     received = {"eth0": 10**9, "lo": 10**6}
     read = written = 5 * 10**8
-    io = 0.0
+    io = 1.0 * MUCH
     for n in range(SECONDS // STEP):
         at = START + n * STEP + 4
         w.add("up", "gauge", "up", base, at, 1)
@@ -133,8 +138,8 @@ def node(w, rnd):
 
 def redis(w, rnd):
     base = {"instance": "db-1:9121", "job": "redis"}
-    hits = misses = commands = 0
-    by_cmd = {"get": 0, "set": 0, "expire": 0}
+    hits = misses = commands = MUCH
+    by_cmd = {"get": MUCH, "set": MUCH, "expire": MUCH}
     for n in range(SECONDS // STEP):
         at = START + n * STEP + 5
         w.add("up", "gauge", "up", base, at, 1)
@@ -158,10 +163,10 @@ def redis(w, rnd):
 def postgres(w, rnd):
     base = {"instance": "db-1:9187", "job": "postgres", "server": "127.0.0.1:5432"}
     dbs = {"": 0, "postgres": 5, "shop": 16384}
-    commit = {d: 0 for d in dbs}
-    back = {d: 0 for d in dbs}
-    hit = {d: 0 for d in dbs}
-    read = {d: 0 for d in dbs}
+    commit = {d: 100 * MUCH for d in dbs}
+    back = {d: 100 * MUCH for d in dbs}
+    hit = {d: 100 * MUCH for d in dbs}
+    read = {d: 100 * MUCH for d in dbs}
     for n in range(SECONDS // STEP):
         at = START + n * STEP + 6
         w.add("up", "gauge", "up", {"instance": "db-1:9187", "job": "postgres"}, at, 1)

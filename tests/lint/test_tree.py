@@ -164,6 +164,15 @@ def flags_marked(*marks):
 def test_readme_names_what_has_no_effect():
     """Every flag that is accepted without effect, or refused, stands under "Not yet", and no other does."""
     section = read("README.md").decode().split("## Not yet")[1].split("\n## ")[0]
-    named = set(re.findall(r"`--([\w.-]+)`", section))
+    named = set(re.findall(r"`--([\w.-]+)`", section)) - {"storage.tsdb.retention.size"}  # "does work"
     marked = set(flags_marked("LATER", "FLAG_REFUSED"))
     assert named == marked, {"not in the README": sorted(marked - named), "has an effect": sorted(named - marked)}
+
+
+def test_readme_names_parts_of_the_configuration_without_effect():
+    """The rows of src/config/later.c, each by its key."""
+    section = read("README.md").decode().split("## Not yet")[1].split("\n## ")[0]
+    keys = re.findall(r'^\s*\{ "([^"]+)",', read("src/config/later.c").decode(), re.M)
+    assert keys
+    missing = [part for key in keys for part in re.split(r", |: ", key) if part not in section]
+    assert not missing
