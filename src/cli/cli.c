@@ -2,18 +2,19 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "src/cli/server.h"
 #include "src/cli/tool.h"
+#include "src/web/web.h"
 
 void cli_print_version(const char *program)
 {
-    struct utsname u = {0};
+    struct buf b;
 
-    uname(&u);
-    printf("%s, version " NX_VERSION " (Narthex)\n  platform:         linux/%s\n", program,
-           u.machine);
+    buf_init(&b, 0);
+    web_version_text(&b, program);
+    fputs(buf_cstr(&b), stdout);
+    buf_done(&b);
 }
 
 int cli_main(int argc, char **argv)

@@ -62,6 +62,23 @@ static bool is_choice(const char *choices, const char *value)
     return false;
 }
 
+/* kingpin's text; the log's two flags have words of their own in Prometheus. */
+static nx_status bad_choice(const struct flag *row, const char *value, struct nx_err *err)
+{
+    struct buf list;
+    nx_status st;
+
+    if (strncmp(row->name, "log.", 4) == 0)
+        return nx_fail(err, NX_BADINPUT, "unrecognized log %s %s", row->name + 4, value);
+    buf_init(&list, 0);
+    for (const char *c = row->choices; *c; c++)
+        buf_char(&list, *c == ' ' ? ',' : *c);
+    st =
+        nx_fail(err, NX_BADINPUT, "enum value must be one of %s, got '%s'", buf_cstr(&list), value);
+    buf_done(&list);
+    return st;
+}
+
 static nx_status check_value(const struct flag *row, const char *value, struct nx_err *err)
 {
     int64_t i;
@@ -74,30 +91,16 @@ static nx_status check_value(const struct flag *row, const char *value, struct n
     case FLAG_BYTES:
         return flags_parse_bytes(value, &u)
                    ? NX_OK
-                   : nx_fail(err, NX_BADINPUT, "units: unknown unit in %s", value);
-    case FLAG_INT:
-        if (num_parse_i64(nx_slice_str(value), &i) ||
-            (num_parse(nx_slice_str(value), &d, NULL) && d == (double)(int64_t)d))
-            return NX_OK;
-        return nx_fail(err, NX_BADINPUT, "strconv.ParseFloat: parsing \"%s\": invalid syntax",
-                       value);
+                   : nx_fail(err, NX_BADINPUT, "units: unknown unit %s in %s",
+                             value + strspn(value, "+-.0123456789"), value);
+    case FLAG_INT: /* kingpin takes 5e7, and cuts 1.5 to 1 */
     case FLAG_FLOAT:
         return num_parse(nx_slice_str(value), &d, NULL)
                    ? NX_OK
                    : nx_fail(err, NX_BADINPUT, "strconv.ParseFloat: parsing \"%s\": invalid syntax",
                              value);
-    case FLAG_ENUM: {
-        struct buf list;
-        if (is_choice(row->choices, value))
-            return NX_OK;
-        buf_init(&list, 0);
-        for (const char *c = row->choices; *c; c++)
-            buf_char(&list, *c == ' ' ? ',' : *c);
-        nx_status st = nx_fail(err, NX_BADINPUT, "enum value must be one of %s, got '%s'",
-                               buf_cstr(&list), value);
-        buf_done(&list);
-        return st;
-    }
+    case FLAG_ENUM:
+        return is_choice(row->choices, value) ? NX_OK : bad_choice(row, value, err);
     default:
         return NX_OK;
     }
@@ -108,8 +111,10 @@ static nx_status add_value(struct flags *f, size_t i, const char *value, bool *b
 {
     struct flag_values *v = &f->values[i];
 
-    if (v->n && !(f->table[i].marks & FLAG_REPEATED))
+    if (v->n && !(f->table[i].marks & FLAG_REPEATED)) {
+        *bad_value = true;
         return nx_fail(err, NX_BADINPUT, "flag '%s' cannot be repeated", f->table[i].name);
+    }
     if (check_value(&f->table[i], value, err)) {
         *bad_value = true;
         return NX_BADINPUT;
@@ -198,12 +203,18 @@ static nx_status expand_file(struct flags *f, const char *path, const char ***ar
 
     buf_init(&text, NX_LIMIT_CONFIG_BYTES);
     st = fs_read_file(fs_real(), path, &text, err);
+    if (st == NX_NOTFOUND)
+        nx_fail(err, st, "failed to open arguments file \"%s\": open %s: no such file or directory",
+                path, path);
     char *copy = st ? NULL : arena_strndup(f->arena, text.len ? text.ptr : "", text.len);
     for (char *save = NULL, *line = copy ? strtok_r(copy, "\r\n", &save) : NULL; line;
          line = strtok_r(NULL, "\r\n", &save)) {
         *args = arena_grow(f->arena, *args, *n * sizeof **args, (*n + 1) * sizeof **args);
-        if (*args)
-            (*args)[(*n)++] = line;
+        if (!*args) {
+            st = arena_failed(f->arena, err);
+            break;
+        }
+        (*args)[(*n)++] = line;
     }
     buf_done(&text);
     return st;

@@ -18,8 +18,10 @@ enum flag_type {
 enum flag_marks {
     FLAG_HIDDEN = 1,
     FLAG_REPEATED = 2,
-    FLAG_LATER = 4,  /* accepted; has no effect yet, and a warning says so when it is given */
-    FLAG_REFUSED = 8 /* known; giving it ends the start, because running without it would mislead */
+    FLAG_LATER = 4, /* accepted; has no effect yet, and a warning says so when it is given */
+    FLAG_REFUSED =
+        8,          /* known; giving it ends the start, because running without it would mislead */
+    FLAG_AGENT = 16 /* of agent mode alone */
 };
 
 struct flag {

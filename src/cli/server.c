@@ -2,12 +2,12 @@
 
 /* server.c - builds the parts, hands each what it needs, and takes them down again.
  *
- * ORDER    Up: configuration, storage (replays its log), engine, scraping, web; then the targets are
- *          applied and the server is ready. Down: scraping, web, storage.
+ * ORDER    Up: configuration, web (which says "not ready"), storage (replays its log), engine, scraping;
+ *          then the targets are applied and the server is ready. Down: web, scraping, storage.
  * RELOAD   SIGHUP and /-/reload load the file anew. Only when that succeeds is anything replaced; each
  *          part then takes the new configuration, and one that fails does not stop the others.
  * THREADS  The main thread waits for signals; reloads run on it or on a web worker, one at a time,
- *          under server.lock (rank CLI). */
+ *          under server.lock (rank CLI), which the start holds as well: an early reload waits. */
 
 #include <errno.h>
 #include <malloc.h>
@@ -65,10 +65,9 @@ static nx_status load_config(struct server *s, struct config **out, struct nx_er
     struct config_opts opts = {.warn = on_config_warning};
     nx_status st = config_load(out, path, &opts, err);
 
-    if (st)
-        return nx_context(err, "couldn't load configuration (--config.file=\"%s\")", path);
-    config_warnings(*out, on_config_warning, NULL);
-    return NX_OK;
+    if (!st)
+        config_warnings(*out, on_config_warning, NULL);
+    return st;
 }
 
 /* The configuration's retention wins over the flags. Both may bound time, size, or both. */
@@ -89,6 +88,7 @@ static void retention(const struct server *s, const struct config *cfg, int64_t 
         *ms = DEFAULT_RETENTION_MS;
 }
 
+/* "15d", "15d or 512MiB"; as it was at the start. */
 static void describe_retention(struct server *s, int64_t ms, uint64_t bytes)
 {
     char text[NUM_TEXT_BYTES];
@@ -145,7 +145,10 @@ static nx_status reload(void *ctx, struct nx_err *err)
     nx_lock(&s->lock);
     log_info("Loading configuration file", "filename", flags_str(&s->flags, "config.file"));
     st = load_config(s, &cfg, err);
-    if (!st) {
+    if (st) {
+        nx_context(err, "couldn't load configuration (--config.file=\"%s\")",
+                   flags_str(&s->flags, "config.file"));
+    } else {
         st = apply(s, cfg, err);
         if (st) {
             nx_context(err,
@@ -266,7 +269,6 @@ static nx_status open_storage(struct server *s, struct nx_err *err)
     };
 
     retention(s, s->cfg, &o.retention_ms, &o.retention_bytes);
-    describe_retention(s, o.retention_ms, o.retention_bytes);
     log_info("Starting TSDB ...");
     if (storage_open(&s->storage, &o, err))
         return nx_context(err, "opening storage failed");
@@ -306,6 +308,8 @@ static nx_status open_scrape(struct server *s, struct nx_err *err)
 
 static nx_status open_web(struct server *s, struct nx_err *err)
 {
+    int64_t retention_ms;
+    uint64_t retention_bytes;
     const char *const *listen;
     size_t n_listen = flags_list(&s->flags, "web.listen-address", &listen);
     const char *prefix = flags_str(&s->flags, "web.route-prefix");
@@ -326,14 +330,12 @@ static nx_status open_web(struct server *s, struct nx_err *err)
         .flags = s->web_flags,
         .n_flags = server_n_flags,
         .start_ms = s->start_ms,
-        .storage = s->storage,
-        .scrape = s->scrape,
-        .engine = s->engine,
         .features = s->features,
         .hooks = {s, hook_ready, reload, hook_quit, hook_config_yaml, hook_reload_status},
     };
+    retention(s, s->cfg, &retention_ms, &retention_bytes);
+    describe_retention(s, retention_ms, retention_bytes);
     nx_status st = web_open(&s->web, &o, err);
-
     if (!st)
         for (size_t i = 0; i < n_listen; i++)
             log_info("Listening on", "component", "web", "address", listen[i], "port",
@@ -341,7 +343,8 @@ static nx_status open_web(struct server *s, struct nx_err *err)
     return st;
 }
 
-static nx_status start(struct server *s, struct nx_err *err)
+/* Under server.lock: reloads wait until the parts are there. */
+static nx_status start_locked(struct server *s, struct nx_err *err)
 {
     nx_status st = open_storage(s, err);
 
@@ -349,13 +352,28 @@ static nx_status start(struct server *s, struct nx_err *err)
         st = open_engine(s, err);
     if (!st)
         st = open_scrape(s, err);
-    if (!st)
-        st = open_web(s, err);
     if (!st) {
-        nx_lock(&s->lock);
+        struct web_data data = {s->storage, s->scrape, s->engine};
+        web_attach(s->web, &data);
         st = apply(s, s->cfg, err);
-        nx_unlock(&s->lock);
     }
+    return st;
+}
+
+static nx_status start(struct server *s, struct nx_err *err)
+{
+    nx_status st;
+
+    nx_lock(&s->lock);
+    st = open_web(s, err);
+    if (st) {
+        log_error("Unable to start web listener", "err", err->text);
+    } else {
+        st = start_locked(s, err);
+        if (st)
+            log_error("Fatal error", "err", err->text);
+    }
+    nx_unlock(&s->lock);
     if (!st) {
         __atomic_store_n(&s->ready, true, __ATOMIC_RELEASE);
         log_info("Server is ready to receive web requests.");
@@ -363,12 +381,12 @@ static nx_status start(struct server *s, struct nx_err *err)
     return st;
 }
 
+/* The web server asks all others, so it goes first. */
 static void stop(struct server *s)
 {
     __atomic_store_n(&s->ready, false, __ATOMIC_RELEASE);
-    log_info("Stopping scrape manager...");
-    /* The web server asks the scrape manager for its targets, so it goes first. */
     web_close(s->web);
+    log_info("Stopping scrape manager...");
     scrape_free(s->scrape);
     pql_engine_free(s->engine);
     storage_close(s->storage);
@@ -512,29 +530,88 @@ static void tune_allocator(void)
     mallopt(M_MMAP_THRESHOLD, 256 << 10);
 }
 
+/* What Prometheus checks before anything else, on plain standard error. Returns the exit code. */
+static int check_front(const struct server *s)
+{
+    const char *url = flags_str(&s->flags, "web.external-url"),
+               *cors = flags_str(&s->flags, "web.cors.origin");
+    double ratio = strtod(flags_str(&s->flags, "auto-gomemlimit.ratio"), NULL);
+    struct regex *re = NULL;
+    struct nx_err err = {0};
+    int code = 0;
+
+    if (ratio <= 0 || ratio > 1) {
+        fputs("--auto-gomemlimit.ratio must be greater than 0 and less than or equal to 1.\n",
+              stderr);
+        code = 1;
+    } else if (web_check_url(url, &err)) {
+        fprintf(stderr, "parse external URL \"%s\": %s\n", url, err.text);
+        code = 2;
+    } else if (regex_new_for_relabel(&re, nx_slice_str(cors), &err)) {
+        fprintf(stderr, "could not compile CORS regex string \"%s\": %s\n", cors, err.text);
+        code = 2;
+    }
+    regex_free(re);
+    return code;
+}
+
+static int refuse_agent_flags(const struct server *s)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < server_n_flags; i++)
+        if (s->flags.values[i].n && (server_flags[i].marks & FLAG_AGENT)) {
+            fprintf(stderr, "%s\"--%s\"",
+                    any ? " " : "The following flag(s) can only be used in agent mode: [",
+                    server_flags[i].name);
+            any = true;
+        }
+    if (any)
+        fputs("]\n", stderr);
+    return any ? 3 : 0;
+}
+
+static int load_first_config(struct server *s)
+{
+    const char *file = flags_str(&s->flags, "config.file");
+    char *path = realpath(file, NULL);
+    struct nx_err err = {0};
+    int code = 0;
+
+    if (load_config(s, &s->cfg, &err)) {
+        char msg[512];
+        snprintf(msg, sizeof msg, "Error loading config (--config.file=%s)", file);
+        log_error(msg, "file", path ? path : file, "err", err.text);
+        code = 2;
+    } else {
+        set_reload_state(s, NULL, true);
+    }
+    free(path);
+    return code;
+}
+
 static int run(struct server *s)
 {
     struct nx_err err = {0};
-    int code = 1;
+    int code = refuse_agent_flags(s);
 
+    if (!code)
+        code = check_front(s);
+    if (code)
+        return code;
     if (check_later(s, &err) || make_web_flags(s, &err)) {
         log_error("Fatal error", "err", err.text);
         return 1;
     }
     log_info("Starting Narthex", "version", NX_VERSION);
     set_features(s);
-    if (load_config(s, &s->cfg, &err)) {
-        log_error("Error loading config", "file", flags_str(&s->flags, "config.file"), "err",
-                  err.text);
-        return 2;
-    }
-    set_reload_state(s, NULL, true);
-    if (start(s, &err) == NX_OK) {
+    code = load_first_config(s);
+    if (code)
+        return code;
+    if (start(s, &err) == NX_OK)
         wait_for_end(s);
-        code = 0;
-    } else {
-        log_error("Fatal error", "err", err.text);
-    }
+    else
+        code = 1;
     stop(s);
     config_unref(s->cfg);
     if (!code)

@@ -24,6 +24,10 @@
     {                                                                                              \
         name, FLAG_INT, marks, def, NULL, 0, help                                                  \
     }
+#define FLOAT(name, def, marks, help)                                                              \
+    {                                                                                              \
+        name, FLAG_FLOAT, marks, def, NULL, 0, help                                                \
+    }
 #define ENUM(name, def, of, marks, help)                                                           \
     {                                                                                              \
         name, FLAG_ENUM, marks, def, of, 0, help                                                   \
@@ -39,7 +43,7 @@ const struct flag server_flags[] = {
     INT("alertmanager.notification-queue-capacity", "10000", LATER, "The capacity of the queue for pending Alertmanager notifications."),
     BOOL("auto-gomaxprocs",                       "true",  0, "Accepted for compatibility: threads here do not depend on a CPU quota."),
     BOOL("auto-gomemlimit",                       "true",  0, "Accepted for compatibility: there is no garbage collector to limit."),
-    STR("auto-gomemlimit.ratio",                  "0.9",   0, "Accepted for compatibility."),
+    FLOAT("auto-gomemlimit.ratio",                "0.9",   0, "Accepted for compatibility."),
     DUR("auto-gomemlimit.refresh-interval",       "0s",    0, "Accepted for compatibility."),
     BOOL("config.auto-reload",                    "false", LATER, "Reload the configuration when its files change."),
     DUR("config.auto-reload-interval",            "30s",   LATER, "How often to look for changes of the configuration."),
@@ -58,6 +62,16 @@ const struct flag server_flags[] = {
     BOOL("scrape.adjust-timestamps",              "true",  HIDDEN, "Adjust scrape timestamps by up to scrape.timestamp-tolerance to align them to the intended schedule."),
     DUR("scrape.discovery-reload-interval",       "5s",    HIDDEN, "Interval used by scrape manager to throttle target groups updates."),
     DUR("scrape.timestamp-tolerance",             "2ms",   HIDDEN, "Timestamp tolerance. See scrape.adjust-timestamps."),
+    INT("storage.agent.checkpoint-batch-size",    "1000",  FLAG_AGENT, "Number of series to write in one checkpoint batch."),
+    BOOL("storage.agent.checkpoint-from-in-memory-series", "false", FLAG_AGENT, "Build checkpoints from series in memory."),
+    BOOL("storage.agent.no-lockfile",             "false", FLAG_AGENT, "Do not create lockfile in data directory."),
+    STR("storage.agent.path",                     "data-agent/", FLAG_AGENT, "Base path for metrics storage."),
+    DUR("storage.agent.retention.max-time",       "4h",    FLAG_AGENT, "Maximum age samples may be before being considered for deletion when the WAL is truncated."),
+    DUR("storage.agent.retention.min-time",       "5m",    FLAG_AGENT, "Minimum age samples may be before being considered for deletion when the WAL is truncated."),
+    BOOL("storage.agent.wal-compression",         "true",  FLAG_AGENT, "Compress the agent WAL."),
+    ENUM("storage.agent.wal-compression-type", "snappy", "snappy zstd", HIDDEN | FLAG_AGENT, "Compression algorithm for the agent WAL."),
+    BYTES("storage.agent.wal-segment-size",       "0B",    HIDDEN | FLAG_AGENT, "Size at which to split WAL segment files. Example: 100MB"),
+    DUR("storage.agent.wal-truncate-frequency",   "0s",    HIDDEN | FLAG_AGENT, "The frequency at which to truncate the WAL and remove old data."),
     DUR("storage.remote.flush-deadline",          "1m",    LATER, "How long to wait flushing samples on shutdown or config reload."),
     INT("storage.remote.read-concurrent-limit",   "10",    LATER, "Maximum number of concurrent remote read calls."),
     INT("storage.remote.read-max-bytes-in-frame", "1048576", LATER, "Maximum number of bytes in a single frame for streaming remote read."),

@@ -236,13 +236,13 @@ static nx_status common_params(struct web_req *r, struct pql_query *q, struct nx
 
 static void run(struct web_req *r, struct pql_query *q, size_t limit)
 {
-    const struct web_opts *o = web_ctx(r->w)->opts;
-    struct pql_source source = pql_source_storage(o->storage);
+    const struct web_data *d = web_data(r->w);
+    struct pql_source source = pql_source_storage(d->storage);
     struct pql_result *result = NULL;
     struct nx_err err = {0};
 
     q->source = &source;
-    if (pql_exec(o->engine, q, &result, &err))
+    if (pql_exec(d->engine, q, &result, &err))
         web_fail(r, &err, err.code == NX_BADINPUT ? "invalid parameter \"query\": " : "");
     else
         send_result(r, result, limit);

@@ -57,7 +57,7 @@ static nx_status ask_open(struct web_req *r, struct ask *a, struct nx_err *err)
     if (!st)
         st = web_param_matches(r, &a->sets, err);
     if (!st)
-        st = storage_querier(web_ctx(r->w)->opts->storage, a->mint, a->maxt, &a->q, err);
+        st = storage_querier(web_data(r->w)->storage, a->mint, a->maxt, &a->q, err);
     return st;
 }
 

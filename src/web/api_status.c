@@ -100,7 +100,7 @@ void api_status_runtimeinfo(struct web_req *r)
     int64_t last = 0;
     char cwd[4096];
 
-    storage_get_stats(o->storage, &st);
+    storage_get_stats(web_data(r->w)->storage, &st);
     o->hooks.reload_status(o->hooks.ctx, &ok, &last);
     web_ok_begin(r);
     buf_str(b, "{\"startTime\":");
@@ -155,7 +155,7 @@ static bool tsdb_limit(struct web_req *r, size_t *limit)
 
 void api_status_tsdb(struct web_req *r)
 {
-    struct storage *s = web_ctx(r->w)->opts->storage;
+    struct storage *s = web_data(r->w)->storage;
     struct storage_cardinality c = {0};
     struct storage_stats st;
     struct nx_err err = {0};

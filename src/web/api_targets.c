@@ -99,8 +99,8 @@ void api_targets(struct web_req *r)
     struct nx_err err = {0};
     struct buf *b = &r->reply.body;
 
-    if (scrape_get_targets(ctx->opts->scrape, nx_slice_str(ctx->external_host), r->arena, &info,
-                           &err)) {
+    if (scrape_get_targets(web_data(r->w)->scrape, nx_slice_str(ctx->external_host), r->arena,
+                           &info, &err)) {
         web_fail(r, &err, NULL);
         return;
     }
@@ -126,8 +126,7 @@ void api_scrape_pools(struct web_req *r)
     struct nx_err err = {0};
     struct buf *b = &r->reply.body;
 
-    if (scrape_get_targets(web_ctx(r->w)->opts->scrape, nx_slice_of("", 0), r->arena, &info,
-                           &err)) {
+    if (scrape_get_targets(web_data(r->w)->scrape, nx_slice_of("", 0), r->arena, &info, &err)) {
         web_fail(r, &err, NULL);
         return;
     }
@@ -189,8 +188,8 @@ void api_metadata(struct web_req *r)
 
     if (!meta_limit(r, "limit", &limit) || !meta_limit(r, "limit_per_metric", &per_metric))
         return;
-    if (scrape_get_metadata(web_ctx(r->w)->opts->scrape, web_url_param_get(r, "metric"), r->arena,
-                            &v, &n, &err)) {
+    if (scrape_get_metadata(web_data(r->w)->scrape, web_url_param_get(r, "metric"), r->arena, &v,
+                            &n, &err)) {
         web_fail(r, &err, NULL);
         return;
     }
@@ -269,8 +268,8 @@ void api_targets_metadata(struct web_req *r)
         web_fail(r, &err, "invalid parameter \"match_target\": ");
         return;
     }
-    if (scrape_get_metadata(web_ctx(r->w)->opts->scrape, web_url_param_get(r, "metric"), r->arena,
-                            &v, &n, &err)) {
+    if (scrape_get_metadata(web_data(r->w)->scrape, web_url_param_get(r, "metric"), r->arena, &v,
+                            &n, &err)) {
         web_fail(r, &err, NULL);
     } else {
         web_ok_begin(r);

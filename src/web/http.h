@@ -182,6 +182,8 @@ struct web_ctx {
     const char *external_host; /* host:port */
 };
 const struct web_ctx *web_ctx(const struct web *w);
+/* NULL until web_attach(), which gated routes never see. */
+const struct web_data *web_data(const struct web *w);
 
 /* connections for net_conntrack_listener_* */
 void web_conn_counts(const struct web *w, uint64_t *accepted, uint64_t *closed);

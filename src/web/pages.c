@@ -62,7 +62,8 @@ static void put_targets(struct web_req *r, struct buf *b)
     static const char *const health[] = {
         [TARGET_UNKNOWN] = "unknown", [TARGET_UP] = "up", [TARGET_DOWN] = "down"};
 
-    if (scrape_get_targets(web_ctx(r->w)->opts->scrape, nx_slice_of("", 0), r->arena, &info, NULL))
+    if (!web_data(r->w) ||
+        scrape_get_targets(web_data(r->w)->scrape, nx_slice_of("", 0), r->arena, &info, NULL))
         return;
     buf_str(b,
             "<h2>Targets</h2><table><tr><th>job<th>endpoint<th>state<th>last scrape<th>error</tr>");

@@ -11,6 +11,7 @@
  *          seconds, the workers end, and a stream that is not through is cut; (3) the thread ends.
  * THREADS  Everything here is the socket thread's, but for web_open() and web_close(). */
 
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -260,47 +261,100 @@ static nx_status start(struct web *w, struct nx_err *err)
     return st ? st : nx_thread_start(&w->io, "web", io_run, w, err);
 }
 
-/* "http://host:port/path/" -> "host:port" and "/path". */
-static void split_url(const char *url, char **host, char **path)
-{
-    const char *h = strstr(url, "://");
-    h = h ? h + 3 : url;
-    const char *slash = strchr(h, '/');
-    size_t n = slash ? (size_t)(slash - h) : strlen(h);
+/* The parts of an external URL: host (with its port), and path from its slash on. */
+struct url_parts {
+    const char *host, *path;
+    size_t n_host;
+};
 
-    *host = strndup(h, n);
-    *path = strdup(slash ? slash : "");
-    for (size_t len = *path ? strlen(*path) : 0; len && (*path)[len - 1] == '/';)
-        (*path)[--len] = 0;
+static bool bad_escape(const char *s)
+{
+    for (; (s = strchr(s, '%')); s++)
+        if (!isxdigit((unsigned char)s[1]) || !isxdigit((unsigned char)s[2]))
+            return true;
+    return false;
+}
+
+/* As Go's url.Parse() reads it: what has no scheme is a path. */
+static nx_status parse_url(const char *url, struct url_parts *out, struct nx_err *err)
+{
+    size_t scheme = 0, first = strcspn(url, "/?#"), len = strlen(url);
+    struct url_parts u = {"", url, 0};
+
+    if (len && (strchr("\"'", url[0]) || strchr("\"'", url[len - 1])))
+        return nx_fail(err, NX_BADINPUT, "URL must not begin or end with quotes");
+    while (isalnum((unsigned char)url[scheme]) ||
+           (scheme && strchr("+-.", url[scheme]) && url[scheme]))
+        scheme++;
+    if (url[0] == ':')
+        return nx_fail(err, NX_BADINPUT, "parse \"%s\": missing protocol scheme", url);
+    if (scheme && !isdigit((unsigned char)url[0]) && strncmp(url + scheme, "://", 3) == 0) {
+        u.host = url + scheme + 3;
+        u.n_host = strcspn(u.host, "/?#");
+        u.path = u.host + u.n_host;
+    } else if (memchr(url, ':', first)) {
+        return nx_fail(err, NX_BADINPUT,
+                       "parse \"%s\": first path segment in URL cannot contain colon", url);
+    }
+    const char *colon = memchr(u.host, ']', u.n_host);
+    colon = memchr(colon ? colon : u.host, ':', u.n_host - (colon ? (size_t)(colon - u.host) : 0));
+    if (colon && strspn(colon + 1, "0123456789") != u.n_host - (size_t)(colon + 1 - u.host))
+        return nx_fail(err, NX_BADINPUT, "parse \"%s\": invalid port \"%.*s\" after host", url,
+                       (int)(u.n_host - (size_t)(colon - u.host)), colon);
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)url[i] < 0x20 || url[i] == 0x7f)
+            return nx_fail(err, NX_BADINPUT,
+                           "parse \"%s\": net/url: invalid control character in URL", url);
+    if (memchr(u.host, ' ', u.n_host))
+        return nx_fail(err, NX_BADINPUT, "parse \"%s\": invalid character \" \" in host name", url);
+    if (bad_escape(url))
+        return nx_fail(err, NX_BADINPUT, "parse \"%s\": invalid URL escape \"%.3s\"", url,
+                       strchr(url, '%'));
+    *out = u;
+    return NX_OK;
+}
+
+nx_status web_check_url(const char *url, struct nx_err *err)
+{
+    struct url_parts u;
+
+    return parse_url(url, &u, err);
+}
+
+/* The path with a slash before it and none at its end; "" for the root. */
+static char *clean_prefix(const char *path, size_t len)
+{
+    char *text = NULL;
+
+    while (len && path[len - 1] == '/')
+        len--;
+    return asprintf(&text, "%s%.*s", len && path[0] != '/' ? "/" : "", (int)len, path) < 0 ? NULL
+                                                                                           : text;
 }
 
 static nx_status fill_ctx(struct web *w, struct nx_err *err)
 {
     const struct web_opts *o = &w->opts;
-    char name[256] = "localhost", *host = NULL, *path = NULL, *prefix = NULL;
+    char name[256] = "localhost", *host = NULL;
+    struct url_parts u = {"", "", 0};
 
     gethostname(name, sizeof name - 1);
-    w->ctx.hostname = strdup(name);
     if (o->external_url && o->external_url[0]) {
-        split_url(o->external_url, &host, &path);
+        if (parse_url(o->external_url, &u, err))
+            return nx_context(err, "parse external URL \"%s\"", o->external_url);
+        host = strndup(u.host, u.n_host);
     } else {
         const char *colon = strrchr(o->listen[0], ':');
         if (asprintf(&host, "%s%s", name, colon ? colon : "") < 0)
             host = NULL;
-        path = strdup("");
     }
+    w->ctx.hostname = strdup(name);
     w->ctx.external_host = host;
-    w->ctx.external_path = path;
-    if (asprintf(&prefix, "%s%s", o->route_prefix && o->route_prefix[0] != '/' ? "/" : "",
-                 o->route_prefix ? o->route_prefix
-                 : path          ? path
-                                 : "") < 0)
-        prefix = NULL;
-    for (size_t len = prefix ? strlen(prefix) : 0; len && prefix[len - 1] == '/';)
-        prefix[--len] = 0;
-    w->ctx.prefix = prefix;
+    w->ctx.external_path = clean_prefix(u.path, strcspn(u.path, "?#"));
+    w->ctx.prefix = o->route_prefix ? clean_prefix(o->route_prefix, strlen(o->route_prefix))
+                                    : clean_prefix(u.path, strcspn(u.path, "?#"));
     w->ctx.stats = web_stats_new();
-    if (!w->ctx.hostname || !host || !path || !prefix || !w->ctx.stats)
+    if (!w->ctx.hostname || !host || !w->ctx.external_path || !w->ctx.prefix || !w->ctx.stats)
         return nx_fail(err, NX_NOMEM, "starting the web server");
     if (o->cors_origin && strcmp(o->cors_origin, ".*") != 0)
         return regex_new(&w->ctx.cors, nx_slice_str(o->cors_origin), err);
@@ -342,6 +396,17 @@ unsigned web_port(const struct web *w, size_t i)
 const struct web_ctx *web_ctx(const struct web *w)
 {
     return &w->ctx;
+}
+
+void web_attach(struct web *w, const struct web_data *data)
+{
+    w->data = *data;
+    __atomic_store_n(&w->attached, true, __ATOMIC_RELEASE);
+}
+
+const struct web_data *web_data(const struct web *w)
+{
+    return __atomic_load_n(&w->attached, __ATOMIC_ACQUIRE) ? &w->data : NULL;
 }
 
 void web_conn_counts(const struct web *w, uint64_t *accepted, uint64_t *closed)

@@ -20,6 +20,8 @@ struct web_conn { /* one client connection; the socket thread's own */
 struct web {
     struct web_ctx ctx;   /* set once */
     struct web_opts opts; /* set once */
+    struct web_data data; /* set once, before `attached` (atomic) */
+    bool attached;
     struct MHD_Daemon *daemon[WEB_MAX_LISTEN];
     int listen_fd[WEB_MAX_LISTEN];
     unsigned port[WEB_MAX_LISTEN];

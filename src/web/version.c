@@ -1,5 +1,7 @@
 #include "src/web/version.h"
 
+#include "src/web/web.h"
+
 /* version.c - the one file that the build's date and revision go into. */
 
 const char web_revision[] = NX_REVISION;
@@ -15,3 +17,17 @@ const char web_arch[] = "386";
 #else
 const char web_arch[] = "unknown";
 #endif
+
+void web_version_text(struct buf *b, const char *name)
+{
+    buf_printf(b, "%s, version " NX_VERSION " (branch: " WEB_BRANCH ", revision: %s)\n", name,
+               web_revision);
+    buf_printf(b,
+               "  build user:       " WEB_BUILD_USER "\n"
+               "  build date:       %s\n"
+               "  go version:       " WEB_GO_VERSION "\n"
+               "  platform:         linux/%s\n"
+               "  tags:             unknown\n"
+               "  answers as:       Prometheus " WEB_PROMETHEUS_VERSION "\n",
+               web_build_date, web_arch);
+}

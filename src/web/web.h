@@ -41,14 +41,27 @@ struct web_opts {
     const struct web_flag *flags; /* sorted by name; borrowed */
     size_t n_flags;
     int64_t start_ms;
-    struct storage *storage; /* borrowed, all three */
-    struct scrape *scrape;
-    struct pql_engine *engine;
     struct pql_features features; /* the engine's, for what is only parsed */
     struct web_hooks hooks;
 };
 
+/* What answers are made from. All are borrowed. */
+struct web_data {
+    struct storage *storage;
+    struct scrape *scrape;
+    struct pql_engine *engine;
+};
+
+/* Listens and answers. Until web_attach() that is only what needs no data; hooks.ready must not say
+ * true before. */
 NX_NODISCARD nx_status web_open(struct web **out, const struct web_opts *opts, struct nx_err *err);
+void web_attach(struct web *w, const struct web_data *data); /* copied; once */
 /* The port of listener i, for tests that listen on port 0. */
 unsigned web_port(const struct web *w, size_t i);
+/* Refuses new requests, cancels those under way, sends what is there; two or three seconds at most. */
 void web_close(struct web *w); /* accepts NULL */
+
+/* Checks external_url, as web_open() does, with the text that Prometheus has for it. */
+NX_NODISCARD nx_status web_check_url(const char *url, struct nx_err *err);
+/* The lines of --version: "NAME, version ...", who built what and when. */
+void web_version_text(struct buf *b, const char *name);

@@ -249,7 +249,14 @@ static int served_teardown(void **state)
 
 static const struct web_flag served_flags[] = {{"a.flag", "x"}, {"web.enable-lifecycle", "false"}};
 
-/* Starts the server; `o` holds what a test wants to be different. */
+static void serve_data(void)
+{
+    struct web_data data = {served.storage, served.scrape, served.engine};
+
+    web_attach(served.web, &data);
+}
+
+/* Starts the server; `o` holds what a test wants to be different. It has no data while not_ready. */
 static void serve_with(struct web_opts o)
 {
     static const char *const listen[] = {"127.0.0.1:0"};
@@ -262,12 +269,11 @@ static void serve_with(struct web_opts o)
     o.flags = served_flags;
     o.n_flags = NX_COUNT(served_flags);
     o.start_ms = T0_S * 1000;
-    o.storage = served.storage;
-    o.scrape = served.scrape;
-    o.engine = served.engine;
     o.hooks = (struct web_hooks){&served,     served_ready, served_reload,
                                  served_quit, served_yaml,  served_reload_status};
     assert_ok(web_open(&served.web, &o, &err), &err);
+    if (!served.not_ready)
+        serve_data();
     served.port = web_port(served.web, 0);
 }
 

@@ -229,7 +229,8 @@ static void until_it_is_ready_the_api_is_unavailable(void **state)
                                        "/api/v1/status/walreplay"};
 
     (void)state;
-    __atomic_store_n(&served.not_ready, true, __ATOMIC_RELEASE);
+    served.not_ready = true;
+    serve_with((struct web_opts){0});
     for (size_t i = 0; i < NX_COUNT(gated); i++) {
         struct answer a = request("GET", gated[i], "Origin: http://x\r\n", NULL);
         assert_string_equal(header(&a, "X-Prometheus-Stopping"), "false");
@@ -240,8 +241,18 @@ static void until_it_is_ready_the_api_is_unavailable(void **state)
     expect(request("OPTIONS", "/api/v1/query", NULL, NULL), "OPTIONS", 503, "Service Unavailable");
     for (size_t i = 0; i < NX_COUNT(open); i++)
         expect(get(open[i]), open[i], 200, NULL);
+    struct answer a = get("/metrics");
+    assert_non_null(strstr(buf_cstr(&a.body), "prometheus_ready 0\n"));
+    assert_null(strstr(a.body.ptr, "prometheus_tsdb_"));
+    answer_done(&a);
+    expect(get("/"), "page", 200, NULL);
+    serve_data();
     __atomic_store_n(&served.not_ready, false, __ATOMIC_RELEASE);
     expect(get("/-/ready"), "ready", 200, NULL);
+    a = get("/metrics");
+    assert_non_null(strstr(buf_cstr(&a.body), "prometheus_ready 1\n"));
+    assert_non_null(strstr(a.body.ptr, "prometheus_tsdb_head_series 204\n"));
+    answer_done(&a);
 }
 
 static void everything_lives_below_the_route_prefix(void **state)
@@ -315,7 +326,7 @@ int main(void)
         BY_ITSELF(only_matching_origins_are_let_in),
         WITH_SERVER(gzip_is_used_where_it_is_named_alone),
         BY_ITSELF(health_and_lifecycle_say_what_prometheus_says),
-        WITH_SERVER(until_it_is_ready_the_api_is_unavailable),
+        BY_ITSELF(until_it_is_ready_the_api_is_unavailable),
         BY_ITSELF(everything_lives_below_the_route_prefix),
         WITH_SERVER(absolute_targets_and_bad_escapes),
         WITH_SERVER(metrics_of_requests_are_by_route),
