@@ -73,7 +73,8 @@ NX_NODISCARD nx_status block_writer_chunk(struct block_writer *w, uint32_t times
                                           size_t n, struct nx_err *err);
 /* Writes the index, syncs all, renames, syncs the parent. *meta (may be NULL) gets what was written; free
  * with block_meta_done. A block without samples is not written: NX_NOTFOUND. After a failure only
- * block_writer_close() may follow. */
+ * block_writer_close() may follow. If it was the very last sync that failed, the block may be there
+ * nonetheless, whole: who then writes the same samples again has them twice, which reading bears. */
 NX_NODISCARD nx_status block_writer_commit(struct block_writer *w, struct block_meta *meta,
                                            struct nx_err *err);
 /* Accepts NULL. Without a commit it removes the temporary folder, as far as that is possible. */

@@ -502,8 +502,10 @@ static nx_status put_in_order(struct writing *w, struct nx_err *err)
         other.t[other.n] = s->t[k];
         other.v[other.n++] = s->v[k];
     }
-    if (st)
+    if (st) {
+        samples_done(&other);
         return st;
+    }
     samples_done(s);
     *s = other;
     return NX_OK;

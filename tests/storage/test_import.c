@@ -6,6 +6,7 @@
 
 #include "src/base/num.h"
 #include "storage/block.h"
+#include "tests/support/oom.h"
 #include "tests/support/simfs.h"
 
 #define DIR     "out"
@@ -256,6 +257,39 @@ static void an_error_at_any_step_is_reported(void **state)
     }
 }
 
+static void out_of_memory_at_any_allocation_is_reported(void **state)
+{
+    (void)state;
+    for (unsigned n = 1;; n++) {
+        struct simfs *sim = simfs_new(1);
+        struct storage_import *im = NULL;
+        bool failed;
+        nx_status st;
+
+        oom_fail_at(n);
+        st = storage_import_open(&im, simfs_fs(sim), DIR, 0, &err);
+        for (int i = 0; i < 400 && !st; i++) {
+            struct label v[1] = {{STR("a"), STR(i % 3 ? "x" : "y")}};
+            const struct labels ls = {v, 1};
+            uint32_t ref = 0;
+
+            st = storage_import_series(im, &ls, &ref, &err);
+            if (!st) /* backwards, with holes: sorting and uniting have work to do */
+                st = storage_import_add(im, ref, (400 - i) * 15000, i, &err);
+        }
+        if (!st)
+            st = storage_import_finish(im, NULL, NULL, &err);
+        failed = oom_off();
+        if (st && (!failed || st != NX_NOMEM))
+            fail_msg("allocation %u: %s: %s", n, nx_status_text(st), err.text);
+        storage_import_close(im);
+        simfs_free(sim);
+        if (!failed)
+            break;
+        assert_in_range(n, 1, 3000);
+    }
+}
+
 /* name{a="b",c="d"} of the recorded file: no escapes in it. */
 static void parse(char *s, struct labels_builder *b)
 {
@@ -348,6 +382,7 @@ int main(void)
         cmocka_unit_test(a_long_dump_goes_through_the_spill),
         cmocka_unit_test(an_import_that_is_closed_leaves_nothing),
         cmocka_unit_test(an_error_at_any_step_is_reported),
+        cmocka_unit_test(out_of_memory_at_any_allocation_is_reported),
         cmocka_unit_test(recorded_targets_take_less_than_eight_tenths_of_a_byte_a_sample),
     };
 
