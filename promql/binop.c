@@ -98,7 +98,7 @@ struct match {
     uint32_t *many_count;
     uint8_t *live; /* steps where the operator has anything to do */
     struct rows *result;
-    size_t cap;
+    size_t cap, made; /* rows there is room for; that have buffers */
     struct labels_builder builder;
 };
 
@@ -384,6 +384,9 @@ static nx_status result_row(struct match *m, struct row **out, struct labels **l
     }
     *out = &r->data[r->n];
     *labels = &r->labels[r->n];
+    if (r->n < m->made) /* of a pair that came to nothing */
+        return NX_OK;
+    m->made = r->n + 1;
     return row_new(m->ev, m->tm, *out, err);
 }
 
@@ -404,9 +407,27 @@ static void pair_values(const struct match *m, const double *many, const double 
 struct met { /* B3: labels a group has given, and where */
     struct labels labels;
     uint32_t sig;
-    uint8_t *has;
+    const uint8_t *has; /* of the pair's row, or a copy where a comparison clears that */
     struct met *next;
 };
+
+/* Adds the steps of another pair to what the first has; B3. */
+static nx_status met_again(struct match *m, struct met *p, const uint8_t *has, struct nx_err *err)
+{
+    uint8_t *both = arena_array(m->ev->work, m->tm->n, 1);
+
+    if (!both)
+        return eval_nomem(m->ev, m->ev->work, err);
+    for (uint32_t k = 0; k < m->tm->n; k++) {
+        if (p->has[k] & has[k])
+            return nx_fail(
+                err, NX_EXEC,
+                "multiple matches for labels: grouping labels must ensure unique matches");
+        both[k] = p->has[k] | has[k];
+    }
+    p->has = both;
+    return NX_OK;
+}
 
 static nx_status check_unique(struct match *m, struct met **table, size_t cap, uint32_t sig,
                               const struct labels *labels, const uint8_t *has, struct nx_err *err)
@@ -417,24 +438,21 @@ static nx_status check_unique(struct match *m, struct met **table, size_t cap, u
     for (p = table[slot]; p; p = p->next)
         if (p->sig == sig && labels_eq(&p->labels, labels))
             break;
-    if (!p) {
-        p = arena_zalloc(m->ev->work, sizeof *p);
-        if (p)
-            p->has = arena_zalloc(m->ev->work, m->tm->n);
-        if (!p || !p->has)
+    if (p)
+        return met_again(m, p, has, err);
+    p = arena_zalloc(m->ev->work, sizeof *p);
+    if (!p)
+        return eval_nomem(m->ev, m->ev->work, err);
+    *p = (struct met){.labels = *labels, .sig = sig, .has = has, .next = table[slot]};
+    if (pql_op_is_comparison(m->e->binary.op) && !m->e->binary.return_bool) {
+        uint8_t *copy = arena_array(m->ev->work, m->tm->n, 1);
+
+        if (!copy)
             return eval_nomem(m->ev, m->ev->work, err);
-        p->labels = *labels;
-        p->sig = sig;
-        p->next = table[slot];
-        table[slot] = p;
+        memcpy(copy, has, m->tm->n);
+        p->has = copy;
     }
-    for (uint32_t k = 0; k < m->tm->n; k++) {
-        if (p->has[k] && has[k])
-            return nx_fail(
-                err, NX_EXEC,
-                "multiple matches for labels: grouping labels must ensure unique matches");
-        p->has[k] |= has[k];
-    }
+    table[slot] = p;
     return NX_OK;
 }
 
@@ -534,6 +552,8 @@ static nx_status run_pairs(struct match *m, struct nx_err *err)
     nx_status st = NX_OK;
 
     if (m->m->card != PQL_ONE_TO_ONE) {
+        while (p.met_cap < m->many->n)
+            p.met_cap *= 2;
         p.met = arena_array(m->ev->work, p.met_cap, sizeof *p.met);
         if (!p.met)
             return eval_nomem(m->ev, m->ev->work, err);

@@ -365,11 +365,32 @@ static nx_status read_subquery(struct eval *ev, struct range_source *s, size_t i
     return NX_OK;
 }
 
+/* Stale markers are NaNs, and few columns have any: whole blocks are told to have none. */
+static bool any_stale(const double *v, size_t n)
+{
+    size_t j = 0;
+
+    for (; j + 64 <= n; j += 64) {
+        int nans = 0, stale = 0;
+
+        for (size_t i = 0; i < 64; i++)
+            nans |= v[j + i] != v[j + i];
+        for (size_t i = 0; i < 64 && nans; i++)
+            stale |= num_is_stale(v[j + i]);
+        if (stale)
+            return true;
+    }
+    for (; j < n; j++)
+        if (num_is_stale(v[j]))
+            return true;
+    return false;
+}
+
 nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
                      struct nx_err *err)
 {
     const struct column *c = &ev->col;
-    size_t stale = 0, n = 0;
+    size_t n = 0;
     nx_status st;
 
     if (s->inner)
@@ -377,9 +398,7 @@ nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct s
     st = ev->querier->ops->read(ev->querier, &s->list->v[i], s->mint, s->maxt, &ev->col, err);
     if (st)
         return nx_context(err, "expanding series");
-    for (size_t j = 0; j < c->n; j++)
-        stale += num_is_stale(c->v[j]);
-    if (!stale) {
+    if (!any_stale(c->v, c->n)) {
         *out = (struct samples){c->t, c->v, c->n};
         return NX_OK;
     }
@@ -404,22 +423,25 @@ struct range_call {
     struct range_source *src;
     double *args[PQL_MAX_ARGS];
     size_t n_args;
-    uint32_t *lo, *hi;
+    uint32_t *lo, *hi; /* window of each step over the series at work */
+    uint64_t all;      /* samples in all windows together, */
+    size_t largest;    /* and in the largest */
+    int64_t *times;    /* of that series' samples */
+    size_t n_times, times_cap;
     int64_t *end;
     double *scratch;
     size_t scratch_cap;
 };
 
-/* The windows of all steps over one series. Returns the largest. */
-static size_t find_windows(const struct range_call *c, const struct eval_times *tm,
-                           const struct samples *s, uint64_t *all)
+/* The windows of all steps over one series. */
+static void find_windows(struct range_call *c, const struct eval_times *tm, const struct samples *s)
 {
     const struct range_source *src = c->src;
     int64_t before = src->range_ms + (src->anchored || src->smoothed ? src->lookback_ms : 0);
     int64_t beyond = src->smoothed ? src->lookback_ms : 0;
-    size_t lo = 0, hi = 0, largest = 0;
+    size_t lo = 0, hi = 0;
 
-    *all = 0;
+    c->all = c->largest = 0;
     for (uint32_t k = 0; k < tm->n; k++) {
         int64_t end = c->end[k];
 
@@ -429,11 +451,30 @@ static size_t find_windows(const struct range_call *c, const struct eval_times *
             lo++;
         c->lo[k] = (uint32_t)lo;
         c->hi[k] = (uint32_t)hi;
-        *all += hi - lo;
-        if (hi - lo > largest)
-            largest = hi - lo;
+        c->all += hi - lo;
+        if (hi - lo > c->largest)
+            c->largest = hi - lo;
     }
-    return largest;
+}
+
+/* Series of one target have their samples at the same times: then the windows are those of the series
+ * before. */
+static nx_status take_windows(struct eval *ev, struct range_call *c, const struct eval_times *tm,
+                              const struct samples *s, struct nx_err *err)
+{
+    if (s->n && s->n == c->n_times && memcmp(s->t, c->times, s->n * sizeof *s->t) == 0)
+        return NX_OK;
+    if (s->n > c->times_cap) {
+        c->times_cap = s->n + s->n / 2 + 64;
+        c->times = arena_array(ev->work, c->times_cap, sizeof *c->times);
+        if (!c->times)
+            return eval_nomem(ev, ev->work, err);
+    }
+    if (s->n)
+        memcpy(c->times, s->t, s->n * sizeof *s->t);
+    c->n_times = s->n;
+    find_windows(c, tm, s);
+    return NX_OK;
 }
 
 static nx_status run_windows(struct eval *ev, const struct range_call *c, const struct rows *r,
@@ -497,14 +538,13 @@ static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct ro
 {
     struct range_call *c = r->ctx;
     struct samples s;
-    uint64_t all;
-    size_t largest;
     nx_status st = range_read(ev, c->src, i, &s, err);
 
     if (st)
         return st;
-    largest = find_windows(c, r->tm, &s, &all);
-    st = eval_room(ev, largest, err);
+    st = take_windows(ev, c, r->tm, &s, err);
+    if (!st)
+        st = eval_room(ev, c->largest, err);
     if (st)
         return st;
     if (s.n + 2 > c->scratch_cap) { /* also for kernels that keep something per sample */
@@ -513,7 +553,7 @@ static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct ro
         if (!c->scratch)
             return eval_nomem(ev, ev->work, err);
     }
-    ev->total += all;
+    ev->total += c->all;
     if (c->func->slide) {
         struct pql_slide slide = {.t = s.t,
                                   .v = s.v,
@@ -541,8 +581,8 @@ static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct ro
     if (into->points && (c->func->flags & PQL_F_COUNTER))
         note_non_counter(ev, c, i);
     st = eval_hold(ev, r, into->points, err);
-    if (!st && ev->held + largest > ev->peak) /* the window is held beside its results */
-        ev->peak = ev->held + largest;
+    if (!st && ev->held + c->largest > ev->peak) /* the window is held beside its results */
+        ev->peak = ev->held + c->largest;
     return st;
 }
 

@@ -96,9 +96,10 @@ static void slide_change(const struct pql_slide *s, double *out, uint8_t *has, b
     double range_s = seconds(s->range_ms);
     bool extended = s->anchored || s->smoothed;
 
-    for (size_t j = 1; j < s->n && counter; j++)
-        if (s->v[j] < s->v[j - 1])
-            falls[n_falls++] = (uint32_t)j;
+    for (size_t j = 1; j < s->n && counter; j++) { /* without a branch; there is room for all */
+        falls[n_falls] = (uint32_t)j;
+        n_falls += s->v[j] < s->v[j - 1];
+    }
     for (uint32_t k = 0; k < s->tm->n; k++) {
         uint32_t lo = s->lo[k], hi = s->hi[k];
         double change, factor = 1;
