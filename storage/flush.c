@@ -222,7 +222,9 @@ nx_status flush_due(struct storage *s, bool *wrote, struct nx_err *err)
     if (min_ms > max_ms || min_ms == INT64_MAX)
         return NX_OK;
     if (min_ms < s->head_from_ms) /* already in a block, waiting for readers */
-        min_ms = s->head_from_ms;
+        min_ms = head_lowest(s->head, s->head_from_ms);
+    if (min_ms > max_ms)
+        return NX_OK;
     start_ms = floor_div(min_ms, s->block_ms) * s->block_ms;
     end_ms = start_ms + s->block_ms;
     if (max_ms < end_ms + s->block_ms / 2)

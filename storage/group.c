@@ -685,17 +685,3 @@ bool group_empty_locked(const struct storage_group *g)
 {
     return g->n_seals == 0 && g->n_rows == 0;
 }
-
-void group_bounds_locked(const struct storage_group *g, int64_t *min_ms, int64_t *max_ms)
-{
-    *min_ms = INT64_MAX;
-    *max_ms = INT64_MIN;
-    for (uint32_t i = 0; i < g->n_seals; i++) {
-        *min_ms = g->seals[i]->min_ms < *min_ms ? g->seals[i]->min_ms : *min_ms;
-        *max_ms = g->seals[i]->max_ms > *max_ms ? g->seals[i]->max_ms : *max_ms;
-    }
-    for (uint32_t i = 0; i < g->n_rows; i++) {
-        *min_ms = g->rows[i]->t_ms < *min_ms ? g->rows[i]->t_ms : *min_ms;
-        *max_ms = g->rows[i]->t_ms > *max_ms ? g->rows[i]->t_ms : *max_ms;
-    }
-}

@@ -164,5 +164,3 @@ void group_drop_locked(struct storage_group *g, int64_t before_ms);
 /* Number of the oldest seal held, or of the tail. */
 uint32_t group_oldest_locked(const struct storage_group *g);
 bool group_empty_locked(const struct storage_group *g);
-/* Lowest and highest time held; INT64_MAX, INT64_MIN when empty. */
-void group_bounds_locked(const struct storage_group *g, int64_t *min_ms, int64_t *max_ms);

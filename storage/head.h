@@ -141,6 +141,8 @@ NX_NODISCARD nx_status head_labels(struct head_reader *r, uint32_t id, struct ar
 NX_NODISCARD nx_status head_seal(struct head *h, int64_t before_ms, struct nx_err *err);
 /* Joins small seals of all groups. */
 NX_NODISCARD nx_status head_join(struct head *h, struct nx_err *err);
+/* The lowest time not before `from_ms`; INT64_MAX if there is none. */
+int64_t head_lowest(struct head *h, int64_t from_ms);
 /* Drops rows before `before_ms`, series and groups that have nothing left, and gives memory back. */
 void head_drop(struct head *h, int64_t before_ms);
 

@@ -165,20 +165,41 @@ static void drop_groups_locked(struct head *h)
     }
 }
 
-static nx_status lowest(struct storage_group *g, void *ctx, struct nx_err *err)
-{
-    int64_t *min_ms = ctx, low, high;
+struct lowest {
+    int64_t from_ms, min_ms;
+};
 
+static void lower(struct lowest *l, int64_t min_ms, int64_t max_ms)
+{
+    if (max_ms < l->from_ms)
+        return;
+    if (min_ms < l->from_ms) /* a straggler's seal: as good as exact */
+        min_ms = l->from_ms;
+    if (min_ms < l->min_ms)
+        l->min_ms = min_ms;
+}
+
+static nx_status lowest_of(struct storage_group *g, void *ctx, struct nx_err *err)
+{
     (void)err;
-    group_bounds_locked(g, &low, &high);
-    if (low < *min_ms)
-        *min_ms = low;
+    for (uint32_t i = 0; i < g->n_seals; i++)
+        lower(ctx, g->seals[i]->min_ms, g->seals[i]->max_ms);
+    for (uint32_t i = 0; i < g->n_rows; i++)
+        lower(ctx, g->rows[i]->t_ms, g->rows[i]->t_ms);
     return NX_OK;
+}
+
+int64_t head_lowest(struct head *h, int64_t from_ms)
+{
+    struct lowest l = {from_ms, INT64_MAX};
+
+    (void)!each_group(h, lowest_of, &l, NULL);
+    return l.min_ms;
 }
 
 void head_drop(struct head *h, int64_t before_ms)
 {
-    int64_t min_ms = INT64_MAX, was;
+    int64_t min_ms, was;
 
     (void)!each_group(h, drop_before, &before_ms, NULL);
     nx_wrlock(&h->lock);
@@ -187,7 +208,7 @@ void head_drop(struct head *h, int64_t before_ms)
     nx_rwunlock(&h->lock);
     /* An append meanwhile may lower it further: then that is what stays. */
     was = atomic_load(&h->min_ms);
-    (void)!each_group(h, lowest, &min_ms, NULL);
+    min_ms = head_lowest(h, INT64_MIN);
     atomic_compare_exchange_strong(&h->min_ms, &was, min_ms);
     malloc_trim(0);
 }
