@@ -575,7 +575,7 @@ static void transport_text(const struct fetch *f, const char *url, char *to, siz
 
 nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err)
 {
-    char text[CURL_ERROR_SIZE + 128];
+    char text[CURL_ERROR_SIZE + 512];
 
     if (f->over_limit)
         return nx_fail(err, NX_LIMIT, "body size limit exceeded");
