@@ -2,11 +2,13 @@
 
 import gzip
 import os
+import re
 import shutil
 
 import pytest
 import yaml
 
+import extrapolation
 import harness
 import omdata
 
@@ -29,6 +31,7 @@ SETS = {
     },
 }
 LONG = ["--storage.tsdb.retention.time=100y"]
+MOSTLY = 0.4  # of the evaluation times at most may be excused for the difference in rate()
 CONFIG = "global:\n  scrape_interval: 1m\n"
 
 
@@ -84,19 +87,48 @@ def test_answers_agree(pairs, query, data):
     pair = pairs(data)
     expr, kind = query["expr"], query.get("kind")
     found = 0
-    wrong = []
+    wrong = []  # (time or None, text)
     if kind != "range":
         for at in SETS[data]["instants"]:
             got, want = (s.query(expr, at) for s in pair.servers)
             found += len(want["result"])
-            wrong += [f"at {at}: {line}" for line in harness.differences(got, want, ordered=query.get("ordered", False))]
+            wrong += [(at, line) for line in harness.differences(got, want, ordered=query.get("ordered", False))]
     if kind != "instant":
         for start, end, step in SETS[data]["ranges"]:
             got, want = (s.query_range(expr, start, end, step) for s in pair.servers)
-            found += len(want["result"])
-            wrong += [f"{start}..{end}/{step}: {line}" for line in harness.differences(got, want, ordered=True)]
-    assert not wrong, f"{expr}: {len(wrong)} differences\n" + "\n".join(wrong[:20])
+            found += sum(len(e["values"]) for e in want["result"])
+            for line in harness.differences(got, want, ordered=True):
+                at = re.search(r" at ([0-9.]+): ", line)
+                wrong.append((float(at.group(1)) if at else None, f"{start}..{end}/{step}: {line}"))
+    # The one difference between Prometheus 2 and 3 that evaluation times cannot avoid: shown to be it,
+    # time by time, by working the window out again (extrapolation.py).
+    excused = {at for at in {at for at, _ in wrong if at} if extrapolation.rules_differ(pair.reference, expr, at)}
+    left = [line for at, line in wrong if at not in excused]
+    assert not left, f"{expr}: {len(left)} differences\n" + "\n".join(left[:20])
+    assert len(excused) <= MOSTLY * sum(1 for s in SETS[data]["ranges"] for _ in range(int((s[1] - s[0]) // s[2]))), "too much is excused"
     assert found or query.get("empty"), f"{expr} finds nothing in {data}: it proves nothing"
+
+
+@pytest.mark.parametrize("selector, width", [("http_requests_total", 300), ("http_requests_total", 60), ("process_cpu_seconds_total", 600)])
+def test_counters_are_widened_by_the_rule_of_prometheus_3(pairs, selector, width):
+    """rate() against arithmetic on the raw samples, where the rules of 2 and 3 differ and elsewhere."""
+    pair = pairs("real")
+    disputed = 0
+    for n in range(40):
+        at = 1735689600 + 150.7 + 57 * n
+        raw = pair.tested.query(f"{selector}[{width}s]", at)["result"]
+        ours = {harness.labels_key(e["metric"]): float(e["value"][1]) for e in pair.tested.query(f"increase({selector}[{width}s])", at)["result"]}
+        theirs = {harness.labels_key(e["metric"]): float(e["value"][1]) for e in pair.reference.query(f"increase({selector}[{width}s])", at)["result"]}
+        for e in raw:
+            key = harness.labels_key(e["metric"], ("__name__",))
+            two, three = (extrapolation.widened(e["values"], at - width, at, rule) for rule in (2, 3))
+            if two is None:
+                assert key not in ours
+                continue
+            assert theirs[key] == pytest.approx(two, rel=1e-7)
+            assert ours[key] == pytest.approx(two if harness.IS_REFERENCE else three, rel=1e-7)
+            disputed += abs(two - three) > 1e-4 * abs(three)
+    assert disputed > 0
 
 
 @pytest.mark.parametrize("data", list(SETS))
