@@ -196,7 +196,8 @@ static nx_status add_fresh(struct pass *p, bool stamped, const struct labels *ls
         s->cap_fresh = cap;
     }
     *index = s->n_fresh;
-    s->fresh[s->n_fresh++] = (struct fresh_series){.labels = *ls, .stamped = stamped};
+    s->fresh[s->n_fresh++] =
+        (struct fresh_series){.labels = *ls, .stamped = stamped, .ts_ms = p->e.ts_ms};
     return NX_OK;
 }
 
@@ -380,7 +381,7 @@ static nx_status steady_pass(struct pass *p)
 
 static void start(struct ingest_scratch *s)
 {
-    s->n_samples = s->n_fresh = s->n_row = s->n_row_samples = s->n_stale_slots = 0;
+    s->n_samples = s->n_fresh = s->n_row = s->n_row_samples = s->n_stale_slots = s->n_stamps = 0;
     s->changed = s->ends = false;
     s->stamped_failed = NX_OK;
     layout_done(&s->next);

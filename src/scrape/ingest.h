@@ -24,13 +24,26 @@ enum report {
     REPORT_COUNT
 };
 
-struct stamped; /* a series with timestamps of its own */
+/* Series with timestamps of their own. Those that came with one timestamp are together in a group: a
+ * container's samples, say, share the time of its last look. */
+struct stamped_group {
+    struct storage_group *group; /* NULL: a free place */
+    uint32_t n_slots;            /* that are in it */
+    uint32_t n_cols;             /* one more than the highest column it had */
+};
+struct stamped {
+    uint32_t group, col;
+    bool used; /* false: a free slot */
+};
 
 struct ingest {
     struct storage_group *group; /* NULL until the first scrape */
     struct layout layout;
-    struct stamped *stamped;
+    struct stamped *stamped; /* slots */
     uint32_t n_stamped;
+    uint32_t next_slot; /* no slot before it is free */
+    struct stamped_group *stamped_groups;
+    uint32_t n_stamped_groups;
     bool ended;             /* the series of the layout got their stale markers */
     bool relearn;           /* labels are made otherwise now: no line is known */
     uint8_t report_known;   /* bit per report: its column is there */
@@ -51,6 +64,12 @@ struct fresh_series {     /* not known before this scrape */
     struct labels labels; /* in the scratch's arena */
     uint32_t what;        /* how the line is known from now on */
     bool stamped, used;
+    int64_t ts_ms; /* stamped: of its first sample */
+};
+struct stamp { /* a sample with a timestamp of its own */
+    uint32_t slot;
+    int64_t ts_ms;
+    double value;
 };
 struct ingest_scratch {
     struct buf line;
@@ -75,7 +94,13 @@ struct ingest_scratch {
     uint32_t n_row_samples; /* of them: exposed ones, the rest are stale markers and reports */
     uint8_t *seen, *seen_stamped;      /* bit per column, per slot */
     size_t cap_seen, cap_seen_stamped; /* bytes */
-    uint32_t *stale_slots;             /* stamped series to end */
+    struct stamp *stamps, *sorted;     /* cap_stamps each, as stamp_cols and stamp_values */
+    uint32_t *stamp_cols;
+    double *stamp_values;
+    uint32_t n_stamps, cap_stamps;
+    uint32_t *stamp_counts; /* by group */
+    uint32_t cap_stamp_counts;
+    uint32_t *stale_slots; /* stamped series to end */
     uint32_t n_stale_slots, cap_stale_slots;
     uint8_t exposed;          /* as report_exposed, for the next layout */
     nx_status stamped_failed; /* why a sample with a timestamp could not be appended */

@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include "src/base/log.h"
-
 /* Protocols that are asked for when the configuration does not say. */
 static const enum config_protocol default_protocols[] = {
     CONFIG_PROTO_OM_1_0_0, CONFIG_PROTO_OM_0_0_1, CONFIG_PROTO_TEXT_1_0_0, CONFIG_PROTO_TEXT_0_0_4};
@@ -23,11 +21,8 @@ static char *accept_header(const struct config_scrape *c)
 
     buf_init(&b, 0);
     for (size_t i = 0; i < n && weight > 1; i++) {
-        if (v[i] == CONFIG_PROTO_PROTOBUF) {
-            log_warn("The protobuf exposition format is not supported and not asked for",
-                     "scrape_pool", c->job_name.ptr);
+        if (v[i] == CONFIG_PROTO_PROTOBUF)
             continue;
-        }
         buf_str(&b, config_protocol_header(v[i]));
         if (v[i] == CONFIG_PROTO_OM_1_0_0 || v[i] == CONFIG_PROTO_TEXT_1_0_0)
             buf_printf(&b, ";escaping=%s", escaping);

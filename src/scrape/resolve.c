@@ -8,7 +8,9 @@
  *             theirs already (in->ended).
  *         R4  Columns go back to the store after the row with their stale markers is in.
  *         R5  A series that the store refuses (it is full) fails nothing: its line stays unknown and is
- *             tried again at the next scrape. */
+ *             tried again at the next scrape.
+ *         R6  Samples with timestamps of their own go by group and timestamp, one row each. A new series
+ *             joins the group that has its timestamp in this scrape; else it gets a new group. */
 #include "src/scrape/resolve.h"
 
 #include <stdlib.h>
@@ -17,11 +19,6 @@
 #include "src/base/num.h"
 
 #define FUTURE_MS (10 * 60 * 1000) /* how far ahead a timestamp may be */
-
-struct stamped {
-    struct storage_group *group; /* NULL: a free slot */
-    uint32_t col;
-};
 
 static const char *const report_names[REPORT_COUNT] = {
     "up",
@@ -149,47 +146,139 @@ nx_status resolve_ready(struct ingest *in, const struct ingest_env *env,
     return st ? st : find_reports(in, t, REPORT_PLAIN_COUNT, s, err);
 }
 
-static nx_status open_slot(struct ingest *in, const struct ingest_env *env, const struct labels *ls,
-                           uint32_t *slot, struct nx_err *err)
-{
-    struct stamped made = {0};
-    uint32_t at = 0;
-    nx_status st;
+/* Which group has samples of a timestamp in this scrape: a small cache; a miss costs one more group. */
+#define MOMENTS 256u
+struct moments {
+    struct {
+        int64_t ts_ms;
+        uint32_t group; /* + 1; 0: none */
+    } v[MOMENTS];
+};
 
-    while (at < in->n_stamped && in->stamped[at].group)
+static uint32_t *moment(struct moments *m, int64_t ts_ms)
+{
+    size_t at = (size_t)(((uint64_t)ts_ms * 0x9e3779b97f4a7c15ull) >> 56) % MOMENTS;
+
+    if (m->v[at].ts_ms != ts_ms) {
+        m->v[at].ts_ms = ts_ms;
+        m->v[at].group = 0;
+    }
+    return &m->v[at].group;
+}
+
+/* The groups of this scrape's known samples with timestamps. */
+static void note_moments(const struct ingest *in, const struct ingest_scratch *s, struct moments *m)
+{
+    memset(m, 0, sizeof *m);
+    for (uint32_t i = 0; i < s->n_samples; i++)
+        if (line_kind(s->samples[i].what) == LINE_STAMPED)
+            *moment(m, s->samples[i].ts_ms) = in->stamped[line_index(s->samples[i].what)].group + 1;
+}
+
+static nx_status open_stamped_group(struct ingest *in, const struct ingest_env *env,
+                                    uint32_t *group, struct nx_err *err)
+{
+    uint32_t at = 0;
+
+    while (at < in->n_stamped_groups && in->stamped_groups[at].group)
         at++;
-    if (at == in->n_stamped) {
+    if (at == in->n_stamped_groups) {
+        uint32_t n = at + at / 4 + 4;
+        struct stamped_group *v = reallocarray(in->stamped_groups, n, sizeof *v);
+        if (!v)
+            return no_memory(err);
+        memset(v + at, 0, (n - at) * sizeof *v);
+        in->stamped_groups = v;
+        in->n_stamped_groups = n;
+    }
+    *group = at;
+    return storage_group_open(env->storage, &in->stamped_groups[at].group, err);
+}
+
+static void close_group_if_empty(struct ingest *in, uint32_t group)
+{
+    if (in->stamped_groups[group].n_slots > 0)
+        return;
+    storage_group_close(in->stamped_groups[group].group);
+    in->stamped_groups[group] = (struct stamped_group){0};
+}
+
+/* A free slot, or UINT32_MAX. */
+static uint32_t free_slot(struct ingest *in)
+{
+    while (in->next_slot < in->n_stamped && in->stamped[in->next_slot].used)
+        in->next_slot++;
+    if (in->next_slot == in->n_stamped) {
         uint32_t n = in->n_stamped + in->n_stamped / 4 + 8;
         struct stamped *v = reallocarray(in->stamped, n, sizeof *v);
         if (!v)
-            return no_memory(err);
+            return UINT32_MAX;
         memset(v + in->n_stamped, 0, (n - in->n_stamped) * sizeof *v);
         in->stamped = v;
         in->n_stamped = n;
     }
-    st = storage_group_open(env->storage, &made.group, err);
-    if (!st)
-        st = storage_group_column(made.group, ls, &made.col, NULL, err);
+    return in->next_slot;
+}
+
+/* The slot that has this column already (two texts, one series), or UINT32_MAX. */
+static uint32_t slot_of(const struct ingest *in, uint32_t group, uint32_t col)
+{
+    for (uint32_t i = 0; i < in->n_stamped && col < in->stamped_groups[group].n_cols; i++)
+        if (in->stamped[i].used && in->stamped[i].group == group && in->stamped[i].col == col)
+            return i;
+    return UINT32_MAX;
+}
+
+static nx_status open_slot(struct ingest *in, const struct ingest_env *env,
+                           const struct fresh_series *f, struct moments *m, uint32_t *slot,
+                           struct nx_err *err)
+{
+    uint32_t *known = moment(m, f->ts_ms), group = *known - 1, col, at = free_slot(in);
+    nx_status st = NX_OK;
+
+    if (at == UINT32_MAX)
+        return no_memory(err);
+    if (*known == 0)
+        st = open_stamped_group(in, env, &group, err);
+    if (st)
+        return st;
+    st = storage_group_column(in->stamped_groups[group].group, &f->labels, &col, NULL, err);
     if (st) {
-        storage_group_close(made.group);
+        close_group_if_empty(in, group);
         return st;
     }
-    in->stamped[at] = made;
+    *known = group + 1;
+    *slot = slot_of(in, group, col);
+    if (*slot != UINT32_MAX)
+        return NX_OK;
+    in->stamped[at] = (struct stamped){group, col, true};
+    in->stamped_groups[group].n_slots++;
+    if (col >= in->stamped_groups[group].n_cols)
+        in->stamped_groups[group].n_cols = col + 1;
     *slot = at;
     return NX_OK;
 }
 
 static void close_slot(struct ingest *in, uint32_t slot)
 {
-    storage_group_close(in->stamped[slot].group);
-    in->stamped[slot] = (struct stamped){0};
+    struct stamped *t = &in->stamped[slot];
+    uint32_t group = t->group;
+
+    if (!t->used)
+        return;
+    storage_group_release(in->stamped_groups[group].group, t->col);
+    *t = (struct stamped){0};
+    in->stamped_groups[group].n_slots--;
+    close_group_if_empty(in, group);
+    if (slot < in->next_slot)
+        in->next_slot = slot;
 }
 
 static nx_status make_fresh(struct ingest *in, const struct ingest_env *env, struct fresh_series *f,
-                            struct nx_err *err)
+                            struct moments *m, struct nx_err *err)
 {
     uint32_t index;
-    nx_status st = f->stamped ? open_slot(in, env, &f->labels, &index, err)
+    nx_status st = f->stamped ? open_slot(in, env, f, m, &index, err)
                               : storage_group_column(in->group, &f->labels, &index, NULL, err);
 
     if (!st && index > LINE_MAX_INDEX)
@@ -238,10 +327,11 @@ static void undo_fresh(struct ingest *in, struct ingest_scratch *s, uint32_t n)
         return; /* the columns stay in the group, unused: harmless */
     for (uint32_t i = 0; i < n; i++) {
         uint32_t what = s->fresh[i].what, index = line_index(what);
-        if (line_kind(what) == LINE_STAMPED)
+        if (line_kind(what) == LINE_STAMPED && !bit_get(s->seen_stamped, index)) {
+            bit_set(s->seen_stamped, index); /* once; and not what the old layout has */
             close_slot(in, index);
-        else if (line_kind(what) == LINE_SERIES && !bit_get(s->seen, index) &&
-                 report_of(in, index) < 0) {
+        } else if (line_kind(what) == LINE_SERIES && !bit_get(s->seen, index) &&
+                   report_of(in, index) < 0) {
             bit_set(s->seen, index); /* once */
             storage_group_release(in->group, index);
         }
@@ -308,11 +398,13 @@ nx_status resolve_new(struct ingest *in, const struct ingest_env *env,
                       struct ingest_result *res, struct nx_err *err)
 {
     nx_status st = NX_OK;
+    struct moments moments;
     uint32_t n = 0;
 
     (void)t;
+    note_moments(in, s, &moments);
     for (; n < s->n_fresh && !st; n++) {
-        st = make_fresh(in, env, &s->fresh[n], err);
+        st = make_fresh(in, env, &s->fresh[n], &moments, err);
         if (st == NX_LIMIT) /* R5 */
             st = NX_OK;
     }
@@ -329,13 +421,85 @@ nx_status resolve_new(struct ingest *in, const struct ingest_env *env,
 
 /* ---- rows -------------------------------------------------------------------------------------- */
 
-static void append_stamped(struct ingest *in, uint32_t slot, int64_t t_ms, double value,
-                           struct ingest_scratch *s, struct ingest_result *res)
+static bool push_stamp(struct ingest_scratch *s, uint32_t slot, int64_t ts_ms, double value)
 {
-    struct storage_appended done = {0};
-    nx_status st = storage_group_append(in->stamped[slot].group, t_ms, &in->stamped[slot].col,
-                                        &value, 1, &done, NULL);
+    if (s->n_stamps == s->cap_stamps) {
+        uint32_t cap = s->cap_stamps ? s->cap_stamps * 2 : 64;
+        void *stamps = reallocarray(s->stamps, cap, sizeof *s->stamps);
+        void *sorted = reallocarray(s->sorted, cap, sizeof *s->sorted);
+        void *cols = reallocarray(s->stamp_cols, cap, sizeof *s->stamp_cols);
+        void *values = reallocarray(s->stamp_values, cap, sizeof *s->stamp_values);
+        s->stamps = stamps ? stamps : s->stamps;
+        s->sorted = sorted ? sorted : s->sorted;
+        s->stamp_cols = cols ? cols : s->stamp_cols;
+        s->stamp_values = values ? values : s->stamp_values;
+        if (!stamps || !sorted || !cols || !values)
+            return false;
+        s->cap_stamps = cap;
+    }
+    s->stamps[s->n_stamps++] = (struct stamp){slot, ts_ms, value};
+    return true;
+}
 
+/* Into s->sorted, by group; the order within a group stays. */
+static bool sort_by_group(const struct ingest *in, struct ingest_scratch *s)
+{
+    uint32_t sum = 0;
+
+    if (s->n_stamps == 0)
+        return true;
+    if (s->cap_stamp_counts < in->n_stamped_groups) {
+        uint32_t *v = reallocarray(s->stamp_counts, in->n_stamped_groups, sizeof *v);
+        if (!v)
+            return false;
+        s->stamp_counts = v;
+        s->cap_stamp_counts = in->n_stamped_groups;
+    }
+    memset(s->stamp_counts, 0, in->n_stamped_groups * sizeof *s->stamp_counts);
+    for (uint32_t i = 0; i < s->n_stamps; i++)
+        s->stamp_counts[in->stamped[s->stamps[i].slot].group]++;
+    for (uint32_t i = 0; i < in->n_stamped_groups; i++) {
+        uint32_t n = s->stamp_counts[i];
+        s->stamp_counts[i] = sum;
+        sum += n;
+    }
+    for (uint32_t i = 0; i < s->n_stamps; i++)
+        s->sorted[s->stamp_counts[in->stamped[s->stamps[i].slot].group]++] = s->stamps[i];
+    return true;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct stamp *x = a, *y = b;
+
+    if (x->ts_ms != y->ts_ms)
+        return x->ts_ms < y->ts_ms ? -1 : 1;
+    return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+/* Nearly always all times are equal. */
+static void sort_by_time(struct stamp *v, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        if (v[i - 1].ts_ms > v[i].ts_ms) {
+            qsort(v, n, sizeof *v, by_time);
+            return;
+        }
+    }
+}
+
+static void append_stamped_row(const struct ingest *in, struct ingest_scratch *s,
+                               const struct stamp *v, uint32_t n, struct ingest_result *res)
+{
+    struct storage_group *g = in->stamped_groups[in->stamped[v->slot].group].group;
+    struct storage_appended done = {0};
+    nx_status st;
+
+    for (uint32_t i = 0; i < n; i++) {
+        s->stamp_cols[i] = in->stamped[v[i].slot].col;
+        s->stamp_values[i] = v[i].value;
+    }
+    st = storage_group_append(g, v->ts_ms, s->stamp_cols, s->stamp_values, n, &done, NULL);
     if (st)
         s->stamped_failed = st;
     if (res) {
@@ -343,6 +507,28 @@ static void append_stamped(struct ingest *in, uint32_t slot, int64_t t_ms, doubl
         res->duplicate += done.duplicate;
         res->out_of_bounds += done.out_of_bounds;
     }
+}
+
+/* Appends what push_stamp() collected (R6). */
+static void append_stamps(const struct ingest *in, struct ingest_scratch *s,
+                          struct ingest_result *res)
+{
+    if (!sort_by_group(in, s)) {
+        s->stamped_failed = NX_NOMEM;
+        s->n_stamps = 0;
+    }
+    for (uint32_t from = 0, to; from < s->n_stamps; from = to) {
+        uint32_t group = in->stamped[s->sorted[from].slot].group;
+        for (to = from; to < s->n_stamps && in->stamped[s->sorted[to].slot].group == group;)
+            to++;
+        sort_by_time(s->sorted + from, to - from);
+        for (uint32_t row = from, end; row < to; row = end) {
+            for (end = row; end < to && s->sorted[end].ts_ms == s->sorted[row].ts_ms;)
+                end++;
+            append_stamped_row(in, s, s->sorted + row, end - row, res);
+        }
+    }
+    s->n_stamps = 0;
 }
 
 /* Stale markers for what the old layout has and the new one has not (R3). `all`: nothing is new. */
@@ -383,13 +569,14 @@ nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t 
         case LINE_STAMPED:
             if (m->ts_ms > now_ms + FUTURE_MS)
                 res->out_of_bounds++;
-            else
-                append_stamped(in, line_index(m->what), m->ts_ms, m->value, s, res);
+            else if (!push_stamp(s, line_index(m->what), m->ts_ms, m->value))
+                s->stamped_failed = NX_NOMEM;
             break;
         default:
             break;
         }
     }
+    append_stamps(in, s, res);
     s->n_row_samples = s->n_row;
     if (s->changed && !push_stale(in, t, s, false))
         return no_memory(err);
@@ -414,8 +601,7 @@ static void release_gone(struct ingest *in, const struct ingest_scratch *s)
         uint32_t what = in->layout.what[i], index = line_index(what);
         if (line_kind(what) == LINE_SERIES && !bit_get(s->seen, index) && report_of(in, index) < 0)
             storage_group_release(in->group, index);
-        else if (line_kind(what) == LINE_STAMPED && !bit_get(s->seen_stamped, index) &&
-                 in->stamped[index].group)
+        else if (line_kind(what) == LINE_STAMPED && !bit_get(s->seen_stamped, index))
             close_slot(in, index);
     }
 }
@@ -452,7 +638,9 @@ nx_status ingest_commit(struct ingest *in, const struct ingest_env *env,
         if ((in->report_known >> i & 1) && !(exposed >> i & 1)) /* R2 */
             push(s, in->report_cols[i], reports[i]);
     for (uint32_t i = 0; i < s->n_stale_slots; i++)
-        append_stamped(in, s->stale_slots[i], t_ms, num_from_bits(NUM_STALE_BITS), s, NULL);
+        if (!push_stamp(s, s->stale_slots[i], t_ms, num_from_bits(NUM_STALE_BITS)))
+            s->stamped_failed = NX_NOMEM;
+    append_stamps(in, s, NULL);
     if (!st)
         st = storage_group_append(in->group, t_ms, s->cols, s->values, s->n_row, &done, err);
     /* Refused stale markers and reports are nobody's business: only exposed samples are counted. */
@@ -490,8 +678,9 @@ void ingest_relearn(struct ingest *in)
 
 void ingest_done(struct ingest *in, struct intern *pool)
 {
-    for (uint32_t i = 0; i < in->n_stamped; i++)
-        storage_group_close(in->stamped[i].group);
+    for (uint32_t i = 0; i < in->n_stamped_groups; i++)
+        storage_group_close(in->stamped_groups[i].group);
+    free(in->stamped_groups);
     free(in->stamped);
     storage_group_close(in->group);
     layout_done(&in->layout);
@@ -527,6 +716,11 @@ void ingest_scratch_done(struct ingest_scratch *s)
     free(s->values);
     free(s->seen);
     free(s->seen_stamped);
+    free(s->stamps);
+    free(s->sorted);
+    free(s->stamp_cols);
+    free(s->stamp_values);
+    free(s->stamp_counts);
     free(s->stale_slots);
     *s = (struct ingest_scratch){0};
 }

@@ -1,8 +1,10 @@
 /* scrape.c - the manager's beginning and end, and how a configuration gets to the loop. */
-#include "src/scrape/manager.h"
+#include "src/scrape/scrape.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "src/scrape/manager.h"
 
 #define DEFAULT_WORKERS      2u
 #define DEFAULT_RELOAD_MS    5000

@@ -15,31 +15,33 @@
 struct scrape;
 
 struct scrape_opts {
-    struct storage *storage;   /* borrowed; outlives the manager */
-    unsigned workers;          /* parse-and-append threads; 0: 2 */
-    const char *user_agent;    /* copied; NULL: "Narthex/VERSION" */
-    int64_t discovery_reload_ms; /* shortest time between two syncs of a job; 0: 5000 */
+    struct storage *storage;        /* borrowed; outlives the manager */
+    unsigned workers;               /* parse-and-append threads; 0: 2 */
+    const char *user_agent;         /* copied; NULL: "Narthex/VERSION" */
+    int64_t discovery_reload_ms;    /* shortest time between two syncs of a job; 0: 5000 */
     int64_t timestamp_tolerance_ms; /* 0: 2 */
     bool no_adjust_timestamps;
-    bool extra_metrics;        /* feature extra-scrape-metrics */
+    bool extra_metrics; /* feature extra-scrape-metrics */
 };
 
-NX_NODISCARD nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct nx_err *err);
+NX_NODISCARD nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts,
+                                  struct nx_err *err);
 /* Takes over a configuration (counted by the caller: config outlives the next apply or scrape_free).
  * Unchanged targets keep their schedule, series and state. */
 NX_NODISCARD nx_status scrape_apply(struct scrape *s, const struct config *cfg, struct nx_err *err);
-void scrape_free(struct scrape *s); /* stops, waits for what is under way; writes no stale markers */
+void scrape_free(
+    struct scrape *s); /* stops, waits for what is under way; writes no stale markers */
 
 enum target_health { TARGET_UNKNOWN, TARGET_UP, TARGET_DOWN };
 
 /* A snapshot of one target, in the caller's arena. */
 struct target_info {
-    struct nx_slice pool;           /* job_name of the config */
-    struct labels discovered;       /* before relabelling */
-    struct labels labels;           /* as attached to samples */
+    struct nx_slice pool;                   /* job_name of the config */
+    struct labels discovered;               /* before relabelling */
+    struct labels labels;                   /* as attached to samples */
     struct nx_slice scrape_url, global_url; /* global_url: localhost replaced by the host's name */
     struct nx_slice last_error;
-    int64_t last_scrape_ms;         /* 0: never; the API then shows 0001-01-01T00:00:00Z */
+    int64_t last_scrape_ms; /* 0: never; the API then shows 0001-01-01T00:00:00Z */
     double last_duration_s;
     enum target_health health;
     struct nx_slice scrape_interval, scrape_timeout; /* "15s" */
@@ -56,15 +58,16 @@ struct targets_info {
     struct pool_count {
         struct nx_slice pool;
         uint64_t dropped;
-    } *dropped_counts;
+    } * dropped_counts;
     size_t n_dropped_counts;
     struct nx_slice *pools; /* all pool names, sorted */
     size_t n_pools;
 };
 /* Active targets by pool, then URL. global_host replaces localhost/127.0.0.1 in global_url ("host" or "host:port"
  * is the caller's to give); may be empty. */
-NX_NODISCARD nx_status scrape_get_targets(struct scrape *s, struct nx_slice global_host, struct arena *a,
-                                          struct targets_info *out, struct nx_err *err);
+NX_NODISCARD nx_status scrape_get_targets(struct scrape *s, struct nx_slice global_host,
+                                          struct arena *a, struct targets_info *out,
+                                          struct nx_err *err);
 
 /* Metadata of one family of one target. type is a lower-case Prometheus word ("counter", "unknown"). */
 struct metadata_info {
@@ -72,8 +75,9 @@ struct metadata_info {
     struct nx_slice metric, type, help, unit;
 };
 /* Every entry, optionally of one metric (empty slice: all), by target, then metric. */
-NX_NODISCARD nx_status scrape_get_metadata(struct scrape *s, struct nx_slice metric, struct arena *a,
-                                           struct metadata_info **out, size_t *n, struct nx_err *err);
+NX_NODISCARD nx_status scrape_get_metadata(struct scrape *s, struct nx_slice metric,
+                                           struct arena *a, struct metadata_info **out, size_t *n,
+                                           struct nx_err *err);
 
 /* Numbers behind our own /metrics; counters since start. */
 struct scrape_pool_stats {
@@ -89,7 +93,8 @@ struct scrape_interval_stats { /* prometheus_target_interval_length_seconds */
 };
 struct scrape_stats {
     uint64_t pools, pools_failed, reloads, reloads_failed;
-    uint64_t sample_limit, body_size_limit, label_limits, target_limit; /* scrapes or pools over a limit */
+    uint64_t sample_limit, body_size_limit, label_limits,
+        target_limit; /* scrapes or pools over a limit */
     uint64_t out_of_order, duplicate_timestamp, out_of_bounds;
     uint64_t metadata_entries, metadata_bytes;
     uint64_t cache_flush_forced;
@@ -99,4 +104,5 @@ struct scrape_stats {
     struct scrape_interval_stats *by_interval;
     size_t n_by_interval;
 };
-NX_NODISCARD nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stats *out, struct nx_err *err);
+NX_NODISCARD nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stats *out,
+                                        struct nx_err *err);

@@ -3,7 +3,7 @@
  * RULES   K1  The client's name and secret go in the Authorization header; a server that refuses that
  *             gets them in the form, and is remembered as one that wants it so.
  *         K2  A failure is kept only until the next request asks: then it is tried again.
- * NOT     The JWT bearer grant (client_certificate_key): says so when it is asked for. */
+ * NOT     The JWT bearer grant: says so when it is asked for. */
 #include "src/scrape/token.h"
 
 #include <jansson.h>
@@ -203,9 +203,9 @@ void token_get(struct token *t, int64_t timeout_ms)
     nx_status st =
         f ? fetch_client_new(&client, &t->http, &err) : nx_fail(&err, NX_NOMEM, "out of memory");
 
-    if (!st &&
-        t->cfg->client_certificate_key.value.len + t->cfg->client_certificate_key_file.len > 0)
-        st = nx_fail(&err, NX_BADINPUT, "the JWT bearer grant is not supported");
+    if (!st && t->cfg->grant_type.len && !nx_slice_is(t->cfg->grant_type, "client_credentials"))
+        st = nx_fail(&err, NX_BADINPUT, "grant type %.*s is not supported",
+                     (int)t->cfg->grant_type.len, t->cfg->grant_type.ptr);
     if (!st)
         st = ask(t, f, client, timeout_ms, &err);
     if (st == NX_UNAVAILABLE && f->code >= 400 && f->code < 500) { /* K1 */
