@@ -12,7 +12,7 @@
  *             soon as that span's block is there.
  * THREADS The worker runs storage_tick() each second; tests may run it themselves. tick_lock is held for
  *         the whole tick, I/O included: nobody else waits for it. */
-#include "storage/storage_impl.h"
+#include "storage/storage.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/log.h"
+#include "storage/storage_impl.h"
 
 #define HOUR_MS          3600000LL
 #define BLOCK_MS_DEFAULT (2 * HOUR_MS)

@@ -20,23 +20,24 @@
 struct storage;
 
 struct storage_opts {
-    struct fs *fs;             /* borrowed; outlives the storage */
-    const char *dir;           /* copied; made if missing */
-    int64_t retention_ms;      /* 0: keep for ever */
-    uint64_t retention_bytes;  /* 0: no bound */
-    int64_t min_block_ms;      /* span of a first block; 0: two hours */
-    int64_t max_block_ms;      /* span that compaction stops at; 0: min(31d, retention/10) */
-    size_t wal_segment_bytes;  /* 0: the default of storage/wal.h */
-    int64_t fsync_ms;          /* the log is synced at least this often; 0: 1000 */
-    size_t cache_bytes;        /* page cache; 0: 32 MiB */
+    struct fs *fs;            /* borrowed; outlives the storage */
+    const char *dir;          /* copied; made if missing */
+    int64_t retention_ms;     /* 0: keep for ever */
+    uint64_t retention_bytes; /* 0: no bound */
+    int64_t min_block_ms;     /* span of a first block; 0: two hours */
+    int64_t max_block_ms;     /* span that compaction stops at; 0: min(31d, retention/10) */
+    size_t wal_segment_bytes; /* 0: the default of storage/wal.h */
+    int64_t fsync_ms;         /* the log is synced at least this often; 0: 1000 */
+    size_t cache_bytes;       /* page cache; 0: 32 MiB */
     bool no_lockfile;
-    bool no_worker;            /* no background thread; the caller runs storage_tick() (tests) */
+    bool no_worker; /* no background thread; the caller runs storage_tick() (tests) */
 };
 
 /* Opens or creates the folder: takes the lock, removes unfinished files, opens blocks, replays the
  * log. A torn or damaged part is set aside, logged and counted, and the rest is served.
  * Fails with NX_UNAVAILABLE when another process has the folder, NX_IO, NX_NOMEM. */
-NX_NODISCARD nx_status storage_open(struct storage **out, const struct storage_opts *opts, struct nx_err *err);
+NX_NODISCARD nx_status storage_open(struct storage **out, const struct storage_opts *opts,
+                                    struct nx_err *err);
 /* Syncs the log and closes. All groups and queriers must be closed before. Accepts NULL. */
 void storage_close(struct storage *s);
 
@@ -58,15 +59,16 @@ struct storage_appended {
 };
 
 /* A writer's handle. Samples with timestamps of their own go to a group of one series each. */
-NX_NODISCARD nx_status storage_group_open(struct storage *s, struct storage_group **out, struct nx_err *err);
+NX_NODISCARD nx_status storage_group_open(struct storage *s, struct storage_group **out,
+                                          struct nx_err *err);
 /* Its data stays; its series stay known until they have left the head. Accepts NULL. */
 void storage_group_close(struct storage_group *g);
 
 /* Finds or adds the column of `ls` (copied; must not be empty). *created tells whether the series was
  * new to the head (may be NULL). A series that another group writes may be added: both then write
  * to the same series under its order rules. NX_LIMIT: the store takes no new series now. */
-NX_NODISCARD nx_status storage_group_column(struct storage_group *g, const struct labels *ls, uint32_t *col,
-                                            bool *created, struct nx_err *err);
+NX_NODISCARD nx_status storage_group_column(struct storage_group *g, const struct labels *ls,
+                                            uint32_t *col, bool *created, struct nx_err *err);
 /* The writer is done with a column (its series went away); the number may come back for another. */
 void storage_group_release(struct storage_group *g, uint32_t col);
 
@@ -74,9 +76,9 @@ void storage_group_release(struct storage_group *g, uint32_t col);
  * Columns left out have no sample in this row. Rows may come out of order: then each sample is judged
  * by its series alone. Fails with NX_NOSPACE or NX_IO when the log can't take it: nothing of the row
  * is then visible, and the caller may try again with the next row. `res` may be NULL. */
-NX_NODISCARD nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols,
-                                            const double *values, size_t n, struct storage_appended *res,
-                                            struct nx_err *err);
+NX_NODISCARD nx_status storage_group_append(struct storage_group *g, int64_t t_ms,
+                                            const uint32_t *cols, const double *values, size_t n,
+                                            struct storage_appended *res, struct nx_err *err);
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
@@ -122,24 +124,25 @@ struct querier {
 };
 struct querier_ops {
     /* Series that match all n matchers and may have samples in [mint, maxt]. */
-    nx_status (*select)(struct querier *q, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                        struct arena *a, struct series_list *out, struct nx_err *err);
+    nx_status (*select)(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
+                        int64_t maxt, struct arena *a, struct series_list *out, struct nx_err *err);
     /* All samples of `s` in [mint, maxt] into `c`, replacing what it held. */
     nx_status (*read)(struct querier *q, const struct series *s, int64_t mint, int64_t maxt,
                       struct column *c, struct nx_err *err);
     /* Sorted, distinct label names (or values of `name`) of the series that match (n may be 0: all).
      * limit 0: none; else at most limit + 1 are returned, so that the caller can tell. */
-    nx_status (*label_names)(struct querier *q, const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
-                             size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out, struct nx_err *err);
-    nx_status (*label_values)(struct querier *q, struct nx_slice name, const struct matcher *m, size_t n,
-                              int64_t mint, int64_t maxt, size_t limit, struct arena *a, struct nx_slice **out,
-                              size_t *n_out, struct nx_err *err);
+    nx_status (*label_names)(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
+                             int64_t maxt, size_t limit, struct arena *a, struct nx_slice **out,
+                             size_t *n_out, struct nx_err *err);
+    nx_status (*label_values)(struct querier *q, struct nx_slice name, const struct matcher *m,
+                              size_t n, int64_t mint, int64_t maxt, size_t limit, struct arena *a,
+                              struct nx_slice **out, size_t *n_out, struct nx_err *err);
     void (*close)(struct querier *q);
 };
 
 /* A consistent view of head and blocks over [mint, maxt]. Blocks it uses stay until it is closed. */
-NX_NODISCARD nx_status storage_querier(struct storage *s, int64_t mint, int64_t maxt, struct querier **out,
-                                       struct nx_err *err);
+NX_NODISCARD nx_status storage_querier(struct storage *s, int64_t mint, int64_t maxt,
+                                       struct querier **out, struct nx_err *err);
 static inline void querier_close(struct querier *q)
 {
     if (q)
@@ -185,15 +188,17 @@ struct storage_import_block {
     int64_t min_ms, max_ms; /* max exclusive */
     uint64_t samples, chunks, series, bytes;
 };
-NX_NODISCARD nx_status storage_import_open(struct storage_import **out, struct fs *fs, const char *dir,
-                                           int64_t block_ms, struct nx_err *err);
+NX_NODISCARD nx_status storage_import_open(struct storage_import **out, struct fs *fs,
+                                           const char *dir, int64_t block_ms, struct nx_err *err);
 /* Returns a handle for a label set (copied), to be used while the import is open. */
-NX_NODISCARD nx_status storage_import_series(struct storage_import *im, const struct labels *ls, uint32_t *ref,
-                                             struct nx_err *err);
-NX_NODISCARD nx_status storage_import_add(struct storage_import *im, uint32_t ref, int64_t t_ms, double v,
-                                          struct nx_err *err);
+NX_NODISCARD nx_status storage_import_series(struct storage_import *im, const struct labels *ls,
+                                             uint32_t *ref, struct nx_err *err);
+NX_NODISCARD nx_status storage_import_add(struct storage_import *im, uint32_t ref, int64_t t_ms,
+                                          double v, struct nx_err *err);
 /* Writes the blocks and tells each to `seen` (may be NULL). */
 NX_NODISCARD nx_status storage_import_finish(struct storage_import *im,
-                                             void (*seen)(void *ctx, const struct storage_import_block *b),
+                                             void (*seen)(void *ctx,
+                                                          const struct storage_import_block *b),
                                              void *ctx, struct nx_err *err);
-void storage_import_close(struct storage_import *im); /* accepts NULL; without finish, nothing is left */
+void storage_import_close(
+    struct storage_import *im); /* accepts NULL; without finish, nothing is left */
