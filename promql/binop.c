@@ -314,6 +314,10 @@ static nx_status check_steps(struct match *m, struct nx_err *err)
     for (uint32_t s = 0; s < m->n_sigs && !any; s++)
         any = ones_of(m, s) > 1 || (one_to_one && m->many_count[s] > 1);
     for (uint32_t k = 0; k < m->tm->n && any; k++) {
+        nx_status st = eval_check(m->ev, err);
+
+        if (st)
+            return st;
         if (!m->live[k])
             continue;
         memset(seen, 0, m->n_sigs * sizeof *seen);

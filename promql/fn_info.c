@@ -383,6 +383,9 @@ static nx_status join_all(struct info *in, struct nx_err *err)
         const struct labels *ls = &in->base->labels[i];
         size_t n = 0;
 
+        st = eval_check(in->c->ev, err);
+        if (st)
+            return st;
         if (is_info_name(in, labels_get_str(ls, LABEL_NAME))) {
             st = pass_through(in, i, err);
             continue;
