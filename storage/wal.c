@@ -14,7 +14,8 @@
  *         W4  A segment is unlinked only when the caller says that all its rows are in blocks.
  *         W5  A failed write leaves no trace: the place of the next frame does not move, so what was
  *             half written is written over, or cut at replay.
- * STATES  no file (no space at open or at a rotation that failed) -> a file, as soon as a write succeeds
+ * STATES  a file -> broken (a sync failed; frames go on to it, syncs fail) -> a new file
+ *         no file (no space at open or at a rotation that failed) -> a file, as soon as a write succeeds
  *         in making one.
  * THREADS Writers hold wal.lock for one write: that is the point of the lock. The worker alone makes,
  *         syncs and unlinks segments, and syncs without the lock; it is also the only one that
@@ -57,6 +58,8 @@ struct wal {
     /* under lock */
     struct fs_file *file; /* of the newest segment; NULL: none could be made */
     uint64_t off;         /* where the next frame goes */
+    uint64_t synced;      /* the file is on disk up to here */
+    bool broken;          /* a sync of the file failed: no other one can make it good */
     struct segment *segs; /* oldest first; the last is the newest */
     size_t n_segs, cap_segs;
     struct wal_stats stats;
@@ -193,7 +196,8 @@ static void begin_segment_locked(struct wal *w, uint32_t number, struct fs_file 
 {
     NX_ASSERT(nx_mutex_held(&w->lock));
     w->file = f;
-    w->off = HEADER_BYTES;
+    w->off = w->synced = HEADER_BYTES;
+    w->broken = false;
     w->segs[w->n_segs++] = (struct segment){number, INT64_MIN, HEADER_BYTES};
     atomic_store(&w->newest, number);
     atomic_store(&w->newest_bytes, HEADER_BYTES);
@@ -278,11 +282,26 @@ static nx_status sync_file(struct wal *w, struct fs_file *f, struct nx_err *err)
 nx_status wal_sync(struct wal *w, struct nx_err *err)
 {
     struct fs_file *f;
+    nx_status st;
+    uint64_t off;
+    bool broken;
 
     nx_lock(&w->lock);
-    f = w->file;
+    off = w->off;
+    broken = w->broken;
+    f = off > w->synced ? w->file : NULL;
     nx_unlock(&w->lock);
-    return f ? sync_file(w, f, err) : NX_OK; /* W2 */
+    if (broken)
+        return nx_fail(err, NX_IO, "%s: an earlier sync of this segment failed", w->dir);
+    if (!f)
+        return NX_OK;
+    st = sync_file(w, f, err); /* W2 */
+    nx_lock(&w->lock);
+    w->broken = st != NX_OK;
+    if (!st)
+        w->synced = off;
+    nx_unlock(&w->lock);
+    return st;
 }
 
 nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err)
@@ -290,6 +309,7 @@ nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err)
     nx_status st;
     struct fs_file *f, *old;
     uint32_t number = atomic_load(&w->newest) + 1;
+    bool broken;
 
     *moved = false;
     st = make_segment(w, number, &f, err);
@@ -302,11 +322,13 @@ nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err)
         return no_memory(err);
     }
     old = w->file;
+    broken = w->broken;
     begin_segment_locked(w, number, f);
     nx_unlock(&w->lock);
     *moved = true;
     if (old) {
-        st = sync_file(w, old, err);
+        st = broken ? nx_fail(err, NX_IO, "%s: a sync of segment %u failed", w->dir, number - 1)
+                    : sync_file(w, old, err);
         w->fs->close(w->fs, old);
     }
     return st;
