@@ -152,7 +152,7 @@ static void span_add(struct span *s, int64_t mint, int64_t maxt)
 static nx_status span_shift(const struct eval *ev, const struct pql_shift *shift, int64_t *start,
                             int64_t *end, struct nx_err *err)
 {
-    int64_t offset, at;
+    int64_t offset = 0, at = 0;
     nx_status st = eval_dur(ev, &shift->offset, true, &offset, err);
 
     if (st)
