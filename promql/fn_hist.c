@@ -191,7 +191,7 @@ static double bucket_quantile(double q, struct bucket *b, size_t n, struct lifte
     double rank, start = 0, count;
     size_t lo = 0, hi;
 
-    l->any = false;
+    *l = (struct lifted){0};
     if (isnan(q))
         return (double)NAN;
     if (q < 0)
