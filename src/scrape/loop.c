@@ -268,6 +268,9 @@ static void start_due(struct scrape *s)
             end_step(s, t);
         } else if (t->state != TARGET_WAITING) {
             t->missed = true; /* L1 */
+            nx_lock(&s->queue);
+            s->eager = true;
+            nx_unlock(&s->queue);
             schedule_next(s, t);
             (void)schedule_put(s, t);
         } else {
@@ -309,6 +312,8 @@ static void take_back(struct scrape *s)
     nx_lock(&s->queue);
     done = s->done;
     s->done = (struct work_queue){0};
+    s->n_done = 0;
+    s->eager = false;
     nx_unlock(&s->queue);
     while ((w = work_pop(&done)))
         finish(s, w);
@@ -384,13 +389,25 @@ static int wait_ms(const struct scrape *s)
     return ms < 0 ? 0 : (int)ms;
 }
 
+/* A work that somebody waits for may have been given back since take_back(), without a wake-up. */
+static bool has_urgent_work(struct scrape *s)
+{
+    bool urgent;
+
+    nx_lock(&s->queue);
+    urgent = s->eager && s->done.first;
+    nx_unlock(&s->queue);
+    return urgent;
+}
+
 /* Waits for bytes, for discovery, for a wake-up, or for the next thing to do. */
 static bool wait_for_news(struct scrape *s)
 {
     struct curl_waitfd fd = {.fd = discovery_fd(s->discovery), .events = CURL_WAIT_POLLIN};
     int n = 0;
 
-    curl_multi_poll(s->multi, fd.fd >= 0 ? &fd : NULL, fd.fd >= 0 ? 1 : 0, wait_ms(s), &n);
+    curl_multi_poll(s->multi, fd.fd >= 0 ? &fd : NULL, fd.fd >= 0 ? 1 : 0,
+                    has_urgent_work(s) ? 0 : wait_ms(s), &n);
     return fd.revents != 0;
 }
 

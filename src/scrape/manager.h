@@ -136,6 +136,8 @@ struct scrape {
     struct nx_mutex queue; /* rank QUEUE */
     struct nx_cond filled;
     struct work_queue todo, done;
+    unsigned n_done;
+    bool eager; /* the loop wants to hear of every work that is done */
     bool stop;
 
     /* loop */

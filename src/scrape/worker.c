@@ -260,6 +260,21 @@ static struct work *next_work(struct scrape *s)
     return w;
 }
 
+/* The loop takes finished scrapes back when it wakes anyway, as it does for every scrape that begins; it
+ * is woken only for what cannot wait. */
+#define MOST_DONE 16u
+
+static bool give_back(struct scrape *s, struct work *w)
+{
+    bool wake;
+
+    nx_lock(&s->queue);
+    wake = w->kind != WORK_SCRAPE || s->eager || ++s->n_done >= MOST_DONE;
+    work_push(&s->done, w);
+    nx_unlock(&s->queue);
+    return wake;
+}
+
 void worker_main(void *arg)
 {
     struct worker k = {.s = arg};
@@ -273,10 +288,8 @@ void worker_main(void *arg)
     } else {
         while ((w = next_work(k.s))) {
             run(&k, w);
-            nx_lock(&k.s->queue);
-            work_push(&k.s->done, w);
-            nx_unlock(&k.s->queue);
-            loop_wake(k.s);
+            if (give_back(k.s, w))
+                loop_wake(k.s);
         }
     }
     ingest_scratch_done(&k.scratch);
