@@ -480,6 +480,55 @@ static void a_failing_target_ends_its_series(void **state)
     rig_stop(&r);
 }
 
+static void metric_relabelling_drops_and_renames(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    rig_start(&r, NULL);
+    web_text(r.web, "/metrics", "go_a 1\ngo_b 2\nx{old=\"v\"} 3\n");
+    apply(&r, GLOBAL
+          "- job_name: j\n  extra_scrape_metrics: true\n  static_configs: [{targets: "
+          "['127.0.0.1:%u']}]\n"
+          "  metric_relabel_configs:\n"
+          "  - {action: drop, source_labels: [__name__], regex: 'go_.*'}\n"
+          "  - {source_labels: [__name__], regex: x, target_label: __name__, replacement: y}\n");
+    WAIT_FOR(read_series(&r, "up", "j").n >= 3);
+    assert_int_equal(read_series(&r, "go_a", "j").n, 0);
+    assert_int_equal(read_series(&r, "x", "j").n, 0);
+    assert_true(read_series(&r, "y", "j").n >= 3 && read_series(&r, "y", "j").v[0] == 3);
+    assert_true(read_series(&r, "scrape_samples_scraped", "j").v[1] == 3);
+    assert_true(read_series(&r, "scrape_samples_post_metric_relabeling", "j").v[1] == 1);
+    assert_true(read_series(&r, "scrape_timeout_seconds", "j").v[0] == 0.1);
+    assert_true(read_series(&r, "scrape_sample_limit", "j").v[0] == 0);
+    assert_true(read_series(&r, "scrape_body_size_bytes", "j").v[0] == 27);
+    rig_stop(&r);
+}
+
+static void targets_follow_their_file(void **state)
+{
+    char path[300], text[128];
+    struct rig r;
+
+    (void)state;
+    rig_start(&r, NULL);
+    web_text(r.web, "/metrics", "x 5\n");
+    snprintf(path, sizeof path, "%s/t.json", r.dir.path);
+    assert_int_equal(fs_publish(fs_real(), path, "[]", 2, NULL), NX_OK);
+    apply(&r,
+          GLOBAL "- job_name: j\n  file_sd_configs: [{files: [t.json], refresh_interval: 1s}]\n");
+    assert_int_equal(targets(&r).n_active, 0);
+    snprintf(text, sizeof text,
+             "[{\"targets\": [\"127.0.0.1:%u\"], \"labels\": {\"env\": \"test\"}}]", r.web->port);
+    assert_int_equal(fs_publish(fs_real(), path, text, strlen(text), NULL), NX_OK);
+    WAIT_FOR(targets(&r).n_active == 1 && read_series(&r, "x", "j").n >= 2);
+    assert_text(labels_get_str(&targets(&r).active[0].labels, "env"), "test",
+                "a label of the file");
+    assert_int_equal(fs_publish(fs_real(), path, "[]", 2, NULL), NX_OK);
+    WAIT_FOR(targets(&r).n_active == 0);
+    rig_stop(&r);
+}
+
 static void stopping_under_load_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -515,6 +564,8 @@ int main(void)
         cmocka_unit_test(a_removed_target_ends_with_stale_markers),
         cmocka_unit_test(a_target_that_comes_back_in_time_has_no_gap),
         cmocka_unit_test(a_failing_target_ends_its_series),
+        cmocka_unit_test(metric_relabelling_drops_and_renames),
+        cmocka_unit_test(targets_follow_their_file),
         cmocka_unit_test(stopping_under_load_leaves_nothing_behind),
     };
 
