@@ -573,6 +573,41 @@ static void transport_text(const struct fetch *f, const char *url, char *to, siz
     }
 }
 
+/* HTTP/2 has no reason phrases; Go puts the usual ones. */
+static const char *reason(int code)
+{
+    static const struct {
+        int code;
+        const char *text;
+    } v[] = {
+        {204, "No Content"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {408, "Request Timeout"},
+        {410, "Gone"},
+        {429, "Too Many Requests"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+    };
+
+    for (size_t i = 0; i < NX_COUNT(v); i++)
+        if (v[i].code == code)
+            return v[i].text;
+    return "";
+}
+
 nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err)
 {
     char text[CURL_ERROR_SIZE + 512];
@@ -587,8 +622,9 @@ nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err
     if (f->result == CURLE_OK) {
         if (f->code == 200)
             return NX_OK;
-        return nx_fail(err, NX_UNAVAILABLE, "server returned HTTP status %s",
-                       f->status); /* SCR-011 */
+        return nx_fail(
+            err, NX_UNAVAILABLE, "server returned HTTP status %s%s%s", f->status, /* SCR-011 */
+            strlen(f->status) == 3 ? " " : "", strlen(f->status) == 3 ? reason(f->code) : "");
     }
     if (f->code == 200) { /* the headers were there: Go fails while reading the body */
         if (f->result == CURLE_OPERATION_TIMEDOUT)
