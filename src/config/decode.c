@@ -88,6 +88,7 @@ static void print_place(const struct place *p, struct buf *b)
         buf_printf(b, "[%zu]", p->index);
 }
 
+NX_PRINTF(4, 0)
 static nx_status fail_at(struct decoder *d, uint32_t line, const char *field, const char *fmt,
                          va_list ap)
 {
