@@ -72,7 +72,7 @@ struct config_filters {
     F(K, STR, datacenter_id, 0, SD_TEXT("")) F(K, HTTP, http, 0, SD_HTTP) F(K, DURATION, refresh_interval, 0, 60 * SD_SECOND) \
     F(K, INT, port, 0, 80)
 #define SD_KUBERNETES(F, K) \
-    F(K, URL, api_server, F_OMIT, {0}) F(K, CHOICE, role, 0, SD_TEXT("")) F(K, PATH, kubeconfig_file, 0, SD_TEXT("")) \
+    F(K, URL, api_server, F_OMIT, {.text = {0}}) F(K, CHOICE, role, 0, SD_TEXT("")) F(K, PATH, kubeconfig_file, 0, SD_TEXT("")) \
     F(K, HTTP, http, 0, SD_HTTP) F(K, NAMESPACES, namespaces, F_OMIT, {0}) F(K, SELECTORS, selectors, F_OMIT, {0}) \
     F(K, ATTACH, attach_metadata, F_OMIT, {0})
 #define SD_KUMA(F, K) \
@@ -107,7 +107,7 @@ struct config_filters {
     F(K, STR, application_credential_name, 0, SD_TEXT("")) F(K, STR, application_credential_id, 0, SD_TEXT("")) \
     F(K, SECRET, application_credential_secret, 0, {{0}}) F(K, CHOICE, role, 0, SD_TEXT("")) F(K, STR, region, 0, SD_TEXT("")) \
     F(K, DURATION, refresh_interval, 0, 60 * SD_SECOND) F(K, INT, port, 0, 80) F(K, BOOL, all_tenants, F_OMIT, false) \
-    F(K, TLSCONF, tls_config, F_OMIT, {0}) F(K, STR, availability, F_OMIT, SD_TEXT("public"))
+    F(K, TLSCONF, tls_config, F_OMIT, {.ca = {0}}) F(K, STR, availability, F_OMIT, SD_TEXT("public"))
 #define SD_OUTSCALE(F, K) \
     F(K, STR, endpoint, F_OMIT, SD_TEXT("")) F(K, STR, region, 0, SD_TEXT("eu-west-2")) F(K, STR, access_key, 0, SD_TEXT("")) \
     F(K, SECRET, secret_key, 0, {{0}}) F(K, PATH, secret_key_file, 0, SD_TEXT("")) \
@@ -133,7 +133,7 @@ struct config_filters {
 #define SD_TRITON(F, K) \
     F(K, STR, account, 0, SD_TEXT("")) F(K, STR, role, 0, SD_TEXT("container")) F(K, STR, dns_suffix, 0, SD_TEXT("")) \
     F(K, STR, endpoint, 0, SD_TEXT("")) F(K, STRS, groups, F_OMIT, {0}) F(K, INT, port, 0, 9163) \
-    F(K, DURATION, refresh_interval, F_OMIT, 60 * SD_SECOND) F(K, TLSCONF, tls_config, F_OMIT, {0}) F(K, INT, version, 0, 1)
+    F(K, DURATION, refresh_interval, F_OMIT, 60 * SD_SECOND) F(K, TLSCONF, tls_config, F_OMIT, {.ca = {0}}) F(K, INT, version, 0, 1)
 #define SD_UYUNI(F, K) \
     F(K, STR, server, 0, SD_TEXT("")) F(K, STR, username, 0, SD_TEXT("")) F(K, SECRET, password, 0, {{0}}) F(K, HTTP, http, 0, SD_HTTP) \
     F(K, STR, entitlement, F_OMIT, SD_TEXT("monitoring_entitled")) F(K, STR, separator, F_OMIT, SD_TEXT(",")) \
