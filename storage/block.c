@@ -323,6 +323,24 @@ nx_status block_series(struct block *b, uint64_t ref, struct arena *a, struct la
     return NX_OK;
 }
 
+nx_status block_series_run(struct block *b, uint64_t first, size_t n, struct arena *a,
+                           struct series_list *out, struct nx_err *err)
+{
+    uint32_t *ids;
+    nx_status st;
+
+    if (first > b->meta.n_series || n > b->meta.n_series - first)
+        return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid,
+                       (unsigned long long)(first + n), (unsigned long long)b->meta.n_series);
+    ids = arena_array(a, n, sizeof *ids);
+    if (!ids)
+        return arena_failed(a, err);
+    for (size_t i = 0; i < n; i++)
+        ids[i] = (uint32_t)(first + i);
+    st = block_index_labels(b->index, (struct ids){ids, n}, INT64_MIN, INT64_MAX, a, out, err);
+    return in_block(b, st, err);
+}
+
 /* ---- timestamps ----------------------------------------------------------------------------- */
 
 /* Finds vector number i of the page, counted from 0. */

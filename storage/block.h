@@ -117,6 +117,9 @@ NX_NODISCARD nx_status block_label_values(struct block *b, struct nx_slice name,
 /* For compaction, checks and tests: labels of one series (in the arena), and its chunks one by one. */
 NX_NODISCARD nx_status block_series(struct block *b, uint64_t ref, struct arena *a,
                                     struct labels *out, struct nx_err *err);
+/* Labels of the `n` series from `first` on, which the block must have. */
+NX_NODISCARD nx_status block_series_run(struct block *b, uint64_t first, size_t n, struct arena *a,
+                                        struct series_list *out, struct nx_err *err);
 struct block_chunk {    /* valid during the call */
     uint32_t times;     /* number of the vector of timestamps within the block */
     uint32_t first_row; /* of that vector; t[0] is its time */

@@ -1,0 +1,71 @@
+/* compact.h - blocks are merged into larger ones: which, how, and by whom.
+ *
+ * The plan (compact_plan.c) says which blocks of a list go together; the merge (compact_merge.c) writes
+ * one block of several; compact.c does both for a store and changes its list over.
+ *
+ * Units    Unix milliseconds; max_ms is exclusive. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "storage/block.h"
+
+#define COMPACT_MAX_SOURCES 64u /* merged at once; more are merged in turns */
+
+/* ---- the plan -------------------------------------------------------------------------------- */
+
+struct compact_block {
+    int64_t min_ms, max_ms;
+    bool avoid; /* is to be left as it is */
+};
+struct compact_plan_opts {
+    int64_t block_ms;     /* span of a first block */
+    int64_t max_block_ms; /* no larger blocks are made of blocks that don't overlap */
+    bool overlapping;     /* merge what overlaps */
+};
+/* Picks what to merge next of n blocks, sorted by min_ms: their places, ascending, go to `pick` (room for
+ * COMPACT_MAX_SOURCES). Returns how many: 0, or at least 2. */
+size_t compact_plan(const struct compact_plan_opts *o, const struct compact_block *v, size_t n,
+                    size_t pick[COMPACT_MAX_SOURCES]);
+
+/* ---- the merge ------------------------------------------------------------------------------- */
+
+#define COMPACT_NONE SIZE_MAX
+
+struct compact_merge {
+    struct fs *fs;    /* borrowed */
+    const char *dir;  /* the data folder */
+    const char *ulid; /* of the new block */
+    struct block *const
+        *source; /* sorted by min_ms; of equal times the first source's sample is kept */
+    size_t n;    /* 1 to COMPACT_MAX_SOURCES */
+    const atomic_bool *stop; /* set: the merge ends with NX_CANCELED; may be NULL */
+};
+struct compact_result {
+    size_t bad; /* the source that could not be read, or COMPACT_NONE; set on failure too */
+    uint64_t samples, dropped; /* written; dropped because another source had one of that time */
+};
+/* Publishes a block that holds what the sources hold. On failure there is no new block (but see
+ * block_writer_commit()); NX_CORRUPT: a source is damaged, and the text says where. Blocks the caller for
+ * as long as it takes. */
+NX_NODISCARD nx_status compact_merge(const struct compact_merge *c, struct compact_result *res,
+                                     struct nx_err *err);
+
+/* ---- in a store ------------------------------------------------------------------------------ */
+
+struct storage;
+struct compactor;
+/* `own_thread`: runs by itself until closed; else whenever compact_tick() is called. */
+NX_NODISCARD nx_status compact_open(struct compactor **out, struct storage *s, bool own_thread,
+                                    struct nx_err *err);
+/* Ends a merge that is under way without a result. Accepts NULL. */
+void compact_close(struct compactor *c);
+/* Called by the worker after each round, `more` when there is a new block. */
+void compact_tick(struct compactor *c, bool more);
+
+/* `m` was made of block `ulid`, directly or not. */
+bool compact_made_of(const struct block_meta *m, const char *ulid);
+/* A folder of this name is not to be taken into the list: it is being made, or merged already. */
+bool compact_hides(struct storage *s, const char *ulid);
+/* Takes blocks that were merged into another of the list off the list, and deletes them. */
+void compact_drop_merged(struct storage *s);
