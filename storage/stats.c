@@ -1,4 +1,5 @@
 /* stats.c - what the store can tell of itself. */
+#include "storage/exemplar.h"
 #include "storage/storage_impl.h"
 
 static void head_stats(struct storage *s, struct storage_stats *out)
@@ -41,6 +42,20 @@ static void wal_stats(struct storage *s, struct storage_stats *out)
     out->wal_replay_ms = (uint64_t)s->replay_ms;
 }
 
+static void exemplar_stats(struct storage *s, struct storage_stats *out)
+{
+    struct exemplar_stats x;
+
+    exemplars_get_stats(s->exemplars, &x);
+    out->exemplars = x.exemplars;
+    out->exemplar_series = x.series;
+    out->exemplars_max = x.max;
+    out->exemplars_appended = x.appended;
+    out->exemplars_out_of_order = x.out_of_order;
+    out->exemplar_bytes = x.bytes;
+    out->exemplar_oldest_ms = x.oldest_ms;
+}
+
 void storage_get_stats(struct storage *s, struct storage_stats *out)
 {
     struct cache_stats cache;
@@ -48,6 +63,7 @@ void storage_get_stats(struct storage *s, struct storage_stats *out)
     *out = (struct storage_stats){0};
     head_stats(s, out);
     wal_stats(s, out);
+    exemplar_stats(s, out);
     cache_get_stats(s->cache, &cache);
     out->cache_bytes = cache.bytes;
     out->oldest_ms = out->head_min_ms;

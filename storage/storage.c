@@ -20,6 +20,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/log.h"
+#include "storage/exemplar.h"
 #include "storage/storage_impl.h"
 
 #define HOUR_MS          3600000LL
@@ -127,8 +128,9 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
     s->drop_before_ms = s->head_from_ms = INT64_MIN;
     s->dir = strdup(o->dir);
     s->cache = cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
+    s->exemplars = exemplars_new();
     *out = s;
-    return s->dir && s->cache ? NX_OK : no_memory(err);
+    return s->dir && s->cache && s->exemplars ? NX_OK : no_memory(err);
 }
 
 /* A folder just made is safe when the folders above are synced. Those may be unreadable to us; then
@@ -261,6 +263,7 @@ void storage_close(struct storage *s)
         block_unref(s->blocks[i]);
     free(s->blocks);
     cache_free(s->cache);
+    exemplars_free(s->exemplars);
     if (s->lockfile)
         s->fs->unlock(s->fs, s->lockfile);
     nx_mutex_done(&s->lock);

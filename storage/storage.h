@@ -149,6 +149,58 @@ static inline void querier_close(struct querier *q)
         q->ops->close(q);
 }
 
+/* ---- exemplars ------------------------------------------------------------------------------ */
+
+/* The newest exemplars of all series together, in memory only: a restart begins with none. There is room
+ * for none until storage_set_max_exemplars(). */
+struct storage_exemplar {
+    struct labels labels; /* as exposed: not necessarily without empty values */
+    double value;
+    int64_t t_ms;
+    bool has_ts; /* the target wrote the time; else it is the sample's */
+};
+enum storage_exemplar_result {
+    EXEMPLAR_OFF,
+    EXEMPLAR_STORED,
+    EXEMPLAR_SAME, /* as the newest one of its series */
+    EXEMPLAR_OLD   /* older than that; counted */
+};
+
+/* Keeps at most `max` exemplars, the newest of those that are there; 0 or less: off, all go. */
+void storage_set_max_exemplars(struct storage *s, int64_t max);
+bool storage_exemplars_on(struct storage *s); /* costs next to nothing */
+
+/* Adds one (copied) to the series of these labels, which the store need not know. `got` may be NULL.
+ * NX_BADINPUT: its labels have more than 128 characters. */
+NX_NODISCARD nx_status storage_exemplar_add(struct storage *s, const struct labels *series,
+                                            const struct storage_exemplar *e,
+                                            enum storage_exemplar_result *got, struct nx_err *err);
+/* The same for the series of a column, by the group's writer. `a` is as before when it returns. */
+NX_NODISCARD nx_status storage_exemplar_add_column(struct storage *s, struct storage_group *g,
+                                                   uint32_t col, const struct storage_exemplar *e,
+                                                   struct arena *a,
+                                                   enum storage_exemplar_result *got,
+                                                   struct nx_err *err);
+
+struct matcher_set {
+    const struct matcher *m;
+    size_t n;
+};
+struct storage_exemplar_series {
+    struct labels series;
+    struct storage_exemplar *v; /* in time order */
+    size_t n;                   /* at least one */
+};
+struct storage_exemplar_list {
+    struct storage_exemplar_series *v; /* sorted by labels, each label set once */
+    size_t n;
+};
+/* Exemplars in [mint, maxt] of the series that match any of the sets, copied into the arena. */
+NX_NODISCARD nx_status storage_select_exemplars(struct storage *s, const struct matcher_set *sets,
+                                                size_t n_sets, int64_t mint, int64_t maxt,
+                                                struct arena *a, struct storage_exemplar_list *out,
+                                                struct nx_err *err);
+
 /* ---- what is in it -------------------------------------------------------------------------- */
 
 struct storage_stats {
@@ -163,6 +215,9 @@ struct storage_stats {
     uint64_t compactions, compactions_failed, retention_deletions, size_retention_deletions;
     uint64_t cache_bytes, symbol_bytes, symbols, label_pairs;
     uint64_t pages_damaged;
+    uint64_t exemplars, exemplar_series, exemplars_max; /* held, whose, room for */
+    uint64_t exemplars_appended, exemplars_out_of_order, exemplar_bytes;
+    int64_t exemplar_oldest_ms; /* 0: there is none */
 };
 void storage_get_stats(struct storage *s, struct storage_stats *out);
 

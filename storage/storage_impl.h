@@ -17,6 +17,7 @@ struct storage {
     struct head *head;
     struct wal *wal;
     struct cache *cache;
+    struct exemplars *exemplars;
     struct fs_file *lockfile; /* NULL: none was asked for */
     struct nx_thread worker;
     bool has_worker;
