@@ -822,6 +822,8 @@ bool expo_try_sample(struct expo *x, const char *prefix, size_t len, struct expo
 
     if ((size_t)(x->end - x->at) <= len || memcmp(x->at, prefix, len) != 0)
         return false;
+    if (!is_blank(prefix[len - 1]) && prefix[len - 1] != '}')
+        return false; /* `i-2` had the prefix `i`; `i1` is another name */
     from = x->at + len;
     p = number_scan(from, &out->value);
     if (!p || (*p != '\n' && *p != ' ')) {

@@ -322,6 +322,18 @@ static void known_prefixes_give_what_the_parser_gives(void **state)
     assert_true(taken > 40);
 }
 
+/* `i-2` is the name i and a value, `i1` is a name alone: what follows a bare name tells where it ends. */
+static void a_bare_name_is_no_prefix(void **state)
+{
+    char body[] = "i1\ni-3 \n\n";
+    struct expo x;
+    struct expo_sample s;
+
+    (void)state;
+    expo_init(&x, EXPO_TEXT, body, sizeof body - 3);
+    assert_false(expo_try_sample(&x, "i", 1, &s));
+}
+
 static void a_line_cut_by_the_end_is_not_taken(void **state)
 {
     char *body = fenced("x 1", 3);
@@ -425,6 +437,7 @@ int main(void)
         cmocka_unit_test(a_line_cut_by_the_end_is_not_taken),
         cmocka_unit_test(content_types_choose_the_parser),
         cmocka_unit_test(recorded_expositions_parse),
+        cmocka_unit_test(a_bare_name_is_no_prefix),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
