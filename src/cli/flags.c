@@ -204,8 +204,9 @@ static nx_status expand_file(struct flags *f, const char *path, const char ***ar
     buf_init(&text, NX_LIMIT_CONFIG_BYTES);
     st = fs_read_file(fs_real(), path, &text, err);
     if (st == NX_NOTFOUND)
-        nx_fail(err, st, "failed to open arguments file \"%s\": open %s: no such file or directory",
-                path, path);
+        st = nx_fail(err, NX_BADINPUT,
+                     "failed to open arguments file \"%s\": open %s: no such file or directory",
+                     path, path);
     char *copy = st ? NULL : arena_strndup(f->arena, text.len ? text.ptr : "", text.len);
     for (char *save = NULL, *line = copy ? strtok_r(copy, "\r\n", &save) : NULL; line;
          line = strtok_r(NULL, "\r\n", &save)) {

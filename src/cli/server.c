@@ -7,7 +7,8 @@
  * RELOAD   SIGHUP and /-/reload load the file anew. Only when that succeeds is anything replaced; each
  *          part then takes the new configuration, and one that fails does not stop the others.
  * THREADS  The main thread waits for signals; reloads run on it or on a web worker, one at a time,
- *          under server.lock (rank CLI), which the start holds as well: an early reload waits. */
+ *          for whom server.busy is set; the start sets it as well: an early reload waits. A flag, not a
+ *          lock that is held, because applying a configuration waits for other threads. */
 
 #include <errno.h>
 #include <malloc.h>
@@ -40,7 +41,11 @@ struct server {
     struct pql_features features;
     bool extra_metrics;
 
-    struct nx_mutex lock;  /* all below; held for a whole reload */
+    struct nx_mutex lock; /* busy, started */
+    struct nx_cond turn_over;
+    bool busy;    /* somebody changes the parts or their configuration */
+    bool started; /* all parts are there */
+
     struct nx_mutex state; /* cfg, reload_ok, reload_ms: held for a moment, by readers as well */
     struct config *cfg;
     bool reload_ok;
@@ -136,13 +141,37 @@ static void set_reload_state(struct server *s, struct config *cfg, bool ok)
     config_unref(old);
 }
 
+/* Waits until nobody else is about it; whether there is something to change. */
+static bool take_turn(struct server *s)
+{
+    nx_lock(&s->lock);
+    while (s->busy)
+        nx_cond_wait(&s->turn_over, &s->lock);
+    s->busy = true;
+    bool started = s->started;
+    nx_unlock(&s->lock);
+    return started;
+}
+
+static void end_turn(struct server *s, bool started)
+{
+    nx_lock(&s->lock);
+    s->busy = false;
+    s->started = started;
+    nx_cond_signal(&s->turn_over);
+    nx_unlock(&s->lock);
+}
+
 static nx_status reload(void *ctx, struct nx_err *err)
 {
     struct server *s = ctx;
     struct config *cfg = NULL;
     nx_status st;
 
-    nx_lock(&s->lock);
+    if (!take_turn(s)) {
+        end_turn(s, false);
+        return nx_fail(err, NX_UNAVAILABLE, "the server is not running");
+    }
     log_info("Loading configuration file", "filename", flags_str(&s->flags, "config.file"));
     st = load_config(s, &cfg, err);
     if (st) {
@@ -160,7 +189,7 @@ static nx_status reload(void *ctx, struct nx_err *err)
         }
     }
     set_reload_state(s, cfg, st == NX_OK);
-    nx_unlock(&s->lock);
+    end_turn(s, true);
     if (st)
         log_error("Error reloading config", "err", err->text);
     else
@@ -343,8 +372,7 @@ static nx_status open_web(struct server *s, struct nx_err *err)
     return st;
 }
 
-/* Under server.lock: reloads wait until the parts are there. */
-static nx_status start_locked(struct server *s, struct nx_err *err)
+static nx_status start_parts(struct server *s, struct nx_err *err)
 {
     nx_status st = open_storage(s, err);
 
@@ -364,16 +392,16 @@ static nx_status start(struct server *s, struct nx_err *err)
 {
     nx_status st;
 
-    nx_lock(&s->lock);
+    take_turn(s);
     st = open_web(s, err);
     if (st) {
         log_error("Unable to start web listener", "err", err->text);
     } else {
-        st = start_locked(s, err);
+        st = start_parts(s, err);
         if (st)
             log_error("Fatal error", "err", err->text);
     }
-    nx_unlock(&s->lock);
+    end_turn(s, st == NX_OK);
     if (!st) {
         __atomic_store_n(&s->ready, true, __ATOMIC_RELEASE);
         log_info("Server is ready to receive web requests.");
@@ -386,7 +414,8 @@ static void stop(struct server *s)
 {
     __atomic_store_n(&s->ready, false, __ATOMIC_RELEASE);
     web_close(s->web);
-    log_info("Stopping scrape manager...");
+    if (s->scrape)
+        log_info("Stopping scrape manager...");
     scrape_free(s->scrape);
     pql_engine_free(s->engine);
     storage_close(s->storage);
@@ -629,6 +658,7 @@ int server_main(int argc, char **argv)
     tune_allocator();
     s->start_ms = clock_now_ms();
     nx_mutex_init(&s->lock, NX_RANK_CLI);
+    nx_cond_init(&s->turn_over);
     nx_mutex_init(&s->state, NX_RANK_STATS);
     block_signals(s);
     if (parse_flags(s, argc, argv, &code)) {
@@ -636,6 +666,7 @@ int server_main(int argc, char **argv)
         code = run(s);
     }
     flags_done(&s->flags);
+    nx_cond_done(&s->turn_over);
     nx_mutex_done(&s->lock);
     nx_mutex_done(&s->state);
     free(s);

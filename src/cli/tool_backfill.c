@@ -175,16 +175,16 @@ static void human_bytes(char to[40], uint64_t v)
         snprintf(to + n, 40 - n, "%lluB", (unsigned long long)v);
 }
 
+/* Whole seconds, as promtool cuts them. */
 static void human_time(char to[40], int64_t ms)
 {
     char text[40];
-    size_t n = clock_format_rfc3339(text, ms * 1000000);
 
-    text[n] = 0;
-    snprintf(to, 40, "%.10s %.*s +0000 UTC", text, (int)(n - 12), text + 11);
+    clock_format_rfc3339(text, (ms / 1000 - (ms % 1000 < 0)) * 1000000000);
+    snprintf(to, 40, "%.10s %.8s +0000 UTC", text, text + 11);
 }
 
-/* Go's Duration.String(): 1h0m0s, 41m0s, 2.5s. */
+/* Go's Duration.String(): 1h0m0s, 41m0s, 2.5s, 1ms. */
 static void go_duration(char to[40], int64_t ms)
 {
     unsigned h = (unsigned)(ms / 3600000), m = (unsigned)(ms / 60000 % 60);
@@ -196,7 +196,9 @@ static void go_duration(char to[40], int64_t ms)
         s[--n] = 0;
     if (s[n - 1] == '.')
         s[--n] = 0;
-    if (h)
+    if (ms && ms < 1000)
+        snprintf(to, 40, "%dms", (int)ms);
+    else if (h)
         snprintf(to, 40, "%uh%um%ss", h, m, s);
     else if (m)
         snprintf(to, 40, "%um%ss", m, s);

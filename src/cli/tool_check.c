@@ -10,24 +10,21 @@
 #include "src/config/config.h"
 #include "src/discovery/discovery.h"
 
-/* --lint: a comma-separated list. Duplicate rules are looked for by whoever checks rule files. */
-static bool lint_flags(const char *list, struct config_check_flags *out)
+/* --lint: a comma-separated list; promtool only warns of words it does not know. Duplicate rules are
+ * looked for by whoever checks rule files. */
+static void lint_flags(const char *list, struct config_check_flags *out)
 {
     for (const char *at = list; *at;) {
         size_t n = strcspn(at, ",");
         struct nx_slice word = {at, n};
-        bool all = nx_slice_is(word, "all");
-        if (all || nx_slice_is(word, "too-long-scrape-interval"))
-            out->lint_too_long_scrape_interval = true;
-        if (!all && !nx_slice_is(word, "none") && !nx_slice_is(word, "duplicate-rules") &&
-            !nx_slice_is(word, "too-long-scrape-interval")) {
-            fprintf(stderr, "promtool: error: invalid lint option \"%.*s\", try --help\n", (int)n,
-                    at);
-            return false;
-        }
+        bool all = nx_slice_is(word, "all"),
+             interval = nx_slice_is(word, "too-long-scrape-interval");
+        out->lint_too_long_scrape_interval = out->lint_too_long_scrape_interval || all || interval;
+        if (!all && !interval && !nx_slice_is(word, "none") &&
+            !nx_slice_is(word, "duplicate-rules"))
+            printf("WARNING: unknown lint option: \"%.*s\"\n", (int)n, at);
         at += n + (at[n] == ',');
     }
-    return true;
 }
 
 int tool_check_config(const struct flags *f)
@@ -42,13 +39,12 @@ int tool_check_config(const struct flags *f)
     };
     int code = 0;
 
-    if (!lint_flags(flags_str(f, "lint"), &flags))
-        return 1;
     for (size_t i = 0; i < f->n_args; i++)
         if (access(f->args[i], F_OK)) {
             fprintf(stderr, "promtool: error: path '%s' does not exist, try --help\n", f->args[i]);
             return 1;
         }
+    lint_flags(flags_str(f, "lint"), &flags);
     for (size_t i = 0; i < f->n_args; i++) {
         struct buf out, errs;
         buf_init(&out, 0);

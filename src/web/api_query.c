@@ -213,7 +213,7 @@ static void send_result(struct web_req *r, struct pql_result *result, size_t lim
     pql_result_free(result);
 }
 
-/* query, timeout and lookback_delta. A timeout that is over at once still is one: 1 ms. */
+/* query, timeout and lookback_delta. A timeout that is over before it began becomes negative. */
 static nx_status common_params(struct web_req *r, struct pql_query *q, struct nx_err *err)
 {
     struct nx_slice timeout = web_param_get(r, "timeout"),
@@ -222,7 +222,7 @@ static nx_status common_params(struct web_req *r, struct pql_query *q, struct nx
     if (timeout.len) {
         if (web_parse_duration(timeout, &q->timeout_ms, err))
             return nx_context(err, "invalid parameter \"timeout\"");
-        q->timeout_ms = q->timeout_ms > 0 ? q->timeout_ms : 1;
+        q->timeout_ms = q->timeout_ms > 0 ? q->timeout_ms : -1;
     }
     if (lookback.len && web_parse_duration(lookback, &q->lookback_ms, err))
         return nx_context(err, "error parsing lookback delta duration");
@@ -234,6 +234,20 @@ static nx_status common_params(struct web_req *r, struct pql_query *q, struct nx
     return NX_OK;
 }
 
+/* No time is given: what is wrong with the query is told all the same. */
+static void run_out_of_time(struct web_req *r, const struct pql_query *q)
+{
+    const struct pql_expr *e = NULL;
+    struct nx_err err = {0};
+
+    if (pql_parse(r->arena, q->text, &web_ctx(r->w)->opts->features, &e, &err)) {
+        web_fail(r, &err, "invalid parameter \"query\": ");
+        return;
+    }
+    pql_expr_done(e);
+    web_error(r, WEB_ERR_TIMEOUT, "query timed out in query execution");
+}
+
 static void run(struct web_req *r, struct pql_query *q, size_t limit)
 {
     const struct web_data *d = web_data(r->w);
@@ -241,6 +255,10 @@ static void run(struct web_req *r, struct pql_query *q, size_t limit)
     struct pql_result *result = NULL;
     struct nx_err err = {0};
 
+    if (q->timeout_ms < 0) {
+        run_out_of_time(r, q);
+        return;
+    }
     q->source = &source;
     if (pql_exec(d->engine, q, &result, &err))
         web_fail(r, &err, err.code == NX_BADINPUT ? "invalid parameter \"query\": " : "");

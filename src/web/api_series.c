@@ -253,7 +253,7 @@ void api_series(struct web_req *r)
     struct series_list *list = arena_zalloc(r->arena, sizeof *list);
 
     if (r->form_too_large) {
-        web_error(r, WEB_ERR_BAD_DATA, "error parsing form values: http: request body too large");
+        web_error(r, WEB_ERR_BAD_DATA, "error parsing form values: http: POST too large");
         return;
     }
     if (r->url_semicolon) {

@@ -64,8 +64,9 @@ void api_status_buildinfo(struct web_req *r)
 void page_version(struct web_req *r)
 {
     r->reply.status = 200;
-    r->reply.content_type = "application/json";
+    r->reply.content_type = "text/plain; charset=utf-8"; /* sic: Prometheus sets no type here */
     put_buildinfo(&r->reply.body);
+    buf_char(&r->reply.body, '\n');
 }
 
 static unsigned thread_count(void)

@@ -5,14 +5,23 @@
 #include "src/base/clock.h"
 #include "src/web/version.h"
 
+/* HEAD has a status and nothing else. */
+static void page_probe(struct web_req *r, const char *text)
+{
+    if (r->method == WEB_HEAD)
+        r->reply.status = 200;
+    else
+        web_text(r, 200, text);
+}
+
 void page_healthy(struct web_req *r)
 {
-    web_text(r, 200, "Prometheus Server is Healthy.\n");
+    page_probe(r, "Prometheus Server is Healthy.\n");
 }
 
 void page_ready(struct web_req *r)
 {
-    web_text(r, 200, "Prometheus Server is Ready.\n");
+    page_probe(r, "Prometheus Server is Ready.\n");
 }
 
 void page_lifecycle_get(struct web_req *r)

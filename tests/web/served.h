@@ -205,7 +205,7 @@ static void served_fill(void)
 {
     struct nx_err err;
     struct storage_group *g;
-    char n[8];
+    char n[16];
 
     assert_ok(storage_group_open(served.storage, &g, &err), &err);
     served_append(g, (const char *const[]){"__name__", "m", "i", "0", NULL}, 0, 1);
@@ -339,7 +339,7 @@ static UNUSED void answer_done(struct answer *a)
 /* The value of a header up to the end of its line; NULL if there is none. `nth` from 0. */
 static UNUSED const char *header_nth(const struct answer *a, const char *name, unsigned nth)
 {
-    static char value[4096];
+    static __thread char value[4096];
     size_t n = strlen(name);
 
     for (const char *at = strstr(a->head, "\r\n"); at; at = strstr(at, "\r\n")) {

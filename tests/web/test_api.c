@@ -150,6 +150,8 @@ static void each_error_has_prometheus_words(void **state)
 
     (void)state;
     RUN(rows);
+    expect(get("/api/v1/query?query=1&timeout=0"), "no time", 503,
+           BAD("timeout", "query timed out in query execution"));
     expect(request("DELETE", "/api/v1/series", NULL, NULL), "DELETE", 500,
            BAD("internal", "not implemented"));
     /* what goes wrong in evaluation is 422 */
