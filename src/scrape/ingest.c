@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/scrape/exemplars.h"
 #include "src/scrape/resolve.h"
 
 enum taken { TAKEN, OTHER, FAILED };
@@ -33,6 +34,7 @@ struct pass {
     struct expo x;
     struct expo_entry e; /* after OTHER: the entry that was read instead */
     uint64_t kept;       /* samples that count against sample_limit */
+    bool exemplars;      /* are stored */
     nx_status st;        /* after FAILED */
 };
 
@@ -85,6 +87,13 @@ static void record(struct pass *p, uint32_t what, double value, int64_t ts_ms)
     p->res->post_relabel++;
     if (line_kind(what) != LINE_DUPLICATE)
         p->kept++;
+}
+
+/* The entry that was just recorded came through the full parser, as all lines with an exemplar do. */
+static void note_exemplar(struct pass *p)
+{
+    if (p->exemplars && p->e.exemplar.len)
+        exemplars_note(p->s, p->e.exemplar);
 }
 
 /* ---- a line that should be known -------------------------------------------------------------- */
@@ -154,6 +163,7 @@ static enum taken take_sample(struct pass *p, uint32_t what, struct nx_slice pre
         return t;
     record(p, what, p->e.value,
            p->e.ts_ms); /* an exemplar, or a value that needs the full parser */
+    note_exemplar(p);
     return TAKEN;
 }
 
@@ -256,6 +266,7 @@ static nx_status changed_series(struct pass *p, struct changed *c)
     if (line_kind(what) == LINE_NEW)
         p->s->fresh[line_index(what)].used = true;
     record(p, what, p->e.value, p->e.ts_ms);
+    note_exemplar(p);
     use_line(p, line);
     return NX_OK;
 }
@@ -381,6 +392,7 @@ static nx_status steady_pass(struct pass *p)
 
 static void start(struct ingest_scratch *s)
 {
+    s->n_exemplars = 0;
     s->n_samples = s->n_fresh = s->n_row = s->n_row_samples = s->n_stale_slots = s->n_stamps = 0;
     s->changed = s->ends = false;
     s->stamped_failed = NX_OK;
@@ -412,6 +424,7 @@ nx_status ingest_body(struct ingest *in, const struct ingest_env *env,
     if (st)
         return st;
     in->iter++;
+    p.exemplars = storage_exemplars_on(env->storage);
     expo_init(&p.x, format, body, len);
     st = steady_pass(&p);
     if (!st && t->rules->sample_limit && p.kept > t->rules->sample_limit) {
@@ -423,6 +436,7 @@ nx_status ingest_body(struct ingest *in, const struct ingest_env *env,
     if (!st)
         st = resolve_row(in, t, now_ms, s, res, err);
     if (!st) {
+        exemplars_store(in, env, now_ms, s, res);
         meta_age_if_needed(&in->meta, env->pool, env->status_lock, in->iter, s->changed);
         return NX_OK;
     }

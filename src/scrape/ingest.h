@@ -100,6 +100,11 @@ struct ingest_scratch {
     uint32_t n_stamps, cap_stamps;
     uint32_t *stamp_counts; /* by group */
     uint32_t cap_stamp_counts;
+    struct noted_exemplar { /* of the body, in its order */
+        uint32_t sample;
+        struct nx_slice text; /* in the body */
+    } * exemplars;
+    uint32_t n_exemplars, cap_exemplars;
     uint32_t *stale_slots; /* stamped series to end */
     uint32_t n_stale_slots, cap_stale_slots;
     uint8_t exposed;          /* as report_exposed, for the next layout */
@@ -114,6 +119,7 @@ struct ingest_result {
     uint32_t scraped, post_relabel, added;
     uint32_t refused; /* new series that the store did not take */
     uint32_t out_of_order, duplicate, out_of_bounds;
+    uint32_t exemplar_out_of_order;
     bool sample_limit, label_limit; /* that limit failed the scrape */
 };
 

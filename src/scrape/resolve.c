@@ -722,6 +722,7 @@ void ingest_scratch_done(struct ingest_scratch *s)
     free(s->stamp_values);
     free(s->stamp_counts);
     free(s->stale_slots);
+    free(s->exemplars);
     *s = (struct ingest_scratch){0};
 }
 
@@ -750,6 +751,11 @@ void ingest_scratch_trim(struct ingest_scratch *s)
         free(s->samples);
         s->samples = NULL;
         s->n_samples = s->cap_samples = 0;
+    }
+    if (s->cap_exemplars > KEEP_LINES) {
+        free(s->exemplars);
+        s->exemplars = NULL;
+        s->n_exemplars = s->cap_exemplars = 0;
     }
     if (s->cap_row > KEEP_LINES) {
         free(s->cols);

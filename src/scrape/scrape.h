@@ -96,6 +96,7 @@ struct scrape_stats {
     uint64_t sample_limit, body_size_limit, label_limits,
         target_limit; /* scrapes or pools over a limit */
     uint64_t out_of_order, duplicate_timestamp, out_of_bounds;
+    uint64_t exemplar_out_of_order;
     uint64_t metadata_entries, metadata_bytes;
     uint64_t cache_flush_forced;
     uint64_t sd_file_read_errors, sd_discovered_targets;

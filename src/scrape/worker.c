@@ -164,6 +164,7 @@ static void show(struct worker *k, const struct work *w, const struct outcome *o
     s->count.out_of_order += r->out_of_order;
     s->count.duplicate_timestamp += r->duplicate;
     s->count.out_of_bounds += r->out_of_bounds;
+    s->count.exemplar_out_of_order += r->exemplar_out_of_order;
     s->count.sample_limit += r->sample_limit;
     s->count.label_limits += r->label_limit;
     s->count.body_size_limit += o->body_limit;
@@ -179,6 +180,7 @@ static void tell(const struct work *w, const struct outcome *o, nx_status append
                  o->res.duplicate);
     warn_dropped(w, "Error on ingesting samples that are too old or are too far into the future",
                  o->res.out_of_bounds);
+    warn_dropped(w, "Error on ingesting out-of-order exemplars", o->res.exemplar_out_of_order);
     if (append)
         log_error("Scrape commit failed", "scrape_pool", w->target->pool->name, "target",
                   w->target->url, "err", append_err->text);

@@ -19,6 +19,10 @@ struct fake_sample {
     char *series; /* owned by fake_series */
     double value;
 };
+struct fake_exemplar {
+    char *series; /* owned by fake_series */
+    char *text;   /* {labels} value timestamp has_ts */
+};
 struct storage_group {
     uint32_t *series; /* by column; UINT32_MAX: released */
     uint32_t n;
@@ -31,6 +35,10 @@ static struct {
     uint32_t columns, groups; /* held now */
     uint32_t refuse_after;    /* series; 0: takes all */
     uint32_t duplicates;
+    bool keeps_exemplars;
+    enum storage_exemplar_result exemplar_result; /* instead of EXEMPLAR_STORED, if set */
+    struct fake_exemplar *exemplars;
+    size_t n_exemplars;
 } fake;
 
 static uint32_t fake_find(const struct labels *ls, bool may_add)
@@ -140,8 +148,53 @@ nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint
     return NX_OK;
 }
 
+bool storage_exemplars_on(struct storage *s)
+{
+    (void)s;
+    return fake.keeps_exemplars;
+}
+
+/* As a line, to compare; the caller's. */
+static char *fake_exemplar_text(const struct storage_exemplar *e)
+{
+    struct buf b;
+    char *text;
+
+    buf_init(&b, 0);
+    labels_print(&b, &e->labels);
+    buf_printf(&b, " %.17g %lld %d", e->value, (long long)e->t_ms, e->has_ts);
+    text = strdup(buf_cstr(&b));
+    buf_done(&b);
+    return text;
+}
+
+nx_status storage_exemplar_add_column(struct storage *s, struct storage_group *g, uint32_t col,
+                                      const struct storage_exemplar *e, struct arena *a,
+                                      enum storage_exemplar_result *got, struct nx_err *err)
+{
+    (void)s, (void)a, (void)err;
+    NX_ASSERT_ALWAYS(fake.keeps_exemplars && col < g->n && g->series[col] != UINT32_MAX);
+    FAKE_PAUSE();
+    fake.exemplars = realloc(fake.exemplars, (fake.n_exemplars + 1) * sizeof *fake.exemplars);
+    fake.exemplars[fake.n_exemplars++] =
+        (struct fake_exemplar){fake.series[g->series[col]], fake_exemplar_text(e)};
+    FAKE_RESUME();
+    *got = fake.exemplar_result ? fake.exemplar_result : EXEMPLAR_STORED;
+    return NX_OK;
+}
+
+static void fake_forget_exemplars(void)
+{
+    for (size_t i = 0; i < fake.n_exemplars; i++)
+        free(fake.exemplars[i].text);
+    free(fake.exemplars);
+    fake.exemplars = NULL;
+    fake.n_exemplars = 0;
+}
+
 static void fake_forget(void)
 {
+    fake_forget_exemplars();
     for (uint32_t i = 0; i < fake.n_series; i++)
         free(fake.series[i]);
     free(fake.series);

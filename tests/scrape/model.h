@@ -39,6 +39,8 @@ static void model_free(struct model_sample *v, size_t n)
 struct model_row {
     struct model_sample *v;
     size_t n;
+    struct fake_exemplar *exemplars; /* both texts are owned */
+    size_t n_exemplars;
     uint32_t scraped, post, duplicate;
 };
 
@@ -55,6 +57,36 @@ static bool model_has(const struct model_sample *v, size_t n, const char *series
         if (!v[i].stamped && strcmp(v[i].series, series) == 0)
             return true;
     return false;
+}
+
+static void model_add_exemplar(struct model_row *r, const char *series, struct nx_slice text,
+                               int64_t t_ms, struct arena *a)
+{
+    struct expo_exemplar x;
+
+    NX_ASSERT_ALWAYS(expo_exemplar(text, a, &x, NULL) == NX_OK);
+    const struct storage_exemplar e = {
+        {x.labels.v, x.labels.n}, x.value, x.has_ts ? x.ts_ms : t_ms, x.has_ts};
+    r->exemplars = realloc(r->exemplars, (r->n_exemplars + 1) * sizeof *r->exemplars);
+    r->exemplars[r->n_exemplars++] = (struct fake_exemplar){strdup(series), fake_exemplar_text(&e)};
+}
+
+/* What the store got is what the row wants, in its order; both are forgotten. */
+static void model_compare_exemplars(struct model_row *r, bool failed)
+{
+    NX_ASSERT_ALWAYS(fake.n_exemplars == (failed ? 0 : r->n_exemplars));
+    for (size_t i = 0; i < r->n_exemplars; i++) {
+        if (!failed && (strcmp(r->exemplars[i].series, fake.exemplars[i].series) != 0 ||
+                        strcmp(r->exemplars[i].text, fake.exemplars[i].text) != 0)) {
+            fprintf(stderr, "%s # %s, wanted %s # %s\n", fake.exemplars[i].series,
+                    fake.exemplars[i].text, r->exemplars[i].series, r->exemplars[i].text);
+            abort();
+        }
+        free(r->exemplars[i].series);
+        free(r->exemplars[i].text);
+    }
+    free(r->exemplars);
+    fake_forget_exemplars();
 }
 
 /* Parses `body` afresh. */
@@ -86,6 +118,8 @@ static nx_status model_read(struct model_row *r, const struct ingest_target *t, 
             r->duplicate++;
         else
             model_add(r, buf_cstr(&b), e.value, stamped ? e.ts_ms : t_ms, stamped);
+        if (e.exemplar.len)
+            model_add_exemplar(r, buf_cstr(&b), e.exemplar, stamped ? e.ts_ms : t_ms, a);
         buf_done(&b);
     }
     series_scratch_done(&s);
@@ -169,8 +203,11 @@ static nx_status model_check(struct model *m, struct ingest *in, struct ingest_e
     for (size_t i = 0; i < REPORT_PLAIN_COUNT; i++)
         reports[i] = num_from_bits(MODEL_REPORT_BITS + i);
     fake.n_log = 0;
+    fake.keeps_exemplars = true;
     st = ingest_body(in, env, t, f, body, len, t_ms, s, &res, &err);
     NX_ASSERT_ALWAYS(st == want_st);
+    model_compare_exemplars(&want, st != NX_OK);
+    fake.keeps_exemplars = false;
     NX_ASSERT_ALWAYS(ingest_commit(in, env, t, t_ms, reports, REPORT_PLAIN_COUNT, s, &res, &err) ==
                      NX_OK);
     for (size_t i = 0; i < fake.n_log; i++)

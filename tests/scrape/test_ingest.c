@@ -367,6 +367,127 @@ static void running_out_of_memory_loses_nothing(void **state)
     fail();
 }
 
+/* ---- exemplars -------------------------------------------------------------------------------------- */
+
+static nx_status feed_open_metrics(struct bench *b, const char *text)
+{
+    return feed(b, EXPO_OPENMETRICS, text, strlen(text));
+}
+
+/* SCR-038, SCR-094: whatever pass a line takes, its exemplar goes to its series; the model compares. */
+static void exemplars_follow_their_samples(void **state)
+{
+    static const char *const bodies[] = {
+        "# TYPE a counter\na_total 1 # {id=\"1\"} 0.5\nb 2\n# EOF\n",
+        "# TYPE a counter\na_total 2 # {id=\"2\"} 0.5 1700000001.5\nb 2\n# EOF\n", /* steady */
+        "# TYPE a counter\na_total 3\nb 2\n# EOF\n",                               /* none */
+        "# TYPE a counter\nnew 1 # {} 7\na_total 3 # {id=\"3\",x=\"\"} NaN\nb 2 # {q=\"\\\"\\n\"} "
+        "1\n# EOF\n",                                                              /* a line more */
+        "# TYPE a counter\nb 2 # {id=\"4\"} 1\na_total 4 # {id=\"5\"} 1\n# EOF\n", /* moved */
+        "b 2 # {id=\"4\"} 1\nb 3 # {id=\"5\"} 1\n# EOF\n",                         /* twice */
+        "s 1 1700000000.25 # {id=\"6\"} 1\nt 1 1700000000.25 # {id=\"7\"} 1 1\n# EOF\n",
+        "s 1 1700000001.25 # {id=\"6\"} 1\nt 1 1700000000.5 # {id=\"7\"} 1 1\n# EOF\n",
+        "s 1 # {id=\"8\"} 1\nt 1 bad\n# EOF\n", /* fails: nothing is stored */
+        "s 1 # {id=\"8\"} 1\nt 1\n# EOF\n",
+    };
+    struct bench b;
+
+    (void)state;
+    for (int honor = 0; honor < 2; honor++) {
+        bench_init(&b);
+        b.rules.honor_timestamps = honor;
+        for (size_t i = 0; i < NX_COUNT(bodies); i++)
+            assert_int_equal(feed_open_metrics(&b, bodies[i]) == NX_OK, i != 8);
+        bench_done(&b);
+    }
+}
+
+static nx_status scrape_exemplars(struct bench *b, const char *body)
+{
+    const double reports[] = {1, 0.5, 3, 4, 5};
+    struct buf fenced;
+    nx_status st;
+
+    buf_init(&fenced, 0);
+    buf_str(&fenced, body);
+    buf_char(&fenced, '\n');
+    b->now += 15000;
+    st = ingest_body(&b->in, &b->env, &b->t, EXPO_OPENMETRICS, fenced.ptr, fenced.len - 1, b->now,
+                     &b->s, &b->res, &b->err);
+    assert_ok(ingest_commit(&b->in, &b->env, &b->t, b->now, reports, 5, &b->s, &b->res, NULL),
+              &b->err);
+    buf_done(&fenced);
+    return st;
+}
+
+/* SCR-085 */
+static void refused_exemplars_are_counted_and_fail_nothing(void **state)
+{
+    static const char body[] = "a 1 # {id=\"1\"} 1\nb 2\nc 1 # {id=\"2\"} 1\n# EOF\n";
+    struct bench b;
+
+    (void)state;
+    bench_init(&b);
+    assert_int_equal(scrape_exemplars(&b, body), NX_OK); /* off: the fake fails if it is asked */
+    assert_int_equal(fake.n_exemplars, 0);
+    fake.keeps_exemplars = true;
+    assert_int_equal(scrape_exemplars(&b, body), NX_OK);
+    assert_int_equal(b.res.exemplar_out_of_order, 0);
+    assert_int_equal(fake.n_exemplars, 2);
+    assert_string_equal(fake.exemplars[1].text, "{id=\"2\"} 1 1700000030000 0");
+    fake.exemplar_result = EXEMPLAR_OLD;
+    assert_int_equal(scrape_exemplars(&b, body), NX_OK);
+    assert_int_equal(b.res.exemplar_out_of_order, 2);
+    fake.exemplar_result = EXEMPLAR_SAME;
+    assert_int_equal(scrape_exemplars(&b, body), NX_OK);
+    assert_int_equal(b.res.exemplar_out_of_order, 0);
+    /* a series that the store did not take has none; nor has a scrape that fails */
+    fake_forget_exemplars();
+    fake.refuse_after = fake.n_series;
+    assert_int_equal(scrape_exemplars(&b, "a 1 # {id=\"1\"} 1\nd 2 # {} 1\n# EOF\n"), NX_OK);
+    assert_int_equal(b.res.refused, 1);
+    assert_int_equal(fake.n_exemplars, 1);
+    b.rules.sample_limit = 1;
+    assert_int_equal(scrape_exemplars(&b, "a 1 # {id=\"1\"} 1\nb 2 # {} 1\n# EOF\n"), NX_LIMIT);
+    assert_int_equal(fake.n_exemplars, 1);
+    bench_done(&b);
+}
+
+static void without_memory_only_exemplars_are_missing(void **state)
+{
+    static const char body[] = "a 1 # {id=\"1\"} 1\nb 2\nc 1 # {id=\"2\"} 1\n# EOF\n";
+
+    (void)state;
+    for (unsigned n = 1; n < 100; n++) {
+        struct bench b;
+        bool failed;
+        bench_init(&b);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(scrape_exemplars(&b, body), NX_OK);
+        fake.keeps_exemplars = true;
+        size_t len = strlen(body);
+        char *fenced = malloc(len + 1);
+        memcpy(fenced, body, len);
+        fenced[len] = '\n';
+        oom_fail_at(n);
+        nx_status st = ingest_body(&b.in, &b.env, &b.t, EXPO_OPENMETRICS, fenced, len,
+                                   b.now + 15000, &b.s, &b.res, &b.err);
+        failed = oom_off();
+        free(fenced);
+        assert_int_equal(st, NX_OK); /* a known layout: all allocations are for exemplars */
+        assert_true(failed ? fake.n_exemplars < 2 : fake.n_exemplars == 2);
+        fake_forget_exemplars();
+        assert_int_equal(scrape_exemplars(&b, body), NX_OK);
+        assert_int_equal(fake.n_exemplars, 2);
+        bench_done(&b);
+        if (!failed) {
+            assert_in_range(n, 2, 99);
+            return;
+        }
+    }
+    fail();
+}
+
 /* ---- rules ------------------------------------------------------------------------------------------ */
 
 static void labels_in_conflict_are_exported_or_honored(void **state)
@@ -584,6 +705,9 @@ int main(void)
         cmocka_unit_test(an_unchanged_scrape_allocates_nothing),
         cmocka_unit_test(a_layout_is_small),
         cmocka_unit_test(running_out_of_memory_loses_nothing),
+        cmocka_unit_test(exemplars_follow_their_samples),
+        cmocka_unit_test(refused_exemplars_are_counted_and_fail_nothing),
+        cmocka_unit_test(without_memory_only_exemplars_are_missing),
         cmocka_unit_test(labels_in_conflict_are_exported_or_honored),
         cmocka_unit_test(limits_fail_the_whole_scrape),
         cmocka_unit_test(an_exposed_up_wins_over_the_report),
