@@ -48,7 +48,7 @@ static bool put_matrix_series(struct result_stream *rs, const struct pql_series 
             buf_str(b, ",\"values\":[");
     }
     for (; rs->point < s->n; rs->point++) {
-        if (b->len >= WEB_PIECE_BYTES)
+        if (rs->point && b->len >= WEB_PIECE_BYTES) /* the head and a first point stay together */
             return false;
         if (rs->point)
             buf_char(b, ',');
@@ -315,21 +315,83 @@ void api_query_range(struct web_req *r)
         run(r, &q, limit);
 }
 
-static void count_selector(void *ctx, const struct matcher *m, size_t n)
+/* ---- exemplars -------------------------------------------------------------------------------- */
+
+struct selectors {
+    struct arena *arena;
+    struct matcher_set *v; /* borrowed from the expression */
+    size_t n, cap;
+    bool failed;
+};
+
+static void add_selector(void *ctx, const struct matcher *m, size_t n)
 {
-    (void)m;
-    (void)n;
-    ++*(size_t *)ctx;
+    struct selectors *s = ctx;
+
+    if (s->n == s->cap && !s->failed) {
+        size_t cap = s->cap ? s->cap * 2 : 8;
+        void *v = arena_grow(s->arena, s->v, s->cap * sizeof *s->v, cap * sizeof *s->v);
+        s->failed = !v;
+        s->v = v ? v : s->v;
+        s->cap = v ? cap : s->cap;
+    }
+    if (!s->failed)
+        s->v[s->n++] = (struct matcher_set){m, n};
 }
 
-/* No exemplars are stored yet; Prometheus without exemplar-storage answers the same empty list. */
+/* Exemplars of all series that the expression reads. *none: it reads no series. */
+static nx_status select_exemplars(struct web_req *r, int64_t start, int64_t end, bool *none,
+                                  struct storage_exemplar_list *out, struct nx_err *err)
+{
+    struct selectors s = {.arena = r->arena};
+    const struct pql_expr *e = NULL;
+    nx_status st =
+        pql_parse(r->arena, web_param_get(r, "query"), &web_ctx(r->w)->opts->features, &e, err);
+
+    if (st)
+        return st;
+    pql_each_selector(e, add_selector, &s);
+    *none = s.n == 0;
+    if (s.failed)
+        st = arena_failed(r->arena, err);
+    else if (s.n)
+        st = storage_select_exemplars(web_data(r->w)->storage, s.v, s.n, start, end, r->arena, out,
+                                      err);
+    pql_expr_done(e);
+    return st;
+}
+
+static void put_exemplars(void *ctx, size_t i, struct buf *b)
+{
+    const struct storage_exemplar_list *list = ctx;
+    const struct storage_exemplar_series *s = &list->v[i];
+
+    buf_str(b, "{\"seriesLabels\":");
+    json_labels(b, &s->series);
+    buf_str(b, ",\"exemplars\":[");
+    for (size_t k = 0; k < s->n; k++) {
+        buf_str(b, k ? ",{\"labels\":" : "{\"labels\":");
+        json_labels(b, &s->v[k].labels);
+        buf_str(b, ",\"value\":\"");
+        buf_num(b, s->v[k].value);
+        buf_str(b, "\",\"timestamp\":");
+        json_time_ms(b, s->v[k].t_ms);
+        buf_char(b, '}');
+    }
+    buf_str(b, "]}");
+}
+
 void api_query_exemplars(struct web_req *r)
 {
-    const struct pql_expr *e = NULL;
+    struct storage_exemplar_list *list = arena_zalloc(r->arena, sizeof *list);
     struct nx_err err = {0};
     int64_t start, end;
-    size_t selectors = 0;
+    bool none = false;
 
+    if (!list) {
+        web_error(r, WEB_ERR_INTERNAL, "out of memory");
+        return;
+    }
     if (web_param_time(r, "start", INT64_MIN, &start, &err) ||
         web_param_time(r, "end", INT64_MAX, &end, &err)) {
         web_fail(r, &err, NULL);
@@ -339,20 +401,15 @@ void api_query_exemplars(struct web_req *r)
         web_error(r, WEB_ERR_BAD_DATA, "end timestamp must not be before start timestamp");
         return;
     }
-    if (pql_parse(r->arena, web_param_get(r, "query"), &web_ctx(r->w)->opts->features, &e, &err)) {
+    if (select_exemplars(r, start, end, &none, list, &err))
         web_fail(r, &err, NULL);
-        return;
-    }
-    pql_each_selector(e, count_selector, &selectors);
-    pql_expr_done(e);
-    if (!selectors) {
+    else if (none)
         r->reply.status = 204;
-        return;
-    }
-    web_ok_begin(r);
-    buf_str(&r->reply.body, "[]");
-    web_ok_end(r, NULL, 0, NULL, 0);
+    else
+        web_ok_list(r, list->n, put_exemplars, list, NULL);
 }
+
+/* ---- formatting ------------------------------------------------------------------------------- */
 
 void api_format_query(struct web_req *r)
 {

@@ -123,69 +123,11 @@ void api_labels(struct web_req *r)
     ask_done(&a);
 }
 
-static int hex(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-static void put_utf8(char *to, size_t *n, uint32_t c)
-{
-    if (c < 0x80) {
-        to[(*n)++] = (char)c;
-    } else if (c < 0x800) {
-        to[(*n)++] = (char)(0xc0 | c >> 6);
-        to[(*n)++] = (char)(0x80 | (c & 63));
-    } else if (c < 0x10000) {
-        to[(*n)++] = (char)(0xe0 | c >> 12);
-        to[(*n)++] = (char)(0x80 | (c >> 6 & 63));
-        to[(*n)++] = (char)(0x80 | (c & 63));
-    } else {
-        to[(*n)++] = (char)(0xf0 | c >> 18);
-        to[(*n)++] = (char)(0x80 | (c >> 12 & 63));
-        to[(*n)++] = (char)(0x80 | (c >> 6 & 63));
-        to[(*n)++] = (char)(0x80 | (c & 63));
-    }
-}
-
-/* U__ names: "__" is '_', "_1f600_" a code point of up to five digits (as
- * in Prometheus). A name that is not well escaped stays as it is. */
-static struct nx_slice unescape_name(struct arena *a, struct nx_slice s)
-{
-    size_t n = 0;
-
-    if (s.len < 3 || memcmp(s.ptr, "U__", 3) != 0)
-        return s;
-    char *to = arena_alloc(a, s.len + 4);
-    for (size_t i = 3; to && i < s.len; i++) {
-        uint32_t code = 0;
-        size_t from;
-        if (s.ptr[i] != '_') {
-            to[n++] = s.ptr[i];
-            continue;
-        }
-        if (i + 1 < s.len && s.ptr[i + 1] == '_') {
-            to[n++] = '_';
-            i++;
-            continue;
-        }
-        for (from = ++i; i < s.len && i - from < 5 && hex(s.ptr[i]) >= 0; i++)
-            code = code << 4 | (uint32_t)hex(s.ptr[i]);
-        if (i == from || i >= s.len || s.ptr[i] != '_' || code > 0x10ffff ||
-            (code >= 0xd800 && code < 0xe000))
-            return s;
-        put_utf8(to, &n, code);
-    }
-    return to ? nx_slice_of(to, n) : s;
-}
-
 void api_label_values(struct web_req *r)
 {
     struct ask a = {0};
     struct nx_err err = {0};
-    struct nx_slice name = unescape_name(r->arena, r->path_param);
+    struct nx_slice name = web_unescape_name(r->arena, r->path_param);
     struct buf quoted;
 
     if (!label_name_valid(name)) {

@@ -104,6 +104,10 @@ size_t web_param_count(const struct web_req *r, const char *key); /* how often i
 /* Percent-decoding into the arena; plus: '+' is a blank. False on bad escapes. */
 bool web_unescape(struct arena *a, struct nx_slice s, bool plus, struct nx_slice *out);
 
+/* A label name as clients put it into a path: after "U__", "__" is '_' and "_1f600_" a code point of up
+ * to five digits (as in Prometheus). What does not begin so, or is not well escaped, stays as it is. */
+struct nx_slice web_unescape_name(struct arena *a, struct nx_slice s);
+
 /* Seconds as a float, RFC 3339, or Prometheus's two literals for the ends of time. */
 nx_status web_parse_time(struct nx_slice s, int64_t *ms, struct nx_err *err);
 /* Seconds as a float or a Prometheus duration. */

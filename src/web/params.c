@@ -51,6 +51,54 @@ bool web_unescape(struct arena *a, struct nx_slice s, bool plus, struct nx_slice
     return true;
 }
 
+static void put_utf8(char *to, size_t *n, uint32_t c)
+{
+    if (c < 0x80) {
+        to[(*n)++] = (char)c;
+    } else if (c < 0x800) {
+        to[(*n)++] = (char)(0xc0 | c >> 6);
+        to[(*n)++] = (char)(0x80 | (c & 63));
+    } else if (c < 0x10000) {
+        to[(*n)++] = (char)(0xe0 | c >> 12);
+        to[(*n)++] = (char)(0x80 | (c >> 6 & 63));
+        to[(*n)++] = (char)(0x80 | (c & 63));
+    } else {
+        to[(*n)++] = (char)(0xf0 | c >> 18);
+        to[(*n)++] = (char)(0x80 | (c >> 12 & 63));
+        to[(*n)++] = (char)(0x80 | (c >> 6 & 63));
+        to[(*n)++] = (char)(0x80 | (c & 63));
+    }
+}
+
+struct nx_slice web_unescape_name(struct arena *a, struct nx_slice s)
+{
+    size_t n = 0;
+
+    if (s.len < 3 || memcmp(s.ptr, "U__", 3) != 0)
+        return s;
+    char *to = arena_alloc(a, s.len + 4);
+    for (size_t i = 3; to && i < s.len; i++) {
+        uint32_t code = 0;
+        size_t from;
+        if (s.ptr[i] != '_') {
+            to[n++] = s.ptr[i];
+            continue;
+        }
+        if (i + 1 < s.len && s.ptr[i + 1] == '_') {
+            to[n++] = '_';
+            i++;
+            continue;
+        }
+        for (from = ++i; i < s.len && i - from < 5 && hex_digit(s.ptr[i]) >= 0; i++)
+            code = code << 4 | (uint32_t)hex_digit(s.ptr[i]);
+        if (i == from || i >= s.len || s.ptr[i] != '_' || code > 0x10ffff ||
+            (code >= 0xd800 && code < 0xe000))
+            return s;
+        put_utf8(to, &n, code);
+    }
+    return to ? nx_slice_of(to, n) : s;
+}
+
 static size_t count_pairs(struct nx_slice s)
 {
     size_t n = s.len > 0;

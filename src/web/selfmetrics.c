@@ -26,7 +26,7 @@ struct self {
     struct process_info pr;
     bool has_data;
     uint64_t ready, reload_ok, conns_accepted, conns_closed;
-    double reload_s, head_min_s, head_max_s, lowest_s, replay_s;
+    double reload_s, head_min_s, head_max_s, lowest_s, replay_s, exemplar_oldest_s;
     int64_t head_min_ms, head_max_ms, lowest_ms;
 };
 
@@ -307,6 +307,7 @@ static const struct row rows[] = {
     { "prometheus_target_scrapes_cache_flush_forced_total", C, U(sc.cache_flush_forced), "Layout caches dropped because they grew too large." },
     { "prometheus_target_scrapes_exceeded_body_size_limit_total", C, U(sc.body_size_limit), "Scrapes that hit the body size limit." },
     { "prometheus_target_scrapes_exceeded_sample_limit_total",    C, U(sc.sample_limit),    "Scrapes that hit the sample limit." },
+    { "prometheus_target_scrapes_exemplar_out_of_order_total", C, U(sc.exemplar_out_of_order), "Exemplars refused: older than the newest of their series." },
     { "prometheus_target_scrapes_sample_duplicate_timestamp_total", C, U(sc.duplicate_timestamp), "Samples refused: same time, other value." },
     { "prometheus_target_scrapes_sample_out_of_bounds_total", C, U(sc.out_of_bounds), "Samples refused: time too far off." },
     { "prometheus_target_scrapes_sample_out_of_order_total",  C, U(sc.out_of_order),  "Samples refused: older than the newest." },
@@ -316,6 +317,12 @@ static const struct row rows[] = {
     { "prometheus_tsdb_compactions_failed_total", C, U(st.compactions_failed), "Failed block writes." },
     { "prometheus_tsdb_compactions_total",    C, U(st.compactions), "Blocks written from the head or from other blocks." },
     { "prometheus_tsdb_data_replay_duration_seconds", G, F(replay_s), "Time the last start took to replay the log." },
+    { "prometheus_tsdb_exemplar_exemplars_appended_total", C, U(st.exemplars_appended), "Exemplars stored." },
+    { "prometheus_tsdb_exemplar_exemplars_in_storage",     G, U(st.exemplars), "Exemplars held." },
+    { "prometheus_tsdb_exemplar_last_exemplars_timestamp_seconds", G, F(exemplar_oldest_s), "Time of the oldest exemplar held." },
+    { "prometheus_tsdb_exemplar_max_exemplars",            G, U(st.exemplars_max), "Most exemplars to be held; 0: none are stored." },
+    { "prometheus_tsdb_exemplar_out_of_order_exemplars_total", C, U(st.exemplars_out_of_order), "Exemplars refused: older than the newest of their series." },
+    { "prometheus_tsdb_exemplar_series_with_exemplars_in_storage", G, U(st.exemplar_series), "Series with exemplars." },
     { "prometheus_tsdb_head_chunks",          G, U(st.head_chunks), "Chunks in the head." },
     { "prometheus_tsdb_head_max_time",        G, I(head_max_ms),    "Newest time in the head, in ms." },
     { "prometheus_tsdb_head_max_time_seconds", G, F(head_max_s),    "Newest time in the head." },
@@ -380,6 +387,7 @@ static nx_status gather_data(struct self *s, const struct web_data *d, struct nx
     s->head_min_s = (double)s->head_min_ms / 1000;
     s->head_max_s = (double)s->head_max_ms / 1000;
     s->lowest_s = (double)s->lowest_ms / 1000;
+    s->exemplar_oldest_s = (double)s->st.exemplar_oldest_ms / 1000;
     s->replay_s = (double)s->st.wal_replay_ms / 1000;
     return scrape_get_stats(d->scrape, s->r->arena, &s->sc, err);
 }

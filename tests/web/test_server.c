@@ -270,18 +270,50 @@ static void a_client_that_hangs_up_ends_its_query(void **state)
 
 /* ---- streams ------------------------------------------------------------------------------------- */
 
-/* What big{} over all its samples must read. */
-static void big_matrix(struct buf *b)
+/* What big{} over all its samples must read, with a label `pad` of that many bytes if there are any. */
+static void padded_matrix(struct buf *b, int pad)
 {
     buf_str(b, "{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[");
     for (int i = 0; i < N_BIG; i++) {
-        buf_printf(b, "%s{\"metric\":{\"__name__\":\"big\",\"n\":\"%03d\"},\"values\":[",
-                   i ? "," : "", i);
+        buf_printf(b, "%s{\"metric\":{\"__name__\":\"big\",\"n\":\"%03d\"", i ? "," : "", i);
+        if (pad)
+            buf_printf(b, ",\"pad\":\"%0*d\"", pad, 0);
+        buf_str(b, "},\"values\":[");
         for (int k = 0; k < N_ROWS; k++)
             buf_printf(b, "%s[%lld,\"%d\"]", k ? "," : "", T0_S + k * STEP_S, i * 1000 + k);
         buf_str(b, "]}");
     }
     buf_str(b, "]}}");
+}
+
+static void big_matrix(struct buf *b)
+{
+    padded_matrix(b, 0);
+}
+
+static void a_piece_of_a_stream_may_end_anywhere(void **state)
+{
+    char target[600];
+    struct buf want;
+
+    (void)state;
+    buf_init(&want, MANY_BYTES);
+    for (int pad = 1; pad < 320; pad += 9) {
+        snprintf(
+            target, sizeof target,
+            "/api/v1/"
+            "query_range?query=label_replace(big,%%22pad%%22,%%22%0*d%%22,%%22n%%22,%%22.*%%22)"
+            "&start=1700000000&end=1700001500&step=15",
+            pad, 0);
+        buf_clear(&want);
+        padded_matrix(&want, pad);
+        struct answer a = request("GET", target, NULL, NULL);
+        assert_int_equal(a.status, 200);
+        assert_int_equal(a.body.len, want.len);
+        assert_memory_equal(a.body.ptr, want.ptr, want.len);
+        answer_done(&a);
+    }
+    buf_done(&want);
 }
 
 static void large_results_are_streamed_and_whole(void **state)
@@ -590,6 +622,7 @@ int main(void)
         WITH_SERVER(quick_answers_do_not_wait_for_slow_ones),
         WITH_SERVER(a_client_that_hangs_up_ends_its_query),
         WITH_SERVER(large_results_are_streamed_and_whole),
+        WITH_SERVER(a_piece_of_a_stream_may_end_anywhere),
         WITH_SERVER(an_old_client_gets_a_stream_until_the_connection_ends),
         WITH_SERVER(a_client_may_leave_in_the_middle_of_a_stream),
         WITH_SERVER(a_slow_reader_gets_all_of_a_stream),
