@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "promql/promql.h"
@@ -29,7 +30,8 @@
 #include "src/web/web.h"
 #include "storage/storage.h"
 
-#define DEFAULT_RETENTION_MS (15ll * 24 * 3600 * 1000)
+#define DEFAULT_RETENTION_MS  (15ll * 24 * 3600 * 1000)
+#define DEFAULT_MAX_EXEMPLARS 100000
 
 struct server {
     struct flags flags;
@@ -40,6 +42,7 @@ struct server {
     bool ready; /* atomic */
     struct pql_features features;
     bool extra_metrics;
+    bool exemplars; /* are stored */
 
     struct nx_mutex lock; /* busy, started */
     struct nx_cond turn_over;
@@ -113,6 +116,14 @@ static void describe_retention(struct server *s, int64_t ms, uint64_t bytes)
                  ms ? " or " : "", (unsigned long long)bytes, u > 0, &units[u], u ? "iB" : "B");
 }
 
+/* Only the feature flag makes room for them; how much, the configuration may say. */
+static int64_t max_exemplars(const struct server *s, const struct config *cfg)
+{
+    if (!s->exemplars)
+        return 0;
+    return cfg->storage.exemplars ? cfg->storage.exemplars->max_exemplars : DEFAULT_MAX_EXEMPLARS;
+}
+
 /* Hands a configuration to every part. All are told, then the first failure is returned. */
 static nx_status apply(struct server *s, const struct config *cfg, struct nx_err *err)
 {
@@ -121,6 +132,7 @@ static nx_status apply(struct server *s, const struct config *cfg, struct nx_err
 
     retention(s, cfg, &ms, &bytes);
     storage_set_retention(s->storage, ms, bytes);
+    storage_set_max_exemplars(s->storage, max_exemplars(s, cfg));
     pql_engine_set_default_step(s->engine, cfg->global.evaluation_interval_ms);
     return scrape_apply(s->scrape, cfg, err);
 }
@@ -240,12 +252,10 @@ static void set_feature(struct server *s, const char *name, size_t len)
     static const char *const later[] = {"concurrent-rule-eval",
                                         "created-timestamp-zero-ingestion",
                                         "delayed-compaction",
-                                        "exemplar-storage",
                                         "memory-snapshot-on-shutdown",
                                         "metadata-wal-records",
                                         "otlp-deltatocumulative",
                                         "otlp-native-delta-ingestion",
-                                        "promql-delayed-name-removal",
                                         "promql-per-step-stats",
                                         "search-api",
                                         "st-storage",
@@ -261,8 +271,12 @@ static void set_feature(struct server *s, const char *name, size_t len)
         s->features.binop_fill = true;
     else if (nx_slice_is(n, "promql-extended-range-selectors"))
         s->features.extended_range = true;
+    else if (nx_slice_is(n, "promql-delayed-name-removal"))
+        s->features.delayed_name_removal = true;
     else if (nx_slice_is(n, "extra-scrape-metrics"))
         s->extra_metrics = true;
+    else if (nx_slice_is(n, "exemplar-storage"))
+        s->exemplars = true;
     else if (len) {
         bool known = false;
         for (size_t i = 0; i < NX_COUNT(later); i++)
@@ -551,6 +565,18 @@ static void wait_for_end(struct server *s)
     }
 }
 
+/* One descriptor for each target and client: as many as the system lets us have, as Go's programs do. */
+static void raise_descriptors(void)
+{
+    struct rlimit rl;
+
+    if (getrlimit(RLIMIT_NOFILE, &rl) || rl.rlim_cur >= rl.rlim_max)
+        return;
+    rl.rlim_cur = rl.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &rl))
+        log_debug("Could not raise the limit of open files");
+}
+
 /* Few arenas and early trimming: memory that is freed goes back to the system. */
 static void tune_allocator(void)
 {
@@ -656,6 +682,7 @@ int server_main(int argc, char **argv)
     if (!s)
         return 1;
     tune_allocator();
+    raise_descriptors();
     s->start_ms = clock_now_ms();
     nx_mutex_init(&s->lock, NX_RANK_CLI);
     nx_cond_init(&s->turn_over);
