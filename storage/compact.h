@@ -67,5 +67,3 @@ void compact_tick(struct compactor *c, bool more);
 bool compact_made_of(const struct block_meta *m, const char *ulid);
 /* A folder of this name is not to be taken into the list: it is being made, or merged already. */
 bool compact_hides(struct storage *s, const char *ulid);
-/* Takes blocks that were merged into another of the list off the list, and deletes them. */
-void compact_drop_merged(struct storage *s);

@@ -19,6 +19,7 @@
 #include "src/base/clock.h"
 #include "src/base/hash.h"
 #include "src/base/log.h"
+#include "storage/compact.h"
 #include "storage/storage_impl.h"
 
 #define MAGIC      0x4c46584eu /* "NXFL" */
@@ -53,10 +54,15 @@ static nx_status note(struct storage *s, int64_t floor_ms, const char *ulid, int
     return st;
 }
 
-static bool has_block(const struct storage *s, const char *ulid)
+/* It may have been merged into another one since. `name` is not terminated. */
+static bool has_block(const struct storage *s, const char *name)
 {
+    char ulid[BLOCK_ULID_LEN + 1] = {0};
+
+    memcpy(ulid, name, BLOCK_ULID_LEN);
     for (size_t i = 0; i < s->n_blocks; i++) {
-        if (strncmp(block_meta(s->blocks[i])->ulid, ulid, BLOCK_ULID_LEN) == 0)
+        const struct block_meta *m = block_meta(s->blocks[i]);
+        if (strcmp(m->ulid, ulid) == 0 || compact_made_of(m, ulid))
             return true;
     }
     return false;

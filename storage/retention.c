@@ -14,6 +14,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/log.h"
+#include "storage/compact.h"
 #include "storage/storage_impl.h"
 
 #define RESCAN_MS 60000
@@ -52,6 +53,41 @@ static void insert_locked(struct storage *s, struct block *b)
     for (; i > 0 && block_meta(s->blocks[i - 1])->min_ms > block_meta(b)->min_ms; i--)
         s->blocks[i] = s->blocks[i - 1];
     s->blocks[i] = b;
+}
+
+/* Takes out without a change of the order; gives the list's reference. */
+static struct block *take_locked(struct storage *s, size_t i)
+{
+    struct block *b = s->blocks[i];
+
+    s->n_blocks--;
+    memmove(&s->blocks[i], &s->blocks[i + 1], (s->n_blocks - i) * sizeof(struct block *));
+    return b;
+}
+
+static size_t place_locked(const struct storage *s, const struct block *b)
+{
+    size_t i = 0;
+
+    while (i < s->n_blocks && s->blocks[i] != b)
+        i++;
+    return i;
+}
+
+bool blocks_replace(struct storage *s, struct block *const *old, size_t n, struct block *b)
+{
+    bool all = true;
+
+    nx_lock(&s->lock);
+    for (size_t i = 0; i < n && all; i++)
+        all = place_locked(s, old[i]) < s->n_blocks;
+    for (size_t i = 0; i < n && all; i++)
+        block_unref(take_locked(s, place_locked(s, old[i]))); /* the caller has references, too */
+    if (all && b)
+        insert_locked(s, b);
+    s->replaced += all;
+    nx_unlock(&s->lock);
+    return all;
 }
 
 /* Readers get the block and the head without its rows in one step (Q1 of querier.c). */
@@ -152,19 +188,16 @@ static bool in_names(const struct fs_names *names, const char *ulid)
     return false;
 }
 
-static void forget_missing(struct storage *s, const struct fs_names *names)
+static void forget_missing(struct storage *s, const struct fs_names *names, uint64_t replaced)
 {
     struct block *gone;
 
     do {
         gone = NULL;
         nx_lock(&s->lock);
-        for (size_t i = 0; i < s->n_blocks && !gone; i++) {
-            if (in_names(names, block_meta(s->blocks[i])->ulid))
-                continue;
-            gone = s->blocks[i];
-            s->n_blocks--;
-            memmove(&s->blocks[i], &s->blocks[i + 1], (s->n_blocks - i) * sizeof(struct block *));
+        for (size_t i = 0; i < s->n_blocks && !gone && s->replaced == replaced; i++) {
+            if (!in_names(names, block_meta(s->blocks[i])->ulid))
+                gone = take_locked(s, i);
         }
         nx_unlock(&s->lock);
         if (gone)
@@ -178,14 +211,19 @@ static void rescan(struct storage *s)
 {
     struct fs_names names = {0};
     struct nx_err err;
+    uint64_t replaced;
 
+    nx_lock(&s->lock);
+    replaced = s->replaced; /* else the names are older than the list, and say nothing of it */
+    nx_unlock(&s->lock);
     if (s->fs->list(s->fs, s->dir, &names, &err)) {
         log_warn("The data folder could not be listed", "err", err.text);
         return;
     }
-    forget_missing(s, &names);
+    forget_missing(s, &names, replaced);
     for (size_t i = 0; i < names.n; i++) {
-        if (block_ulid_valid(names.v[i]) && !is_open(s, names.v[i]))
+        if (block_ulid_valid(names.v[i]) && !is_open(s, names.v[i]) &&
+            !compact_hides(s, names.v[i]))
             (void)!open_found(s, names.v[i], false, &err);
     }
     fs_names_done(&names);
@@ -208,9 +246,7 @@ static struct block *take_over_time(struct storage *s)
     for (i = 0; s->retention_ms > 0 && i < s->n_blocks; i++) {
         if (newest - block_meta(s->blocks[i])->max_ms < s->retention_ms)
             continue;
-        found = s->blocks[i];
-        s->n_blocks--;
-        memmove(&s->blocks[i], &s->blocks[i + 1], (s->n_blocks - i) * sizeof(struct block *));
+        found = take_locked(s, i);
         s->time_deletions++;
         break;
     }
@@ -230,9 +266,7 @@ static struct block *take_over_size(struct storage *s)
     for (size_t i = 0; i < s->n_blocks; i++)
         bytes += block_meta(s->blocks[i])->bytes;
     if (s->retention_bytes && bytes > s->retention_bytes && s->n_blocks) {
-        found = s->blocks[0];
-        s->n_blocks--;
-        memmove(&s->blocks[0], &s->blocks[1], s->n_blocks * sizeof(struct block *));
+        found = take_locked(s, 0);
         s->size_deletions++;
     }
     nx_unlock(&s->lock);
@@ -240,7 +274,7 @@ static struct block *take_over_size(struct storage *s)
 }
 
 /* B2. Readers that have the block keep its files open. */
-static void delete_block(struct storage *s, struct block *b)
+void blocks_delete(struct storage *s, struct block *b, const char *msg)
 {
     struct nx_err err;
     const char *ulid = block_meta(b)->ulid;
@@ -257,8 +291,8 @@ static void delete_block(struct storage *s, struct block *b)
             st = fs_remove_tree(s->fs, to, &err);
         if (st)
             log_error("Deleting a block failed", "block", ulid, "err", err.text);
-        else
-            log_info("Deleted a block past its retention", "block", ulid);
+        else if (msg)
+            log_info(msg, "block", ulid);
     }
     free(from);
     free(to);
@@ -275,5 +309,5 @@ void retention_run(struct storage *s)
         rescan(s);
     }
     while ((b = take_over_time(s)) != NULL || (b = take_over_size(s)) != NULL)
-        delete_block(s, b);
+        blocks_delete(s, b, "Deleted a block past its retention");
 }

@@ -20,6 +20,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/log.h"
+#include "storage/compact.h"
 #include "storage/exemplar.h"
 #include "storage/storage_impl.h"
 
@@ -122,6 +123,7 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
     s->fs = o->fs;
     s->block_ms = or_default(o->min_block_ms, BLOCK_MS_DEFAULT);
     s->max_block_ms = max_block(o);
+    s->keep_overlapping = o->keep_overlapping;
     s->fsync_ms = or_default(o->fsync_ms, FSYNC_MS_DEFAULT);
     s->retention_ms = o->retention_ms;
     s->retention_bytes = o->retention_bytes;
@@ -229,6 +231,8 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
     s->head_from_ms = floor_ms;
     st = replay(s, opts->wal_segment_bytes, err);
     s->segment_span = floor_div(atomic_load(&s->head->max_ms), s->block_ms);
+    if (!st)
+        st = compact_open(&s->compactor, s, !opts->no_worker, err);
     if (!st && !opts->no_worker) {
         st = nx_thread_start(&s->worker, "storage", work, s, err);
         s->has_worker = !st;
@@ -254,6 +258,7 @@ void storage_close(struct storage *s)
         nx_unlock(&s->wake_lock);
         nx_thread_join(&s->worker);
     }
+    compact_close(s->compactor);
     NX_ASSERT(s->queriers == NULL);
     if (s->wal && wal_sync(s->wal, NULL))
         log_warn("The last sync of the log failed", "dir", s->dir);
@@ -358,7 +363,7 @@ static bool due(int64_t now_ms, int64_t last_ms, int64_t every_ms)
 void storage_tick(struct storage *s, int64_t now_ms)
 {
     struct nx_err err;
-    bool wrote = true;
+    bool wrote = true, more = false;
 
     nx_lock(&s->tick_lock);
     if (due(now_ms, s->synced_ms, s->fsync_ms))
@@ -374,9 +379,11 @@ void storage_tick(struct storage *s, int64_t now_ms)
             log_error("Writing a block failed", "err", err.text);
             break;
         }
+        more = more || wrote;
     }
     flush_drop(s);
     retention_run(s);
+    compact_tick(s->compactor, more);
     nx_unlock(&s->tick_lock);
 }
 

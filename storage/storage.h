@@ -26,6 +26,7 @@ struct storage_opts {
     uint64_t retention_bytes; /* 0: no bound */
     int64_t min_block_ms;     /* span of a first block; 0: two hours */
     int64_t max_block_ms;     /* span that compaction stops at; 0: min(31d, retention/10) */
+    bool keep_overlapping;    /* blocks that overlap are not merged for that */
     size_t wal_segment_bytes; /* 0: the default of storage/wal.h */
     int64_t fsync_ms;         /* the log is synced at least this often; 0: 1000 */
     size_t cache_bytes;       /* page cache; 0: 32 MiB */

@@ -21,6 +21,8 @@ struct storage {
     struct fs_file *lockfile; /* NULL: none was asked for */
     struct nx_thread worker;
     bool has_worker;
+    struct compactor *compactor;
+    bool keep_overlapping; /* blocks that overlap stay as they are */
 
     struct nx_mutex tick_lock; /* one tick at a time; the worker's own state below */
     int64_t synced_ms;         /* time of the last sync */
@@ -39,6 +41,7 @@ struct storage {
         lock; /* NX_RANK_BLOCKS: the list of blocks, the open queriers, retention, counts */
     struct block **blocks; /* by min_ms */
     size_t n_blocks, cap_blocks;
+    uint64_t replaced;    /* counts blocks_replace() */
     int64_t head_from_ms; /* rows of the head before this are in blocks: new readers skip them */
     struct store_querier *queriers; /* a list of the open ones */
     int64_t retention_ms;
@@ -64,4 +67,10 @@ void flush_drop(struct storage *s);
 NX_NODISCARD nx_status blocks_open(struct storage *s, struct nx_err *err);
 NX_NODISCARD nx_status blocks_add(struct storage *s, const char *ulid, int64_t head_from_ms,
                                   struct nx_err *err);
+/* Puts `b` (taken; NULL: nothing) into the list for the `n` blocks `old`, whose references the list gives up.
+ * False, and nothing is changed, when one of them is not in the list any more. */
+NX_NODISCARD bool blocks_replace(struct storage *s, struct block *const *old, size_t n,
+                                 struct block *b);
+/* Deletes the files of a block that was taken off the list (taken). `msg` is logged, unless NULL. */
+void blocks_delete(struct storage *s, struct block *b, const char *msg);
 void retention_run(struct storage *s);

@@ -307,6 +307,8 @@ static nx_status open_storage(struct server *s, struct nx_err *err)
         .fs = fs_real(),
         .dir = flags_str(&s->flags, "storage.tsdb.path"),
         .min_block_ms = flags_ms(&s->flags, "storage.tsdb.min-block-duration"),
+        .max_block_ms = flags_ms(&s->flags, "storage.tsdb.max-block-duration"),
+        .keep_overlapping = !flags_bool(&s->flags, "storage.tsdb.allow-overlapping-compaction"),
         .wal_segment_bytes = flags_bytes(&s->flags, "storage.tsdb.wal-segment-size"),
         .no_lockfile = flags_bool(&s->flags, "storage.tsdb.no-lockfile"),
     };

@@ -148,7 +148,7 @@ static void nothing_acknowledged_is_lost_by_sigkill(void **state)
         row = check(dir.path, row, &blocks);
     }
     print_message("%" PRId64 " rows, %" PRIu64 " blocks\n", row, blocks);
-    assert_true(blocks > 3);
+    assert_true(blocks > 1); /* smaller ones are merged in between */
     test_tmpdir_done(&dir);
 }
 

@@ -18,8 +18,11 @@ struct fixture {
 
 static void open_store(struct fixture *f)
 {
-    struct storage_opts o = {
-        .fs = simfs_fs(f->sim), .dir = "data", .min_block_ms = f->block_ms, .no_worker = true};
+    struct storage_opts o = {.fs = simfs_fs(f->sim),
+                             .dir = "data",
+                             .min_block_ms = f->block_ms,
+                             .max_block_ms = f->block_ms, /* merging has tests of its own */
+                             .no_worker = true};
 
     assert_ok(storage_open(&f->s, &o, &f->err), &f->err);
 }

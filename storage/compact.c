@@ -1,0 +1,523 @@
+/* compact.c - merges blocks of a store, one set after another, while it is in use.
+ *
+ * SHAPE   Look at the list, plan, merge, read the new block back, change the list over, delete what was
+ *         merged. A thread of its own at low priority does that when a block was flushed and every half
+ *         minute; a store without threads does it in its tick.
+ * RULES   C1  Sources are deleted when the new block is published, was read back whole, the folder was
+ *             synced and the new block is in the list. A crash in between leaves both; readers bear
+ *             that. What is found in the list beside a block that was made of it goes soon after the
+ *             start, when that block was read whole.
+ *         C2  Readers change over in one step: under the store's lock the sources leave the list and the
+ *             new block enters it. Who has the sources open reads on. If one of the sources has
+ *             left the list meanwhile (retention), the new block is deleted instead.
+ *         C3  What can't be read is left as it is: a damaged source is not touched again before the next
+ *             start, one that gives errors not for a while. What is around it goes on being merged.
+ *         C4  What can't be written (no space, no memory, a failing disk) is tried again, after pauses
+ *             from one minute up to an hour.
+ *         C5  Sources are read through a cache of the merge's own: what queries use stays in theirs.
+ *         C6  Deleting is done from one place at a time: who takes a block off the list deletes it.
+ * THREADS All here runs on the compactor's thread (or in the tick). `making` and the list of blocks are
+ *         under storage.lock, which is not held across I/O. */
+#include "storage/compact.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "src/base/clock.h"
+#include "src/base/log.h"
+#include "storage/storage_impl.h"
+
+#define LOOK_EVERY_MS     30000
+#define PAUSE_MS          60000 /* C4: after the first failure; doubled by each */
+#define PAUSE_MAX_MS      3600000
+#define NICE              10
+#define IDLE_IO           (3 << 13) /* ioprio_set(2): class "idle" */
+#define CACHE_SOURCE      (384u << 10)
+#define CACHE_LEAST       (4u << 20)
+#define CACHE_VERIFY      (4u << 20)
+#define FOREVER           INT64_MAX
+#define LOG_NUMBER(value) log_fmt("%lld", (long long)(value))
+
+struct avoided {
+    char ulid[BLOCK_ULID_LEN + 1];
+    int64_t until_ms; /* by the steady clock */
+};
+
+struct compactor {
+    struct storage *s;
+    struct nx_thread thread;
+    bool own_thread;
+    atomic_bool stop;
+
+    struct nx_mutex lock; /* NX_RANK_BLOCKS */
+    struct nx_cond wake;
+    bool more; /* under lock */
+
+    /* the thread's own */
+    int64_t not_before_ms, pause_ms; /* C4; by the steady clock */
+    struct avoided *avoided;         /* C3 */
+    size_t n_avoided;
+
+    char making[BLOCK_ULID_LEN + 1]; /* under storage.lock: the block being published, or "" */
+};
+
+/* The blocks of one look at the list, with references. */
+struct look {
+    struct block **v;
+    struct compact_block *plan;
+    size_t n;
+};
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "merging blocks");
+}
+
+static int64_t steady_ms(void)
+{
+    return clock_mono_ns() / 1000000;
+}
+
+/* ---- who was made of whom -------------------------------------------------------------------- */
+
+bool compact_made_of(const struct block_meta *m, const char *ulid)
+{
+    if (m->level < 2 || strcmp(m->ulid, ulid) == 0)
+        return false;
+    for (size_t i = 0; i < m->n_parents; i++) {
+        if (strcmp(m->parents[i].ulid, ulid) == 0)
+            return true;
+    }
+    for (size_t i = 0; i < m->n_sources; i++) {
+        if (strcmp(m->sources[i], ulid) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool merged_locked(const struct storage *s, const char *ulid)
+{
+    for (size_t i = 0; i < s->n_blocks; i++) {
+        if (compact_made_of(block_meta(s->blocks[i]), ulid))
+            return true;
+    }
+    return false;
+}
+
+bool compact_hides(struct storage *s, const char *ulid)
+{
+    bool hidden;
+
+    nx_lock(&s->lock);
+    hidden = (s->compactor && strcmp(s->compactor->making, ulid) == 0) || merged_locked(s, ulid);
+    nx_unlock(&s->lock);
+    return hidden;
+}
+
+/* ---- looking ---------------------------------------------------------------------------------- */
+
+static bool is_avoided(const struct compactor *c, const char *ulid, int64_t now_ms)
+{
+    for (size_t i = 0; i < c->n_avoided; i++) {
+        if (strcmp(c->avoided[i].ulid, ulid) == 0)
+            return c->avoided[i].until_ms > now_ms;
+    }
+    return false;
+}
+
+/* Without memory to note it, all merging waits (C4). */
+static bool avoid(struct compactor *c, const char *ulid, int64_t until_ms)
+{
+    struct avoided *more;
+
+    for (size_t i = 0; i < c->n_avoided; i++) {
+        if (strcmp(c->avoided[i].ulid, ulid) == 0) {
+            c->avoided[i].until_ms = until_ms;
+            return true;
+        }
+    }
+    more = realloc(c->avoided, (c->n_avoided + 1) * sizeof *more);
+    if (!more)
+        return false;
+    c->avoided = more;
+    memcpy(more[c->n_avoided].ulid, ulid, sizeof more->ulid);
+    more[c->n_avoided++].until_ms = until_ms;
+    return true;
+}
+
+static void look_done(struct look *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        block_unref(l->v[i]);
+    free(l->v);
+    free(l->plan);
+    *l = (struct look){0};
+}
+
+static nx_status look(struct compactor *c, struct look *l, struct nx_err *err)
+{
+    struct storage *s = c->s;
+    const int64_t now_ms = steady_ms();
+    nx_status st = NX_OK;
+
+    nx_lock(&s->lock);
+    l->v = calloc(s->n_blocks + 1, sizeof(struct block *));
+    l->plan = calloc(s->n_blocks + 1, sizeof *l->plan);
+    if (!l->v || !l->plan)
+        st = no_memory(err);
+    for (size_t i = 0; i < s->n_blocks && !st; i++) {
+        const struct block_meta *m = block_meta(s->blocks[i]);
+        l->v[l->n++] = block_ref(s->blocks[i]);
+        l->plan[i] = (struct compact_block){m->min_ms, m->max_ms, is_avoided(c, m->ulid, now_ms)};
+    }
+    nx_unlock(&s->lock);
+    return st;
+}
+
+/* ---- merging ---------------------------------------------------------------------------------- */
+
+struct job {
+    struct block *listed[COMPACT_MAX_SOURCES]; /* borrowed of the look */
+    struct block *source[COMPACT_MAX_SOURCES]; /* the same, opened for the merge (C5) */
+    size_t n;
+    char ulid[BLOCK_ULID_LEN + 1];
+    size_t bad; /* the source that failed, or COMPACT_NONE */
+    struct compact_result res;
+};
+
+static nx_status open_sources(struct compactor *c, struct job *j, struct cache *cache,
+                              struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (size_t i = 0; i < j->n && !st; i++) {
+        st = block_open(&j->source[i], c->s->fs, cache, block_dir(j->listed[i]), err);
+        if (st && st != NX_NOMEM)
+            j->bad = i;
+    }
+    return st;
+}
+
+static void set_making(struct compactor *c, const char *ulid)
+{
+    nx_lock(&c->s->lock);
+    snprintf(c->making, sizeof c->making, "%s", ulid);
+    nx_unlock(&c->s->lock);
+}
+
+static nx_status write_merged(struct compactor *c, struct job *j, struct nx_err *err)
+{
+    const size_t want = j->n * CACHE_SOURCE;
+    struct cache *cache = cache_new(want > CACHE_LEAST ? want : CACHE_LEAST);
+    nx_status st = cache ? open_sources(c, j, cache, err) : no_memory(err);
+
+    if (!st) {
+        struct compact_merge m = {.fs = c->s->fs,
+                                  .dir = c->s->dir,
+                                  .ulid = j->ulid,
+                                  .source = j->source,
+                                  .n = j->n,
+                                  .stop = &c->stop};
+        st = compact_merge(&m, &j->res, err);
+        j->bad = j->res.bad;
+    }
+    for (size_t i = 0; i < j->n; i++)
+        block_unref(j->source[i]);
+    cache_free(cache);
+    return st;
+}
+
+static char *dir_of(const struct storage *s, const char *ulid)
+{
+    char *dir;
+
+    return asprintf(&dir, "%s/%s", s->dir, ulid) < 0 ? NULL : dir;
+}
+
+/* C1: every byte of the new block is read and checked before anything is deleted for it. */
+static nx_status verify(struct compactor *c, const char *dir, struct nx_err *err)
+{
+    struct cache *cache = cache_new(CACHE_VERIFY);
+    struct block *b = NULL;
+    nx_status st = cache ? block_open(&b, c->s->fs, cache, dir, err) : no_memory(err);
+
+    if (!st)
+        st = block_verify(b, err);
+    block_unref(b);
+    cache_free(cache);
+    return st;
+}
+
+/* A new block that is not wanted. If it can't be deleted it is found by the next look at the folder, as
+ * after a crash. */
+static void discard(struct compactor *c, const char *ulid)
+{
+    struct storage *s = c->s;
+    char *from = dir_of(s, ulid), *to = NULL;
+    nx_status st = NX_OK;
+
+    if (from && asprintf(&to, "%s" BLOCK_DELETING_SUFFIX, from) < 0)
+        to = NULL;
+    if (to)
+        st = s->fs->rename(s->fs, from, to, NULL);
+    if (to && !st)
+        st = fs_remove_tree(s->fs, to, NULL);
+    free(from);
+    free(to);
+}
+
+/* C2. *gone: a source is not in the list any more, and nothing was changed. */
+static nx_status change_over(struct compactor *c, struct job *j, bool *gone, struct nx_err *err)
+{
+    struct storage *s = c->s;
+    char *dir = dir_of(s, j->ulid);
+    struct block *b = NULL;
+    nx_status st = dir ? verify(c, dir, err) : no_memory(err);
+
+    if (!st)
+        st = s->fs->sync_dir(s->fs, s->dir, err);
+    if (!st)
+        st = block_open(&b, s->fs, s->cache, dir, err);
+    free(dir);
+    *gone = !st && !blocks_replace(s, j->listed, j->n, b);
+    if (*gone)
+        block_unref(b);
+    return st;
+}
+
+static nx_status merge(struct compactor *c, struct job *j, bool *gone, struct nx_err *err)
+{
+    nx_status st;
+
+    *gone = false;
+    block_ulid(j->ulid, clock_now_ms());
+    set_making(c, j->ulid);
+    st = write_merged(c, j, err);
+    if (!st)
+        st = change_over(c, j, gone, err);
+    if (st || *gone)
+        discard(c, j->ulid);
+    set_making(c, "");
+    for (size_t i = 0; i < j->n && !st && !*gone; i++)
+        blocks_delete(c->s, block_ref(j->listed[i]), NULL);
+    return st;
+}
+
+/* ---- and what comes of it --------------------------------------------------------------------- */
+
+static void failed(struct compactor *c, const struct job *j, nx_status st, const struct nx_err *err)
+{
+    const char *bad = j->bad != COMPACT_NONE ? block_meta(j->listed[j->bad])->ulid : NULL;
+    const int64_t now_ms = steady_ms();
+
+    if (bad && avoid(c, bad, st == NX_CORRUPT ? FOREVER : now_ms + PAUSE_MAX_MS)) {
+        log_error("A block can't be read for merging and is left as it is", "block", bad, "err",
+                  err->text);
+        return;
+    }
+    c->pause_ms = c->pause_ms ? c->pause_ms * 2 : PAUSE_MS;
+    if (c->pause_ms > PAUSE_MAX_MS)
+        c->pause_ms = PAUSE_MAX_MS;
+    c->not_before_ms = now_ms + c->pause_ms;
+    log_error("Merging blocks failed; it will be tried again", "in_seconds",
+              LOG_NUMBER(c->pause_ms / 1000), "err", err->text);
+}
+
+static void succeeded(struct compactor *c, const struct job *j, int64_t start_ms)
+{
+    c->pause_ms = 0;
+    log_info("Merged blocks", "count", LOG_NUMBER(j->n), "ulid", j->ulid, "mint",
+             LOG_NUMBER(block_meta(j->listed[0])->min_ms), "samples", LOG_NUMBER(j->res.samples),
+             "duplicates", LOG_NUMBER(j->res.dropped), "duration_ms",
+             LOG_NUMBER(steady_ms() - start_ms));
+}
+
+/* True if the list changed, or may be looked at again at once. */
+static bool run_job(struct compactor *c, struct job *j)
+{
+    struct storage *s = c->s;
+    struct nx_err err = {0};
+    const int64_t start_ms = steady_ms();
+    bool gone;
+    nx_status st = merge(c, j, &gone, &err);
+
+    if (st == NX_CANCELED)
+        return false;
+    if (gone)
+        return true;
+    nx_lock(&s->lock);
+    s->compactions += st == NX_OK;
+    s->compactions_failed += st != NX_OK;
+    nx_unlock(&s->lock);
+    if (st)
+        failed(c, j, st, &err);
+    else
+        succeeded(c, j, start_ms);
+    return true;
+}
+
+/* Merges one set. False when there is nothing to do now. */
+static bool merge_one(struct compactor *c)
+{
+    const struct compact_plan_opts o = {c->s->block_ms, c->s->max_block_ms,
+                                        !c->s->keep_overlapping};
+    size_t pick[COMPACT_MAX_SOURCES];
+    struct job j = {.bad = COMPACT_NONE};
+    struct look l = {0};
+    struct nx_err err;
+    bool more = false;
+
+    if (atomic_load(&c->stop) || steady_ms() < c->not_before_ms)
+        return false;
+    if (look(c, &l, &err)) {
+        failed(c, &j, NX_NOMEM, &err);
+    } else {
+        j.n = compact_plan(&o, l.plan, l.n, pick);
+        for (size_t i = 0; i < j.n; i++)
+            j.listed[i] = l.v[pick[i]];
+        more = j.n > 0 && run_job(c, &j);
+    }
+    look_done(&l);
+    return more;
+}
+
+/* ---- after a crash ---------------------------------------------------------------------------- */
+
+static bool is_rest_of(const struct block_meta *merged, const struct block_meta *m)
+{
+    return m->min_ms >= merged->min_ms && m->max_ms <= merged->max_ms &&
+           compact_made_of(merged, m->ulid);
+}
+
+/* Deletes block `i` of the look, unless somebody else is about to. */
+static void drop_rest(struct compactor *c, struct look *l, size_t i)
+{
+    if (blocks_replace(c->s, &l->v[i], 1, NULL))
+        blocks_delete(c->s, block_ref(l->v[i]),
+                      "Deleted a block that was found beside the one it had been merged into");
+}
+
+static void drop_rests_of(struct compactor *c, struct look *l, size_t merged)
+{
+    const struct block_meta *meta = block_meta(l->v[merged]);
+    struct nx_err err;
+    bool whole = false;
+
+    for (size_t i = 0; i < l->n; i++) {
+        if (!is_rest_of(meta, block_meta(l->v[i])))
+            continue;
+        if (!whole) {
+            nx_status st = verify(c, block_dir(l->v[merged]), &err);
+            if (!st)
+                st = c->s->fs->sync_dir(c->s->fs, c->s->dir, &err);
+            if (st) {
+                struct job j = {.listed = {l->v[merged]}, .n = 1, .bad = 0};
+                failed(c, &j, st, &err);
+                return;
+            }
+            whole = true;
+        }
+        drop_rest(c, l, i);
+    }
+}
+
+/* C1: blocks of the list that were merged into another of the list. */
+static void drop_rests(struct compactor *c)
+{
+    struct look l = {0};
+    struct nx_err err;
+    const int64_t now_ms = steady_ms();
+
+    if (!look(c, &l, &err)) {
+        for (size_t i = 0; i < l.n && now_ms >= c->not_before_ms; i++) {
+            const struct block_meta *m = block_meta(l.v[i]);
+            if (m->level > 1 && !is_avoided(c, m->ulid, now_ms) && !atomic_load(&c->stop))
+                drop_rests_of(c, &l, i);
+        }
+    }
+    look_done(&l);
+}
+
+/* ---- life ------------------------------------------------------------------------------------- */
+
+/* Neither is promised by the system; without them it is merely less polite. */
+static void step_back(void)
+{
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+    (void)syscall(SYS_ioprio_set, 1, 0, IDLE_IO);
+}
+
+static void work(void *arg)
+{
+    struct compactor *c = arg;
+
+    step_back();
+    while (!atomic_load(&c->stop)) {
+        drop_rests(c);
+        while (merge_one(c))
+            ;
+        nx_lock(&c->lock);
+        if (!c->more && !atomic_load(&c->stop))
+            (void)nx_cond_wait_ms(&c->wake, &c->lock, LOOK_EVERY_MS);
+        c->more = false;
+        nx_unlock(&c->lock);
+    }
+}
+
+static void wake(struct compactor *c)
+{
+    nx_lock(&c->lock);
+    c->more = true;
+    nx_cond_signal(&c->wake);
+    nx_unlock(&c->lock);
+}
+
+void compact_tick(struct compactor *c, bool more)
+{
+    if (c->own_thread) {
+        if (more)
+            wake(c);
+        return;
+    }
+    drop_rests(c);
+    while (merge_one(c))
+        ;
+}
+
+nx_status compact_open(struct compactor **out, struct storage *s, bool own_thread,
+                       struct nx_err *err)
+{
+    struct compactor *c = calloc(1, sizeof *c);
+    nx_status st = NX_OK;
+
+    if (!c)
+        return no_memory(err);
+    c->s = s;
+    nx_mutex_init(&c->lock, NX_RANK_BLOCKS); /* under tick_lock, never with storage.lock */
+    nx_cond_init(&c->wake);
+    *out = c; /* before the thread, which needs it there */
+    if (own_thread) {
+        st = nx_thread_start(&c->thread, "compact", work, c, err);
+        c->own_thread = !st;
+    }
+    return st;
+}
+
+void compact_close(struct compactor *c)
+{
+    if (!c)
+        return;
+    atomic_store(&c->stop, true);
+    if (c->own_thread) {
+        wake(c);
+        nx_thread_join(&c->thread);
+    }
+    nx_cond_done(&c->wake);
+    nx_mutex_done(&c->lock);
+    free(c->avoided);
+    free(c);
+}
