@@ -78,11 +78,6 @@ static bool uses_retention(const struct config *cfg)
     return r->percentage != 0;
 }
 
-static bool uses_exemplars(const struct config *cfg)
-{
-    return cfg->storage.exemplars != NULL;
-}
-
 static bool uses_stale_compaction(const struct config *cfg)
 {
     return cfg->storage.tsdb.stale_series_compaction_threshold != 0;
@@ -156,7 +151,6 @@ static const struct later rows[] = {
     { "storage.tsdb.out_of_order_time_window", "samples out of order are refused",           uses_ooo },
     { "storage.tsdb.retention.percentage", "retention is by time and size only",          uses_retention },
     { "storage.tsdb.stale_series_compaction_threshold", "stale series leave with their block", uses_stale_compaction },
-    { "storage.exemplars",          "exemplars are read over and not kept",                  uses_exemplars },
     { "scrape_native_histograms, convert_classic_histograms_to_nhcb, native_histogram_*",
                                     "native histograms are not scraped",                     uses_native_histograms },
     { "scrape_protocols: PrometheusProto", "targets are asked for the text formats only",    uses_protobuf },
