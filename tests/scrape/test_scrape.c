@@ -551,10 +551,85 @@ static void stopping_under_load_leaves_nothing_behind(void **state)
     }
 }
 
+/* All exemplars of job j, as `metric: value@time ...` lines; times of scrapes are shown as "now". */
+static void show_exemplars(struct rig *r, struct buf *b)
+{
+    const struct matcher m = {MATCH_EQ, LIT("job"), LIT("j"), NULL};
+    const struct matcher_set set = {&m, 1};
+    struct storage_exemplar_list list;
+    struct nx_err err;
+
+    buf_clear(b);
+    assert_ok(storage_select_exemplars(r->storage, &set, 1, 0, INT64_MAX, r->arena, &list, &err),
+              &err);
+    for (size_t i = 0; i < list.n; i++) {
+        buf_slice(b, labels_get_str(&list.v[i].series, LABEL_NAME));
+        buf_char(b, ':');
+        for (size_t k = 0; k < list.v[i].n; k++) {
+            const struct storage_exemplar *e = &list.v[i].v[k];
+            buf_printf(b, " %g@", e->value);
+            if (e->has_ts)
+                buf_printf(b, "%lld", (long long)e->t_ms);
+            else
+                buf_str(b, clock_now_ms() - e->t_ms < 60000 ? "now" : "another time");
+        }
+        buf_char(b, '\n');
+    }
+}
+
+static unsigned scrapes_of(struct rig *r)
+{
+    return (unsigned)read_series(r, "up", "j").n;
+}
+
+/* SCR-038, SCR-085, SCR-094, STO-065 */
+static void exemplars_are_kept_if_there_is_room(void **state)
+{
+    static const char type[] = "application/openmetrics-text; version=1.0.0";
+    static const char first[] = "x_total 1 # {id=\"1\"} 1 1700000000.5\n"
+                                "y_total 1 # {id=\"1\"} 2\nz_total 1\n# EOF\n";
+    static const char second[] = "x_total 1 # {id=\"2\"} 3 1700000000.25\n" /* older */
+                                 "y_total 2 # {id=\"2\"} 4\nz_total 1\n# EOF\n";
+    struct scrape_stats stats;
+    struct nx_err err;
+    struct buf b;
+    struct rig r;
+    unsigned n;
+
+    (void)state;
+    buf_init(&b, 0);
+    rig_start(&r, NULL);
+    web_set(r.web, "/metrics", "200 OK", type, first, strlen(first));
+    apply(&r, GLOBAL "- job_name: j\n  static_configs: [{targets: ['127.0.0.1:%u']}]\n"
+                     "  metric_relabel_configs: [{source_labels: [__name__], regex: '(.)_total', "
+                     "target_label: __name__}]\n");
+    WAIT_FOR(scrapes_of(&r) >= 2);
+    show_exemplars(&r, &b);
+    assert_buf(&b, "", "off");
+    storage_set_max_exemplars(r.storage, 100);
+    n = scrapes_of(&r);
+    WAIT_FOR(scrapes_of(&r) >= n + 3); /* the same ones again and again */
+    show_exemplars(&r, &b);
+    assert_buf(&b, "x: 1@1700000000500\ny: 2@now\n", "once each");
+    assert_ok(scrape_get_stats(r.scrape, r.arena, &stats, &err), &err);
+    assert_int_equal(stats.exemplar_out_of_order, 0);
+    web_set(r.web, "/metrics", "200 OK", type, second, strlen(second));
+    n = scrapes_of(&r);
+    WAIT_FOR(scrapes_of(&r) >= n + 3);
+    show_exemplars(&r, &b);
+    assert_buf(&b, "x: 1@1700000000500\ny: 2@now 4@now\n", "the older one is not there");
+    assert_ok(scrape_get_stats(r.scrape, r.arena, &stats, &err), &err);
+    assert_true(stats.exemplar_out_of_order >= 2);
+    assert_true(targets(&r).active[0].health == TARGET_UP);
+    rig_stop(&r);
+    buf_done(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_static_target_is_scraped_into_the_store),
+        cmocka_unit_test(exemplars_are_kept_if_there_is_room),
         cmocka_unit_test(failures_are_worded_as_prometheus_words_them),
         cmocka_unit_test(requests_say_who_asks_for_what),
         cmocka_unit_test(tokens_are_fetched_kept_and_sent),

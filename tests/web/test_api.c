@@ -1,6 +1,8 @@
 /* What the API answers: shapes, numbers, and the text of each error. */
 #include "tests/web/served.h"
 
+#include <math.h>
+
 #define OK(data)        "{\"status\":\"success\",\"data\":" data "}"
 #define BAD(type, text) "{\"status\":\"error\",\"errorType\":\"" type "\",\"error\":\"" text "\"}"
 #define VECTOR(list)    OK("{\"resultType\":\"vector\",\"result\":[" list "]}")
@@ -289,6 +291,65 @@ static void parameters_of_url_and_body_are_merged(void **state)
     expect(post("/api/v1/query", "query=1+%2B+1&time=4&"), "plus", 200, two);
 }
 
+static void keep_exemplar(const char *job, const char *id, double value, int64_t t_ms)
+{
+    const struct label series[] = {{LIT("__name__"), LIT("m_bucket")}, {LIT("job"), STR(job)}};
+    const struct label own[] = {{LIT("trace_id"), STR(id)}};
+    const struct labels ls = {series, 2};
+    const struct storage_exemplar e = {{own, id[0] != 0}, value, t_ms, true};
+    struct nx_err err;
+
+    assert_ok(storage_exemplar_add(served.storage, &ls, &e, NULL, &err), &err);
+}
+
+/* STO-065, SLF-098; contract 2.5 */
+static void exemplars_of_an_expression(void **state)
+{
+#define B "{\"seriesLabels\":{\"__name__\":\"m_bucket\",\"job\":\"b\"},\"exemplars\":["
+    static const struct row rows[] = {
+        {"/api/v1/query_exemplars?query=histogram_quantile(0.9,sum(rate(m_bucket%5B1m%5D))by(le))",
+         200,
+         OK("[{\"seriesLabels\":{\"__name__\":\"m_bucket\",\"job\":\"a\"},\"exemplars\":["
+            "{\"labels\":{},\"value\":\"1e-07\",\"timestamp\":-0.001}]}," B
+            "{\"labels\":{\"trace_id\":\"\\\"<\"},\"value\":\"1.5\",\"timestamp\":1700000000.250},"
+            "{\"labels\":{\"trace_id\":\"y\"},\"value\":\"+Inf\",\"timestamp\":1700000001}]}]")},
+        {"/api/v1/query_exemplars?query=m_bucket&start=1700000001&end=1700000001", 200,
+         OK("[" B
+            "{\"labels\":{\"trace_id\":\"y\"},\"value\":\"+Inf\",\"timestamp\":1700000001}]}]")},
+        {"/api/v1/query_exemplars?query=m_bucket%7Bjob=%22b%22%7D%2Bm_bucket%7Bjob=~%22b%7Cc%22%7D"
+         "&end=1700000000.25",
+         200,
+         OK("[" B "{\"labels\":{\"trace_id\":\"\\\"<\"},\"value\":\"1.5\",\"timestamp\":"
+            "1700000000.250}]}]")},
+        {"/api/v1/query_exemplars?query=m_bucket&start=1700000002", 200, OK("[]")},
+        {"/api/v1/query_exemplars?query=other", 200, OK("[]")},
+        {"/api/v1/query_exemplars?query=1%2B1", 204, ""},
+    };
+#undef B
+
+    (void)state;
+    storage_set_max_exemplars(served.storage, 10);
+    keep_exemplar("b", "\"<", 1.5, 1700000000250);
+    keep_exemplar("a", "", 1e-7, -1);
+    keep_exemplar("b", "y", INFINITY, 1700000001000);
+    keep_exemplar("b", "y", 1, 1700000000999);
+    RUN(rows);
+    expect_in(get("/metrics"), "held", 200, "\nprometheus_tsdb_exemplar_exemplars_in_storage 3\n");
+    expect_in(get("/metrics"), "series", 200,
+              "\nprometheus_tsdb_exemplar_series_with_exemplars_in_storage 2\n");
+    expect_in(get("/metrics"), "appended", 200,
+              "\nprometheus_tsdb_exemplar_exemplars_appended_total 3\n");
+    expect_in(get("/metrics"), "out of order", 200,
+              "\nprometheus_tsdb_exemplar_out_of_order_exemplars_total 1\n");
+    expect_in(get("/metrics"), "max", 200, "\nprometheus_tsdb_exemplar_max_exemplars 10\n");
+    expect_in(get("/metrics"), "oldest", 200,
+              "\nprometheus_tsdb_exemplar_last_exemplars_timestamp_seconds 1.70000000025e+09\n");
+    expect_in(get("/metrics"), "of scrapes", 200,
+              "\nprometheus_target_scrapes_exemplar_out_of_order_total 0\n");
+    storage_set_max_exemplars(served.storage, 0);
+    expect(get("/api/v1/query_exemplars?query=m_bucket"), "off", 200, OK("[]"));
+}
+
 static void grafanas_probes_are_answered(void **state)
 {
     (void)state;
@@ -417,6 +478,7 @@ int main(void)
         cmocka_unit_test(annotations_come_as_warnings_and_infos),
         cmocka_unit_test(stats_are_given_when_asked_for),
         cmocka_unit_test(parameters_of_url_and_body_are_merged),
+        cmocka_unit_test(exemplars_of_an_expression),
         cmocka_unit_test(grafanas_probes_are_answered),
         cmocka_unit_test(targets_and_metadata),
         cmocka_unit_test(status_pages),
