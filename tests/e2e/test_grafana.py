@@ -228,6 +228,44 @@ def test_exemplars_of_an_expression(server):
     assert answer.data == []
 
 
+EXEMPLARS = """# TYPE work_seconds histogram
+work_seconds_bucket{le="0.1"} 8 # {trace_id="ab12"} 0.067 %(t).3f
+work_seconds_bucket{le="1.0"} 9 # {trace_id="cd\\"34"} 0.7 %(t).3f
+work_seconds_bucket{le="+Inf"} 10
+work_seconds_count 10
+work_seconds_sum 12.5
+# TYPE done counter
+done_total{kind="x"} 7 # {trace_id="ef56",span_id="1"} 1 %(t).3f
+# EOF
+"""
+
+
+def test_exemplars_beside_prometheus(stage):
+    """Exemplars of a scrape, as Grafana asks for them, here and in Prometheus."""
+    from test_scrape import Target
+
+    target = Target()
+    target.content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    target.text = EXEMPLARS % {"t": time.time() - 5}
+    config = {"global": {"scrape_interval": "500ms"}, "scrape_configs": [{"job_name": "t", "static_configs": [{"targets": [target.address]}]}]}
+    flags = ["--enable-feature=exemplar-storage"]
+    try:
+        servers = [stage.server(config, name="tested", flags=flags), stage.reference(config, flags=flags)]
+        for s in servers:
+            harness.wait_for("the scrape", lambda: s.vector("done_total"), 20)
+        for query, n in (("histogram_quantile(0.9, sum(rate(work_seconds_bucket[1m0s])) by (le)) + on () done_total", 3),
+                         ("work_seconds_bucket", 2), ('done_total{kind="x"}', 1), ("nothing", 0)):
+            answers = []
+            for s in servers:
+                data = api(s, "POST", "query_exemplars", {"query": query, "start": str(time.time() - 60), "end": str(time.time())}).data
+                answers.append([(harness.series_key(e["seriesLabels"]), e["exemplars"]) for e in data])
+            assert answers[0] == answers[1] and len(answers[0]) == n, (query, answers)
+        far = api(servers[0], "GET", "query_exemplars", {"query": "done_total", "start": "1", "end": "2"}).data
+        assert far == []
+    finally:
+        target.close()
+
+
 def test_rules_and_alerts(server):
     assert api(server, "GET", "rules", {}).data == {"groups": []}
     params = [("file", "a"), ("file[]", "a"), ("rule_group", "g"), ("rule_name[]", "n")] + ([] if harness.IS_REFERENCE else [

@@ -175,6 +175,9 @@ def test_readme_names_parts_of_the_configuration_without_effect():
     section = read("README.md").decode().split("## Not yet")[1].split("\n## ")[0]
     keys = re.findall(r'^\s*\{ "([^"]+)",', read("src/config/later.c").decode(), re.M)
     assert keys
+    named = re.findall(r"`(storage\.[\w.]+|global\.[\w.]+)`", section)
+    keys_text = " ".join(keys)
+    assert not [n for n in named if n not in keys_text], "has an effect by now"
     parts = [part for key in keys for part in re.split(r", |: ", re.sub(r" \(.*\)", "", key))]
     missing = [part for part in parts if part not in section]
     assert not missing
