@@ -230,7 +230,7 @@ def test_exemplars_of_an_expression(server):
 
 EXEMPLARS = """# TYPE work_seconds histogram
 work_seconds_bucket{le="0.1"} 8 # {trace_id="ab12"} 0.067 %(t).3f
-work_seconds_bucket{le="1.0"} 9 # {trace_id="cd\\"34"} 0.7 %(t).3f
+work_seconds_bucket{le="1.0"} 9 # {trace_id="cd34"} 0.7 %(t).3f
 work_seconds_bucket{le="+Inf"} 10
 work_seconds_count 10
 work_seconds_sum 12.5
