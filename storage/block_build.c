@@ -502,7 +502,7 @@ static void put_list(struct buf *to, struct buf *runs, const uint32_t *ids, size
     deltas = to->len;
     for (size_t i = 0; i < n; i++)
         buf_uvarint(to, i ? ids[i] - ids[i - 1] - 1 : ids[0]);
-    if (to->failed || runs->len >= to->len - deltas)
+    if (to->failed || runs->failed || runs->len >= to->len - deltas)
         return;
     to->len = start;
     buf_uvarint(to, (uint64_t)n << 1 | 1);
