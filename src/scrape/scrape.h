@@ -82,7 +82,7 @@ NX_NODISCARD nx_status scrape_get_metadata(struct scrape *s, struct nx_slice met
 /* Numbers behind our own /metrics; counters since start. */
 struct scrape_pool_stats {
     struct nx_slice pool;
-    uint64_t targets, syncs, target_limit;
+    uint64_t targets, discovered, syncs, target_limit; /* discovered: before relabelling */
     uint64_t sync_failed;
     double sync_seconds_sum;
 };

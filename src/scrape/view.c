@@ -313,6 +313,7 @@ nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stat
         st.by_pool[st.n_by_pool] =
             (struct scrape_pool_stats){.pool = arena_slice(a, nx_slice_str(p->name)),
                                        .targets = p->n_targets,
+                                       .discovered = p->discovered,
                                        .syncs = p->syncs,
                                        .target_limit = p->target_limit,
                                        .sync_failed = p->sync_failed,

@@ -107,7 +107,7 @@ static void emit_discovered(const struct self *s, const struct row *row)
     for (size_t i = 0; i < s->sc.n_by_pool; i++) {
         const struct expo_pair pairs[] = {{"config", text_of(s, s->sc.by_pool[i].pool)},
                                           {"name", "scrape"}};
-        sample(s, row, "", pairs, 2, (double)s->sc.by_pool[i].targets);
+        sample(s, row, "", pairs, 2, (double)s->sc.by_pool[i].discovered);
     }
 }
 

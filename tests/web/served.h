@@ -132,7 +132,7 @@ nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stat
     struct scrape_pool_stats *p = arena_array(a, 1, sizeof *p);
     struct scrape_interval_stats *i = arena_array(a, 1, sizeof *i);
 
-    p[0] = (struct scrape_pool_stats){.pool = LIT("a"), .targets = 2, .syncs = 3};
+    p[0] = (struct scrape_pool_stats){.pool = LIT("a"), .targets = 2, .discovered = 4, .syncs = 3};
     i[0] = (struct scrape_interval_stats){.interval = LIT("15s"), .count = 1, .sum = 15};
     *out = (struct scrape_stats){
         .pools = 1, .by_pool = p, .n_by_pool = 1, .by_interval = i, .n_by_interval = 1};

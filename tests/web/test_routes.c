@@ -307,6 +307,17 @@ static void metrics_of_requests_are_by_route(void **state)
     assert_non_null(
         strstr(b, "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/query\"} 0\n"));
     assert_null(strstr(b, "code=\"404\""));
+    assert_non_null(
+        strstr(b, "prometheus_sd_discovered_targets{config=\"a\",name=\"scrape\"} 4\n"));
+    assert_non_null(strstr(b, "prometheus_target_scrape_pool_targets{scrape_job=\"a\"} 2\n"));
+    /* families come sorted, each once */
+    char last[128] = "", name[128];
+    for (const char *at = b; (at = strstr(at, "# TYPE ")); strcpy(last, name)) {
+        at += 7;
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(at, " "), at);
+        if (strcmp(last, name) >= 0)
+            fail_msg("%s after %s", name, last);
+    }
     assert_non_null(strstr(b, "prometheus_http_request_duration_seconds_bucket{handler=\"/api/v1/"
                               "query\",le=\"+Inf\"} 1\n"));
     answer_done(&a);
