@@ -646,10 +646,13 @@ static nx_status run_pick(struct aggregation *g, struct rows **out, struct nx_er
     struct heap *heaps;
     double *offsets = NULL;
     bool none = false;
-    nx_status st = check_k(g, &none, err);
+    /* Made even if none will be picked: what is wrong with them is told all the same, and first. */
+    nx_status st = rows_make(g->ev, g->in, err);
 
     if (!st)
-        st = none ? rows_new(g->ev, g->tm, 0, out, err) : rows_make(g->ev, g->in, err);
+        st = check_k(g, &none, err);
+    if (!st && none)
+        st = rows_new(g->ev, g->tm, 0, out, err);
     if (st)
         return st;
     if (none) {
@@ -691,11 +694,12 @@ static nx_status run_pick(struct aggregation *g, struct rows **out, struct nx_er
 /* A number as Go's FormatFloat(v, 'f', -1, 64): never with an exponent. */
 static size_t format_plain(char *to, size_t cap, double v)
 {
-    char text[NUM_TEXT_BYTES], digits[NUM_TEXT_BYTES];
+    char text[NUM_TEXT_BYTES + 1], digits[NUM_TEXT_BYTES];
     size_t len = num_format(text, v), n = 0, at = 0;
     const char *exp = memchr(text, 'e', len);
     int point = -1, power;
 
+    text[len] = '\0'; /* for atoi() */
     if (!exp) {
         memcpy(to, text, len);
         return len;

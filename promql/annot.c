@@ -1,7 +1,8 @@
 /* annot.c - warnings and infos of a query.
  *
  * WHY   A query over odd data still has an answer; what is odd about it is told beside the answer.
- * RULES N1  A text is told once per query, however many series and steps it was seen at.
+ * RULES N1  A text is told once per query, however many series and steps it was seen at: with the position
+ *           it was last seen at, except for the monotonicity info, which keeps its first.
  *       N2  At most ten of each level are told; a last line counts the others. */
 #include "promql/annot.h"
 
@@ -18,8 +19,11 @@ static struct annot *annots_put(struct annots *as, enum annot_level level, struc
                                 const char *text)
 {
     for (size_t i = 0; i < as->n; i++)
-        if (as->v[i].level == level && strcmp(as->v[i].text, text) == 0)
+        if (as->v[i].level == level && strcmp(as->v[i].text, text) == 0) {
+            if (!as->v[i].monotonic)
+                as->v[i].pos = pos; /* N1 */
             return &as->v[i];
+        }
     if (as->n == as->cap) {
         size_t cap = as->cap ? as->cap * 2 : 16;
         struct annot *v = arena_grow(as->a, as->v, as->cap * sizeof *v, cap * sizeof *v);

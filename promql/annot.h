@@ -1,6 +1,6 @@
 /* annot.h - warnings and infos that a query gathers. Private to promql/.
  *
- * An annotation is kept once per text; the position is that of its first node. Threads: one at a time. */
+ * An annotation is kept once per text. Threads: one at a time. */
 #pragma once
 
 #include "promql/ast.h"

@@ -357,7 +357,10 @@ static nx_status set_times(struct run *r, struct nx_err *err)
     const struct pql_query *q = r->q;
     int64_t n;
 
-    r->tm = (struct eval_times){r->ev.q_start_ms, q->instant ? 1 : q->step_ms, 1};
+    r->tm = (struct eval_times){.start = r->ev.q_start_ms,
+                                .step = q->instant ? 1 : q->step_ms,
+                                .end = q->instant ? r->ev.q_start_ms : r->ev.q_end_ms,
+                                .n = 1};
     if (q->instant)
         return NX_OK;
     n = r->ev.q_end_ms < r->tm.start ? 0 : (r->ev.q_end_ms - r->tm.start) / q->step_ms + 1;

@@ -315,7 +315,7 @@ static nx_status first_step(struct eval *ev, const struct eval_times *tm,
 
     if (!once)
         return eval_nomem(ev, ev->work, err);
-    *once = (struct eval_times){tm->start, tm->step, 1};
+    *once = (struct eval_times){tm->start, tm->step, tm->start, 1};
     *out = once;
     return NX_OK;
 }

@@ -14,9 +14,10 @@
 #include "promql/ast.h"
 #include "promql/funcs.h"
 
-/* The times a node is evaluated at: start, start + step, ... n of them. */
+/* The times a node is evaluated at: start, start + step, ... n of them, none after `end`, which is the end
+ * that was asked for and need not be one of them. */
 struct eval_times {
-    int64_t start, step;
+    int64_t start, step, end;
     uint32_t n;
 };
 /* Times beyond any data, so that adding durations to them can't overflow. */

@@ -250,6 +250,7 @@ static nx_status subquery_times(struct eval *ev, const struct range_source *s, i
     if (!tm)
         return eval_nomem(ev, ev->work, err);
     tm->step = step;
+    tm->end = end;
     tm->start = after / step * step;
     if (tm->start <= after)
         tm->start += step;

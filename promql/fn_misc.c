@@ -349,7 +349,7 @@ static nx_status sort_call(struct pql_call *c, bool by_label, bool desc, struct 
     struct sort_key key = {.e = c->e, .by_label = by_label, .desc = desc};
     nx_status st;
 
-    if (c->tm->n > 1) {
+    if (c->tm->start != c->tm->end) {
         annots_add(
             &c->ev->annots, ANNOT_WARNING, c->e->pos,
             "sort is ineffective for range queries since results are always ordered by labels");
