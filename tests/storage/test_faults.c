@@ -54,7 +54,7 @@ static bool open_groups(struct run *r)
             return false;
     }
     for (int i = 0; i < SERIES; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "s%d", i);
         struct label v = {STR(LABEL_NAME), STR(name)};
         struct labels ls = {&v, 1};
@@ -220,10 +220,10 @@ static void every_step(enum fault fault)
     uint64_t step = 1;
 
     while (one_fault(fault, 1, step))
-        step += step < 300 ? 1 : 3;
+        step += (step < 300 ? 1 : 3) * TEST_STRIDE;
     assert_true(step > 200);
     for (uint64_t seed = 2; seed < 5; seed++) {
-        for (uint64_t s = seed; s < step; s += 17)
+        for (uint64_t s = seed; s < step; s += 17 * TEST_STRIDE)
             (void)one_fault(fault, seed, s);
     }
 }
@@ -252,7 +252,7 @@ static void an_error_at_any_step_loses_nothing_acknowledged(void **state)
 static void a_failed_sync_is_made_good_by_the_next(void **state)
 {
     (void)state;
-    for (unsigned n = 1; n < 120; n++) {
+    for (unsigned n = 1; n < 120; n += TEST_STRIDE) {
         struct run r = {.sim = simfs_new(n)};
         struct nx_err err = {0};
         struct model before;

@@ -21,6 +21,14 @@
 #define LIT(s) nx_slice_of((s), sizeof(s) - 1)
 #define STR(s) nx_slice_str(s)
 
+/* How many steps a loop over all places of a fault goes at a time. Plain builds try every one; sanitizers
+ * make each ten times as slow, and look for something else. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TEST_STRIDE 7
+#else
+#define TEST_STRIDE 1
+#endif
+
 /* NX_OK, or the test fails showing the text of `err`. */
 #define assert_ok(call, err)                                                                       \
     do {                                                                                           \
