@@ -14,6 +14,7 @@ import pytest
 
 import harness
 
+STEPS = 7
 ON = ["--enable-feature=exemplar-storage"]
 TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 RELABEL = """
@@ -25,7 +26,7 @@ RELABEL = """
 
 
 def page(step):
-    """Scrape `step` of the target: what stays the same, what is new, what is too old."""
+    """What the target shows: what stays the same, what is new, what is too old."""
     t = 1700000000 + step
     return f"""# HELP rpc_seconds How long.
 # TYPE rpc_seconds histogram
@@ -44,21 +45,22 @@ requests_total{{code="long"}} {step} # {{id="{'x' * 127}"}} 1 {t}
 requests_total{{code="128"}} {step} # {{id="{'ä' * 126}"}} 1 {t}
 # TYPE dropped counter
 dropped_total {step} # {{id="dropped"}} 1 {t}
+# TYPE page gauge
+page {step}
 {'# TYPE late counter' + chr(10) + 'late_total 1 # {id="late"} 1 1700000050' + chr(10) if step > 2 else ''}# EOF
 """
 
 
 class Target:
-    """One page a scraping server: each sees steps 0, 1, 2, ... whatever the other does."""
+    """Shows the page of `step` until told otherwise."""
 
     def __init__(self):
         target = self
-        self.steps = {}
-        self.last = 6
+        self.step = 0
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                body = target.next(self.path).encode()
+                body = page(target.step).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", TYPE)
                 self.send_header("Content-Length", str(len(body)))
@@ -68,29 +70,31 @@ class Target:
             def log_message(self, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                pass  # a scrape that was given up
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def next(self, path):
-        step = self.steps.get(path, 0)
-        self.steps[path] = step + 1
-        return page(min(step, self.last))
-
-    def done(self, path):
-        return self.steps.get(path, 0) > self.last + 1
+    def show_all_to(self, *servers):
+        """Goes on to the next page when all servers have the one before."""
+        for self.step in range(STEPS):
+            for server in servers:
+                harness.wait_for(f"{server.name} to have page {self.step}",
+                                 lambda: list(server.vector("page").values()) == [str(self.step)])
 
     def close(self):
         self.server.shutdown()
         self.server.server_close()
 
 
-def config(port, path, storage=""):
+def config(port, storage=""):
     return f"""
 global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
 scrape_configs:
   - job_name: j
-    metrics_path: {path}
     static_configs: [{{targets: ['127.0.0.1:{port}']}}]{RELABEL}{storage}"""
 
 
@@ -144,9 +148,9 @@ QUERIES = [
 
 
 def test_answers_are_those_of_the_reference(stage, target):
-    ours = stage.server(config(target.port, "/ours"), flags=ON)
-    theirs = stage.reference(config(target.port, "/theirs"), flags=ON)
-    harness.wait_for("both to have scraped all pages", lambda: target.done("/ours") and target.done("/theirs"))
+    ours = stage.server(config(target.port), flags=ON)
+    theirs = stage.reference(config(target.port), flags=ON)
+    target.show_all_to(ours, theirs)
     seen = 0
     for query, params in QUERIES:
         got, want = exemplars(ours, query, **params).data, exemplars(theirs, query, **params).data
@@ -169,8 +173,8 @@ def metrics(server):
 
 @pytest.mark.skipif(harness.IS_REFERENCE, reason="2.x counts some of these otherwise")
 def test_our_own_metrics_tell(stage, target):
-    ours = stage.server(config(target.port, "/ours", "\nstorage: {exemplars: {max_exemplars: 1000}}"), flags=ON)
-    harness.wait_for("all pages", lambda: target.done("/ours"))
+    ours = stage.server(config(target.port, "\nstorage: {exemplars: {max_exemplars: 1000}}"), flags=ON)
+    target.show_all_to(ours)
     m = metrics(ours)
     # /a: 0.1 (7), 1 (1), +Inf (1); /b (7); 200 (7), 500 (1), 128 (7 times another time), late (1)
     assert m["prometheus_tsdb_exemplar_exemplars_in_storage"] == 7 + 1 + 1 + 7 + 7 + 1 + 7 + 1
@@ -185,30 +189,30 @@ def test_our_own_metrics_tell(stage, target):
 
 def test_another_size_keeps_the_newest(stage, target):
     small = "\nstorage: {exemplars: {max_exemplars: 5}}"
-    ours = stage.server(config(target.port, "/ours"), flags=ON)
-    harness.wait_for("all pages", lambda: target.done("/ours"))
+    ours = stage.server(config(target.port), flags=ON)
+    target.show_all_to(ours)
 
     def held():
         return [e for s in exemplars(ours, '{__name__=~".+"}').data for e in s["exemplars"]]
 
     before = held()
     assert len(before) == 32
-    ours.write_config(config(target.port, "/ours", small))
+    ours.write_config(config(target.port, small))
     assert ours.reload().status == 200
     after = held()
     assert len(after) == 5 and all(e in before for e in after)
     assert {e["labels"].get("trace_id") for e in after} & {"t6"}  # of the last page that brought new ones
-    ours.write_config(config(target.port, "/ours", "\nstorage: {exemplars: {max_exemplars: 0}}"))
+    ours.write_config(config(target.port, "\nstorage: {exemplars: {max_exemplars: 0}}"))
     assert ours.reload().status == 200
     assert held() == []
-    ours.write_config(config(target.port, "/ours"))  # not said: the default again
+    ours.write_config(config(target.port))  # not said: the default again
     assert ours.reload().status == 200
     harness.wait_for("exemplars again", held)
 
 
 def test_without_the_feature_nothing_is_kept(stage, target):
-    ours = stage.server(config(target.port, "/ours", "\nstorage: {exemplars: {max_exemplars: 1000}}"))
-    harness.wait_for("a few pages", lambda: target.steps.get("/ours", 0) > 3)
+    ours = stage.server(config(target.port, "\nstorage: {exemplars: {max_exemplars: 1000}}"))
+    target.show_all_to(ours)
     answer = exemplars(ours, '{__name__=~".+"}')
     assert answer.status == 200 and answer.text == '{"status":"success","data":[]}'
     assert ours.vector("requests_total") != {}
