@@ -16,7 +16,7 @@
  *             from one minute up to an hour.
  *         C5  Sources are read through a cache of the merge's own: what queries use stays in theirs.
  *         C6  Deleting is done from one place at a time: who takes a block off the list deletes it.
- * THREADS All here runs on the compactor's thread (or in the tick). `making` and the list of blocks are
+ * THREADS All here runs on the compactor's thread (or in the tick). `busy` and the list of blocks are
  *         under storage.lock, which is not held across I/O. */
 #include "storage/compact.h"
 
@@ -62,7 +62,7 @@ struct compactor {
     struct avoided *avoided;         /* C3 */
     size_t n_avoided;
 
-    char making[BLOCK_ULID_LEN + 1]; /* under storage.lock: the block being published, or "" */
+    bool busy; /* under storage.lock: a block is being published, or some are being deleted */
 };
 
 /* The blocks of one look at the list, with references. */
@@ -99,23 +99,21 @@ bool compact_made_of(const struct block_meta *m, const char *ulid)
     return false;
 }
 
-static bool merged_locked(const struct storage *s, const char *ulid)
+bool compact_busy(struct storage *s)
 {
-    for (size_t i = 0; i < s->n_blocks; i++) {
-        if (compact_made_of(block_meta(s->blocks[i]), ulid))
-            return true;
-    }
-    return false;
-}
-
-bool compact_hides(struct storage *s, const char *ulid)
-{
-    bool hidden;
+    bool busy;
 
     nx_lock(&s->lock);
-    hidden = (s->compactor && strcmp(s->compactor->making, ulid) == 0) || merged_locked(s, ulid);
+    busy = s->compactor && s->compactor->busy;
     nx_unlock(&s->lock);
-    return hidden;
+    return busy;
+}
+
+static void set_busy(struct compactor *c, bool busy)
+{
+    nx_lock(&c->s->lock);
+    c->busy = busy;
+    nx_unlock(&c->s->lock);
 }
 
 /* ---- looking ---------------------------------------------------------------------------------- */
@@ -202,13 +200,6 @@ static nx_status open_sources(struct compactor *c, struct job *j, struct cache *
     return st;
 }
 
-static void set_making(struct compactor *c, const char *ulid)
-{
-    nx_lock(&c->s->lock);
-    snprintf(c->making, sizeof c->making, "%s", ulid);
-    nx_unlock(&c->s->lock);
-}
-
 static nx_status write_merged(struct compactor *c, struct job *j, struct nx_err *err)
 {
     const size_t want = j->n * CACHE_SOURCE;
@@ -252,8 +243,8 @@ static nx_status verify(struct compactor *c, const char *dir, struct nx_err *err
     return st;
 }
 
-/* A new block that is not wanted. If it can't be deleted it is found by the next look at the folder, as
- * after a crash. */
+/* A new block that is not wanted. If it can't be deleted it is found by the next look at the folder (B4 of
+ * retention.c), and what then overlaps is dealt with as after a crash. The same goes for sources. */
 static void discard(struct compactor *c, const char *ulid)
 {
     struct storage *s = c->s;
@@ -295,15 +286,15 @@ static nx_status merge(struct compactor *c, struct job *j, bool *gone, struct nx
 
     *gone = false;
     block_ulid(j->ulid, clock_now_ms());
-    set_making(c, j->ulid);
+    set_busy(c, true);
     st = write_merged(c, j, err);
     if (!st)
         st = change_over(c, j, gone, err);
     if (st || *gone)
         discard(c, j->ulid);
-    set_making(c, "");
     for (size_t i = 0; i < j->n && !st && !*gone; i++)
         blocks_delete(c->s, block_ref(j->listed[i]), NULL);
+    set_busy(c, false);
     return st;
 }
 
@@ -432,6 +423,7 @@ static void drop_rests(struct compactor *c)
     struct nx_err err;
     const int64_t now_ms = steady_ms();
 
+    set_busy(c, true);
     if (!look(c, &l, &err)) {
         for (size_t i = 0; i < l.n && now_ms >= c->not_before_ms; i++) {
             const struct block_meta *m = block_meta(l.v[i]);
@@ -439,6 +431,7 @@ static void drop_rests(struct compactor *c)
                 drop_rests_of(c, &l, i);
         }
     }
+    set_busy(c, false);
     look_done(&l);
 }
 

@@ -65,5 +65,5 @@ void compact_tick(struct compactor *c, bool more);
 
 /* `m` was made of block `ulid`, directly or not. */
 bool compact_made_of(const struct block_meta *m, const char *ulid);
-/* A folder of this name is not to be taken into the list: it is being made, or merged already. */
-bool compact_hides(struct storage *s, const char *ulid);
+/* Blocks are being published or deleted: what is found in the folder besides the list says nothing. */
+bool compact_busy(struct storage *s);

@@ -42,10 +42,9 @@ static size_t overlapping(const struct compact_block *v, size_t n, size_t pick[C
     return got > 1 ? got : 0;
 }
 
-/* How many blocks from v[0] on lie in the range of `range_ms` that v[0] begins in. */
-static size_t in_range(const struct compact_block *v, size_t n, int64_t range_ms, int64_t *max_ms)
+/* How many blocks from v[0] on lie in the range that v[0] begins in and that ends at end_ms. */
+static size_t in_range(const struct compact_block *v, size_t n, int64_t end_ms, int64_t *max_ms)
 {
-    const int64_t end_ms = (floor_div(v[0].min_ms, range_ms) + 1) * range_ms;
     size_t i = 0;
 
     *max_ms = INT64_MIN;
@@ -60,9 +59,10 @@ static size_t within(const struct compact_block *v, size_t n, int64_t range_ms,
     const int64_t newest_ms = v[n - 1].min_ms;
 
     for (size_t i = 0; i < n;) {
+        const int64_t end_ms = (floor_div(v[i].min_ms, range_ms) + 1) * range_ms;
         int64_t max_ms;
-        size_t got = in_range(v + i, n - i, range_ms, &max_ms);
-        if (got > 1 && (max_ms - v[i].min_ms == range_ms || max_ms <= newest_ms)) { /* P2 */
+        size_t got = in_range(v + i, n - i, end_ms, &max_ms);
+        if (got > 1 && (max_ms - v[i].min_ms == range_ms || end_ms <= newest_ms)) { /* P2 */
             got = at_most(got, COMPACT_MAX_SOURCES);
             for (size_t k = 0; k < got; k++)
                 pick[k] = i + k;

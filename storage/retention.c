@@ -222,8 +222,7 @@ static void rescan(struct storage *s)
     }
     forget_missing(s, &names, replaced);
     for (size_t i = 0; i < names.n; i++) {
-        if (block_ulid_valid(names.v[i]) && !is_open(s, names.v[i]) &&
-            !compact_hides(s, names.v[i]))
+        if (block_ulid_valid(names.v[i]) && !is_open(s, names.v[i]) && !compact_busy(s))
             (void)!open_found(s, names.v[i], false, &err);
     }
     fs_names_done(&names);
@@ -287,6 +286,8 @@ void blocks_delete(struct storage *s, struct block *b, const char *msg)
         to = NULL;
     if (from && to) {
         st = s->fs->rename(s->fs, from, to, &err);
+        if (!st) /* else a power cut could leave the old name with a part of the files */
+            st = s->fs->sync_dir(s->fs, s->dir, &err);
         if (!st)
             st = fs_remove_tree(s->fs, to, &err);
         if (st)
