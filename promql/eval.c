@@ -608,7 +608,7 @@ nx_status eval_rows(struct eval *ev, const struct pql_expr *e, const struct eval
     if (st)
         return st;
     e = eval_unparen(e);
-    if (tm->n > 1 && is_invariant(e))
+    if (tm->n > 0 && tm->start != tm->end && is_invariant(e))
         return eval_repeated(ev, e, tm, out, err);
     switch (e->kind) {
     case PQL_NODE_SELECTOR:

@@ -110,19 +110,19 @@ nx_status fn_absent(struct pql_call *c, struct nx_err *err)
 
 nx_status fn_absent_over_time(struct pql_call *c, struct nx_err *err)
 {
-    struct pql_expr *present =
-        arena_alloc(c->ev->work, sizeof *present); /* the same call of another function */
+    /* The same call of another function; with names, or series could become alike. */
+    struct pql_expr *present = arena_alloc(c->ev->work, sizeof *present);
+    struct pql_func *func = arena_alloc(c->ev->work, sizeof *func);
     struct rows *in;
     nx_status st;
 
-    if (!present)
+    if (!present || !func)
         return eval_nomem(c->ev, c->ev->work, err);
+    *func = *pql_func_find(nx_slice_str("present_over_time"));
+    func->flags |= PQL_F_KEEP_NAME;
     *present = *c->e;
-    present->call.func = pql_func_find(nx_slice_str("present_over_time"));
-    bool delayed = c->ev->delayed_names;
-    c->ev->delayed_names = true; /* labels are of no interest: none need be told apart */
+    present->call.func = func;
     st = eval_range_call(c->ev, present, c->tm, &in, err);
-    c->ev->delayed_names = delayed;
     return st ? st : absent_of(c, in, err);
 }
 

@@ -167,6 +167,8 @@ static void errors_are_worded_as_prometheus_words_them(void **state)
          "invalid expression type \"string\" for range query, must be Scalar or instant Vector"},
         {"m", -1, NX_BADINPUT,
          "zero or negative query resolution step widths are not accepted. Try a positive integer"},
+        {"absent_over_time(rate({__name__=~\"m|n_total\"}[5m])[2m:1m])", 0, NX_EXEC,
+         "vector cannot contain metrics with the same labelset"},
         {"-{__name__=~'m|n_total'}", 0, NX_EXEC,
          "vector cannot contain metrics with the same labelset"},
         {"rate({__name__=~'m|n_total'}[5m])", 0, NX_EXEC,
