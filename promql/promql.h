@@ -27,12 +27,13 @@ struct pql_features {
 };
 
 /* Parses and type-checks. The error text is Prometheus's: `1:5: parse error: unexpected ...`. */
-NX_NODISCARD nx_status pql_parse(struct arena *a, struct nx_slice text, const struct pql_features *features,
-                                 const struct pql_expr **out, struct nx_err *err);
+NX_NODISCARD nx_status pql_parse(struct arena *a, struct nx_slice text,
+                                 const struct pql_features *features, const struct pql_expr **out,
+                                 struct nx_err *err);
 /* A bare series selector, as in match[]: its matchers, in the arena (regexes are freed with
  * pql_matchers_done). Fails as Prometheus's ParseMetricSelector does. */
-NX_NODISCARD nx_status pql_parse_selector(struct arena *a, struct nx_slice text, struct matcher **out, size_t *n,
-                                          struct nx_err *err);
+NX_NODISCARD nx_status pql_parse_selector(struct arena *a, struct nx_slice text,
+                                          struct matcher **out, size_t *n, struct nx_err *err);
 void pql_matchers_done(struct matcher *m, size_t n);
 /* Frees what an expression holds outside its arena (compiled regexes). Accepts NULL. */
 void pql_expr_done(const struct pql_expr *e);
@@ -41,38 +42,41 @@ enum pql_type pql_expr_type(const struct pql_expr *e);
 void pql_print(struct buf *b, const struct pql_expr *e);  /* canonical, on one line */
 void pql_format(struct buf *b, const struct pql_expr *e); /* as /api/v1/format_query lays it out */
 /* Visits every vector selector of the tree, in source order. */
-void pql_each_selector(const struct pql_expr *e, void (*fn)(void *ctx, const struct matcher *m, size_t n), void *ctx);
+void pql_each_selector(const struct pql_expr *e,
+                       void (*fn)(void *ctx, const struct matcher *m, size_t n), void *ctx);
 
 /* ---- evaluation ------------------------------------------------------------------------------ */
 
 struct pql_engine;
 struct pql_engine_opts {
-    int64_t lookback_ms;        /* 0: 5 min */
-    int64_t timeout_ms;         /* 0: 2 min */
-    uint64_t max_samples;       /* 0: 50,000,000 */
-    uint32_t max_concurrency;   /* 0: 20 */
+    int64_t lookback_ms;      /* 0: 5 min */
+    int64_t timeout_ms;       /* 0: 2 min */
+    uint64_t max_samples;     /* 0: 50,000,000 */
+    uint32_t max_concurrency; /* 0: 20 */
     struct pql_features features;
 };
-NX_NODISCARD nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts, struct nx_err *err);
+NX_NODISCARD nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts,
+                                      struct nx_err *err);
 void pql_engine_free(struct pql_engine *e);
 /* global.evaluation_interval: the step of subqueries without one. May change at any time. */
 void pql_engine_set_default_step(struct pql_engine *e, int64_t step_ms);
 
 /* Where a query finds its data. */
 struct pql_source {
-    nx_status (*open)(void *ctx, int64_t mint, int64_t maxt, struct querier **out, struct nx_err *err);
+    nx_status (*open)(void *ctx, int64_t mint, int64_t maxt, struct querier **out,
+                      struct nx_err *err);
     void *ctx;
 };
 struct pql_source pql_source_storage(struct storage *s);
 
 struct pql_query {
     struct nx_slice text;
-    bool instant;           /* one evaluation at start_ms; end and step are ignored */
+    bool instant; /* one evaluation at start_ms; end and step are ignored */
     int64_t start_ms, end_ms, step_ms;
-    int64_t lookback_ms;    /* 0: the engine's */
-    int64_t timeout_ms;     /* 0: the engine's; never more than the engine's */
+    int64_t lookback_ms; /* 0: the engine's */
+    int64_t timeout_ms;  /* 0: the engine's; never more than the engine's */
     const struct pql_source *source;
-    const int *cancel;      /* set to non-zero (atomically) from another thread to stop; may be NULL */
+    const int *cancel; /* set to non-zero (atomically) from another thread to stop; may be NULL */
 };
 
 /* One series of a result. In a range result t[i] = start + k * step with gaps left out. */
@@ -84,26 +88,27 @@ struct pql_series {
 };
 
 struct pql_result {
-    enum pql_type type;         /* of the instant query, or PQL_MATRIX of a range query */
-    struct pql_series *series;  /* PQL_VECTOR (one point each), PQL_MATRIX */
+    enum pql_type type;        /* of the instant query, or PQL_MATRIX of a range query */
+    struct pql_series *series; /* PQL_VECTOR (one point each), PQL_MATRIX */
     size_t n_series;
-    double scalar;              /* PQL_SCALAR */
-    struct nx_slice string;     /* PQL_STRING */
-    int64_t t_ms;               /* time of a scalar or string */
-    char **warnings, **infos;   /* "PromQL warning: ... (1:5)"; at most 10 each, plus a line that counts the rest */
+    double scalar;          /* PQL_SCALAR */
+    struct nx_slice string; /* PQL_STRING */
+    int64_t t_ms;           /* time of a scalar or string */
+    char **warnings,
+        **infos; /* "PromQL warning: ... (1:5)"; at most 10 each, plus a line that counts the rest */
     size_t n_warnings, n_infos;
     struct {
         uint64_t samples_total, samples_peak;
         double queue_s, prepare_s, eval_s, sort_s, total_s;
     } stats;
-    struct arena *arena;        /* holds all of the above */
+    struct arena *arena; /* holds all of the above */
 };
 
 /* Parses and runs. Errors: NX_BADINPUT (parse or type), NX_EXEC (many-to-many and the like, and too many
  * samples), NX_TIMEOUT, NX_CANCELED, else what the querier failed with. The text is what the API's
  * "error" field shows, less the API's own prefix. */
-NX_NODISCARD nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_result **out,
-                                struct nx_err *err);
+NX_NODISCARD nx_status pql_exec(struct pql_engine *e, const struct pql_query *q,
+                                struct pql_result **out, struct nx_err *err);
 void pql_result_free(struct pql_result *r); /* accepts NULL */
 
 struct pql_engine_stats {
@@ -122,5 +127,6 @@ void pql_engine_get_stats(struct pql_engine *e, struct pql_engine_stats *out);
 /* Runs one script (load, clear, eval instant/range, expect ...). Each failure is told to `report`; counts go
  * to *passed and *failed. Each instant query is also run as a range query and must agree. */
 NX_NODISCARD nx_status pql_run_script(struct nx_slice text, const char *name,
-                                      void (*report)(void *ctx, int line, const char *what), void *ctx,
-                                      unsigned *passed, unsigned *failed, unsigned *skipped, struct nx_err *err);
+                                      void (*report)(void *ctx, int line, const char *what),
+                                      void *ctx, unsigned *passed, unsigned *failed,
+                                      unsigned *skipped, struct nx_err *err);
