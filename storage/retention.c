@@ -222,7 +222,11 @@ static void rescan(struct storage *s)
     }
     forget_missing(s, &names, replaced);
     for (size_t i = 0; i < names.n; i++) {
-        if (block_ulid_valid(names.v[i]) && !is_open(s, names.v[i]) && !compact_busy(s))
+        if (compact_busy(s))
+            continue;
+        if (ends_with(names.v[i], BLOCK_DELETING_SUFFIX)) /* that failed, or the name is old */
+            remove_leftover(s, names.v[i]);
+        else if (block_ulid_valid(names.v[i]) && !is_open(s, names.v[i]))
             (void)!open_found(s, names.v[i], false, &err);
     }
     fs_names_done(&names);
