@@ -10,8 +10,8 @@
  *             that reads them there.
  *         Q3  Samples of several sources are in order as they come, but for blocks that overlap
  *             (imports): then they are merged, and of equal times the first source's is kept.
- *         Q4  A damaged page costs its samples: it is counted and logged by who reads, and the read
- *             goes on. */
+ *         Q4  A damaged page of chunks costs its samples, one of an index what is asked of that block:
+ *             it is counted, logged when it is found, and the read goes on without. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,6 +171,28 @@ done:
     return st;
 }
 
+/* Q4: what an operation on a block gave, that began when `damaged` pages of it were known. */
+static nx_status unless_damaged(const struct block *b, uint64_t damaged, nx_status st,
+                                const struct nx_err *damage, struct nx_err *err)
+{
+    if (st != NX_CORRUPT)
+        return st ? nx_fail(err, st, "%s", damage->text) : NX_OK;
+    if (block_pages_damaged(b) > damaged)
+        log_error("A damaged page was left out of a result", "err", damage->text);
+    return NX_OK;
+}
+
+static nx_status select_block(struct block *b, const struct matcher *m, size_t n, int64_t mint,
+                              int64_t maxt, struct arena *a, struct series_list *list,
+                              struct nx_err *err)
+{
+    uint64_t damaged = block_pages_damaged(b);
+    struct nx_err damage;
+    nx_status st = block_select(b, m, n, mint, maxt, a, list, &damage);
+
+    return unless_damaged(b, damaged, st, &damage, err);
+}
+
 static nx_status select_source(struct store_querier *q, size_t i, const struct matcher *m, size_t n,
                                int64_t mint, int64_t maxt, struct arena *a, struct source_list *out,
                                struct nx_err *err)
@@ -181,7 +203,7 @@ static nx_status select_source(struct store_querier *q, size_t i, const struct m
     if (i == 0)
         st = head_select(q->head, m, n, later(mint, q->head_from_ms), maxt, a, &list, err);
     else
-        st = block_select(q->blocks[i - 1], m, n, mint, maxt, a, &list, err);
+        st = select_block(q->blocks[i - 1], m, n, mint, maxt, a, &list, err);
     *out = (struct source_list){list.v, list.n, 0, i};
     return st;
 }
@@ -230,7 +252,6 @@ static struct samples *column_samples(struct column *c)
     return c->own;
 }
 
-/* Q4 */
 static nx_status read_block(struct store_querier *q, struct block *b, uint64_t number, int64_t mint,
                             int64_t maxt, struct samples *to, struct nx_err *err)
 {
@@ -238,12 +259,7 @@ static nx_status read_block(struct store_querier *q, struct block *b, uint64_t n
     struct nx_err damage;
     nx_status st = block_read(b, number, mint, maxt, to, q->scratch, &damage);
 
-    if (st == NX_CORRUPT) {
-        if (block_pages_damaged(b) > damaged)
-            log_error("A damaged page was left out of a result", "err", damage.text);
-        return NX_OK;
-    }
-    return st ? nx_fail(err, st, "%s", damage.text) : NX_OK;
+    return unless_damaged(b, damaged, st, &damage, err);
 }
 
 static nx_status read_source(struct store_querier *q, uint64_t ref, int64_t mint, int64_t maxt,
@@ -379,6 +395,21 @@ static nx_status union_out(const struct union_of *u, size_t limit, struct arena 
     return NX_OK;
 }
 
+static nx_status list_block(struct block *b, const struct nx_slice *name, const struct matcher *m,
+                            size_t n, int64_t mint, int64_t maxt, size_t limit, struct arena *a,
+                            struct nx_slice **v, size_t *nv, struct nx_err *err)
+{
+    uint64_t damaged = block_pages_damaged(b);
+    struct nx_err damage;
+    nx_status st;
+
+    if (name)
+        st = block_label_values(b, *name, m, n, mint, maxt, limit, a, v, nv, &damage);
+    else
+        st = block_label_names(b, m, n, mint, maxt, limit, a, v, nv, &damage);
+    return unless_damaged(b, damaged, st, &damage, err);
+}
+
 /* `name` NULL: label names, else the values of that name. */
 static nx_status list_labels(struct store_querier *q, const struct nx_slice *name,
                              const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
@@ -401,11 +432,8 @@ static nx_status list_labels(struct store_querier *q, const struct nx_slice *nam
         else if (i == 0)
             st = head_label_names(q->head, m, n, later(mint, q->head_from_ms), maxt, a, &v, &nv,
                                   err);
-        else if (name)
-            st = block_label_values(q->blocks[i - 1], *name, m, n, mint, maxt, limit, a, &v, &nv,
-                                    err);
         else
-            st = block_label_names(q->blocks[i - 1], m, n, mint, maxt, limit, a, &v, &nv, err);
+            st = list_block(q->blocks[i - 1], name, m, n, mint, maxt, limit, a, &v, &nv, err);
         if (!st)
             st = union_add(&u, v, nv, err);
     }
