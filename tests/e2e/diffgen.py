@@ -643,6 +643,8 @@ class Gen:
         parts = [atom()]
         for _ in range(self.r.randrange(2, 6)):
             op = self.of(("+", "-", "*", "/", "%", "+", "-", "*", "> bool", "== bool", "<", "and", "or", "unless", "^"))
+            if op == "^" and parts[-1].startswith(" ^"):
+                op = "*"  # squares are exact, fourth powers are not
             parts.append(f" {op} " + ("2" if op == "^" else atom()))
         return Node("vector", parts, 0, "binary")
 
