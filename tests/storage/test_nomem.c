@@ -38,7 +38,7 @@ static bool open_store(struct world *w)
 static void add_columns(struct world *w)
 {
     for (int i = 0; i < SERIES && w->g; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "s%d", i);
         struct label l[] = {
             {STR(LABEL_NAME), STR(name)}, {STR("n"), STR(name)}, {STR("x"), STR("y")}};
