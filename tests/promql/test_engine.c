@@ -36,7 +36,7 @@ static struct teststore *filled(void)
 
     assert_non_null(s);
     for (int i = 0; i < 10; i++) {
-        char value[8];
+        char value[16];
 
         snprintf(value, sizeof value, "%d", i);
         for (int64_t t = 0; t <= 600000; t += 15000) {
