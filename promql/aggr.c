@@ -321,9 +321,10 @@ static nx_status quantile_notes(struct aggregation *g)
     }
     if (nan)
         annots_quantile(&g->ev->annots, pos, (double)NAN);
-    if (max > 1)
+    /* With a NaN among them the largest and the smallest are NaN, too, if they are not infinite. */
+    if (nan ? isinf(max) && max > 0 : max > 1)
         annots_quantile(&g->ev->annots, pos, max);
-    if (min < 0)
+    if (nan ? isinf(min) && min < 0 : min < 0)
         annots_quantile(&g->ev->annots, pos, min);
     return NX_OK;
 }
