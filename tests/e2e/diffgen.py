@@ -18,6 +18,7 @@ RULES  D1  A node knows how far two right implementations may be apart (`noise`)
 """
 
 import random
+import re
 
 # A multiple of two hours, less 40 minutes: the data lies in two blocks.
 START = 1_700_006_400 - 2400
@@ -708,3 +709,36 @@ def minimise(node, still_fails, tries=300):
                 node, progress = v, True
                 break
     return node
+
+
+# --- expressions that are wrong ---------------------------------------------------------------------
+
+TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[0-9]+(?:ms|[smhdwy])(?:[0-9]+(?:ms|[smhdwy]))*|0x[0-9A-Fa-f]+|[0-9.]+(?:e[+-]?[0-9]+)?'
+                   r"|[A-Za-z_:][A-Za-z0-9_]*|==|!=|=~|!~|>=|<=|.", re.S)
+OTHER_TOKENS = ("(", ")", "[", "]", "{", "}", ",", "+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", "=~", "=", "!", ":", "@", " ", "by", "without", "on",
+                "ignoring", "group_left", "group_right", "bool", "offset", "and", "or", "unless", "sum", "topk", "rate", "abs", "time", "up", "5m", "1", "0.5",
+                '"x"', '"', "'y'", "`z`", "#", "start", "end", "inf", "nan", "1e", "5mm", "0x", "$", "\\", "~", "&", ";", "\u00e9", "label_replace", "quantile")
+
+
+def broken(seed, number):
+    """A random expression with some tokens changed, taken away, doubled or exchanged: mostly no expression any more."""
+    g = Gen(f"broken/{seed}/{number}")
+    g.left = g.of((2, 3, 5))
+    g.depth = 0
+    # The function that was renamed would move all positions behind it.
+    tokens = TOKEN.findall(str(g.vector(2)).replace("double_exponential_smoothing", "predict_linear"))
+    for _ in range(g.of((1, 1, 1, 2, 3))):
+        i = g.r.randrange(len(tokens))
+        how = g.r.randrange(5)
+        if how == 0 and len(tokens) > 1:
+            del tokens[i]
+        elif how == 1:
+            tokens.insert(i, g.of(OTHER_TOKENS))
+        elif how == 2:
+            tokens[i] = g.of(OTHER_TOKENS)
+        elif how == 3:
+            tokens.insert(i, tokens[g.r.randrange(len(tokens))])
+        else:
+            k = g.r.randrange(len(tokens))
+            tokens[i], tokens[k] = tokens[k], tokens[i]
+    return "".join(tokens)
