@@ -256,8 +256,10 @@ static nx_status changed_series(struct pass *p, struct changed *c)
         c->cursor = (uint32_t)line + 1;
     if (!fits) {
         st = make_line(p, class, stamped, &what);
-        if (st)
+        if (st) {
+            p->res->scraped++; /* what ends a scrape by its labels was scraped */
             return st;
+        }
         line = (int64_t)p->s->table.n - 1;
     }
     if (!samples_room(p->s, 1))

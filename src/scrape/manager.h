@@ -39,6 +39,7 @@ struct target {
     struct pool *pool;
     uint64_t hash;     /* of the target as made: two of one hash are one target */
     uint64_t identity; /* of public labels and URL: what keeps series over a change of times */
+    uint64_t seed;     /* the server's when it began */
     int64_t interval_ms, timeout_ms;
     int64_t due_mono_ns, ideal_ns; /* of the next scrape; ideal_ns is Unix time */
     size_t heap_at;                /* SIZE_MAX: not in the schedule */
@@ -161,7 +162,7 @@ bool schedule_put(struct scrape *s, struct target *t); /* new, or moved to anoth
 void schedule_remove(struct scrape *s, struct target *t);
 struct target *schedule_first(const struct scrape *s); /* NULL: none */
 /* Sets the next tick after now, half an interval away at least. */
-void schedule_next(const struct scrape *s, struct target *t);
+void schedule_next(struct target *t);
 /* The first tick of a new target. */
 void schedule_begin(const struct scrape *s, struct target *t);
 /* The time to stamp samples with that are scraped now (SCR-061). */

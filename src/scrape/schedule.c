@@ -6,6 +6,7 @@
  *             computed anew from the wall clock, so a clock that was set finds its grid by itself.
  *         C2  Samples carry the tick's own time if the scrape began within the tolerance of it: then
  *             timestamps are evenly spaced and cost next to nothing to store.
+ *         C3  A target keeps the seed it began with: a reload with other external labels moves nobody.
  * SHAPE   A binary heap by due time; a target knows its place in it. */
 #include "src/scrape/manager.h"
 
@@ -82,10 +83,9 @@ struct target *schedule_first(const struct scrape *s)
     return s->n_heap ? s->heap[0] : NULL;
 }
 
-static void set_tick(const struct scrape *s, struct target *t, int64_t not_before_ns,
-                     int64_t now_ns)
+static void set_tick(struct target *t, int64_t not_before_ns, int64_t now_ns)
 {
-    t->ideal_ns = target_first_ns(t->hash, s->seed, t->interval_ms * NS_PER_MS, not_before_ns);
+    t->ideal_ns = target_first_ns(t->hash, t->seed, t->interval_ms * NS_PER_MS, not_before_ns);
     t->due_mono_ns = clock_mono_ns() + (t->ideal_ns - now_ns); /* C1 */
 }
 
@@ -93,14 +93,15 @@ void schedule_begin(const struct scrape *s, struct target *t)
 {
     int64_t now = clock_now_ns();
 
-    set_tick(s, t, now, now);
+    t->seed = s->seed; /* C3 */
+    set_tick(t, now, now);
 }
 
-void schedule_next(const struct scrape *s, struct target *t)
+void schedule_next(struct target *t)
 {
     int64_t now = clock_now_ns();
 
-    set_tick(s, t, now + t->interval_ms * NS_PER_MS / 2, now);
+    set_tick(t, now + t->interval_ms * NS_PER_MS / 2, now);
 }
 
 int64_t schedule_stamp_ms(const struct scrape *s, const struct target *t, int64_t now_ns)

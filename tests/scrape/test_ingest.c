@@ -536,6 +536,9 @@ static void limits_fail_the_whole_scrape(void **state)
     assert_string_equal(b.err.text,
                         "label_limit exceeded (metric: b, number of labels: 4, limit: 3)");
     assert_true(b.res.label_limit);
+    assert_int_equal(b.res.scraped, 2); /* the sample that ends the scrape counts */
+    assert_int_equal(scrape(&b, "a 1\nb{x=\"1\"} 2\n"), NX_BADINPUT);
+    assert_int_equal(b.res.scraped, 2); /* by the layout's way, too */
     b.rules.label_limit = 0;
     b.rules.label_name_limit = 8;
     assert_int_equal(scrape(&b, "b{long_name=\"1\"} 2\n"), NX_BADINPUT);
