@@ -702,7 +702,7 @@ static void write_many(const char *dir, int number, char to[BLOCK_ULID_LEN + 1])
 static void memory_does_not_grow_with_the_samples(void **state)
 {
     struct test_tmpdir dir;
-    struct cache *cache = cache_new(4u << 20);
+    struct cache *cache;
     struct block *b[MANY_BLOCKS];
     struct compact_result res;
     char ulid[BLOCK_ULID_LEN + 1], path[512];
@@ -710,6 +710,7 @@ static void memory_does_not_grow_with_the_samples(void **state)
     (void)state;
     if (SANITIZED)
         skip();
+    cache = cache_new(4u << 20);
     test_tmpdir_new(&dir);
     for (int i = 0; i < MANY_BLOCKS; i++) {
         write_many(dir.path, i, ulid);
