@@ -39,7 +39,8 @@ struct server {
     struct pql_engine *engine;
     struct scrape *scrape;
     struct web *web;
-    bool ready; /* atomic */
+    bool ready;      /* atomic */
+    bool quit_asked; /* atomic: by the web server */
     struct pql_features features;
     bool extra_metrics;
     bool exemplars; /* are stored */
@@ -219,7 +220,7 @@ static bool hook_ready(void *ctx)
 
 static void hook_quit(void *ctx)
 {
-    (void)ctx;
+    __atomic_store_n(&((struct server *)ctx)->quit_asked, true, __ATOMIC_RELEASE);
     kill(getpid(), SIGTERM);
 }
 
@@ -561,8 +562,11 @@ static void wait_for_end(struct server *s)
             reload(s, &err);
             continue;
         }
-        log_warn("Received an OS signal, exiting gracefully...", "signal",
-                 sig == SIGINT ? "interrupt" : "terminated");
+        if (__atomic_load_n(&s->quit_asked, __ATOMIC_ACQUIRE))
+            log_warn("Received termination request via web service, exiting gracefully...");
+        else
+            log_warn("Received an OS signal, exiting gracefully...", "signal",
+                     sig == SIGINT ? "interrupt" : "terminated");
         return;
     }
 }

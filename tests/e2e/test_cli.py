@@ -201,6 +201,7 @@ def test_quit_by_http_ends_it_cleanly(stage):
     server = stage.server(CONFIG, name="narthex")
     assert server.post("/-/quit").text == "Requesting termination... Goodbye!"
     assert server.popen.wait(timeout=10) == 0
+    assert 'msg="Received termination request via web service, exiting gracefully..."' in server.log()
 
 
 def test_an_early_hangup_does_not_kill_it(stage, folder):
