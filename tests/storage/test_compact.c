@@ -305,10 +305,10 @@ static void every_step(enum fault fault)
 
     clock_fake_set(T0);
     while (one_fault(fault, 1, step))
-        step += step < 300 ? 1 : 3;
+        step += (step < 300 ? 1 : 3) * TEST_STRIDE;
     assert_true(step > 200);
     for (uint64_t seed = 2; seed < 4; seed++)
-        for (uint64_t i = seed; i < step; i += 17)
+        for (uint64_t i = seed; i < step; i += 17 * TEST_STRIDE)
             (void)one_fault(fault, seed, i);
     clock_fake_off();
 }
@@ -335,7 +335,7 @@ static void a_full_disk_is_borne_until_there_is_space(void **state)
 {
     (void)state;
     clock_fake_set(T0);
-    for (uint64_t space = 0;; space += 128) {
+    for (uint64_t space = 0;; space += 128 * TEST_STRIDE) {
         struct disk d;
         disk_new(&d, space);
         struct storage *s = open_store(&d);
