@@ -62,6 +62,12 @@ struct server {
 
 /* ---- configuration ------------------------------------------------------------------------------- */
 
+static void on_load_warning(void *ctx, const char *text)
+{
+    (void)ctx;
+    log_warn(text, "component", "config");
+}
+
 static void on_config_warning(void *ctx, const char *text)
 {
     (void)ctx;
@@ -71,7 +77,7 @@ static void on_config_warning(void *ctx, const char *text)
 static nx_status load_config(struct server *s, struct config **out, struct nx_err *err)
 {
     const char *path = flags_str(&s->flags, "config.file");
-    struct config_opts opts = {.warn = on_config_warning};
+    struct config_opts opts = {.warn = on_load_warning};
     nx_status st = config_load(out, path, &opts, err);
 
     if (!st)
