@@ -3,7 +3,7 @@
  * SHAPE   dir/lock        held while the store is open
  *         dir/wal/        the log (wal.c) and how far blocks cover it (flush.c)
  *         dir/ULID/       blocks (block.h)
- * RULES   S1  Opening takes the lock before it changes anything, and changes nothing in a folder that is
+ * RULES   S1  Opening takes the lock before it changes anything, and not even that in a folder that is
  *             Prometheus's.
  *         S2  Blocks are opened before the log is replayed: they say which rows need no replaying.
  *         S3  A failed sync leaves it open what is on disk: a new segment is begun and what the old one
@@ -160,9 +160,10 @@ static nx_status take_folder(struct storage *s, const struct storage_opts *o, st
     sync_parents(s->fs, s->dir);
     if (snprintf(path, sizeof path, "%s/lock", s->dir) >= (int)sizeof path)
         return nx_fail(err, NX_BADINPUT, "%s: the path is too long", s->dir);
-    if (!o->no_lockfile)
+    st = refuse_prometheus(s->fs, s->dir, err);
+    if (!st && !o->no_lockfile)
         st = s->fs->lock(s->fs, path, &s->lockfile, err);
-    return st ? st : refuse_prometheus(s->fs, s->dir, err);
+    return st;
 }
 
 static nx_status replay(struct storage *s, size_t segment_bytes, struct nx_err *err)

@@ -573,11 +573,13 @@ static void a_folder_of_prometheus_is_left_alone(void **state)
     struct fixture *f = *state;
     struct fs *fs = simfs_fs(f->sim);
     struct storage_opts o = {.fs = fs, .dir = "theirs", .no_worker = true};
+    struct fs_stat st;
     struct storage *other;
 
     assert_ok(fs_mkdirs(fs, "theirs/chunks_head", &f->err), &f->err);
     assert_status(storage_open(&other, &o, &f->err), NX_UNAVAILABLE);
     assert_non_null(strstr(f->err.text, "Prometheus"));
+    assert_status(fs->stat(fs, "theirs/lock", &st, &f->err), NX_NOTFOUND);
     o.dir = "blocks";
     assert_ok(fs_mkdirs(fs, "blocks/01HF0000000000000000000000", &f->err), &f->err);
     assert_ok(fs_publish(fs, "blocks/01HF0000000000000000000000/index", "\xba\xaa\xd7\x00\x02", 5,
