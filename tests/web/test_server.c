@@ -6,10 +6,12 @@
 
 #include "src/base/limits.h"
 
+/* Seconds of work on any machine, in small steps: it ends only because somebody ends it. */
+#define TERM  "quantile_over_time(0.5%2Cbig%5B20m%5D)%2B"
+#define TERMS TERM TERM TERM TERM TERM TERM TERM TERM
 #define LONG_QUERY                                                                                 \
-    "/api/v1/query_range?start=1700000000&end=1700001100&step=0.1&query="                          \
-    "quantile_over_time(0.5%2Cbig%5B20m%5D)%2Bquantile_over_time(0.4%2Cbig%5B20m%5D)"              \
-    "%2Bquantile_over_time(0.3%2Cbig%5B20m%5D)%2Bquantile_over_time(0.2%2Cbig%5B20m%5D)"
+    "/api/v1/query_range?start=1700000000&end=1700001100&step=0.1&query=" TERMS TERMS TERMS TERMS  \
+        TERMS TERMS "1"
 
 static void send_text(int fd, const char *text)
 {
