@@ -7,7 +7,9 @@
  *             group meanwhile has no hole. An append takes its number under its groups' locks, so that
  *             one with a number that a reader sees is in place when the reader gets the lock.
  *         D2  The timestamps of a seal are decoded once per reader while it reads many series of a group.
- *         D3  Homes in order, seals in order, rows in order: a series' samples come out ascending. */
+ *         D3  Homes in order, seals in order, rows in order: a series' samples come out ascending. While a
+ *             series becomes one that several groups write, the last rows of the old home and the first
+ *             of the new one may overlap in time: the reader puts them in order, each time once. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -300,9 +302,34 @@ static bool has_home(const struct memseries *s, const struct home *home)
     return false;
 }
 
+/* Samples from `from` on, ascending and each time once (D3). They nearly are, so insertion is cheap; of
+ * two with one time the one that was there first stays. */
+static void put_in_order(struct samples *x, size_t from)
+{
+    size_t n = from;
+
+    for (size_t i = from; i < x->n; i++) {
+        int64_t t = x->t[i];
+        double v = x->v[i];
+        size_t at = n;
+        while (at > from && x->t[at - 1] > t)
+            at--;
+        if (at > from && x->t[at - 1] == t)
+            continue;
+        memmove(x->t + at + 1, x->t + at, (n - at) * sizeof *x->t);
+        memmove(x->v + at + 1, x->v + at, (n - at) * sizeof *x->v);
+        x->t[at] = t;
+        x->v[at] = v;
+        n++;
+    }
+    x->n = n;
+}
+
 nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
                     struct samples *to, struct nx_err *err)
 {
+    const size_t first = to->n;
+    uint32_t homes = 0;
     struct head *h = r->h;
     struct taken k = {.more = false};
     struct home home = {0};
@@ -325,8 +352,11 @@ nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t ma
         if (!found)
             break;
         any = true;
+        homes++;
         st = decode_taken(r, &k, home.col, mint, maxt, to, err);
     }
+    if (homes > 1)
+        put_in_order(to, first);
     return st;
 }
 
