@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/grow.h"
 #include "storage/head.h"
 #include "storage/wal_row.h"
 
@@ -30,25 +31,6 @@
 static nx_status no_memory(struct nx_err *err)
 {
     return nx_fail(err, NX_NOMEM, "the head");
-}
-
-static bool grow(void *array, uint32_t n, uint32_t *cap, size_t size)
-{
-    void *p;
-    uint64_t more;
-
-    if (n < *cap)
-        return true;
-    more = (uint64_t)*cap + *cap / 4 + 2;
-    if (more > UINT32_MAX)
-        return false;
-    memcpy(&p, array, sizeof p);
-    p = realloc(p, (size_t)more * size);
-    if (!p)
-        return false;
-    memcpy(array, &p, sizeof p);
-    *cap = (uint32_t)more;
-    return true;
 }
 
 /* ---- seals ----------------------------------------------------------------------------------- */
@@ -225,7 +207,7 @@ nx_status group_seal_locked(struct storage_group *g, struct nx_err *err)
     NX_ASSERT(nx_mutex_held(g->lock));
     if (g->n_rows == 0)
         return NX_OK;
-    if (!grow(&g->seals, g->n_seals, &g->cap_seals, sizeof(struct seal *)))
+    if (!grow(&g->seals, g->n_seals, &g->cap_seals, sizeof(struct seal *), 2))
         return no_memory(err);
     w = head_work(g->head);
     st = w ? code_tail(g, w, &s, err) : no_memory(err);
@@ -456,7 +438,7 @@ nx_status group_bind_locked(struct storage_group *g, uint32_t series, uint32_t *
                             struct nx_err *err)
 {
     NX_ASSERT(nx_mutex_held(g->lock));
-    if (!grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined))
+    if (!grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined, 2))
         return no_memory(err);
     if (g->n_free && g->free_cols[0].seq < g->seq) { /* G1 */
         *col = g->free_cols[0].col;
@@ -488,7 +470,7 @@ nx_status group_bind_at_locked(struct storage_group *g, uint32_t series, uint32_
     st = group_seal_locked(g, err);
     if (!st)
         st = cols_room(g, col + 1, err);
-    if (!st && !grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined))
+    if (!st && !grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined, 2))
         st = no_memory(err);
     if (st)
         return st;
@@ -506,7 +488,7 @@ nx_status group_free_col_locked(struct storage_group *g, uint32_t col, struct nx
 {
     NX_ASSERT(nx_mutex_held(g->lock));
     g->cols[col].state = COL_FREE;
-    if (!grow(&g->free_cols, g->n_free, &g->cap_free, sizeof *g->free_cols))
+    if (!grow(&g->free_cols, g->n_free, &g->cap_free, sizeof *g->free_cols, 2))
         return no_memory(err);
     g->free_cols[g->n_free++] = (struct free_col){col, g->seq};
     return NX_OK;
@@ -517,7 +499,7 @@ bool group_take_back_locked(struct storage_group *g, uint32_t series, uint32_t c
     NX_ASSERT(nx_mutex_held(g->lock));
     if (g->cols[col].state != COL_FREE || g->cols[col].series != series)
         return false;
-    if (!grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined))
+    if (!grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined, 2))
         return false; /* it gets another column, or the error there */
     for (uint32_t i = 0; i < g->n_free; i++) {
         if (g->free_cols[i].col != col)
@@ -535,7 +517,7 @@ nx_status group_inherit_locked(struct storage_group *g, uint32_t col, int64_t t_
                                struct nx_err *err)
 {
     NX_ASSERT(nx_mutex_held(g->lock));
-    if (!grow(&g->inherited, g->n_inherited, &g->cap_inherited, sizeof *g->inherited))
+    if (!grow(&g->inherited, g->n_inherited, &g->cap_inherited, sizeof *g->inherited, 2))
         return no_memory(err);
     g->inherited[g->n_inherited++] = (struct inherited){col, g->cols[col].from, t_ms, v};
     if (t_ms > g->newest_ms)
@@ -644,7 +626,7 @@ nx_status group_room_locked(struct storage_group *g, struct nx_err *err)
     NX_ASSERT(nx_mutex_held(g->lock));
     if (g->n_rows >= GROUP_TAIL_ROWS)
         st = group_seal_locked(g, err); /* there was no memory for it last time */
-    if (!st && !grow(&g->rows, g->n_rows, &g->cap_rows, sizeof(struct row *)))
+    if (!st && !grow(&g->rows, g->n_rows, &g->cap_rows, sizeof(struct row *), 2))
         st = no_memory(err);
     return st;
 }

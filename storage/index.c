@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/grow.h"
+
 #include "src/base/hash.h"
 
 #define PAGE_SERIES 1024u
@@ -136,28 +138,6 @@ static void table_drop(struct table *t, const struct index *ix, slot_hash_fn *ha
     t->n--;
 }
 
-/* ---- growing --------------------------------------------------------------------------------- */
-
-/* Room for one more in an array of *cap elements. Lists grow by a quarter: there are many. */
-static bool grow(void *array, uint32_t n, uint32_t *cap, size_t size)
-{
-    void *p;
-    uint64_t more;
-
-    if (n < *cap)
-        return true;
-    more = (uint64_t)*cap + *cap / 4 + 4;
-    if (more > UINT32_MAX)
-        return false;
-    memcpy(&p, array, sizeof p);
-    p = realloc(p, (size_t)more * size);
-    if (!p)
-        return false;
-    memcpy(array, &p, sizeof p);
-    *cap = (uint32_t)more;
-    return true;
-}
-
 static const uint32_t *pair_list(const struct pair *p)
 {
     return p->cap ? p->list.many : &p->list.one;
@@ -178,7 +158,7 @@ static bool pair_room(struct pair *p)
         p->cap = 4;
         return true;
     }
-    return grow(&p->list.many, p->n, &p->cap, sizeof *many);
+    return grow(&p->list.many, p->n, &p->cap, sizeof *many, 4);
 }
 
 static void pair_append(struct pair *p, uint32_t id)
@@ -332,7 +312,7 @@ static struct name *want_name(struct index *ix, uint32_t str)
 
     if (n)
         return n;
-    if (!grow(&ix->names, ix->n_names, &ix->cap_names, sizeof *ix->names))
+    if (!grow(&ix->names, ix->n_names, &ix->cap_names, sizeof *ix->names, 4))
         return NULL;
     n = &ix->names[ix->n_names++];
     *n = (struct name){.str = str};
@@ -346,12 +326,12 @@ static uint32_t new_pair(struct index *ix, uint32_t name, uint32_t value)
     struct name *n = want_name(ix, name);
     uint32_t p = ix->free_pair;
 
-    if (!n || !grow(&n->pairs, n->n, &n->cap, sizeof *n->pairs) ||
+    if (!n || !grow(&n->pairs, n->n, &n->cap, sizeof *n->pairs, 4) ||
         !table_room(&ix->by_pair, ix, pair_slot_hash))
         return 0;
     if (p)
         ix->free_pair = ix->pairs[p].value;
-    else if (grow(&ix->pairs, ix->n_pairs, &ix->cap_pairs, sizeof *ix->pairs))
+    else if (grow(&ix->pairs, ix->n_pairs, &ix->cap_pairs, sizeof *ix->pairs, 4))
         p = ix->n_pairs++;
     else
         return 0;
@@ -385,7 +365,7 @@ static bool page_room(struct index *ix, uint32_t id)
     uint32_t p = id / PAGE_SERIES, old = ix->cap_pages;
 
     if (p >= old) {
-        if (!grow(&ix->pages, p, &ix->cap_pages, sizeof *ix->pages))
+        if (!grow(&ix->pages, p, &ix->cap_pages, sizeof *ix->pages, 4))
             return false;
         memset(ix->pages + old, 0, (ix->cap_pages - old) * sizeof *ix->pages);
     }
@@ -687,7 +667,7 @@ static nx_status ranks_add(struct ranks *r, uint32_t pair, struct nx_err *err)
 {
     if (r->slot && ranks_find(r, pair) != UINT32_MAX)
         return NX_OK;
-    if (!grow(&r->v, r->n, &r->cap, sizeof *r->v))
+    if (!grow(&r->v, r->n, &r->cap, sizeof *r->v, 4))
         return nx_fail(err, NX_NOMEM, "selecting series");
     r->v[r->n++] = (struct ranked){.pair = pair};
     if (!r->slot || (uint64_t)r->n * 2 > r->mask) {
