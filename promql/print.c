@@ -76,14 +76,16 @@ static void print_duration(struct buf *b, int64_t ms)
     buf_duration(b, ms < 0 ? -ms : ms);
 }
 
-/* A literal that was written as a duration. */
+/* A literal that was written as a duration. Its milliseconds are rounded: a long one in seconds is a
+ * double a little below them, and a text that is cut there would not read as the same number.
+ * (Prometheus cuts, and prints 7888878888889ms one millisecond short.) */
 static void print_duration_seconds(struct buf *b, double seconds)
 {
-    double ns = fabs(seconds) * 1e9;
+    double ms = round(fabs(seconds) * 1000);
 
     if (seconds < 0)
         buf_char(b, '-');
-    buf_duration(b, (ns < 9223372036854775807.0 ? (int64_t)ns : INT64_MAX) / 1000000);
+    buf_duration(b, ms < 9223372036854.0 ? (int64_t)ms : INT64_MAX / 1000000);
 }
 
 static void print_labels(struct buf *b, const struct nx_slice *labels, size_t n)
