@@ -70,6 +70,7 @@ struct look {
     struct block **v;
     struct compact_block *plan;
     size_t n;
+    int64_t max_block_ms;
 };
 
 static nx_status no_memory(struct nx_err *err)
@@ -163,6 +164,7 @@ static nx_status look(struct compactor *c, struct look *l, struct nx_err *err)
     nx_status st = NX_OK;
 
     nx_lock(&s->lock);
+    l->max_block_ms = s->max_block_ms;
     l->v = calloc(s->n_blocks + 1, sizeof(struct block *));
     l->plan = calloc(s->n_blocks + 1, sizeof *l->plan);
     if (!l->v || !l->plan)
@@ -354,8 +356,8 @@ static bool run_job(struct compactor *c, struct job *j)
 /* Merges one set. False when there is nothing to do now. */
 static bool merge_one(struct compactor *c)
 {
-    const struct compact_plan_opts o = {c->s->block_ms, c->s->max_block_ms,
-                                        !c->s->keep_overlapping};
+    struct compact_plan_opts o = {.block_ms = c->s->block_ms,
+                                  .overlapping = !c->s->keep_overlapping};
     size_t pick[COMPACT_MAX_SOURCES];
     struct job j = {.bad = COMPACT_NONE};
     struct look l = {0};
@@ -367,6 +369,7 @@ static bool merge_one(struct compactor *c)
     if (look(c, &l, &err)) {
         failed(c, &j, NX_NOMEM, &err);
     } else {
+        o.max_block_ms = l.max_block_ms;
         j.n = compact_plan(&o, l.plan, l.n, pick);
         for (size_t i = 0; i < j.n; i++)
             j.listed[i] = l.v[pick[i]];

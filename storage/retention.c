@@ -5,7 +5,8 @@
  *         B2  A block goes by a rename to NAME.tmp-for-deletion and then file by file; what a crash
  *             leaves of it, or of a block half written, goes at the next start.
  *         B3  Whole blocks only, the oldest first. By time: the newest block's end is a retention past
- *             its end. By size: the blocks and the log together are larger than allowed.
+ *             its end. By size: the blocks and the log together are larger than allowed, in
+ *             bytes or as a share of the disk.
  *         B4  Blocks that were put into the folder by hand are picked up within a minute, and those
  *             taken away are forgotten. */
 #include <stdio.h>
@@ -246,8 +247,8 @@ static struct block *take_over_time(struct storage *s)
         int64_t max = block_meta(s->blocks[i])->max_ms;
         newest = max > newest ? max : newest;
     }
-    for (i = 0; s->retention_ms > 0 && i < s->n_blocks; i++) {
-        if (newest - block_meta(s->blocks[i])->max_ms < s->retention_ms)
+    for (i = 0; s->retention.time_ms > 0 && i < s->n_blocks; i++) {
+        if (newest - block_meta(s->blocks[i])->max_ms < s->retention.time_ms)
             continue;
         found = take_locked(s, i);
         s->time_deletions++;
@@ -257,18 +258,60 @@ static struct block *take_over_time(struct storage *s)
     return found;
 }
 
+/* The disk may be enlarged while we run, so it is asked again and again. */
+void retention_measure(struct storage *s)
+{
+    struct nx_err err;
+    uint64_t bytes = 0, before;
+    bool asked;
+
+    nx_lock(&s->lock);
+    asked = s->retention.percent > 0;
+    before = s->disk_bytes;
+    nx_unlock(&s->lock);
+    if (!asked)
+        return;
+    if (s->fs->capacity(s->fs, s->dir, &bytes, &err)) {
+        if (!s->disk_unknown)
+            log_warn("The size of the disk is not known; retention by percentage rests on what was "
+                     "last known, if anything",
+                     "dir", s->dir, "err", err.text);
+        s->disk_unknown = true;
+        return;
+    }
+    s->disk_unknown = false;
+    if (bytes == before)
+        return;
+    nx_lock(&s->lock);
+    s->disk_bytes = bytes;
+    nx_unlock(&s->lock);
+}
+
+/* Bytes that may be used; 0: there is no bound. A share of the disk is at least a byte. */
+static uint64_t size_limit_locked(const struct storage *s)
+{
+    const struct storage_retention *r = &s->retention;
+    uint64_t share;
+
+    if (!(r->percent > 0) || r->percent >= 100 || s->disk_bytes == 0)
+        return r->bytes;
+    share = (uint64_t)((double)s->disk_bytes / 100 * r->percent) + 1;
+    return r->bytes && r->bytes < share ? r->bytes : share;
+}
+
 static struct block *take_over_size(struct storage *s)
 {
     struct block *found = NULL;
     struct wal_stats wal;
-    uint64_t bytes;
+    uint64_t bytes, limit;
 
     wal_get_stats(s->wal, &wal);
     bytes = wal.bytes;
     nx_lock(&s->lock);
     for (size_t i = 0; i < s->n_blocks; i++)
         bytes += block_meta(s->blocks[i])->bytes;
-    if (s->retention_bytes && bytes > s->retention_bytes && s->n_blocks) {
+    limit = size_limit_locked(s);
+    if (limit && bytes > limit && s->n_blocks) {
         found = take_locked(s, 0);
         s->size_deletions++;
     }
@@ -313,6 +356,7 @@ void retention_run(struct storage *s)
         s->rescanned_ms = now_ms;
         rescan(s);
     }
+    retention_measure(s);
     while ((b = take_over_time(s)) != NULL || (b = take_over_size(s)) != NULL)
         blocks_delete(s, b, "Deleted a block past its retention");
 }

@@ -82,6 +82,8 @@ void storage_get_stats(struct storage *s, struct storage_stats *out)
     out->compactions_failed = s->compactions_failed;
     out->retention_deletions = s->time_deletions;
     out->size_retention_deletions = s->size_deletions;
+    out->retention = s->retention;
+    out->disk_bytes = s->disk_bytes;
     nx_unlock(&s->lock);
 }
 

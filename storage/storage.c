@@ -101,12 +101,12 @@ static int64_t or_default(int64_t v, int64_t otherwise)
     return v > 0 ? v : otherwise;
 }
 
-static int64_t max_block(const struct storage_opts *o)
+static int64_t max_block(const struct storage *s)
 {
-    int64_t tenth = o->retention_ms / 10;
+    int64_t tenth = s->retention.time_ms / 10;
 
-    if (o->max_block_ms > 0)
-        return o->max_block_ms;
+    if (s->max_block_given_ms > 0)
+        return s->max_block_given_ms;
     return tenth > 0 && tenth < MAX_BLOCK_MS ? tenth : MAX_BLOCK_MS;
 }
 
@@ -122,11 +122,12 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
     nx_mutex_init(&s->lock, NX_RANK_BLOCKS);
     s->fs = o->fs;
     s->block_ms = or_default(o->min_block_ms, BLOCK_MS_DEFAULT);
-    s->max_block_ms = max_block(o);
+    s->max_block_given_ms = o->max_block_ms;
+    s->retention =
+        (struct storage_retention){o->retention_ms, o->retention_bytes, o->retention_percent};
+    s->max_block_ms = max_block(s);
     s->keep_overlapping = o->keep_overlapping;
     s->fsync_ms = or_default(o->fsync_ms, FSYNC_MS_DEFAULT);
-    s->retention_ms = o->retention_ms;
-    s->retention_bytes = o->retention_bytes;
     s->drop_before_ms = s->head_from_ms = INT64_MIN;
     s->dir = strdup(o->dir);
     s->cache = cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
@@ -224,6 +225,8 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
         st = head_open(&s->head, s->block_ms, err);
     if (!st)
         st = blocks_open(s, err); /* S2 */
+    if (!st)
+        retention_measure(s);
     if (!st)
         st = flush_recover(s, &floor_ms, err);
     if (st)
@@ -388,10 +391,10 @@ void storage_tick(struct storage *s, int64_t now_ms)
     nx_unlock(&s->tick_lock);
 }
 
-void storage_set_retention(struct storage *s, int64_t retention_ms, uint64_t retention_bytes)
+void storage_set_retention(struct storage *s, const struct storage_retention *r)
 {
     nx_lock(&s->lock);
-    s->retention_ms = retention_ms;
-    s->retention_bytes = retention_bytes;
+    s->retention = *r;
+    s->max_block_ms = max_block(s);
     nx_unlock(&s->lock);
 }

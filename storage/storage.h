@@ -24,6 +24,7 @@ struct storage_opts {
     const char *dir;          /* copied; made if missing */
     int64_t retention_ms;     /* 0: keep for ever */
     uint64_t retention_bytes; /* 0: no bound */
+    double retention_percent; /* of the size of the disk; 0: no bound */
     int64_t min_block_ms;     /* span of a first block; 0: two hours */
     int64_t max_block_ms;     /* span that compaction stops at; 0: min(31d, retention/10) */
     bool keep_overlapping;    /* blocks that overlap are not merged for that */
@@ -44,8 +45,14 @@ void storage_close(struct storage *s);
 
 /* What the worker does each second: sync, seal, flush blocks, retention, free what is gone. */
 void storage_tick(struct storage *s, int64_t now_ms);
+/* Whichever bound is met first decides; 0: it is none. */
+struct storage_retention {
+    int64_t time_ms;
+    uint64_t bytes;
+    double percent; /* of the size of the disk */
+};
 /* Reload: takes effect with the next tick. */
-void storage_set_retention(struct storage *s, int64_t retention_ms, uint64_t retention_bytes);
+void storage_set_retention(struct storage *s, const struct storage_retention *r);
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
@@ -214,6 +221,8 @@ struct storage_stats {
     uint64_t blocks, block_bytes, block_loads_failed, blocks_set_aside;
     int64_t oldest_ms; /* lowest timestamp stored; INT64_MAX when empty */
     uint64_t compactions, compactions_failed, retention_deletions, size_retention_deletions;
+    struct storage_retention retention; /* as it was set */
+    uint64_t disk_bytes; /* size of the disk, when it was last asked for `percent`; 0: not known */
     uint64_t cache_bytes, symbol_bytes, symbols, label_pairs;
     uint64_t pages_damaged;
     uint64_t exemplars, exemplar_series, exemplars_max; /* held, whose, room for */

@@ -13,7 +13,7 @@ struct storage {
     /* set once */
     struct fs *fs;
     char *dir;
-    int64_t block_ms, max_block_ms, fsync_ms;
+    int64_t block_ms, max_block_given_ms, fsync_ms;
     struct head *head;
     struct wal *wal;
     struct cache *cache;
@@ -31,6 +31,7 @@ struct storage {
     int64_t relog_after_ms; /* no new segment before this: the disk fails */
     int64_t
         drop_before_ms; /* rows to drop from the head when no reader needs them; INT64_MIN: none */
+    bool disk_unknown;  /* the size of the disk could not be had; that was said */
     int64_t segment_span; /* number of the block span that the newest segment began in */
 
     struct nx_mutex wake_lock; /* NX_RANK_QUEUE */
@@ -44,8 +45,9 @@ struct storage {
     uint64_t replaced;    /* counts blocks_replace() */
     int64_t head_from_ms; /* rows of the head before this are in blocks: new readers skip them */
     struct store_querier *queriers; /* a list of the open ones */
-    int64_t retention_ms;
-    uint64_t retention_bytes;
+    struct storage_retention retention;
+    int64_t max_block_ms; /* follows the retention, unless max_block_given_ms */
+    uint64_t disk_bytes;  /* 0: not known */
     uint64_t compactions, compactions_failed, time_deletions, size_deletions;
     uint64_t loads_failed, set_aside, pages_damaged_gone;
     int64_t replay_ms;
@@ -73,4 +75,6 @@ NX_NODISCARD bool blocks_replace(struct storage *s, struct block *const *old, si
                                  struct block *b);
 /* Deletes the files of a block that was taken off the list (taken). `msg` is logged, unless NULL. */
 void blocks_delete(struct storage *s, struct block *b, const char *msg);
+/* Asks for the size of the disk, if a bound depends on it. */
+void retention_measure(struct storage *s);
 void retention_run(struct storage *s);

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define MAX_DEPTH 64 /* of a tree to remove: ours have three levels */
@@ -311,6 +312,17 @@ static nx_status real_stat(struct fs *fs, const char *path, struct fs_stat *out,
     return NX_OK;
 }
 
+static nx_status real_capacity(struct fs *fs, const char *path, uint64_t *bytes, struct nx_err *err)
+{
+    struct statvfs sv;
+
+    (void)fs;
+    if (statvfs(path, &sv))
+        return nx_fail_errno(err, errno, "asking for the size of the disk of %s", path);
+    *bytes = (uint64_t)sv.f_blocks * (sv.f_frsize ? sv.f_frsize : sv.f_bsize);
+    return NX_OK;
+}
+
 static nx_status real_lock(struct fs *fs, const char *path, struct fs_file **out,
                            struct nx_err *err)
 {
@@ -353,6 +365,7 @@ struct fs *fs_real(void)
         .sync_dir = real_sync_dir,
         .list = real_list,
         .stat = real_stat,
+        .capacity = real_capacity,
         .lock = real_lock,
         .unlock = real_unlock,
     };

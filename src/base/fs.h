@@ -53,6 +53,8 @@ struct fs {
     nx_status (*sync_dir)(struct fs *fs, const char *path, struct nx_err *err);
     nx_status (*list)(struct fs *fs, const char *path, struct fs_names *out, struct nx_err *err);
     nx_status (*stat)(struct fs *fs, const char *path, struct fs_stat *out, struct nx_err *err);
+    /* Bytes that the file system of `path`, which must exist, holds in all, used or not. */
+    nx_status (*capacity)(struct fs *fs, const char *path, uint64_t *bytes, struct nx_err *err);
     /* Takes the lock file `path` for this process; held until fs_unlock. Taken by another: NX_UNAVAILABLE. */
     nx_status (*lock)(struct fs *fs, const char *path, struct fs_file **out, struct nx_err *err);
     void (*unlock)(struct fs *fs, struct fs_file *f);

@@ -56,6 +56,7 @@ struct server {
     int64_t reload_ms;
     int64_t start_ms;
     char retention_text[96];
+    bool bad_setting; /* what keeps us from starting is a setting: exit code 2 */
     struct web_flag *web_flags;
     sigset_t signals;
 };
@@ -85,42 +86,47 @@ static nx_status load_config(struct server *s, struct config **out, struct nx_er
     return st;
 }
 
-/* The configuration's retention wins over the flags. Both may bound time, size, or both. */
-static void retention(const struct server *s, const struct config *cfg, int64_t *ms,
-                      uint64_t *bytes)
+/* The configuration's retention wins over the flags, bound by bound. Without any bound it is 15 days. */
+static struct storage_retention retention(const struct server *s, const struct config *cfg)
 {
+    const struct config_retention *c = &cfg->storage.tsdb.retention;
     const char *time = flags_str(&s->flags, "storage.tsdb.retention.time");
+    struct storage_retention r = {.bytes = flags_bytes(&s->flags, "storage.tsdb.retention.size"),
+                                  .percent = c->percentage};
 
-    *bytes = flags_bytes(&s->flags, "storage.tsdb.retention.size");
-    *ms = 0;
-    if (time[0] && num_parse_duration(nx_slice_str(time), ms, NULL))
-        *ms = 0;
-    if (cfg->storage.tsdb.retention.time_ms)
-        *ms = cfg->storage.tsdb.retention.time_ms;
-    if (cfg->storage.tsdb.retention.size_bytes)
-        *bytes = (uint64_t)cfg->storage.tsdb.retention.size_bytes;
-    if (!*ms && !*bytes)
-        *ms = DEFAULT_RETENTION_MS;
+    if (time[0] && num_parse_duration(nx_slice_str(time), &r.time_ms, NULL))
+        r.time_ms = 0;
+    if (c->time_ms)
+        r.time_ms = c->time_ms;
+    if (c->size_bytes)
+        r.bytes = (uint64_t)c->size_bytes;
+    if (!r.time_ms && !r.bytes && !(r.percent > 0))
+        r.time_ms = DEFAULT_RETENTION_MS;
+    return r;
 }
 
-/* "15d", "15d or 512MiB"; as it was at the start. */
-static void describe_retention(struct server *s, int64_t ms, uint64_t bytes)
+/* "15d", "15d or 512MiB or 80%"; as it was at the start. */
+static void describe_retention(struct server *s, const struct storage_retention *r)
 {
     char text[NUM_TEXT_BYTES];
     static const char units[] = "BKMGTPE";
+    uint64_t bytes = r->bytes;
     size_t u = 0;
     int n = 0;
 
-    if (ms)
+    if (r->time_ms)
         n = snprintf(s->retention_text, sizeof s->retention_text, "%.*s",
-                     (int)num_format_duration(text, ms), text);
+                     (int)num_format_duration(text, r->time_ms), text);
     while (bytes && bytes % 1024 == 0 && u < 6) {
         bytes /= 1024;
         u++;
     }
     if (bytes)
-        snprintf(s->retention_text + n, sizeof s->retention_text - (size_t)n, "%s%llu%.*s%s",
-                 ms ? " or " : "", (unsigned long long)bytes, u > 0, &units[u], u ? "iB" : "B");
+        n += snprintf(s->retention_text + n, sizeof s->retention_text - (size_t)n, "%s%llu%.*s%s",
+                      n ? " or " : "", (unsigned long long)bytes, u > 0, &units[u], u ? "iB" : "B");
+    if (r->percent > 0)
+        snprintf(s->retention_text + n, sizeof s->retention_text - (size_t)n, "%s%g%%",
+                 n ? " or " : "", r->percent);
 }
 
 /* Only the feature flag makes room for them; how much, the configuration may say. */
@@ -134,11 +140,9 @@ static int64_t max_exemplars(const struct server *s, const struct config *cfg)
 /* Hands a configuration to every part. All are told, then the first failure is returned. */
 static nx_status apply(struct server *s, const struct config *cfg, struct nx_err *err)
 {
-    int64_t ms;
-    uint64_t bytes;
+    const struct storage_retention r = retention(s, cfg);
 
-    retention(s, cfg, &ms, &bytes);
-    storage_set_retention(s->storage, ms, bytes);
+    storage_set_retention(s->storage, &r);
     storage_set_max_exemplars(s->storage, max_exemplars(s, cfg));
     pql_engine_set_default_step(s->engine, cfg->global.evaluation_interval_ms);
     return scrape_apply(s->scrape, cfg, err);
@@ -320,12 +324,22 @@ static nx_status open_storage(struct server *s, struct nx_err *err)
         .no_lockfile = flags_bool(&s->flags, "storage.tsdb.no-lockfile"),
     };
 
-    retention(s, s->cfg, &o.retention_ms, &o.retention_bytes);
+    const struct storage_retention r = retention(s, s->cfg);
+    o.retention_ms = r.time_ms;
+    o.retention_bytes = r.bytes;
+    o.retention_percent = r.percent;
     log_info("Starting TSDB ...");
     if (storage_open(&s->storage, &o, err))
         return nx_context(err, "opening storage failed");
     struct storage_stats st;
     storage_get_stats(s->storage, &st);
+    if (r.percent > 0 && st.disk_bytes == 0) {
+        s->bad_setting = true;
+        return nx_fail(err, NX_UNAVAILABLE,
+                       "unable to detect total capacity of metric storage at %s, please disable "
+                       "retention percentage (%g%%)",
+                       o.dir, r.percent);
+    }
     log_info("TSDB started", "series", log_fmt("%llu", (unsigned long long)st.head_series),
              "blocks", log_fmt("%llu", (unsigned long long)st.blocks), "wal_replay_ms",
              log_fmt("%llu", (unsigned long long)st.wal_replay_ms));
@@ -360,8 +374,6 @@ static nx_status open_scrape(struct server *s, struct nx_err *err)
 
 static nx_status open_web(struct server *s, struct nx_err *err)
 {
-    int64_t retention_ms;
-    uint64_t retention_bytes;
     const char *const *listen;
     size_t n_listen = flags_list(&s->flags, "web.listen-address", &listen);
     const char *prefix = flags_str(&s->flags, "web.route-prefix");
@@ -385,8 +397,8 @@ static nx_status open_web(struct server *s, struct nx_err *err)
         .features = s->features,
         .hooks = {s, hook_ready, reload, hook_quit, hook_config_yaml, hook_reload_status},
     };
-    retention(s, s->cfg, &retention_ms, &retention_bytes);
-    describe_retention(s, retention_ms, retention_bytes);
+    const struct storage_retention r = retention(s, s->cfg);
+    describe_retention(s, &r);
     nx_status st = web_open(&s->web, &o, err);
     if (!st)
         for (size_t i = 0; i < n_listen; i++)
@@ -678,7 +690,7 @@ static int run(struct server *s)
     if (start(s, &err) == NX_OK)
         wait_for_end(s);
     else
-        code = 1;
+        code = s->bad_setting ? 2 : 1;
     stop(s);
     config_unref(s->cfg);
     if (!code)

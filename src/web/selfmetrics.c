@@ -27,6 +27,7 @@ struct self {
     bool has_data;
     uint64_t ready, reload_ok, conns_accepted, conns_closed;
     double reload_s, head_min_s, head_max_s, lowest_s, replay_s, exemplar_oldest_s;
+    double retention_s, retention_percent;
     int64_t head_min_ms, head_max_ms, lowest_ms;
 };
 
@@ -337,6 +338,9 @@ static const struct row rows[] = {
     { "prometheus_tsdb_out_of_bound_samples_total", C, E(emit_out_of_bounds), "Samples refused: too old for the head." },
     { "prometheus_tsdb_out_of_order_samples_total", C, E(emit_out_of_order), "Samples refused: older than the newest." },
     { "prometheus_tsdb_reloads_failures_total", C, U(st.block_loads_failed), "Blocks that could not be opened." },
+    { "prometheus_tsdb_retention_limit_bytes", G, U(st.retention.bytes), "Most bytes of blocks to be kept; 0: no bound." },
+    { "prometheus_tsdb_retention_limit_percentage", G, F(retention_percent), "Largest share of the disk for blocks; 0: no bound." },
+    { "prometheus_tsdb_retention_limit_seconds", G, F(retention_s), "How long samples are kept; 0: no bound." },
     { "prometheus_tsdb_size_retentions_total", C, U(st.size_retention_deletions), "Blocks deleted for size." },
     { "prometheus_tsdb_storage_blocks_bytes", G, U(st.block_bytes), "Bytes of all blocks." },
     { "prometheus_tsdb_symbol_table_size_bytes", G, U(st.symbol_bytes), "Bytes of label names and values in memory." },
@@ -387,6 +391,8 @@ static nx_status gather_data(struct self *s, const struct web_data *d, struct nx
     s->head_min_s = (double)s->head_min_ms / 1000;
     s->head_max_s = (double)s->head_max_ms / 1000;
     s->lowest_s = (double)s->lowest_ms / 1000;
+    s->retention_s = (double)s->st.retention.time_ms / 1000;
+    s->retention_percent = s->st.retention.percent;
     s->exemplar_oldest_s = (double)s->st.exemplar_oldest_ms / 1000;
     s->replay_s = (double)s->st.wal_replay_ms / 1000;
     return scrape_get_stats(d->scrape, s->r->arena, &s->sc, err);

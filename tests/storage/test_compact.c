@@ -491,10 +491,11 @@ static void a_merged_block_goes_when_all_of_it_is_past_retention(void **state)
     assert_ok(storage_open(&s, &o, &err), &err);
     storage_tick(s, T0);
     assert_int_equal(stats_of(s).blocks, LEFT);
-    storage_set_retention(s, 4 * BLOCK_MS + 1, 0); /* the first ends 4 blocks before the newest */
+    /* the first ends 4 blocks before the newest */
+    storage_set_retention(s, &(struct storage_retention){.time_ms = 4 * BLOCK_MS + 1});
     storage_tick(s, T0);
     check_all(s, "kept", 0);
-    storage_set_retention(s, 4 * BLOCK_MS, 0);
+    storage_set_retention(s, &(struct storage_retention){.time_ms = 4 * BLOCK_MS});
     storage_tick(s, T0);
     assert_int_equal(stats_of(s).blocks, LEFT - 1);
     check(s, T0 + 9 * BLOCK_MS, T0 + BLOCKS * BLOCK_MS, 0, 0, "gone", 0);

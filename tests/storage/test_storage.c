@@ -535,7 +535,7 @@ static void old_blocks_go_by_time_and_by_size(void **state)
     storage_close(f->s);
     f->block_ms = MINUTE;
     open_store(f);
-    storage_set_retention(f->s, 5 * MINUTE, 0);
+    storage_set_retention(f->s, &(struct storage_retention){.time_ms = 5 * MINUTE});
     g = group(f);
     a = column(f, g, "a", 1);
     for (int i = 0; i < 1200; i++) {
@@ -546,7 +546,7 @@ static void old_blocks_go_by_time_and_by_size(void **state)
     assert_in_range(st.blocks, 5, 6);
     assert_true(st.retention_deletions > 8);
     assert_true(st.oldest_ms > T0 + 10 * MINUTE);
-    storage_set_retention(f->s, 0, 1);
+    storage_set_retention(f->s, &(struct storage_retention){.bytes = 1});
     storage_tick(f->s, T0 + 1201000);
     storage_get_stats(f->s, &st);
     assert_int_equal(st.blocks, 0);

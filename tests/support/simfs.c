@@ -552,6 +552,19 @@ static nx_status sim_stat(struct fs *fs, const char *path, struct fs_stat *out, 
     return end(sim, NX_OK);
 }
 
+static nx_status sim_capacity(struct fs *fs, const char *path, uint64_t *bytes, struct nx_err *err)
+{
+    struct simfs *sim = sim_of(fs);
+    enum fate fate = begin(sim, SIMFS_OTHER);
+
+    if (fate != DO)
+        return end(sim, injected(err, fate, "asking for the size of the disk of", path));
+    if (!lookup(sim, path))
+        return end(sim, not_found(err, "asking for the size of the disk of", path));
+    *bytes = sim->space;
+    return end(sim, NX_OK);
+}
+
 static nx_status sim_lock(struct fs *fs, const char *path, struct fs_file **out, struct nx_err *err)
 {
     struct simfs *sim = sim_of(fs);
@@ -587,6 +600,7 @@ static const struct fs operations = {
     .sync_dir = sim_sync_folder,
     .list = sim_list,
     .stat = sim_stat,
+    .capacity = sim_capacity,
     .lock = sim_lock,
     .unlock = sim_unlock,
 };
