@@ -341,6 +341,21 @@ nx_status block_series_run(struct block *b, uint64_t first, size_t n, struct are
     return in_block(b, st, err);
 }
 
+nx_status block_series_span(struct block *b, uint64_t ref, int64_t *min_ms, int64_t *max_ms,
+                            struct nx_err *err)
+{
+    struct block_index_series e = {0};
+    nx_status st;
+
+    if (ref >= b->meta.n_series)
+        return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid,
+                       (unsigned long long)ref, (unsigned long long)b->meta.n_series);
+    st = block_index_get(b->index, (uint32_t)ref, &e, err);
+    *min_ms = e.mint;
+    *max_ms = e.maxt;
+    return in_block(b, st, err);
+}
+
 /* ---- timestamps ----------------------------------------------------------------------------- */
 
 /* Finds vector number i of the page, counted from 0. */
@@ -517,7 +532,7 @@ struct pass {
 static nx_status pass_chunk(struct pass *p, const struct open_chunk *c, struct chunk_scratch *s,
                             struct nx_err *err)
 {
-    struct block_chunk shown = {c->vector, c->first_row, c->t, NULL, c->n};
+    struct block_chunk shown = {c->vector, c->first_row, c->t, NULL, c->n, c->len};
     nx_status st;
 
     if (p->to)

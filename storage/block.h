@@ -117,6 +117,9 @@ NX_NODISCARD nx_status block_label_values(struct block *b, struct nx_slice name,
 /* For compaction, checks and tests: labels of one series (in the arena), and its chunks one by one. */
 NX_NODISCARD nx_status block_series(struct block *b, uint64_t ref, struct arena *a,
                                     struct labels *out, struct nx_err *err);
+/* Times of the first and last sample of one series. */
+NX_NODISCARD nx_status block_series_span(struct block *b, uint64_t ref, int64_t *min_ms,
+                                         int64_t *max_ms, struct nx_err *err);
 /* Labels of the `n` series from `first` on, which the block must have. */
 NX_NODISCARD nx_status block_series_run(struct block *b, uint64_t first, size_t n, struct arena *a,
                                         struct series_list *out, struct nx_err *err);
@@ -126,6 +129,7 @@ struct block_chunk {    /* valid during the call */
     const int64_t *t;
     const double *v; /* CHUNK_ABSENT allowed */
     size_t n;
+    size_t bytes; /* in its page */
 };
 typedef nx_status block_chunk_fn(void *ctx, const struct block_chunk *c, struct nx_err *err);
 NX_NODISCARD nx_status block_chunks(struct block *b, uint64_t ref, block_chunk_fn *visit, void *ctx,

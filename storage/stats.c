@@ -67,6 +67,7 @@ void storage_get_stats(struct storage *s, struct storage_stats *out)
     cache_get_stats(s->cache, &cache);
     out->cache_bytes = cache.bytes;
     out->oldest_ms = out->head_min_ms;
+    out->newest_ms = out->head_max_ms;
     nx_lock(&s->lock);
     out->blocks = s->n_blocks;
     for (size_t i = 0; i < s->n_blocks; i++) {
@@ -75,6 +76,8 @@ void storage_get_stats(struct storage *s, struct storage_stats *out)
         out->pages_damaged += block_pages_damaged(s->blocks[i]);
         if (m->min_ms < out->oldest_ms)
             out->oldest_ms = m->min_ms;
+        if (m->max_ms - 1 > out->newest_ms)
+            out->newest_ms = m->max_ms - 1;
     }
     out->block_loads_failed = s->loads_failed;
     out->blocks_set_aside = s->set_aside;

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "src/base/clock.h"
+#include "src/base/fs_overlay.h"
 #include "src/base/log.h"
 #include "storage/compact.h"
 #include "storage/exemplar.h"
@@ -275,6 +276,7 @@ void storage_close(struct storage *s)
     exemplars_free(s->exemplars);
     if (s->lockfile)
         s->fs->unlock(s->fs, s->lockfile);
+    fs_overlay_free(s->overlay);
     nx_mutex_done(&s->lock);
     nx_cond_done(&s->wake);
     nx_mutex_done(&s->wake_lock);

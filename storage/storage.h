@@ -40,6 +40,12 @@ struct storage_opts {
  * Fails with NX_UNAVAILABLE when another process has the folder, NX_IO, NX_NOMEM. */
 NX_NODISCARD nx_status storage_open(struct storage **out, const struct storage_opts *opts,
                                     struct nx_err *err);
+/* Opens a folder to read it, and changes nothing in it: no file is made, cut or removed and no lock is
+ * taken, so the folder may be in use and need not be writable. What is seen is what was there at some
+ * moment during the call. Appends work and stay in memory; storage_tick() must not be called.
+ * Fails with NX_NOTFOUND when there is no such folder, and as storage_open() does. */
+NX_NODISCARD nx_status storage_open_readonly(struct storage **out, const struct storage_opts *opts,
+                                             struct nx_err *err);
 /* Syncs the log and closes. All groups and queriers must be closed before. Accepts NULL. */
 void storage_close(struct storage *s);
 
@@ -220,6 +226,7 @@ struct storage_stats {
     uint64_t wal_append_failures, wal_replay_ms;
     uint64_t blocks, block_bytes, block_loads_failed, blocks_set_aside;
     int64_t oldest_ms; /* lowest timestamp stored; INT64_MAX when empty */
+    int64_t newest_ms; /* none is higher; INT64_MIN when empty */
     uint64_t compactions, compactions_failed, retention_deletions, size_retention_deletions;
     struct storage_retention retention; /* as it was set */
     uint64_t disk_bytes; /* size of the disk, when it was last asked for `percent`; 0: not known */
@@ -242,6 +249,48 @@ struct storage_cardinality {
 };
 NX_NODISCARD nx_status storage_get_cardinality(struct storage *s, size_t limit, struct arena *a,
                                                struct storage_cardinality *out, struct nx_err *err);
+
+/* ---- looking into blocks --------------------------------------------------------------------- */
+
+/* What tools show of the blocks on disk, one by one; the head is not among them. */
+struct storage_block_info {
+    char ulid[27];
+    int64_t min_ms, max_ms; /* max exclusive */
+    uint64_t samples, chunks, series, bytes;
+    uint32_t level;
+};
+/* Tells every block of the folder, by time. Fails with NX_CORRUPT at one that does not open. */
+NX_NODISCARD nx_status storage_list_blocks(struct fs *fs, const char *dir,
+                                           void (*seen)(void *ctx,
+                                                        const struct storage_block_info *b),
+                                           void *ctx, struct nx_err *err);
+
+/* A series of a block. */
+struct storage_block_series {
+    struct labels labels;   /* in the arena */
+    int64_t min_ms, max_ms; /* of its first and last sample */
+};
+struct storage_block_chunk {
+    uint64_t samples, bytes;
+};
+struct storage_block;
+/* Opens one block of the folder; `ulid` NULL: the one with the highest ULID. `fs` is borrowed. NX_NOTFOUND. */
+NX_NODISCARD nx_status storage_block_open(struct storage_block **out, struct fs *fs,
+                                          const char *dir, const char *ulid, struct nx_err *err);
+void storage_block_close(struct storage_block *b); /* accepts NULL */
+void storage_block_get_info(const struct storage_block *b, struct storage_block_info *out);
+/* Series that match all n matchers (0: all series), in label order; `each` may use the labels during the
+ * call. Memory does not grow with their number unless there are matchers. */
+typedef nx_status storage_block_series_fn(void *ctx, uint64_t number,
+                                          const struct storage_block_series *s, struct nx_err *err);
+NX_NODISCARD nx_status storage_block_each_series(struct storage_block *b, const struct matcher *m,
+                                                 size_t n, storage_block_series_fn *each, void *ctx,
+                                                 struct nx_err *err);
+/* The chunks of series `number`. */
+NX_NODISCARD nx_status storage_block_each_chunk(struct storage_block *b, uint64_t number,
+                                                void (*each)(void *ctx,
+                                                             const struct storage_block_chunk *c),
+                                                void *ctx, struct nx_err *err);
 
 /* ---- loading in bulk ------------------------------------------------------------------------ */
 

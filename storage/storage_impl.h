@@ -19,6 +19,7 @@ struct storage {
     struct cache *cache;
     struct exemplars *exemplars;
     struct fs_file *lockfile; /* NULL: none was asked for */
+    struct fs *overlay;       /* NULL, or fs, which keeps changes in memory (readonly.c) */
     struct nx_thread worker;
     bool has_worker;
     struct compactor *compactor;

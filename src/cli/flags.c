@@ -1,5 +1,7 @@
 #include "src/cli/flags.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +81,21 @@ static nx_status bad_choice(const struct flag *row, const char *value, struct nx
     return st;
 }
 
+/* As strconv.ParseInt reads it: decimal, 0x, 0. */
+static nx_status check_int64(const char *value, struct nx_err *err)
+{
+    char *end;
+
+    errno = 0;
+    (void)strtoll(value, &end, 0);
+    if (end == value || *end || isspace((unsigned char)*value))
+        return nx_fail(err, NX_BADINPUT, "strconv.ParseInt: parsing \"%s\": invalid syntax", value);
+    if (errno == ERANGE)
+        return nx_fail(err, NX_BADINPUT, "strconv.ParseInt: parsing \"%s\": value out of range",
+                       value);
+    return NX_OK;
+}
+
 static nx_status check_value(const struct flag *row, const char *value, struct nx_err *err)
 {
     int64_t i;
@@ -99,6 +116,8 @@ static nx_status check_value(const struct flag *row, const char *value, struct n
                    ? NX_OK
                    : nx_fail(err, NX_BADINPUT, "strconv.ParseFloat: parsing \"%s\": invalid syntax",
                              value);
+    case FLAG_INT64:
+        return check_int64(value, err);
     case FLAG_ENUM:
         return is_choice(row->choices, value) ? NX_OK : bad_choice(row, value, err);
     default:
@@ -314,6 +333,8 @@ int64_t flags_int(const struct flags *f, const char *name)
     int64_t v = 0;
     double d;
 
+    if (f->table[known(f, name)].type == FLAG_INT64)
+        return strtoll(flags_str(f, name), NULL, 0);
     if (!num_parse_i64(s, &v) && num_parse(s, &d, NULL))
         v = (int64_t)d;
     return v;

@@ -12,6 +12,7 @@ enum flag_type {
     FLAG_DURATION, /* milliseconds */
     FLAG_BYTES,    /* 512MB, 1GiB: powers of two either way */
     FLAG_INT,
+    FLAG_INT64, /* a whole number in Go's notation; kingpin takes fractions for FLAG_INT alone */
     FLAG_FLOAT,
     FLAG_ENUM
 };

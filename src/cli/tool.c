@@ -3,6 +3,7 @@
 /* tool.c - finds the command by its words and runs it. Messages are kingpin's, exit codes promtool's. */
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "src/cli/server.h"
@@ -19,7 +20,25 @@ static const struct flag check_config_flags[] = {
 static const struct flag backfill_flags[] = {
     {"human-readable",        FLAG_BOOL,   0, "false", NULL, 'r', "Print human readable values."},
     {"label",                 FLAG_STRING, FLAG_REPEATED, "", NULL, 0, "Label to attach to metrics. Can be specified multiple times. Example --label=label_name=label_value"},
+    {"max-block-duration",    FLAG_DURATION, FLAG_HIDDEN, "0s", NULL, 0, "Maximum duration created blocks may span. Anything less than 2h is ignored."},
     {"quiet",                 FLAG_BOOL,   0, "false", NULL, 'q', "Do not print created blocks."},
+};
+#define MIN_TIME {"min-time", FLAG_INT64, 0, "-9223372036854775808", NULL, 0, "Minimum timestamp to dump, in milliseconds since the Unix epoch."}
+#define MAX_TIME {"max-time", FLAG_INT64, 0, "9223372036854775807", NULL, 0, "Maximum timestamp to dump, in milliseconds since the Unix epoch."}
+#define MATCH    {"match", FLAG_STRING, FLAG_REPEATED, "{__name__=~'(?s:.*)'}", NULL, 0, "Series selector. Can be specified multiple times."}
+#define SANDBOX  {"sandbox-dir-root", FLAG_STRING, 0, "", NULL, 0, "Accepted as promtool has it, and not needed: replaying the log changes no file, here or elsewhere."}
+static const struct flag analyze_flags[] = {
+    {"extended",              FLAG_BOOL,   0, "false", NULL, 0, "Run extended analysis."},
+    {"limit",                 FLAG_INT,    0, "20", NULL, 0, "How many items to show in each list."},
+    {"match",                 FLAG_STRING, 0, "", NULL, 0, "Series selector to analyze. Only 1 set of matchers is supported now."},
+};
+static const struct flag dump_flags[] = {
+    {"format",                FLAG_ENUM,   0, "prom", "prom seriesjson", 0, "Output format of the dump (prom (default) or seriesjson)."},
+    MATCH, MAX_TIME, MIN_TIME, SANDBOX,
+};
+static const struct flag dump_openmetrics_flags[] = { MATCH, MAX_TIME, MIN_TIME, SANDBOX };
+static const struct flag list_flags[] = {
+    {"human-readable",        FLAG_BOOL,   0, "false", NULL, 'r', "Print human readable values."},
 };
 static const struct tool_command commands[] = {
     {"check config", "<config-files>...", "Check if the config files are valid or not.",
@@ -28,6 +47,17 @@ static const struct tool_command commands[] = {
     {"tsdb create-blocks-from openmetrics", "<input file> [<output directory>]",
      "Import samples from OpenMetrics input and produce TSDB blocks.",
      backfill_flags, NX_COUNT(backfill_flags), 1, 2, tool_create_openmetrics},
+    {"tsdb list", "[<db path>]", "List tsdb blocks.",
+     list_flags, NX_COUNT(list_flags), 0, 1, tool_tsdb_list},
+    {"tsdb analyze", "[<db path>] [<block id>]",
+     "Analyze churn, label pair cardinality and compaction efficiency.",
+     analyze_flags, NX_COUNT(analyze_flags), 0, 2, tool_tsdb_analyze},
+    {"tsdb dump", "[<db path>]", "Dump data (series+samples or optionally just series) from a TSDB.",
+     dump_flags, NX_COUNT(dump_flags), 0, 1, tool_tsdb_dump},
+    {"tsdb dump-openmetrics", "[<db path>]",
+     "[Experimental] Dump samples from a TSDB into OpenMetrics text format, excluding native histograms and "
+     "staleness markers, which are not representable in OpenMetrics.",
+     dump_openmetrics_flags, NX_COUNT(dump_openmetrics_flags), 0, 1, tool_tsdb_dump_openmetrics},
 };
 // clang-format on
 
@@ -58,21 +88,39 @@ static int usage(void)
     return 0;
 }
 
-/* How many leading words of the line are this command's; *whole tells that all of them are there. */
-static int match_words(const char *words, int argc, char **argv, bool *whole)
+/* Whether argv[at] is the value of the flag before it: the word comes right behind. */
+static bool is_value(const char *word, size_t len, int argc, char **argv, int at)
 {
-    int n = 0;
+    return at + 1 < argc && strncmp(argv[at - 1], "--", 2) == 0 && !strchr(argv[at - 1], '=') &&
+           strlen(argv[at + 1]) == len && memcmp(argv[at + 1], word, len) == 0;
+}
 
-    *whole = false;
-    while (*words && n < argc) {
+/* How many words of the line are this command's; *whole tells that all of them are there. Flags may stand
+ * between them, as kingpin allows; what is left for the command goes to rest[*n_rest]. */
+static int match_words(const char *words, int argc, char **argv, bool *whole, char **rest,
+                       int *n_rest)
+{
+    int matched = 0, at = 0;
+
+    *n_rest = 0;
+    while (*words && at < argc) {
         size_t len = word_len(words);
-        if (strlen(argv[n]) != len || memcmp(argv[n], words, len) != 0)
-            return n;
-        n++;
+        bool is_flag = argv[at][0] == '-' && argv[at][1];
+        if (matched && (is_flag || (at && *n_rest && rest[*n_rest - 1] == argv[at - 1] &&
+                                    is_value(words, len, argc, argv, at)))) {
+            rest[(*n_rest)++] = argv[at++];
+            continue;
+        }
+        if (strlen(argv[at]) != len || memcmp(argv[at], words, len) != 0)
+            break;
+        at++;
+        matched++;
         words += len + (words[len] == ' ');
     }
     *whole = *words == 0;
-    return n;
+    for (; *whole && at < argc; at++)
+        rest[(*n_rest)++] = argv[at];
+    return matched;
 }
 
 static int fail(const char *text)
@@ -133,7 +181,8 @@ static int unknown(int argc, char **argv, int matched)
 
 int tool_main(int argc, char **argv)
 {
-    int best = 0;
+    int best = 0, code = -1;
+    char **rest;
 
     if (!argc || strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0 ||
         strcmp(argv[0], "-h") == 0)
@@ -142,12 +191,16 @@ int tool_main(int argc, char **argv)
         cli_print_version("promtool");
         return 0;
     }
-    for (size_t i = 0; i < NX_COUNT(commands); i++) {
+    rest = calloc((size_t)argc, sizeof *rest);
+    if (!rest)
+        return fail("out of memory");
+    for (size_t i = 0; i < NX_COUNT(commands) && code < 0; i++) {
         bool whole;
-        int n = match_words(commands[i].words, argc, argv, &whole);
+        int n_rest, n = match_words(commands[i].words, argc, argv, &whole, rest, &n_rest);
         if (whole)
-            return run_command(&commands[i], argc - n, argv + n);
+            code = run_command(&commands[i], n_rest, rest);
         best = n > best ? n : best;
     }
-    return unknown(argc, argv, best);
+    free(rest);
+    return code < 0 ? unknown(argc, argv, best) : code;
 }

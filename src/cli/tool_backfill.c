@@ -15,18 +15,49 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "src/base/clock.h"
 #include "src/base/num.h"
+#include "src/cli/tsdb.h"
 #include "src/expo/expo.h"
 #include "storage/storage.h"
 
-#define BLOCK_MS (2ll * 3600 * 1000)
+#define BLOCK_MS    (2ll * 3600 * 1000)
+#define BLOCK_STEPS 10 /* 2 h, 6 h, 18 h, ...: the largest is 4.5 years */
 
-/* A private mapping of the file with one writable byte after its end, for the newline that the parser needs. */
+/* A private mapping of the file with one writable byte after its end, for the newline that the parser
+ * needs. What can't be mapped, a pipe, is read into memory. */
 struct input {
     char *ptr;
     size_t len, mapped;
+    struct buf piped;
 };
+
+static nx_status read_pipe(int fd, const char *path, struct input *in, struct nx_err *err)
+{
+    ssize_t got = 1;
+
+    while (got > 0) {
+        char *room = buf_reserve(&in->piped, 1u << 20);
+        if (!room)
+            return buf_status(&in->piped, err);
+        do {
+            got = read(fd, room, 1u << 20);
+        } while (got < 0 && errno == EINTR);
+        if (got < 0)
+            return nx_fail_errno(err, errno, "read %s", path);
+        in->piped.len += (size_t)got;
+    }
+    in->len = in->piped.len;
+    buf_char(&in->piped, '\n');
+    in->ptr = in->piped.ptr;
+    return buf_status(&in->piped, err);
+}
+
+static void input_close(struct input *in)
+{
+    if (in->mapped)
+        munmap(in->ptr, in->mapped);
+    buf_done(&in->piped);
+}
 
 static nx_status input_open(const char *path, struct input *in, struct nx_err *err)
 {
@@ -35,8 +66,12 @@ static nx_status input_open(const char *path, struct input *in, struct nx_err *e
     nx_status status = NX_OK;
 
     if (fd < 0 || fstat(fd, &st)) {
-        status = nx_fail(err, NX_IO, "try lock file: open %s: %s", path,
+        status = nx_fail(err, NX_IO, "stat %s: %s", path,
                          errno == ENOENT ? "no such file or directory" : strerror(errno));
+        goto done;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        status = read_pipe(fd, path, in, err);
         goto done;
     }
     in->len = (size_t)st.st_size;
@@ -44,6 +79,7 @@ static nx_status input_open(const char *path, struct input *in, struct nx_err *e
     in->ptr = mmap(NULL, in->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (in->ptr == MAP_FAILED) {
         in->ptr = NULL;
+        in->mapped = 0;
         status = nx_fail_errno(err, errno, "mapping %s", path);
         goto done;
     }
@@ -150,121 +186,53 @@ static nx_status parse_labels(const struct flags *f, struct backfill *bf, struct
 
 /* ---- the table of blocks ------------------------------------------------------------------------- */
 
-enum { COLUMNS = 8, COLUMN_MIN = 13 };
-
-struct table {
-    bool human, quiet;
-    char (*rows)[COLUMNS][40];
-    size_t n;
+struct told {
+    struct tsdb_table table;
+    bool quiet, headed;
 };
 
-/* 1MiB387KiB599B, as promtool writes sizes. */
-static void human_bytes(char to[40], uint64_t v)
-{
-    static const char units[] = "KMGTPE";
-    size_t n = 0;
-
-    for (int u = 6; u > 0; u--) {
-        uint64_t part = v >> (10 * u);
-        v -= part << (10 * u);
-        if (part)
-            n += (size_t)snprintf(to + n, 40 - n, "%llu%ciB", (unsigned long long)part,
-                                  units[u - 1]);
-    }
-    if (v || !n)
-        snprintf(to + n, 40 - n, "%lluB", (unsigned long long)v);
-}
-
-/* Whole seconds, as promtool cuts them. */
-static void human_time(char to[40], int64_t ms)
-{
-    char text[40];
-
-    clock_format_rfc3339(text, (ms / 1000 - (ms % 1000 < 0)) * 1000000000);
-    snprintf(to, 40, "%.10s %.8s +0000 UTC", text, text + 11);
-}
-
-/* Go's Duration.String(): 1h0m0s, 41m0s, 2.5s, 1ms. */
-static void go_duration(char to[40], int64_t ms)
-{
-    unsigned h = (unsigned)(ms / 3600000), m = (unsigned)(ms / 60000 % 60);
-    char s[24];
-    size_t n = (size_t)snprintf(s, sizeof s, "%lld.%03lld", (long long)(ms / 1000 % 60),
-                                (long long)(ms % 1000));
-
-    while (s[n - 1] == '0')
-        s[--n] = 0;
-    if (s[n - 1] == '.')
-        s[--n] = 0;
-    if (ms && ms < 1000)
-        snprintf(to, 40, "%dms", (int)ms);
-    else if (h)
-        snprintf(to, 40, "%uh%um%ss", h, m, s);
-    else if (m)
-        snprintf(to, 40, "%um%ss", m, s);
-    else
-        snprintf(to, 40, "%ss", s);
-}
-
+/* promtool lays out each row by itself, the first one together with the header. */
 static void on_block(void *ctx, const struct storage_import_block *b)
 {
-    struct table *t = ctx;
-    void *grown = t->quiet ? NULL : realloc(t->rows, (t->n + 1) * sizeof *t->rows);
-    char(*row)[40];
+    struct told *t = ctx;
+    struct storage_block_info info = {.min_ms = b->min_ms,
+                                      .max_ms = b->max_ms,
+                                      .samples = b->samples,
+                                      .chunks = b->chunks,
+                                      .series = b->series,
+                                      .bytes = b->bytes};
 
-    if (!grown)
+    if (t->quiet)
         return;
-    t->rows = grown;
-    row = t->rows[t->n++];
-    snprintf(row[0], 40, "%s", b->ulid);
-    if (t->human) {
-        human_time(row[1], b->min_ms);
-        human_time(row[2], b->max_ms);
-        human_bytes(row[7], b->bytes);
-    } else {
-        snprintf(row[1], 40, "%lld", (long long)b->min_ms);
-        snprintf(row[2], 40, "%lld", (long long)b->max_ms);
-        snprintf(row[7], 40, "%llu", (unsigned long long)b->bytes);
-    }
-    go_duration(row[3], b->max_ms - b->min_ms);
-    snprintf(row[4], 40, "%llu", (unsigned long long)b->samples);
-    snprintf(row[5], 40, "%llu", (unsigned long long)b->chunks);
-    snprintf(row[6], 40, "%llu", (unsigned long long)b->series);
+    memcpy(info.ulid, b->ulid, sizeof info.ulid);
+    tsdb_table_add(&t->table, &info);
+    tsdb_table_print(&t->table, !t->headed);
+    fflush(stdout);
+    t->headed = true;
 }
 
-/* Cells are as wide as the widest of their column, at least 13, with two blanks between. */
-static void print_table(const struct table *t)
+/* The longest of Prometheus's spans that is not above `max_ms`. */
+static int64_t block_span(int64_t max_ms)
 {
-    static const char *const head[COLUMNS] = {"BLOCK ULID",  "MIN TIME",   "MAX TIME",   "DURATION",
-                                              "NUM SAMPLES", "NUM CHUNKS", "NUM SERIES", "SIZE"};
-    size_t width[COLUMNS];
+    int64_t span = BLOCK_MS;
 
-    for (size_t c = 0; c < COLUMNS; c++) {
-        width[c] = strlen(head[c]) + 2 < COLUMN_MIN ? COLUMN_MIN : strlen(head[c]) + 2;
-        for (size_t r = 0; r < t->n; r++)
-            if (strlen(t->rows[r][c]) + 2 > width[c])
-                width[c] = strlen(t->rows[r][c]) + 2;
-    }
-    for (size_t c = 0; c < COLUMNS; c++)
-        printf("%-*s", c + 1 < COLUMNS ? (int)width[c] : 0, head[c]);
-    putchar('\n');
-    for (size_t r = 0; r < t->n; r++) {
-        for (size_t c = 0; c < COLUMNS; c++)
-            printf("%-*s", c + 1 < COLUMNS ? (int)width[c] : 0, t->rows[r][c]);
-        putchar('\n');
-    }
+    for (int i = 1; i < BLOCK_STEPS && span * 3 <= max_ms; i++)
+        span *= 3;
+    return span;
 }
 
 int tool_create_openmetrics(const struct flags *f)
 {
-    struct table table = {.human = flags_bool(f, "human-readable"),
-                          .quiet = flags_bool(f, "quiet")};
+    struct told told = {.table.human = flags_bool(f, "human-readable"),
+                        .quiet = flags_bool(f, "quiet")};
     struct backfill bf = {0};
     struct input in = {0};
     struct nx_err err = {0};
     const char *dir = f->n_args > 1 ? f->args[1] : "data/";
-    nx_status st = input_open(f->args[0], &in, &err);
+    nx_status st;
 
+    buf_init(&in.piped, 0);
+    st = input_open(f->args[0], &in, &err);
     labels_builder_init(&bf.lb);
     bf.arena = arena_new(0);
     if (!st && !bf.arena)
@@ -272,20 +240,18 @@ int tool_create_openmetrics(const struct flags *f)
     if (!st)
         st = parse_labels(f, &bf, &err);
     if (!st)
-        st = storage_import_open(&bf.import, fs_real(), dir, BLOCK_MS, &err);
+        st = storage_import_open(&bf.import, fs_real(), dir,
+                                 block_span(flags_ms(f, "max-block-duration")), &err);
     if (!st)
         st = read_all(&bf, &in, &err);
     if (!st)
-        st = storage_import_finish(bf.import, on_block, &table, &err);
+        st = storage_import_finish(bf.import, on_block, &told, &err);
     if (st)
         fprintf(stderr, "%s\n", err.text);
-    else if (!table.quiet && table.n)
-        print_table(&table);
     storage_import_close(bf.import);
     labels_builder_done(&bf.lb);
     arena_free(bf.arena);
-    if (in.ptr)
-        munmap(in.ptr, in.mapped);
-    free(table.rows);
+    input_close(&in);
+    tsdb_table_done(&told.table);
     return st ? 1 : 0;
 }
