@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "promql/lanes.h"
 #include "src/base/num.h"
 
 /* ---- rate, increase, delta ---------------------------------------------------------------------- */
@@ -259,8 +260,8 @@ void slide_changes(const struct pql_slide *s, double *out, uint8_t *has)
 
 /* ---- sum and avg -------------------------------------------------------------------------------- */
 
-/* Prefix sums, if all of them are exact (W3). */
-static bool exact_prefixes(const struct pql_slide *s, double *prefix)
+/* W3 */
+bool window_exact_prefixes(const struct pql_slide *s, double *prefix)
 {
     const double limit = 9007199254740992.0;
     double sum = 0, all = 0;
@@ -319,33 +320,6 @@ static double window_avg(const double *v, size_t n)
 
 /* Compensated sums wait for each addition, so four windows are summed side by side: the bits are those
  * of one after the other, in less than half the time (W4). */
-#define LANES 4
-typedef double lanes __attribute__((vector_size(16)));
-typedef int64_t lane_mask __attribute__((vector_size(16)));
-
-static inline lanes lane_pick(lane_mask m, lanes a, lanes b)
-{
-    return (lanes)((m & (lane_mask)a) | (~m & (lane_mask)b));
-}
-
-static inline lanes lane_abs(lanes a)
-{
-    return (lanes)((lane_mask)a & INT64_MAX);
-}
-
-/* kahan_add() on two pairs. */
-static inline void kahan_lanes(const lanes x[2], lanes sum[2], lanes c[2])
-{
-    for (int i = 0; i < 2; i++) {
-        lanes t = sum[i] + x[i], low;
-
-        low =
-            lane_pick(lane_abs(sum[i]) >= lane_abs(x[i]), (sum[i] - t) + x[i], (x[i] - t) + sum[i]);
-        c[i] = lane_pick(lane_abs(t) == INFINITY, (lanes){0, 0}, c[i] + low);
-        sum[i] = t;
-    }
-}
-
 struct four { /* windows at four steps that follow each other */
     const double *v[LANES];
     size_t n[LANES], common; /* all have at least `common` samples */
@@ -394,7 +368,7 @@ static void four_sums(const struct four *f, double *out, bool avg)
 static void slide_sums(const struct pql_slide *s, double *out, uint8_t *has, bool avg)
 {
     double *prefix = s->scratch;
-    bool exact = exact_prefixes(s, prefix);
+    bool exact = window_exact_prefixes(s, prefix);
 
     for (uint32_t k = 0; k < s->tm->n; k++) {
         uint32_t lo = s->lo[k], n = s->hi[k] - lo;
@@ -746,58 +720,6 @@ void slide_stdvar_over_time(const struct pql_slide *s, double *out, uint8_t *has
 void slide_stddev_over_time(const struct pql_slide *s, double *out, uint8_t *has)
 {
     slide_variance(s, out, has, true);
-}
-
-/* Least squares; the intercept is at `at`. */
-static void regression(const struct pql_window *w, int64_t at, double *slope, double *intercept)
-{
-    double n = 0, x = 0, cx = 0, y = 0, cy = 0, xy = 0, cxy = 0, xx = 0, cxx = 0, first = w->v[0];
-    bool level = true;
-
-    for (size_t i = 0; i < w->n; i++) {
-        double tx = (double)(w->t[i] - at) / 1e3, ty = w->v[i];
-
-        if (i > 0 && ty != first)
-            level = false;
-        n++;
-        kahan_add(tx, &x, &cx);
-        kahan_add(ty, &y, &cy);
-        kahan_add(tx * ty, &xy, &cxy);
-        kahan_add(tx * tx, &xx, &cxx);
-    }
-    if (level) {
-        *slope = isinf(first) ? (double)NAN : 0;
-        *intercept = isinf(first) ? (double)NAN : first;
-        return;
-    }
-    x += cx;
-    y += cy;
-    xy += cxy;
-    xx += cxx;
-    *slope = (xy - x * y / n) / (xx - x * x / n);
-    *intercept = y / n - *slope * x / n;
-}
-
-bool win_deriv(const struct pql_window *w, const double *args, double *out)
-{
-    double intercept;
-
-    (void)args;
-    if (w->n < 2)
-        return false;
-    regression(w, w->t[0], out, &intercept);
-    return true;
-}
-
-bool win_predict_linear(const struct pql_window *w, const double *args, double *out)
-{
-    double slope, intercept;
-
-    if (w->n < 2)
-        return false;
-    regression(w, w->eval_ms, &slope, &intercept);
-    *out = slope * args[0] + intercept;
-    return true;
 }
 
 static bool factor_fails(const struct pql_window *w, const char *what, const char *letter, double f)
