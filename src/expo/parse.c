@@ -168,8 +168,7 @@ static enum token lex_text_comment(struct expo *x)
     if (is_blank(*p)) {
         while (is_blank(*p))
             p++;
-        if (strncmp(p, "HELP", 4) == 0 ||
-            strncmp(p, "TYPE", 4) == 0) { /* stops at the newline: P1 */
+        if (x->end - p > 4 && (memcmp(p, "HELP", 4) == 0 || memcmp(p, "TYPE", 4) == 0)) {
             enum token t = *p == 'H' ? TOK_HELP : TOK_TYPE;
             p += 4;
             if (is_blank(*p)) {
