@@ -60,25 +60,27 @@ bool is_large(const char *p, const char *end)
 }
 
 struct shortest {
-    char digits[32];
+    char text[48]; /* d.ddde+XX */
+    const char *digits;
     int n;        /* of digits */
     int exponent; /* of the first digit: d.ddd * 10^exponent */
 };
 
 void decompose(struct shortest *to, double magnitude)
 {
-    char text[48];
-    auto r = std::to_chars(text, text + sizeof text, magnitude, std::chars_format::scientific);
-    const char *p = text;
+    char *text = to->text;
+    const char *e =
+        std::to_chars(text, text + sizeof to->text, magnitude, std::chars_format::scientific).ptr;
 
-    to->n = 0;
-    for (; p < r.ptr && *p != 'e'; p++) {
-        if (*p != '.')
-            to->digits[to->n++] = *p;
-    }
-    p += 1 + (p[1] == '+');
     to->exponent = 0;
-    std::from_chars(p, static_cast<const char *>(r.ptr), to->exponent);
+    for (int unit = 1; is_digit(*--e); unit *= 10)
+        to->exponent += (*e - '0') * unit;
+    if (*e-- == '-')
+        to->exponent = -to->exponent;
+    if (text[1] == '.')
+        *++text = to->text[0]; /* over the point: the digits are one run */
+    to->digits = text;
+    to->n = static_cast<int>(e - text);
 }
 
 char *put_exponent_form(char *to, const struct shortest *d)
@@ -136,6 +138,35 @@ size_t put_small_integer(char *to, double v, double below)
     if (static_cast<double>(i) != v)
         return 0;
     return static_cast<size_t>(std::to_chars(to, to + NUM_TEXT_BYTES, i).ptr - to);
+}
+
+/* Decimals of few digits, which most other values are: if v is the double nearest to m / 10^k and m has
+ * at most 15 digits, then that decimal is the shortest text, for no other one of 15 digits is as near. */
+size_t put_short_decimal(char *to, double v, double least, double below)
+{
+    double magnitude = std::fabs(v), scale = 1e3, m;
+    char *p = to;
+
+    if (!(magnitude >= least && magnitude < below))
+        return 0;
+    m = std::trunc(magnitude * scale);
+    if (m / scale != magnitude) {
+        scale = 1e6;
+        m = std::trunc(magnitude * scale);
+        if (m / scale != magnitude)
+            return 0;
+    }
+    unsigned long long unit = scale == 1e3 ? 1000 : 1000000,
+                       all = static_cast<unsigned long long>(m);
+    if (v < 0)
+        *p++ = '-';
+    p = std::to_chars(p, p + 16, all / unit).ptr;
+    *p++ = '.';
+    for (all %= unit; all; all %= unit) {
+        unit /= 10;
+        *p++ = static_cast<char>('0' + all / unit);
+    }
+    return static_cast<size_t>(p - to);
 }
 
 size_t put_finite(char *to, double v, int least_plain, int first_large)
@@ -220,6 +251,8 @@ size_t num_format(char *to, double v)
     size_t n = put_small_integer(to, v, 1e15);
 
     if (!n)
+        n = put_short_decimal(to, v, 1e-6, 1e9);
+    if (!n)
         n = put_special(to, v);
     return n ? n : put_finite(to, v, -6, 21);
 }
@@ -228,6 +261,8 @@ size_t num_format_g(char *to, double v)
 {
     size_t n = put_small_integer(to, v, 1e6);
 
+    if (!n)
+        n = put_short_decimal(to, v, 1e-4, 1e6);
     if (!n)
         n = put_special(to, v);
     return n ? n : put_finite(to, v, -4, 6);

@@ -20,13 +20,21 @@ struct result_stream {
     bool stats, truncated;
 };
 
+/* One reservation: large answers are points and little else. */
 static void put_point(struct buf *b, int64_t t_ms, double v)
 {
-    buf_char(b, '[');
-    json_time_ms(b, t_ms);
-    buf_append(b, ",\"", 2);
-    buf_num(b, v);
-    buf_append(b, "\"]", 2);
+    char *to = buf_reserve(b, JSON_TIME_BYTES + NUM_TEXT_BYTES + 5), *p = to;
+
+    if (!to)
+        return;
+    *p++ = '[';
+    p += json_time_text(p, t_ms);
+    *p++ = ',';
+    *p++ = '"';
+    p += num_format(p, v);
+    *p++ = '"';
+    *p++ = ']';
+    b->len += (size_t)(p - to);
 }
 
 static void put_vector_element(struct buf *b, const struct pql_series *s)

@@ -162,7 +162,10 @@ void web_ok_list(struct web_req *r, size_t n, void (*item)(void *ctx, size_t i, 
 
 void json_string(struct buf *b, struct nx_slice s); /* quoted; <, >, & escaped as Go does */
 void json_cstr(struct buf *b, const char *s);
-void json_time_ms(struct buf *b, int64_t ms); /* a sample's: seconds, 0 or 3 decimals */
+/* A sample's time: seconds, 0 or 3 decimals. Returns the length; there is no NUL. */
+#define JSON_TIME_BYTES 32
+size_t json_time_text(char to[JSON_TIME_BYTES], int64_t ms);
+void json_time_ms(struct buf *b, int64_t ms);
 void json_labels(struct buf *b, const struct labels *ls);
 void json_rfc3339_ms(struct buf *b, int64_t wall_ms); /* quoted; 0 is year 1, Go's zero time */
 void json_messages(struct buf *b, const char *key, char *const *v, size_t n);

@@ -90,18 +90,24 @@ void json_cstr(struct buf *b, const char *s)
     json_string(b, nx_slice_str(s));
 }
 
-/* Digits of a non-negative integer, written backwards from `end`. */
+/* Digits of a non-negative integer, written backwards from `end`; two at a time, since each division
+ * waits for the last. */
 static char *put_digits(char *end, uint64_t v)
 {
-    do
+    for (; v >= 100; v /= 100) {
+        unsigned pair = (unsigned)(v % 100);
+        *--end = (char)('0' + pair % 10);
+        *--end = (char)('0' + pair / 10);
+    }
+    if (v >= 10)
         *--end = (char)('0' + v % 10);
-    while (v /= 10);
+    *--end = (char)('0' + (v >= 10 ? v / 10 : v));
     return end;
 }
 
-void json_time_ms(struct buf *b, int64_t ms)
+size_t json_time_text(char to[JSON_TIME_BYTES], int64_t ms)
 {
-    char text[32], *end = text + sizeof text, *p = end;
+    char text[JSON_TIME_BYTES], *end = text + sizeof text, *p = end;
     uint64_t abs = ms < 0 ? (uint64_t)0 - (uint64_t)ms : (uint64_t)ms;
     unsigned frac = (unsigned)(abs % 1000);
 
@@ -114,7 +120,15 @@ void json_time_ms(struct buf *b, int64_t ms)
     p = put_digits(p, abs / 1000);
     if (ms < 0)
         *--p = '-';
-    buf_append(b, p, (size_t)(end - p));
+    memcpy(to, p, (size_t)(end - p));
+    return (size_t)(end - p);
+}
+
+void json_time_ms(struct buf *b, int64_t ms)
+{
+    char text[JSON_TIME_BYTES];
+
+    buf_append(b, text, json_time_text(text, ms));
 }
 
 void json_labels(struct buf *b, const struct labels *ls)

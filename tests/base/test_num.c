@@ -192,6 +192,35 @@ static void what_is_printed_reads_back_to_the_same_bits(void **state)
     }
 }
 
+/* The short way and the long way to digits meet: no text with fewer digits reads as the value. */
+static void decimals_have_no_more_digits_than_they_need(void **state)
+{
+    struct test_random r = {11};
+    char text[NUM_TEXT_BYTES + 1], shorter[64];
+
+    (void)state;
+    for (int i = 0; i < 200000; i++) {
+        static const double scales[] = {1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7};
+        double v = (double)(int64_t)test_random_below(&r, (uint64_t)1 << (1 + i % 53)) /
+                   scales[test_random_below(&r, NX_COUNT(scales))];
+        double back;
+        int digits = 0;
+
+        v = i % 3 ? v : nextafter(v, i % 2 ? 1e300 : -1e300);
+        text[num_format(text, v)] = '\0';
+        assert_true(num_parse(nx_slice_str(text), &back, NULL));
+        assert_true(num_bits(back) == num_bits(v));
+        for (const char *p = text + strspn(text, "-0."); *p && *p != 'e'; p++)
+            digits += *p != '.';
+        if (!strchr(text, '.') || digits < 2)
+            continue;
+        snprintf(shorter, sizeof shorter, "%.*e", digits - 2, v);
+        assert_true(num_parse(nx_slice_str(shorter), &back, NULL));
+        if (num_bits(back) == num_bits(v))
+            fail_msg("%s is longer than %s", text, shorter);
+    }
+}
+
 static void no_text_is_longer_than_promised(void **state)
 {
     static const double long_ones[] = {-1.7976931348623157e-308, -0.0000012345678901234567,
@@ -270,6 +299,7 @@ int main(void)
         cmocka_unit_test(numbers_parse_as_go_parses_them),
         cmocka_unit_test(nan_has_the_bits_that_prometheus_stores),
         cmocka_unit_test(what_is_printed_reads_back_to_the_same_bits),
+        cmocka_unit_test(decimals_have_no_more_digits_than_they_need),
         cmocka_unit_test(no_text_is_longer_than_promised),
         cmocka_unit_test(integers_parse_within_their_range_only),
         cmocka_unit_test(durations_parse_and_print_as_in_prometheus),
