@@ -16,6 +16,9 @@
  *             from one minute up to an hour.
  *         C5  Sources are read through a cache of the merge's own: what queries use stays in theirs.
  *         C6  Deleting is done from one place at a time: who takes a block off the list deletes it.
+ *         C7  When there is nothing to merge, one block after the other is written again without the series
+ *             that rules of retention keep no longer; merging leaves them out as well. It goes as a merge of
+ *             one does.
  * THREADS All here runs on the compactor's thread (or in the tick). `busy` and the list of blocks are
  *         under storage.lock, which is not held across I/O. */
 #include "storage/compact.h"
@@ -61,6 +64,7 @@ struct compactor {
     int64_t not_before_ms, pause_ms; /* C4; by the steady clock */
     struct avoided *avoided;         /* C3 */
     size_t n_avoided;
+    struct keep_checks *checks;
 
     bool busy; /* under storage.lock: a block is being published, or some are being deleted */
 };
@@ -71,6 +75,8 @@ struct look {
     struct compact_block *plan;
     size_t n;
     int64_t max_block_ms;
+    struct keep keep; /* with a reference on the rules */
+    uint64_t rules_version;
 };
 
 static nx_status no_memory(struct nx_err *err)
@@ -154,6 +160,7 @@ static void look_done(struct look *l)
         block_unref(l->v[i]);
     free(l->v);
     free(l->plan);
+    keep_rules_unref((struct keep_rules *)(uintptr_t)l->keep.rules); /* ours: look() */
     *l = (struct look){0};
 }
 
@@ -165,6 +172,9 @@ static nx_status look(struct compactor *c, struct look *l, struct nx_err *err)
 
     nx_lock(&s->lock);
     l->max_block_ms = s->max_block_ms;
+    l->keep = retention_keep_locked(s);
+    l->keep.rules = keep_rules_ref(s->rules);
+    l->rules_version = s->rules_version;
     l->v = calloc(s->n_blocks + 1, sizeof(struct block *));
     l->plan = calloc(s->n_blocks + 1, sizeof *l->plan);
     if (!l->v || !l->plan)
@@ -185,7 +195,9 @@ struct job {
     struct block *source[COMPACT_MAX_SOURCES]; /* the same, opened for the merge (C5) */
     size_t n;
     char ulid[BLOCK_ULID_LEN + 1];
-    size_t bad; /* the source that failed, or COMPACT_NONE */
+    const struct keep *keep; /* what is left out while it is written; NULL: nothing */
+    int64_t max_ms;          /* end of the new block */
+    size_t bad;              /* the source that failed, or COMPACT_NONE */
     struct compact_result res;
 };
 
@@ -202,6 +214,13 @@ static nx_status open_sources(struct compactor *c, struct job *j, struct cache *
     return st;
 }
 
+static int64_t job_from_ms(void *ctx, const struct labels *ls)
+{
+    const struct job *j = ctx;
+
+    return keep_from(j->keep, ls, j->max_ms);
+}
+
 static nx_status write_merged(struct compactor *c, struct job *j, struct nx_err *err)
 {
     const size_t want = j->n * CACHE_SOURCE;
@@ -214,7 +233,9 @@ static nx_status write_merged(struct compactor *c, struct job *j, struct nx_err 
                                   .ulid = j->ulid,
                                   .source = j->source,
                                   .n = j->n,
-                                  .stop = &c->stop};
+                                  .stop = &c->stop,
+                                  .from_ms = j->keep ? job_from_ms : NULL,
+                                  .ctx = j};
         st = compact_merge(&m, &j->res, err);
         j->bad = j->res.bad;
     }
@@ -286,14 +307,23 @@ static nx_status merge(struct compactor *c, struct job *j, bool *gone, struct nx
 {
     nx_status st;
 
+    for (size_t i = 0; i < j->n; i++) {
+        const struct block_meta *m = block_meta(j->listed[i]);
+        j->max_ms = i == 0 || m->max_ms > j->max_ms ? m->max_ms : j->max_ms;
+    }
     *gone = false;
     block_ulid(j->ulid, clock_now_ms());
     set_busy(c, true);
     st = write_merged(c, j, err);
-    if (!st)
-        st = change_over(c, j, gone, err);
-    if (st || *gone)
-        discard(c, j->ulid);
+    if (st == NX_NOTFOUND && j->bad == COMPACT_NONE && j->res.expired) { /* all was left out */
+        *gone = !blocks_replace(c->s, j->listed, j->n, NULL);
+        st = NX_OK;
+    } else {
+        if (!st)
+            st = change_over(c, j, gone, err);
+        if (st || *gone)
+            discard(c, j->ulid);
+    }
     for (size_t i = 0; i < j->n && !st && !*gone; i++)
         blocks_delete(c->s, block_ref(j->listed[i]), NULL);
     set_busy(c, false);
@@ -323,10 +353,11 @@ static void failed(struct compactor *c, const struct job *j, nx_status st, const
 static void succeeded(struct compactor *c, const struct job *j, int64_t start_ms)
 {
     c->pause_ms = 0;
-    log_info("Merged blocks", "count", LOG_NUMBER(j->n), "ulid", j->ulid, "mint",
+    log_info(j->n > 1 ? "Merged blocks" : "Wrote a block again without what need not be kept",
+             "count", LOG_NUMBER(j->n), "ulid", j->ulid, "mint",
              LOG_NUMBER(block_meta(j->listed[0])->min_ms), "samples", LOG_NUMBER(j->res.samples),
-             "duplicates", LOG_NUMBER(j->res.dropped), "duration_ms",
-             LOG_NUMBER(steady_ms() - start_ms));
+             "duplicates", LOG_NUMBER(j->res.dropped), "expired", LOG_NUMBER(j->res.expired),
+             "duration_ms", LOG_NUMBER(steady_ms() - start_ms));
 }
 
 /* True if the list changed, or may be looked at again at once. */
@@ -345,6 +376,8 @@ static bool run_job(struct compactor *c, struct job *j)
     nx_lock(&s->lock);
     s->compactions += st == NX_OK;
     s->compactions_failed += st != NX_OK;
+    s->rewrites += st == NX_OK && j->n == 1;
+    s->samples_expired += st == NX_OK ? j->res.expired : 0;
     nx_unlock(&s->lock);
     if (st)
         failed(c, j, st, &err);
@@ -353,7 +386,25 @@ static bool run_job(struct compactor *c, struct job *j)
     return true;
 }
 
-/* Merges one set. False when there is nothing to do now. */
+/* Merging is done: one block that holds what need not be kept any more. */
+static bool plan_keep(struct compactor *c, const struct look *l, struct job *j)
+{
+    struct nx_err err = {0};
+    size_t which;
+    nx_status st = keep_find(c->checks, c->s->fs, l->v, l->plan, l->n, &l->keep, l->rules_version,
+                             &c->stop, &which, &err);
+
+    if (which != COMPACT_NONE)
+        j->listed[0] = l->v[which];
+    if (st && st != NX_CANCELED) {
+        j->bad = which != COMPACT_NONE && st != NX_NOMEM ? 0 : COMPACT_NONE;
+        failed(c, j, st, &err);
+    }
+    j->n = !st && which != COMPACT_NONE;
+    return j->n > 0;
+}
+
+/* Merges one set, or writes one block again. False when there is nothing to do now. */
 static bool merge_one(struct compactor *c)
 {
     struct compact_plan_opts o = {.block_ms = c->s->block_ms,
@@ -373,7 +424,9 @@ static bool merge_one(struct compactor *c)
         j.n = compact_plan(&o, l.plan, l.n, pick);
         for (size_t i = 0; i < j.n; i++)
             j.listed[i] = l.v[pick[i]];
-        more = j.n > 0 && run_job(c, &j);
+        if (keep_n_rules(l.keep.rules))
+            j.keep = &l.keep;
+        more = (j.n > 0 || plan_keep(c, &l, &j)) && run_job(c, &j);
     }
     look_done(&l);
     return more;
@@ -472,6 +525,12 @@ static void wake(struct compactor *c)
     nx_unlock(&c->lock);
 }
 
+void compact_look(struct compactor *c)
+{
+    if (c->own_thread)
+        wake(c);
+}
+
 void compact_tick(struct compactor *c, bool more)
 {
     if (c->own_thread) {
@@ -495,7 +554,10 @@ nx_status compact_open(struct compactor **out, struct storage *s, bool own_threa
     c->s = s;
     nx_mutex_init(&c->lock, NX_RANK_BLOCKS); /* under tick_lock, never with storage.lock */
     nx_cond_init(&c->wake);
+    c->checks = keep_checks_new();
     *out = c; /* before the thread, which needs it there */
+    if (!c->checks)
+        return no_memory(err);
     if (own_thread) {
         st = nx_thread_start(&c->thread, "compact", work, c, err);
         c->own_thread = !st;
@@ -515,5 +577,6 @@ void compact_close(struct compactor *c)
     nx_cond_done(&c->wake);
     nx_mutex_done(&c->lock);
     free(c->avoided);
+    keep_checks_free(c->checks);
     free(c);
 }

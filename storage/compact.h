@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "storage/block.h"
+#include "storage/keep_rules.h"
 
 #define COMPACT_MAX_SOURCES 64u /* merged at once; more are merged in turns */
 
@@ -40,16 +41,32 @@ struct compact_merge {
         *source; /* sorted by min_ms; of equal times the first source's sample is kept */
     size_t n;    /* 1 to COMPACT_MAX_SOURCES */
     const atomic_bool *stop; /* set: the merge ends with NX_CANCELED; may be NULL */
+    /* Samples of the series before the time it gives are left out; NULL: none are. */
+    int64_t (*from_ms)(void *ctx, const struct labels *ls);
+    void *ctx;
 };
 struct compact_result {
     size_t bad; /* the source that could not be read, or COMPACT_NONE; set on failure too */
     uint64_t samples, dropped; /* written; dropped because another source had one of that time */
+    uint64_t expired;          /* left out by from_ms() */
 };
-/* Publishes a block that holds what the sources hold. On failure there is no new block (but see
+/* Publishes a block that holds what the sources hold; NX_NOTFOUND: that is nothing, by from_ms(). On failure there is no new block (but see
  * block_writer_commit()); NX_CORRUPT: a source is damaged, and the text says where. Blocks the caller for
  * as long as it takes. */
 NX_NODISCARD nx_status compact_merge(const struct compact_merge *c, struct compact_result *res,
                                      struct nx_err *err);
+
+/* ---- what need not be kept (compact_keep.c) --------------------------------------------------- */
+
+struct keep_checks;                        /* remembers what was looked at */
+struct keep_checks *keep_checks_new(void); /* NULL out of memory */
+void keep_checks_free(struct keep_checks *c);
+/* The first block of a list in which a series has passed its time, or COMPACT_NONE. On failure the one that
+ * could not be read. Blocks that the plan avoids are left alone. */
+NX_NODISCARD nx_status keep_find(struct keep_checks *c, struct fs *fs, struct block *const *v,
+                                 const struct compact_block *plan, size_t n, const struct keep *k,
+                                 uint64_t version, const atomic_bool *stop, size_t *which,
+                                 struct nx_err *err);
 
 /* ---- in a store ------------------------------------------------------------------------------ */
 
@@ -60,6 +77,8 @@ NX_NODISCARD nx_status compact_open(struct compactor **out, struct storage *s, b
                                     struct nx_err *err);
 /* Ends a merge that is under way without a result. Accepts NULL. */
 void compact_close(struct compactor *c);
+/* The compactor's own thread, if it has one, looks at once: what is to be kept has changed. */
+void compact_look(struct compactor *c);
 /* Called by the worker after each round, `more` when there is a new block. */
 void compact_tick(struct compactor *c, bool more);
 

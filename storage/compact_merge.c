@@ -9,7 +9,8 @@
  *             still share their timestamps: the writer finds equal vectors.
  *         M3  Of equal times the first source's sample is kept, as readers do (Q3 of querier.c).
  *         M4  Nothing is left out in silence: what each source gave is counted and must be what its
- *             meta.json says, and what was written must be what came. Damage ends the merge. */
+ *             meta.json says, and what was written must be what came, less what the caller's
+ *             times leave out, which is counted, too. Damage ends the merge. */
 #include "storage/compact.h"
 
 #include <stdlib.h>
@@ -38,6 +39,7 @@ struct merge {
     struct window *windows;
     size_t n_windows;
     struct samples rows, both;
+    int64_t from_ms; /* of the series at hand */
     struct chunk_scratch *scratch;
     struct block_writer *w;
 };
@@ -235,6 +237,7 @@ static nx_status put_rows(struct merge *m, size_t from, size_t to, int64_t min_m
 static nx_status put_window(struct merge *m, const struct window *win, struct nx_err *err)
 {
     int64_t min_ms = meta_of(m, win->from)->min_ms, max_ms = INT64_MIN;
+    size_t from = 0;
     nx_status st = NX_OK;
 
     m->rows.n = 0;
@@ -243,7 +246,10 @@ static nx_status put_window(struct merge *m, const struct window *win, struct nx
         if (m->has[i])
             st = read_source(m, i, err);
     }
-    return st ? st : put_rows(m, 0, m->rows.n, min_ms, max_ms, err);
+    while (from < m->rows.n && m->rows.t[from] < m->from_ms)
+        from++;
+    m->res->expired += from;
+    return st ? st : put_rows(m, from, m->rows.n, min_ms, max_ms, err);
 }
 
 static nx_status put_all(struct merge *m, struct nx_err *err)
@@ -256,6 +262,8 @@ static nx_status put_all(struct merge *m, struct nx_err *err)
     while (!st && (ls = next_series(m)) != NULL) {
         if (m->c->stop && atomic_load(m->c->stop))
             return nx_fail(err, NX_CANCELED, "merging blocks was called off");
+        if (m->c->from_ms)
+            m->from_ms = m->c->from_ms(m->c->ctx, ls);
         st = block_writer_series(m->w, ls, err);
         for (size_t i = 0; i < m->n_windows && !st; i++)
             st = put_window(m, &m->windows[i], err);
@@ -280,7 +288,7 @@ static nx_status check_counts(struct merge *m, struct nx_err *err)
                                  meta->ulid, (unsigned long long)m->given[i],
                                  (unsigned long long)meta->n_samples));
     }
-    NX_ASSERT_ALWAYS(m->written == all - m->res->dropped);
+    NX_ASSERT_ALWAYS(m->written == all - m->res->dropped - m->res->expired);
     return NX_OK;
 }
 
@@ -377,7 +385,7 @@ static void merge_done(struct merge *m)
 nx_status compact_merge(const struct compact_merge *c, struct compact_result *res,
                         struct nx_err *err)
 {
-    struct merge m = {.c = c, .res = res};
+    struct merge m = {.c = c, .res = res, .from_ms = INT64_MIN};
     struct block_meta meta = {0};
     nx_status st;
 

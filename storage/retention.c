@@ -5,7 +5,8 @@
  *         B2  A block goes by a rename to NAME.tmp-for-deletion and then file by file; what a crash
  *             leaves of it, or of a block half written, goes at the next start.
  *         B3  Whole blocks only, the oldest first. By time: the newest block's end is a retention past
- *             its end. By size: the blocks and the log together are larger than allowed, in
+ *             its end, or the longest time that a rule keeps series for; what goes earlier is left out
+ *             by writing the block again (compact_keep.c). By size: the blocks and the log together are larger than allowed, in
  *             bytes or as a share of the disk.
  *         B4  Blocks that were put into the folder by hand are picked up within a minute, and those
  *             taken away are forgotten. */
@@ -235,20 +236,29 @@ static void rescan(struct storage *s)
 
 /* ---- B3 -------------------------------------------------------------------------------------- */
 
+struct keep retention_keep_locked(const struct storage *s)
+{
+    struct keep k = {s->rules, s->retention.time_ms, INT64_MIN};
+
+    for (size_t i = 0; i < s->n_blocks; i++) {
+        int64_t max = block_meta(s->blocks[i])->max_ms;
+        k.newest_ms = max > k.newest_ms ? max : k.newest_ms;
+    }
+    return k;
+}
+
 /* Takes the block to delete off the list, or NULL. */
 static struct block *take_over_time(struct storage *s)
 {
     struct block *found = NULL;
-    int64_t newest = INT64_MIN;
-    size_t i;
+    struct keep k;
+    int64_t longest;
 
     nx_lock(&s->lock);
-    for (i = 0; i < s->n_blocks; i++) {
-        int64_t max = block_meta(s->blocks[i])->max_ms;
-        newest = max > newest ? max : newest;
-    }
-    for (i = 0; s->retention.time_ms > 0 && i < s->n_blocks; i++) {
-        if (newest - block_meta(s->blocks[i])->max_ms < s->retention.time_ms)
+    k = retention_keep_locked(s);
+    longest = keep_longest(&k);
+    for (size_t i = 0; i < s->n_blocks; i++) {
+        if (k.newest_ms - block_meta(s->blocks[i])->max_ms < longest)
             continue;
         found = take_locked(s, i);
         s->time_deletions++;

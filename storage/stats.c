@@ -86,6 +86,8 @@ void storage_get_stats(struct storage *s, struct storage_stats *out)
     out->retention_deletions = s->time_deletions;
     out->size_retention_deletions = s->size_deletions;
     out->retention = s->retention;
+    out->rewrites = s->rewrites;
+    out->samples_expired = s->samples_expired;
     out->disk_bytes = s->disk_bytes;
     nx_unlock(&s->lock);
 }

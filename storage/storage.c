@@ -130,6 +130,12 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
     s->keep_overlapping = o->keep_overlapping;
     s->fsync_ms = or_default(o->fsync_ms, FSYNC_MS_DEFAULT);
     s->drop_before_ms = s->head_from_ms = INT64_MIN;
+    if (o->rules) {
+        nx_status st = keep_rules_new(&s->rules, o->rules, err);
+        *out = s;
+        if (st)
+            return st;
+    }
     s->dir = strdup(o->dir);
     s->cache = cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
     s->exemplars = exemplars_new();
@@ -272,6 +278,7 @@ void storage_close(struct storage *s)
     for (size_t i = 0; i < s->n_blocks; i++)
         block_unref(s->blocks[i]);
     free(s->blocks);
+    keep_rules_unref(s->rules);
     cache_free(s->cache);
     exemplars_free(s->exemplars);
     if (s->lockfile)
@@ -398,5 +405,24 @@ void storage_set_retention(struct storage *s, const struct storage_retention *r)
     nx_lock(&s->lock);
     s->retention = *r;
     s->max_block_ms = max_block(s);
+    s->rules_version++;
     nx_unlock(&s->lock);
+}
+
+nx_status storage_set_rules(struct storage *s, const struct storage_rules *rules,
+                            struct nx_err *err)
+{
+    struct keep_rules *k = NULL, *old;
+    nx_status st = rules ? keep_rules_new(&k, rules, err) : NX_OK;
+
+    if (st)
+        return st;
+    nx_lock(&s->lock);
+    old = s->rules;
+    s->rules = k;
+    s->rules_version++;
+    nx_unlock(&s->lock);
+    keep_rules_unref(old);
+    compact_look(s->compactor);
+    return NX_OK;
 }

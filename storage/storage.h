@@ -18,14 +18,16 @@
 #include "src/base/status.h"
 
 struct storage;
+struct storage_rules;
 
 struct storage_opts {
-    struct fs *fs;            /* borrowed; outlives the storage */
-    const char *dir;          /* copied; made if missing */
-    int64_t retention_ms;     /* 0: keep for ever */
-    uint64_t retention_bytes; /* 0: no bound */
-    double retention_percent; /* of the size of the disk; 0: no bound */
-    int64_t min_block_ms;     /* span of a first block; 0: two hours */
+    struct fs *fs;                     /* borrowed; outlives the storage */
+    const char *dir;                   /* copied; made if missing */
+    int64_t retention_ms;              /* 0: keep for ever */
+    uint64_t retention_bytes;          /* 0: no bound */
+    double retention_percent;          /* of the size of the disk; 0: no bound */
+    const struct storage_rules *rules; /* copied; NULL: none */
+    int64_t min_block_ms;              /* span of a first block; 0: two hours */
     int64_t max_block_ms;     /* span that compaction stops at; 0: min(31d, retention/10) */
     bool keep_overlapping;    /* blocks that overlap are not merged for that */
     size_t wal_segment_bytes; /* 0: the default of storage/wal.h */
@@ -105,6 +107,10 @@ struct matcher {
     const struct regex *re; /* for MATCH_RE and MATCH_NRE; borrowed */
 };
 bool matcher_matches(const struct matcher *m, struct nx_slice value);
+struct matcher_set {
+    const struct matcher *m;
+    size_t n;
+};
 
 /* One selected series. Labels live in the arena given to select; `ref` is the querier's own. */
 struct series {
@@ -163,6 +169,22 @@ static inline void querier_close(struct querier *q)
         q->ops->close(q);
 }
 
+/* ---- what is kept, series by series ---------------------------------------------------------- */
+
+/* Series that the matchers match are kept for so long, and not for the retention's time: be it shorter or
+ * longer. Bounds of size hold all the same. */
+struct storage_keep_rule {
+    struct matcher_set match;
+    int64_t keep_ms; /* > 0 */
+};
+struct storage_rules {
+    const struct storage_keep_rule *keep; /* the first that matches a series decides */
+    size_t n_keep;
+};
+/* Reload: copied; NULL: no rules any more. Blocks are gone over in time, one by one. */
+NX_NODISCARD nx_status storage_set_rules(struct storage *s, const struct storage_rules *rules,
+                                         struct nx_err *err);
+
 /* ---- exemplars ------------------------------------------------------------------------------ */
 
 /* The newest exemplars of all series together, in memory only: a restart begins with none. There is room
@@ -196,10 +218,6 @@ NX_NODISCARD nx_status storage_exemplar_add_column(struct storage *s, struct sto
                                                    enum storage_exemplar_result *got,
                                                    struct nx_err *err);
 
-struct matcher_set {
-    const struct matcher *m;
-    size_t n;
-};
 struct storage_exemplar_series {
     struct labels series;
     struct storage_exemplar *v; /* in time order */
@@ -229,6 +247,7 @@ struct storage_stats {
     int64_t newest_ms; /* none is higher; INT64_MIN when empty */
     uint64_t compactions, compactions_failed, retention_deletions, size_retention_deletions;
     struct storage_retention retention; /* as it was set */
+    uint64_t rewrites, samples_expired; /* blocks written again by rules, and what those left out */
     uint64_t disk_bytes; /* size of the disk, when it was last asked for `percent`; 0: not known */
     uint64_t cache_bytes, symbol_bytes, symbols, label_pairs;
     uint64_t pages_damaged;

@@ -6,6 +6,7 @@
 
 #include "storage/block.h"
 #include "storage/head.h"
+#include "storage/keep_rules.h"
 
 struct store_querier;
 
@@ -47,6 +48,9 @@ struct storage {
     int64_t head_from_ms; /* rows of the head before this are in blocks: new readers skip them */
     struct store_querier *queriers; /* a list of the open ones */
     struct storage_retention retention;
+    struct keep_rules *rules; /* NULL: none; owned, and whoever works by them has a reference */
+    uint64_t rules_version;   /* counts changes of either */
+    uint64_t rewrites, samples_expired;
     int64_t max_block_ms; /* follows the retention, unless max_block_given_ms */
     uint64_t disk_bytes;  /* 0: not known */
     uint64_t compactions, compactions_failed, time_deletions, size_deletions;
@@ -76,6 +80,8 @@ NX_NODISCARD bool blocks_replace(struct storage *s, struct block *const *old, si
                                  struct block *b);
 /* Deletes the files of a block that was taken off the list (taken). `msg` is logged, unless NULL. */
 void blocks_delete(struct storage *s, struct block *b, const char *msg);
+/* What decides now; `rules` are the store's (borrowed until the lock is given up). */
+struct keep retention_keep_locked(const struct storage *s);
 /* Asks for the size of the disk, if a bound depends on it. */
 void retention_measure(struct storage *s);
 void retention_run(struct storage *s);

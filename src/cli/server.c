@@ -25,6 +25,7 @@
 #include "src/base/num.h"
 #include "src/base/regex.h"
 #include "src/base/thread.h"
+#include "src/cli/keep.h"
 #include "src/config/config.h"
 #include "src/scrape/scrape.h"
 #include "src/web/web.h"
@@ -105,6 +106,16 @@ static struct storage_retention retention(const struct server *s, const struct c
     return r;
 }
 
+static nx_status load_rules(const struct server *s, struct keep_file *out, struct nx_err *err)
+{
+    const char *path = flags_str(&s->flags, "storage.tsdb.retention.rules");
+
+    if (!keep_file_load(out, path, err))
+        return NX_OK;
+    return nx_context(
+        err, "couldn't load rules of retention (--storage.tsdb.retention.rules=\"%s\")", path);
+}
+
 /* "15d", "15d or 512MiB or 80%"; as it was at the start. */
 static void describe_retention(struct server *s, const struct storage_retention *r)
 {
@@ -138,10 +149,13 @@ static int64_t max_exemplars(const struct server *s, const struct config *cfg)
 }
 
 /* Hands a configuration to every part. All are told, then the first failure is returned. */
-static nx_status apply(struct server *s, const struct config *cfg, struct nx_err *err)
+static nx_status apply(struct server *s, const struct config *cfg, const struct keep_file *rules,
+                       struct nx_err *err)
 {
     const struct storage_retention r = retention(s, cfg);
 
+    if (rules && storage_set_rules(s->storage, &rules->rules, err))
+        return err->code;
     storage_set_retention(s->storage, &r);
     storage_set_max_exemplars(s->storage, max_exemplars(s, cfg));
     pql_engine_set_default_step(s->engine, cfg->global.evaluation_interval_ms);
@@ -189,6 +203,7 @@ static nx_status reload(void *ctx, struct nx_err *err)
 {
     struct server *s = ctx;
     struct config *cfg = NULL;
+    struct keep_file rules = {0};
     nx_status st;
 
     if (!take_turn(s)) {
@@ -201,7 +216,10 @@ static nx_status reload(void *ctx, struct nx_err *err)
         nx_context(err, "couldn't load configuration (--config.file=\"%s\")",
                    flags_str(&s->flags, "config.file"));
     } else {
-        st = apply(s, cfg, err);
+        st = load_rules(s, &rules, err);
+        if (!st)
+            st = apply(s, cfg, &rules, err);
+        keep_file_done(&rules);
         if (st) {
             nx_context(err,
                        "one or more errors occurred while applying the new configuration "
@@ -328,8 +346,16 @@ static nx_status open_storage(struct server *s, struct nx_err *err)
     o.retention_ms = r.time_ms;
     o.retention_bytes = r.bytes;
     o.retention_percent = r.percent;
+    struct keep_file rules = {0};
+    if (load_rules(s, &rules, err)) {
+        s->bad_setting = true;
+        return err->code;
+    }
+    o.rules = &rules.rules;
     log_info("Starting TSDB ...");
-    if (storage_open(&s->storage, &o, err))
+    nx_status opened = storage_open(&s->storage, &o, err);
+    keep_file_done(&rules);
+    if (opened)
         return nx_context(err, "opening storage failed");
     struct storage_stats st;
     storage_get_stats(s->storage, &st);
@@ -418,7 +444,7 @@ static nx_status start_parts(struct server *s, struct nx_err *err)
     if (!st) {
         struct web_data data = {s->storage, s->scrape, s->engine};
         web_attach(s->web, &data);
-        st = apply(s, s->cfg, err);
+        st = apply(s, s->cfg, NULL, err); /* the rules it was opened with */
     }
     return st;
 }

@@ -43,6 +43,8 @@ static const struct flag list_flags[] = {
 static const struct tool_command commands[] = {
     {"check config", "<config-files>...", "Check if the config files are valid or not.",
      check_config_flags, NX_COUNT(check_config_flags), 1, 0, tool_check_config},
+    {"check retention", "<rules-files>...", "Check if the files of retention rules are valid or not.",
+     NULL, 0, 1, 0, tool_check_retention},
     {"test promql", "<script>...", "Run scripts in the PromQL test language.", NULL, 0, 1, 0, tool_test_promql},
     {"tsdb create-blocks-from openmetrics", "<input file> [<output directory>]",
      "Import samples from OpenMetrics input and produce TSDB blocks.",

@@ -504,6 +504,23 @@ bool config_file_sd_path_ok(struct nx_slice path);
 NX_NODISCARD nx_status config_glob(const char *pattern, struct arena *a, struct config_strings *out,
                                    struct nx_err *err);
 
+/* ---- rules of retention ------------------------------------------------------------------------- */
+
+/* A file of its own, named by --storage.tsdb.retention.rules. Everything lives in the arena. */
+struct config_keep {
+    struct config_keep_rules {
+        struct config_keep_rule {
+            struct nx_slice match; /* a selector; not parsed here */
+            int64_t keep_ms;
+            int line;
+        } * v;
+        size_t n;
+    } retention; /* the first that matches a series decides */
+};
+/* As config_load(): whole or not at all, the text names file, line and field. */
+NX_NODISCARD nx_status config_load_keep(struct config_keep *out, const char *path, struct arena *a,
+                                        struct nx_err *err);
+
 /* ---- `check config` ----------------------------------------------------------------------------- */
 
 struct config_check_flags {

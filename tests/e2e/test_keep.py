@@ -1,5 +1,7 @@
 """What is kept: bounds by the configuration, and their reload."""
 
+import time
+
 import pytest
 
 import harness
@@ -28,3 +30,82 @@ def test_bounds_of_the_configuration(stage):
     server.write_config(SECTION + "      percentage: 101\n")
     assert server.reload().status == 500
     assert limits(server) == [0, 2**30, 0]
+
+
+HOUR = 3600
+NAMES = ["business_orders", "business_visits", "debug_calls", "plain"]
+RULES = """\
+retention:
+- match: '{__name__=~"business_.*"}'
+  keep: 100y
+- match: '{job="debug"}'
+  keep: %s
+"""
+
+
+def make_blocks(folder, days):
+    """Every hour of so many days up to now, all but `plain` with job="debug"."""
+    now = int(time.time()) // HOUR * HOUR
+    lines = []
+    for name in NAMES:
+        labels = '{job="debug"}' if name != "plain" else ""
+        lines += [f"# TYPE {name} gauge"]
+        lines += [f"{name}{labels} {t % 1000} {t}" for t in range(now - days * 24 * HOUR, now, HOUR)]
+    (folder / "in.om").write_text("\n".join(lines) + "\n# EOF\n")
+    r = harness.run_tool(harness.BINARY, "tsdb", "create-blocks-from", "openmetrics", str(folder / "in.om"), str(folder / "data"))
+    assert r.returncode == 0, r.stderr
+    return now
+
+
+def oldest(server, name, now, days):
+    """How many days the oldest sample of a series is old."""
+    found = server.query_range(name, now - (days + 1) * 24 * HOUR, now, HOUR)["result"]
+    return (now - found[0]["values"][0][0]) / 86400 if found else None
+
+
+def test_rules_by_matcher(stage, tmp_path):
+    now = make_blocks(tmp_path, 12)
+    rules = tmp_path / "rules.yml"
+    rules.write_text(RULES % "3d")
+    server = stage.server("{}", data=tmp_path / "data", flags=["--storage.tsdb.retention.time=6d", f"--storage.tsdb.retention.rules={rules}"])
+
+    def ages():
+        return {name: oldest(server, name, now, 12) for name in NAMES}
+
+    # A block is two hours, or half a day when it was merged (a tenth of six days).
+    harness.wait_for("the rules to be in force", lambda: ages()["debug_calls"] < 3.8 and ages()["plain"] < 6.8)
+    got = ages()
+    assert got["business_orders"] == got["business_visits"] == 12
+    assert got["debug_calls"] >= 3 and got["plain"] >= 6
+    metrics = server.get("/metrics").text
+    assert "\nnarthex_storage_samples_expired_total 0\n" not in metrics and "narthex_storage_samples_expired_total" in metrics
+
+    # A file that is wrong changes nothing, and is told with its place.
+    rules.write_text("retention:\n- match: '{__name__=~\"business_.*\"}'\n  keep: 100y\n- match: '{job='\n  keep: 1d\n")
+    answer = server.reload()
+    assert answer.status == 500 and "rules.yml:4: retention[1].match" in answer.text, answer.text
+    rules.write_text(RULES % "1d")
+    assert server.reload().status == 200
+    harness.wait_for("the new rules to be in force", lambda: ages()["debug_calls"] < 1.8)
+    got = ages()
+    assert got["debug_calls"] >= 1 and got["business_orders"] == 12
+
+
+def test_a_server_does_not_start_with_wrong_rules(stage, tmp_path):
+    rules = tmp_path / "rules.yml"
+    rules.write_text("retention:\n- match: up\n  keep: 0s\n")
+    for path, said in ((rules, "rules.yml:3: retention[0].keep"), (tmp_path / "none.yml", "no such file")):
+        server = stage.server("{}", flags=[f"--storage.tsdb.retention.rules={path}"], wait=False, name="with-" + path.stem)
+        assert server.popen.wait(timeout=20) == 2
+        assert said in server.log()
+
+
+def test_rules_are_checked(tmp_path):
+    good, bad = tmp_path / "good.yml", tmp_path / "bad.yml"
+    good.write_text(RULES % "2d")
+    bad.write_text("retention:\n- match: up\n  keep: 2d\n  kept: 1\n")
+    r = harness.run_tool(harness.BINARY, "check", "retention", str(good))
+    assert r.returncode == 0 and "SUCCESS: 2 retention rules" in r.stdout
+    r = harness.run_tool(harness.BINARY, "check", "retention", str(good), str(bad))
+    assert r.returncode == 1 and "line 4: field kept not found" in r.stderr and "SUCCESS" in r.stdout
+    assert harness.run_tool(harness.BINARY, "check", "retention", str(tmp_path / "none.yml")).returncode == 1
