@@ -80,6 +80,8 @@ struct expo_sample {
  * expo_next() must decide: false says nothing about the line being right or wrong. `prefix` must come
  * from an entry of the same format. */
 bool expo_try_sample(struct expo *x, const char *prefix, size_t len, struct expo_sample *out);
+/* The same for a caller that compared the prefix itself: `value` is behind it. */
+bool expo_try_value(struct expo *x, const char *value, struct expo_sample *out);
 /* If the next bytes are `bytes` (whole lines), takes them. The caller keeps x->type right. */
 bool expo_try_skip(struct expo *x, const char *bytes, size_t len);
 /* True between two entries: where expo_try_* may be asked. */

@@ -815,20 +815,18 @@ static const char *scan_timestamp(const char *p, int64_t *ms)
     return p == first ? NULL : p;
 }
 
-bool expo_try_sample(struct expo *x, const char *prefix, size_t len, struct expo_sample *out)
+bool expo_try_value(struct expo *x, const char *value, struct expo_sample *out)
 {
-    const char *p, *from;
+    const char *p;
 
-    if ((size_t)(x->end - x->at) <= len || memcmp(x->at, prefix, len) != 0)
-        return false;
-    if (!is_blank(prefix[len - 1]) && prefix[len - 1] != '}')
+    if (!is_blank(value[-1]) && value[-1] != '}')
         return false; /* `i-2` had the prefix `i`; `i1` is another name */
-    from = x->at + len;
-    p = number_scan(from, &out->value);
+    p = x->end - value >= NUMBER_AHEAD ? number_scan_ahead(value, &out->value)
+                                       : number_scan(value, &out->value);
     if (!p || (*p != '\n' && *p != ' ')) {
-        for (p = from; *p != '\n' && !is_blank(*p) && *p != '{' && *p != '\0';)
+        for (p = value; *p != '\n' && !is_blank(*p) && *p != '{' && *p != '\0';)
             p++;
-        if (!num_parse(nx_slice_of(from, (size_t)(p - from)), &out->value, NULL))
+        if (!num_parse(nx_slice_of(value, (size_t)(p - value)), &out->value, NULL))
             return false;
     }
     out->has_ts = false;
@@ -842,4 +840,10 @@ bool expo_try_sample(struct expo *x, const char *prefix, size_t len, struct expo
         return false;
     x->at = p + 1;
     return true;
+}
+
+bool expo_try_sample(struct expo *x, const char *prefix, size_t len, struct expo_sample *out)
+{
+    return (size_t)(x->end - x->at) > len && memcmp(x->at, prefix, len) == 0 &&
+           expo_try_value(x, x->at + len, out);
 }

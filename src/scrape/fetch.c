@@ -6,7 +6,9 @@
  *             works on bodies.
  *         F2  Credentials in files, and certificates, are read anew for every request (SCR-014).
  *         F3  PEM texts given inline go through anonymous files: libcurl's GnuTLS takes paths only.
- *         F4  A body of another status than 200 is not kept. */
+ *         F4  A body of another status than 200 is not kept.
+ *         F5  A connection for wire.c is never libcurl's to use again: it is made for one transfer, and
+ *             what libcurl wants closed after that is kept instead. */
 #include "src/scrape/fetch.h"
 
 #include <arpa/inet.h>
@@ -25,6 +27,7 @@
 #include "src/scrape/token.h"
 
 #define KEEP_BODY_BYTES  (256u << 10)
+#define RECEIVE_BYTES    (64u << 10) /* at a time; of libcurl's own are 16 KiB */
 #define CREDENTIAL_BYTES (1u << 20)
 
 struct fetch_client {
@@ -90,6 +93,14 @@ bool fetch_client_needs_token(const struct fetch_client *c)
     return c->token && token_needed(c->token);
 }
 
+bool fetch_client_is_plain(const struct fetch_client *c)
+{
+    const struct config_http *h = c->cfg;
+
+    return !h->basic_auth && !h->authorization && !c->token && h->headers.n == 0 &&
+           !h->proxy.from_environment && h->proxy.url.text.len == 0;
+}
+
 void fetch_client_get_token(struct fetch_client *c, int64_t timeout_ms)
 {
     token_get(c->token, timeout_ms);
@@ -104,6 +115,7 @@ struct fetch *fetch_new(void)
     if (!f)
         return NULL;
     buf_init(&f->body, NX_LIMIT_SCRAPE_BODY_BYTES);
+    f->kept_fd = -1;
     f->easy = curl_easy_init();
     if (!f->easy) {
         free(f);
@@ -112,18 +124,30 @@ struct fetch *fetch_new(void)
     return f;
 }
 
+static void drop_connection(struct fetch *f)
+{
+    if (f->kept_fd >= 0)
+        close(f->kept_fd);
+    f->kept_fd = -1;
+}
+
 void fetch_clear(struct fetch *f)
 {
     curl_slist_free_all(f->headers);
     curl_slist_free_all(f->proxy_headers);
     curl_slist_free_all(f->connect_to);
     f->headers = f->proxy_headers = f->connect_to = NULL;
-    curl_easy_reset(f->easy);
+    if (f->used)
+        curl_easy_reset(f->easy);
+    f->used = false;
+    drop_connection(f);
     if (f->body.cap > KEEP_BODY_BYTES)
         buf_done(&f->body);
     buf_clear(&f->body);
     f->body.limit_bytes = NX_LIMIT_SCRAPE_BODY_BYTES;
-    f->gzip = f->over_limit = false;
+    f->body_at = 0;
+    f->wire = (struct fetch_wire){0};
+    f->gzip = f->over_limit = f->plain = f->keep = false;
     f->code = 0;
     f->status[0] = f->content_type[0] = f->peer[0] = f->why[0] = '\0';
     f->result = CURLE_OK;
@@ -141,7 +165,7 @@ void fetch_free(struct fetch *f)
 }
 
 /* Is `line` the header `name`? Then its value, without blanks. */
-static bool header_is(struct nx_slice line, const char *name, struct nx_slice *value)
+bool fetch_header_is(struct nx_slice line, const char *name, struct nx_slice *value)
 {
     size_t n = strlen(name);
 
@@ -163,10 +187,9 @@ static void keep_text(char *to, size_t cap, struct nx_slice s)
     to[n] = '\0';
 }
 
-static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
+void fetch_header(struct fetch *f, struct nx_slice line)
 {
-    struct fetch *f = arg;
-    struct nx_slice line = {bytes, size * n}, value;
+    struct nx_slice value;
 
     if (line.len > 5 &&
         memcmp(line.ptr, "HTTP/", 5) == 0) { /* a new response: forget the one before */
@@ -178,13 +201,21 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
         keep_text(f->status, sizeof f->status, value);
         f->code = atoi(f->status);
         f->gzip = false;
+        f->keep = memcmp(line.ptr, "HTTP/1.1", line.len < 8 ? line.len : 8) == 0;
         f->content_type[0] = '\0';
-    } else if (header_is(line, "Content-Type", &value)) {
+    } else if (fetch_header_is(line, "Content-Type", &value)) {
         keep_text(f->content_type, sizeof f->content_type, value);
-    } else if (header_is(line, "Content-Encoding", &value)) {
+    } else if (fetch_header_is(line, "Content-Encoding", &value)) {
         f->gzip = nx_slice_is(value, "gzip");
+    } else if (fetch_header_is(line, "Connection", &value)) {
+        f->keep = f->keep && value.len == 10 && strncasecmp(value.ptr, "keep-alive", 10) == 0;
     }
-    return line.len;
+}
+
+static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
+{
+    fetch_header(arg, nx_slice_of(bytes, size * n));
+    return size * n;
 }
 
 static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
@@ -222,6 +253,28 @@ static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockad
         snprintf(f->peer, sizeof f->peer, "unix %.107s", un->sun_path);
     }
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
+/* F5. Of several (a name with two addresses) the one that carried the answer is closed last. */
+static int on_close(void *arg, curl_socket_t fd)
+{
+    struct fetch *f = arg;
+
+    drop_connection(f);
+    f->kept_fd = fd;
+    return 0;
+}
+
+int fetch_take_connection(struct fetch *f)
+{
+    int fd = f->kept_fd;
+    long redirects = 0;
+
+    curl_easy_getinfo(f->easy, CURLINFO_REDIRECT_COUNT, &redirects);
+    if (!f->plain || !f->keep || f->result != CURLE_OK || f->code != 200 || redirects)
+        return -1;
+    f->kept_fd = -1;
+    return fd;
 }
 
 /* ---- what to ask ------------------------------------------------------------------------------- */
@@ -452,19 +505,23 @@ static nx_status proxy(struct fetch *f, const struct config_proxy *p, struct nx_
     return st;
 }
 
+size_t fetch_seconds(char to[64], int64_t ms)
+{
+    size_t n =
+        (size_t)snprintf(to, 64, "%lld.%03lld", (long long)(ms / 1000), (long long)(ms % 1000));
+
+    while (to[n - 1] == '0')
+        n--;
+    return to[n - 1] == '.' ? n - 1 : n;
+}
+
 static nx_status headers(struct fetch *f, struct fetch_client *c, const struct fetch_request *r,
                          struct nx_err *err)
 {
     char seconds[64];
     nx_status st;
-    size_t n =
-        (size_t)snprintf(seconds, sizeof seconds, "%lld.%03lld", (long long)(r->timeout_ms / 1000),
-                         (long long)(r->timeout_ms % 1000));
+    size_t n = fetch_seconds(seconds, r->timeout_ms);
 
-    while (seconds[n - 1] == '0')
-        n--;
-    if (seconds[n - 1] == '.')
-        n--;
     st = add_header(&f->headers, "Accept", nx_slice_str(r->accept), err);
     if (!st)
         st = add_header(&f->headers, "Accept-Encoding",
@@ -487,6 +544,7 @@ nx_status fetch_begin(struct fetch *f, struct fetch_client *c, const struct fetc
     nx_status st;
 
     f->limit_bytes = r->limit_bytes;
+    f->used = true;
     curl_easy_setopt(f->easy, CURLOPT_PRIVATE, f);
     curl_easy_setopt(f->easy, CURLOPT_ERRORBUFFER, f->why);
     curl_easy_setopt(f->easy, CURLOPT_NOSIGNAL, 1L);
@@ -504,6 +562,14 @@ nx_status fetch_begin(struct fetch *f, struct fetch_client *c, const struct fetc
     curl_easy_setopt(f->easy, CURLOPT_WRITEDATA, f);
     curl_easy_setopt(f->easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
     curl_easy_setopt(f->easy, CURLOPT_OPENSOCKETDATA, f);
+    curl_easy_setopt(f->easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BYTES);
+    f->plain = r->keep;
+    if (f->plain) { /* F5 */
+        curl_easy_setopt(f->easy, CURLOPT_FRESH_CONNECT, 1L);
+        curl_easy_setopt(f->easy, CURLOPT_FORBID_REUSE, 1L);
+        curl_easy_setopt(f->easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+        curl_easy_setopt(f->easy, CURLOPT_CLOSESOCKETDATA, f);
+    }
     if (r->unix_socket)
         curl_easy_setopt(f->easy, CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
     st = headers(f, c, r, err);

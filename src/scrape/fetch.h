@@ -21,10 +21,20 @@ void fetch_client_free(struct fetch_client *c); /* accepts NULL */
 bool fetch_client_needs_token(const struct fetch_client *c);
 void fetch_client_get_token(struct fetch_client *c, int64_t timeout_ms);
 
+/* Where wire.c is in an answer. */
+struct fetch_wire {
+    bool has_length, chunked;
+    bool last;       /* the server closes the connection after this one */
+    uint64_t length; /* of the body */
+    size_t at, to;   /* chunks: read up to here, put together up to there */
+};
+
 struct fetch {
     CURL *easy;
+    bool used; /* options were set */
     struct curl_slist *headers, *proxy_headers, *connect_to;
-    struct buf body;    /* as received */
+    struct buf body; /* as received, from body_at on */
+    size_t body_at;
     size_t limit_bytes; /* of the body, uncompressed; 0: the general limit */
     bool gzip, over_limit;
     int code;        /* of the last response */
@@ -33,10 +43,11 @@ struct fetch {
     char peer[128]; /* "tcp 127.0.0.1:80": the first address tried */
     char why[CURL_ERROR_SIZE];
     CURLcode result;
-    void *owner;           /* the target */
-    int64_t begun_mono_ns; /* when the request began */
-    int64_t t_ms;          /* of the samples */
-    struct fetch *next;    /* in a queue */
+    void *owner; /* the work */
+    bool plain;  /* asked for with nothing but what wire.c can ask, too */
+    bool keep;   /* the answer says that the connection can be used again */
+    int kept_fd; /* that connection after the transfer; -1: none */
+    struct fetch_wire wire;
 };
 struct fetch *fetch_new(void); /* NULL out of memory */
 void fetch_free(struct fetch *f);
@@ -47,13 +58,23 @@ struct fetch_request {
     int64_t timeout_ms;
     bool compression;
     size_t limit_bytes;
+    bool keep; /* the connection, if wire.c can take it over */
 };
+/* Does the client ask with nothing but what wire.c can ask, too: no credentials, proxy or headers? */
+bool fetch_client_is_plain(const struct fetch_client *c);
 /* Makes the easy handle ready for curl_multi_add_handle(). Fails when a credentials file can't be read. */
 NX_NODISCARD nx_status fetch_begin(struct fetch *f, struct fetch_client *c,
                                    const struct fetch_request *r, struct nx_err *err);
+/* After a transfer with `plain`: the connection, if it can be used again; it is the caller's. -1: none. */
+int fetch_take_connection(struct fetch *f);
 /* After the transfer: NX_OK for a 200, else the error in Go's words. */
 NX_NODISCARD nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err);
 /* Puts `Get "URL": ` before the text, as Go's client does with all its failures. */
 nx_status fetch_context(const char *url, struct nx_err *err);
+/* For wire.c. A line of the answer's head, with its end; whether it is the header `name`, and then its
+ * value without blanks; a timeout in seconds as it is sent, its length is returned. */
+void fetch_header(struct fetch *f, struct nx_slice line);
+bool fetch_header_is(struct nx_slice line, const char *name, struct nx_slice *value);
+size_t fetch_seconds(char to[64], int64_t ms);
 /* Frees what belongs to the request; keeps the handle, and a body buffer of moderate size. */
 void fetch_clear(struct fetch *f);

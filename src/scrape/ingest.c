@@ -167,13 +167,18 @@ static enum taken take_sample(struct pass *p, uint32_t what, struct nx_slice pre
     return TAKEN;
 }
 
+static void skip_blank_lines(struct expo *x)
+{
+    if (x->format == EXPO_TEXT && expo_at_line(x))
+        while (x->at < x->end && *x->at == '\n')
+            x->at++;
+}
+
 static enum taken take_line(struct pass *p, uint32_t what, struct nx_slice prefix)
 {
     enum taken t;
 
-    if (p->x.format == EXPO_TEXT && expo_at_line(&p->x))
-        while (p->x.at < p->x.end && *p->x.at == '\n')
-            p->x.at++;
+    skip_blank_lines(&p->x);
     switch (line_kind(what)) {
     case LINE_META:
     case LINE_META_ODD:
@@ -362,11 +367,33 @@ static nx_status changed_pass(struct pass *p, uint32_t n)
     return st;
 }
 
+/* Nearly every line: known bytes, then a value. False: nothing is taken, take_line() decides. */
+static inline bool take_known(struct pass *p, uint32_t what, struct layout_cursor *c)
+{
+    unsigned wanted = line_class(what);
+    struct layout_cursor before = *c;
+    struct expo_sample got;
+    const char *value;
+
+    if (line_kind(what) == LINE_NEW || (wanted && wanted != class_of_type(p->x.type)))
+        return false;
+    skip_blank_lines(&p->x);
+    value = layout_cursor_match(c, p->x.at, p->x.end);
+    if (value && expo_try_value(&p->x, value, &got)) {
+        if (stamp_fits(what, got.has_ts && p->target->rules->honor_timestamps)) {
+            record(p, what, got.value, got.ts_ms);
+            return true;
+        }
+        p->x.at = c->last;
+    }
+    *c = before;
+    return false;
+}
+
 static nx_status steady_pass(struct pass *p)
 {
     const struct layout *l = &p->in->layout;
     struct layout_cursor c;
-    struct nx_slice prefix = {"", 0};
 
     if (!samples_room(p->s, l->n))
         return no_memory(p);
@@ -374,9 +401,13 @@ static nx_status steady_pass(struct pass *p)
         return expo_next(&p->x, &p->e, p->err) ? NX_BADINPUT : changed_pass(p, 0);
     layout_cursor_init(&c, l, &p->s->line);
     for (uint32_t i = 0; i < l->n; i++) {
+        struct nx_slice prefix = {"", 0};
         enum taken taken;
-        if (line_has_bytes(l->what[i]))
+        if (line_has_bytes(l->what[i])) {
+            if (take_known(p, l->what[i], &c))
+                continue;
             prefix = layout_cursor_next(&c);
+        }
         if (c.nomem)
             return no_memory(p);
         taken = take_line(p, l->what[i], prefix);

@@ -8,6 +8,8 @@
  * RULES   L1  Only lines with bytes take part in the front coding, in the order of the body.
  *         L2  The coded form is read in order; who needs more than that loads a layout_table.
  *         L3  A layout is replaced as a whole, when a scrape that changed has succeeded.
+ *         L4  While lines match, the line before in the body stands in for the prefix before: what is
+ *             shared is compared with that, and nothing is copied.
  * NOT     A hash table a target: 8 bytes a series and more, to be used only when something changed. */
 #include "src/scrape/layout.h"
 
@@ -31,15 +33,18 @@ size_t layout_bytes(const struct layout *l)
 
 void layout_cursor_init(struct layout_cursor *c, const struct layout *l, struct buf *line)
 {
-    *c = (struct layout_cursor){.layout = l, .at = l->coded, .line = line};
+    *c = (struct layout_cursor){.layout = l, .at = l->coded, .line = line, .last = ""};
     buf_clear(line);
 }
 
-static size_t take_varint(const uint8_t **p)
+static inline size_t take_varint(const uint8_t **p)
 {
-    size_t v = 0;
-    unsigned shift = 0;
+    size_t v = *(*p)++;
+    unsigned shift = 7;
 
+    if (v < 0x80)
+        return v;
+    v &= 0x7f;
     do
         v |= (size_t)(**p & 0x7f) << shift, shift += 7;
     while (*(*p)++ & 0x80);
@@ -49,20 +54,39 @@ static size_t take_varint(const uint8_t **p)
 struct nx_slice layout_cursor_next(struct layout_cursor *c)
 {
     size_t shared = take_varint(&c->at), more = take_varint(&c->at);
+    struct buf *line = c->line;
+    bool here = line->ptr && c->last == line->ptr;
 
     NX_ASSERT(shared <= c->len);
-    c->len = shared + more;
-    if (c->line->cap < c->len) {
-        c->line->len = shared; /* what must survive the growth */
-        if (!buf_reserve(c->line, more)) {
-            c->nomem = true;
-            return nx_slice_of("", 0);
-        }
+    line->len = here ? shared : 0; /* what must survive a growth */
+    if (line->cap < shared + more && !buf_reserve(line, shared + more - line->len)) {
+        c->nomem = true;
+        return nx_slice_of("", 0);
     }
+    if (!here && shared)
+        memcpy(line->ptr, c->last, shared);
     if (more)
-        memcpy(c->line->ptr + shared, c->at, more);
+        memcpy(line->ptr + shared, c->at, more);
     c->at += more;
-    return nx_slice_of(c->line->ptr, c->len);
+    c->last = line->ptr;
+    c->len = shared + more;
+    return nx_slice_of(line->ptr, c->len);
+}
+
+/* L4 */
+const char *layout_cursor_match(struct layout_cursor *c, const char *p, const char *end)
+{
+    const uint8_t *at = c->at;
+    size_t shared = take_varint(&at), more = take_varint(&at);
+
+    NX_ASSERT(shared <= c->len);
+    if ((size_t)(end - p) <= shared + more || memcmp(p, c->last, shared) != 0 ||
+        memcmp(p + shared, at, more) != 0)
+        return NULL;
+    c->at = at + more;
+    c->last = p;
+    c->len = shared + more;
+    return p + shared + more;
 }
 
 /* ---- building -------------------------------------------------------------------------------- */

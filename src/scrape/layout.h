@@ -52,17 +52,21 @@ struct layout {
 void layout_done(struct layout *l); /* accepts a zeroed one */
 size_t layout_bytes(const struct layout *l);
 
-/* Walks the prefixes in order. `line` holds the current one; it is the caller's, kept for reuse. */
+/* Walks the prefixes in order. `line` is room for one; it is the caller's, kept for reuse. */
 struct layout_cursor {
     const struct layout *layout;
     const uint8_t *at;
     struct buf *line;
-    size_t len; /* of the current prefix */
+    const char *last; /* the current prefix */
+    size_t len;       /* its length */
     bool nomem;
 };
 void layout_cursor_init(struct layout_cursor *c, const struct layout *l, struct buf *line);
-/* The prefix of the next line that has bytes; valid until the next call. */
+/* The next prefix that has bytes; valid until the next call. */
 struct nx_slice layout_cursor_next(struct layout_cursor *c);
+/* If the bytes from p to `end` begin with the next prefix, and go on after it: moves on to it and returns
+ * where it ends. It is not copied then: p must stay readable until the next move. Else NULL. */
+const char *layout_cursor_match(struct layout_cursor *c, const char *p, const char *end);
 
 /* Collects lines. The memory is kept from use to use. */
 struct layout_builder {

@@ -10,7 +10,9 @@
  *             failed one: its series end and up is 0.
  *         L3  A job that needs a token asks for it by one worker; its targets wait for the answer, be it
  *             good or bad.
- * STATES  of a target: WAITING -> FETCHING -> INGESTING -> WAITING
+ *         L4  A target that answered over a plain connection is asked over the same one again, and the
+ *             workers wait for its bytes (asker.c). libcurl makes connections, and has all other cases.
+ * STATES  of a target: WAITING -> FETCHING -> INGESTING -> WAITING, or without FETCHING (L4)
  * THREADS This one owns everything in struct scrape that is not said to be under a lock. */
 #include "src/scrape/manager.h"
 
@@ -19,6 +21,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/log.h"
+#include "src/scrape/wire.h"
 
 #define KEEP_WORKS      8u
 #define LONGEST_WAIT_MS 5000
@@ -84,6 +87,7 @@ static struct work *work_take(struct scrape *s, enum work_kind kind, struct targ
     w->kind = kind;
     w->target = t;
     w->job = j;
+    w->wired = w->again = false;
     w->next = NULL;
     j->refs++;
     s->under_way++;
@@ -107,19 +111,23 @@ static void work_give_back(struct scrape *s, struct work *w)
     s->n_idle++;
 }
 
+void target_lend(struct target *t)
+{
+    t->fetching = NULL;
+    t->state = TARGET_INGESTING;
+    if (t->relearn)
+        ingest_relearn(&t->in);
+    t->relearn = false;
+}
+
 static void hand_over(struct scrape *s, struct work *w)
 {
-    if (w->target) {
-        w->target->fetching = NULL;
-        w->target->state = TARGET_INGESTING;
-        if (w->target->relearn)
-            ingest_relearn(&w->target->in);
-        w->target->relearn = false;
-    }
+    if (w->target)
+        target_lend(w->target);
     nx_lock(&s->queue);
     work_push(&s->todo, w);
-    nx_cond_signal(&s->filled);
     nx_unlock(&s->queue);
+    worker_ring(s);
 }
 
 static void fail(struct work *w, const struct nx_err *err)
@@ -191,22 +199,29 @@ static nx_status begin_fetch(struct scrape *s, struct work *w, struct target *t,
         .user_agent = s->user_agent,
         .accept = w->job->accept,
         .unix_socket = t->unix_socket,
-        .timeout_ms = t->timeout_ms,
+        .timeout_ms = w->timeout_ms,
         .compression = c->enable_compression,
         .limit_bytes = c->limits.body_size_bytes,
+        .keep = !t->unix_socket && fetch_client_is_plain(w->job->client) && wire_takes(t->url),
     };
+    int64_t left_ms;
     nx_status st;
 
     if (t->pool->limit_error)
         return nx_fail(err, NX_LIMIT, "%s", t->pool->limit_error); /* L2 */
+    if (asker_ask(s, w, &r))
+        return NX_OK;
     st = fetch_begin(w->fetch, w->job->client, &r, err);
     if (st)
         return fetch_context(t->url, err);
+    left_ms = w->timeout_ms - (clock_mono_ns() - w->begun_mono_ns) / 1000000;
+    curl_easy_setopt(w->fetch->easy, CURLOPT_TIMEOUT_MS, (long)(left_ms > 0 ? left_ms : 1));
     (void)buf_reserve(&w->fetch->body, t->body_hint);
     w->fetch->owner = w;
     if (curl_multi_add_handle(s->multi, w->fetch->easy))
         return nx_fail(err, NX_NOMEM, "out of memory");
     t->fetching = w;
+    t->state = TARGET_FETCHING;
     return NX_OK;
 }
 
@@ -281,11 +296,30 @@ static void start_due(struct scrape *s)
 
 /* ---- what comes back --------------------------------------------------------------------------------- */
 
+/* The kept connection did not do: the same by libcurl, in the time that is left. */
+static void ask_again(struct scrape *s, struct work *w)
+{
+    struct nx_err err;
+
+    fetch_clear(w->fetch);
+    if (begin_fetch(s, w, w->target, &err)) {
+        fail(w, &err);
+        hand_over(s, w);
+    }
+}
+
 static void finish(struct scrape *s, struct work *w)
 {
     struct target *t = w->target;
     enum work_kind kind = w->kind;
 
+    if (w->wired) {
+        asker_finish(s, w);
+        if (w->again) {
+            ask_again(s, w);
+            return;
+        }
+    }
     if (kind == WORK_TOKEN) {
         w->job->getting_token = false;
         w->job->token_tried_ns = clock_now_ns();
@@ -336,6 +370,7 @@ static void collect_transfers(struct scrape *s)
         f = (struct fetch *)(void *)private;
         curl_multi_remove_handle(s->multi, easy); /* m is gone from here on */
         f->result = result;
+        asker_keep(((struct work *)f->owner)->target, f);
         hand_over(s, f->owner);
     }
 }
@@ -375,7 +410,7 @@ static int64_t smaller(int64_t a, int64_t b)
 
 static int wait_ms(const struct scrape *s)
 {
-    int64_t now = clock_mono_ns(), ms = LONGEST_WAIT_MS;
+    int64_t now = clock_mono_ns(), ms = smaller(LONGEST_WAIT_MS, asker_wait_ms(s, now));
     int64_t sd = discovery_next_ms(s->discovery);
     const struct target *t = schedule_first(s);
 
@@ -461,6 +496,7 @@ void loop_main(void *arg)
         if (news || discovery_due(s))
             pools_poll_discovery(s);
         start_due(s);
+        asker_check_deadlines(s);
         curl_multi_perform(s->multi, &running);
         collect_transfers(s);
         news = wait_for_news(s);

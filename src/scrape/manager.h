@@ -8,6 +8,8 @@
  *          replace it while works are under way; references are counted by the loop alone. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "src/base/thread.h"
 #include "src/discovery/discovery.h"
 #include "src/scrape/fetch.h"
@@ -46,6 +48,7 @@ struct target {
     int64_t last_begun_mono_ns;    /* 0: never */
     enum target_state state;
     struct work *fetching; /* its work while libcurl has it */
+    int kept_fd;           /* the connection for the next request (wire.h); -1: none */
     enum target_ending ending;
     int64_t end_ms;   /* of the stale markers */
     bool missed;      /* a tick came while it was worked on */
@@ -98,6 +101,14 @@ struct work {
     int64_t t_ms, timeout_ms, begun_mono_ns;
     struct nx_err *failed; /* before or instead of a transfer; NULL: not */
     struct work *next;
+
+    /* A request over the target's kept connection. The loop alone closes that. */
+    bool wired;
+    int fd;
+    int64_t deadline_mono_ns;
+    struct work *wire_prev, *wire_next; /* loop: those that are under way */
+    atomic_bool received;               /* by the worker: there is nothing more to wait for */
+    bool again;                         /* the worker says: to be asked by libcurl */
 };
 struct work_queue { /* under s->queue */
     struct work *first, *last;
@@ -134,8 +145,10 @@ struct scrape {
     struct interval_seen *intervals;
     size_t n_intervals;
 
+    int epoll_fd; /* what workers wait at: bell_fd, and kept connections with their work as data */
+    int bell_fd;  /* rung when there is something in `todo`, or the end has come */
+
     struct nx_mutex queue; /* rank QUEUE */
-    struct nx_cond filled;
     struct work_queue todo, done;
     unsigned n_done;
     bool eager; /* the loop wants to hear of every work that is done */
@@ -147,6 +160,8 @@ struct scrape {
     struct target **heap;
     size_t n_heap, cap_heap;
     struct work *idle; /* kept for reuse */
+    struct work *wired;
+    int64_t wired_check_mono_ns; /* no deadline of these is before it */
     unsigned n_idle;
     size_t under_way;
     int64_t next_sync_mono_ms;
@@ -156,6 +171,14 @@ struct scrape {
     struct nx_thread *workers;
     unsigned n_workers;
 };
+
+/* asker.c: requests over kept connections. Loop thread. */
+bool asker_ask(struct scrape *s, struct work *w, const struct fetch_request *r);
+void asker_finish(struct scrape *s, struct work *w); /* w came back from its worker */
+void asker_keep(struct target *t, struct fetch *f);  /* after a transfer by libcurl */
+void asker_drop(struct target *t);                   /* closes the kept connection, if any */
+void asker_check_deadlines(struct scrape *s);
+int64_t asker_wait_ms(const struct scrape *s, int64_t now_mono_ns); /* until that is to be called */
 
 /* schedule.c: the targets by time. */
 bool schedule_put(struct scrape *s, struct target *t); /* new, or moved to another due_mono_ns */
@@ -178,7 +201,9 @@ void pools_free(struct scrape *s);
 /* loop.c, worker.c: the threads. */
 void loop_main(void *arg);
 void loop_wake(struct scrape *s);
+void target_lend(struct target *t); /* its ingest belongs to the workers from here on */
 void worker_main(void *arg);
+void worker_ring(struct scrape *s); /* wakes one; it wakes the next if there is more to do */
 void work_push(struct work_queue *q, struct work *w); /* with s->queue held */
 struct work *work_pop(struct work_queue *q);
 void work_free(struct work *w);

@@ -25,6 +25,7 @@ static void target_free(struct scrape *s, struct target *t)
     if (!t)
         return;
     schedule_remove(s, t);
+    asker_drop(t);
     ingest_done(&t->in, s->env.pool);
     free((void *)(uintptr_t)t->discovered.v); /* const in the view, ours to free */
     free((void *)(uintptr_t)t->all.v);
@@ -74,6 +75,7 @@ static struct target *target_new(struct pool *p, const struct target_made *m)
     t->interval_ms = m->interval_ms;
     t->timeout_ms = m->timeout_ms;
     t->heap_at = SIZE_MAX;
+    t->kept_fd = -1;
     t->url = strndup(m->url.ptr, m->url.len);
     t->unix_socket = socket.len ? strndup(socket.ptr, socket.len) : NULL;
     if (!t->url || (socket.len && !t->unix_socket) ||

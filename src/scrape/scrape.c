@@ -1,8 +1,12 @@
 /* scrape.c - the manager's beginning and end, and how a configuration gets to the loop. */
 #include "src/scrape/scrape.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "src/scrape/manager.h"
 
@@ -27,7 +31,17 @@ static void init_locks(struct scrape *s)
     nx_mutex_init(&s->status, NX_RANK_TARGET);
     nx_mutex_init(&s->queue, NX_RANK_QUEUE);
     nx_cond_init(&s->applied);
-    nx_cond_init(&s->filled);
+}
+
+static nx_status init_waiting(struct scrape *s, struct nx_err *err)
+{
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLET};
+
+    s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    s->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->epoll_fd < 0 || s->bell_fd < 0 || epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->bell_fd, &ev))
+        return nx_fail_errno(err, errno, "epoll");
+    return NX_OK;
 }
 
 nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct nx_err *err)
@@ -38,6 +52,7 @@ nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct
     if (!s)
         return nx_fail(err, NX_NOMEM, "out of memory");
     s->opts = *opts;
+    s->epoll_fd = s->bell_fd = -1;
     if (!s->opts.workers)
         s->opts.workers = DEFAULT_WORKERS;
     if (!s->opts.discovery_reload_ms)
@@ -53,6 +68,8 @@ nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct
     st = s->user_agent && s->env.pool && s->multi && s->workers
              ? NX_OK
              : nx_fail(err, NX_NOMEM, "out of memory");
+    if (!st)
+        st = init_waiting(s, err);
     if (!st)
         st = discovery_new(&s->discovery, err);
     if (!st)
@@ -87,12 +104,25 @@ nx_status scrape_apply(struct scrape *s, const struct config *cfg, struct nx_err
     return st;
 }
 
-static void free_queue(struct work_queue *q)
+static void free_queue(struct scrape *s, struct work_queue *q)
 {
     struct work *w;
 
-    while ((w = work_pop(q)))
+    while ((w = work_pop(q))) {
+        if (w->wired)
+            asker_finish(s, w);
         work_free(w);
+    }
+}
+
+/* Requests whose answer did not come. */
+static void free_wired(struct scrape *s)
+{
+    while (s->wired) {
+        struct work *w = s->wired;
+        s->wired = w->wire_next;
+        work_free(w);
+    }
 }
 
 void scrape_free(struct scrape *s)
@@ -101,15 +131,16 @@ void scrape_free(struct scrape *s)
         return;
     nx_lock(&s->queue);
     s->stop = true;
-    nx_cond_broadcast(&s->filled);
     nx_unlock(&s->queue);
+    worker_ring(s);
     if (s->multi)
         loop_wake(s);
     nx_thread_join(&s->loop);
     for (unsigned i = 0; i < s->n_workers; i++)
         nx_thread_join(&s->workers[i]); /* they finish what was received */
-    free_queue(&s->todo);
-    free_queue(&s->done);
+    free_queue(s, &s->todo);
+    free_queue(s, &s->done);
+    free_wired(s);
     pools_free(s);
     discovery_free(s->discovery);
     if (s->multi)
@@ -122,7 +153,10 @@ void scrape_free(struct scrape *s)
     free(s->workers);
     free(s->user_agent);
     nx_cond_done(&s->applied);
-    nx_cond_done(&s->filled);
+    if (s->epoll_fd >= 0)
+        close(s->epoll_fd);
+    if (s->bell_fd >= 0)
+        close(s->bell_fd);
     nx_mutex_done(&s->lock);
     nx_mutex_done(&s->status);
     nx_mutex_done(&s->queue);

@@ -2,19 +2,22 @@
  *
  * RULES   W1  Whatever happened, one row goes to the store: samples, or stale markers; and the reports.
  *         W2  A result is shown (health, last error) after its row is in.
- * THREADS Each worker has its own scratch; works come by the todo queue and go back by the done queue. */
+ * THREADS Each worker has its own scratch. Works come by the todo queue, or by epoll when a kept
+ *         connection has bytes (asker.c); they go back by the done queue. */
 #include "src/scrape/manager.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "src/base/clock.h"
 #include "src/base/limits.h"
 #include "src/base/log.h"
 #include "src/base/text.h"
+#include "src/scrape/wire.h"
 
 #define KEEP_PLAIN_BYTES (1u << 20)
 
@@ -35,21 +38,26 @@ struct outcome {
 
 /* ---- reading ----------------------------------------------------------------------------------------- */
 
-static nx_status unpack(struct worker *k, const struct work *w, struct buf **body,
+/* The body as it was before it was compressed: from *at on. */
+static nx_status unpack(struct worker *k, const struct work *w, struct buf **body, size_t *at,
                         struct nx_err *err)
 {
+    const struct fetch *f = w->fetch;
     uint64_t limit = w->job->c->limits.body_size_bytes;
     nx_status st;
 
     *body = &w->fetch->body;
-    if (!w->fetch->gzip)
+    *at = f->body_at;
+    if (!f->gzip)
         return NX_OK;
     *body = &k->plain;
+    *at = 0;
     buf_clear(&k->plain);
     /* A body of exactly the limit is too large (SCR-013). */
     k->plain.limit_bytes =
         limit && limit <= NX_LIMIT_SCRAPE_BODY_BYTES ? limit - 1 : NX_LIMIT_SCRAPE_BODY_BYTES;
-    st = expo_gunzip_run(k->gunzip, buf_view(&w->fetch->body), &k->plain, err);
+    st = expo_gunzip_run(k->gunzip, nx_slice_of(f->body.ptr + f->body_at, f->body.len - f->body_at),
+                         &k->plain, err);
     if (st == NX_LIMIT && limit)
         return nx_fail(err, NX_LIMIT, "body size limit exceeded");
     return st;
@@ -70,7 +78,7 @@ static nx_status read_body(struct worker *k, const struct work *w, const struct 
     struct target *target = w->target;
     enum expo_format format;
     struct buf *body;
-    size_t len;
+    size_t at, len;
     nx_status st;
 
     if (w->failed) {
@@ -79,12 +87,13 @@ static nx_status read_body(struct worker *k, const struct work *w, const struct 
     }
     st = fetch_check(w->fetch, target->url, &o->err);
     if (!st)
-        st = unpack(k, w, &body, &o->err);
+        st = unpack(k, w, &body, &at, &o->err);
     o->body_limit = st == NX_LIMIT;
     if (!st)
         st = put_fence(body, &len, &o->err);
     if (st)
         return st;
+    len -= at;
     o->body_bytes = (int64_t)len;
     if (len == 0) /* SCR-018 */
         return NX_OK;
@@ -93,8 +102,8 @@ static nx_status read_body(struct worker *k, const struct work *w, const struct 
     if (st)
         return st;
     o->up = true; /* a row was made; of what, the status tells */
-    return ingest_body(&target->in, &k->s->env, t, format, body->ptr, len, w->t_ms, &k->scratch,
-                       &o->res, &o->err);
+    return ingest_body(&target->in, &k->s->env, t, format, body->ptr + at, len, w->t_ms,
+                       &k->scratch, &o->res, &o->err);
 }
 
 static void fill_reports(const struct work *w, const struct outcome *o, double *v)
@@ -250,16 +259,68 @@ static void run(struct worker *k, struct work *w)
         buf_done(&k->plain);
 }
 
+void worker_ring(struct scrape *s)
+{
+    const uint64_t one = 1;
+
+    while (write(s->bell_fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+/* A work whose answer has begun to come. False: not all of it is there. */
+static bool receive(struct scrape *s, struct work *w)
+{
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = w};
+    enum wire_got got;
+
+    if (atomic_load(&w->received)) /* A4 of asker.c */
+        return false;
+    got = wire_read(w->fd, w->fetch);
+    if (got == WIRE_MORE) {
+        atomic_store(&w->received, false);
+        if (epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, w->fd, &ev) == 0)
+            return false;
+    }
+    if (got != WIRE_DONE) {
+        bool late = clock_mono_ns() >= w->deadline_mono_ns;
+        w->fetch->result = late ? CURLE_OPERATION_TIMEDOUT : CURLE_RECV_ERROR;
+        w->again = !late;
+    }
+    atomic_store(&w->received, true);
+    return true;
+}
+
+static struct work *take_todo(struct scrape *s, bool *stop)
+{
+    struct work *w;
+    bool more;
+
+    nx_lock(&s->queue);
+    w = work_pop(&s->todo);
+    *stop = s->stop;
+    more = *stop || s->todo.first;
+    nx_unlock(&s->queue);
+    if (more)
+        worker_ring(s); /* the bell wakes one */
+    return w;
+}
+
 /* The next work, or NULL when the end has come. */
 static struct work *next_work(struct scrape *s)
 {
-    struct work *w;
+    for (;;) {
+        struct epoll_event ev;
+        bool stop;
+        struct work *w = take_todo(s, &stop);
 
-    nx_lock(&s->queue);
-    while (!(w = work_pop(&s->todo)) && !s->stop)
-        nx_cond_wait(&s->filled, &s->queue);
-    nx_unlock(&s->queue);
-    return w;
+        if (w || stop)
+            return w;
+        if (epoll_wait(s->epoll_fd, &ev, 1, -1) != 1 || !ev.data.ptr)
+            continue;
+        w = ev.data.ptr;
+        if (receive(s, w))
+            return w;
+    }
 }
 
 /* The loop takes finished scrapes back when it wakes anyway, as it does for every scrape that begins; it
@@ -271,7 +332,7 @@ static bool give_back(struct scrape *s, struct work *w)
     bool wake;
 
     nx_lock(&s->queue);
-    wake = w->kind != WORK_SCRAPE || s->eager || ++s->n_done >= MOST_DONE;
+    wake = w->kind != WORK_SCRAPE || w->again || s->eager || ++s->n_done >= MOST_DONE;
     work_push(&s->done, w);
     nx_unlock(&s->queue);
     return wake;
@@ -289,7 +350,8 @@ void worker_main(void *arg)
         log_error("A scrape worker could not start", "err", "out of memory");
     } else {
         while ((w = next_work(k.s))) {
-            run(&k, w);
+            if (!w->wired || !w->again)
+                run(&k, w);
             if (give_back(k.s, w))
                 loop_wake(k.s);
         }

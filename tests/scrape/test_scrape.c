@@ -172,6 +172,69 @@ static void a_static_target_is_scraped_into_the_store(void **state)
     rig_stop(&r);
 }
 
+static unsigned connections(struct rig *r)
+{
+    unsigned n;
+
+    pthread_mutex_lock(&r->web->lock);
+    n = r->web->connections;
+    pthread_mutex_unlock(&r->web->lock);
+    return n;
+}
+
+static void close_connections(struct rig *r)
+{
+    pthread_mutex_lock(&r->web->lock);
+    for (unsigned i = 0; i < r->web->n_fds; i++)
+        shutdown(r->web->fds[i], SHUT_RDWR);
+    pthread_mutex_unlock(&r->web->lock);
+}
+
+/* The third row and those after it come over a connection that was kept. Whatever happens to that one
+ * costs no scrape, and an answer that is none is worded by libcurl's path. */
+static void a_kept_connection_that_fails_costs_nothing(void **state)
+{
+    struct samples up;
+    struct rig r;
+    size_t n;
+
+    (void)state;
+    rig_start(&r, NULL);
+    web_set(r.web, "/metrics", "200 OK", "text/plain; version=0.0.4",
+            "3\r\nx 5\r\n7\r\n\ny 6.5\n\r\n0\r\n\r\n", 25);
+    pthread_mutex_lock(&r.web->lock);
+    r.web->pages[0].chunked = true;
+    pthread_mutex_unlock(&r.web->lock);
+    apply(&r, GLOBAL "- job_name: j\n  static_configs: [{targets: ['127.0.0.1:%u']}]\n");
+    WAIT_FOR(read_series(&r, "up", "j").n >= 4);
+    assert_int_equal(connections(&r), 1);
+    for (unsigned i = 2; i <= 4; i++) {
+        n = read_series(&r, "up", "j").n;
+        close_connections(&r);
+        WAIT_FOR(read_series(&r, "up", "j").n >= n + 3);
+        assert_int_equal(connections(&r), i);
+    }
+    up = read_series(&r, "up", "j");
+    for (size_t i = 0; i < up.n; i++)
+        assert_true(up.v[i] == 1);
+    for (size_t i = 0; i < up.n; i++)
+        assert_true(read_series(&r, "x", "j").v[i] == 5 && read_series(&r, "y", "j").v[i] == 6.5);
+    web_set(r.web, "/metrics", "503 Too Bad", "text/plain", "no\n", 3);
+    WAIT_FOR(targets(&r).active[0].health == TARGET_DOWN);
+    assert_text(targets(&r).active[0].last_error, "server returned HTTP status 503 Too Bad", "j");
+    web_text(r.web, "/metrics", "x 7\n");
+    WAIT_FOR(targets(&r).active[0].health == TARGET_UP);
+    n = read_series(&r, "up", "j").n;
+    WAIT_FOR(read_series(&r, "up", "j").n >= n + 3); /* kept again */
+    pthread_mutex_lock(&r.web->lock);
+    r.web->pages[0].delay_ms = 1000;
+    pthread_mutex_unlock(&r.web->lock);
+    WAIT_FOR(targets(&r).active[0].health == TARGET_DOWN);
+    assert_non_null(
+        strstr(targets(&r).active[0].last_error.ptr, "metrics\": context deadline exceeded"));
+    rig_stop(&r);
+}
+
 /* The text of the only target's last error, once there is one. */
 static struct nx_slice error_of(struct rig *r, const char *job)
 {
@@ -630,6 +693,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_static_target_is_scraped_into_the_store),
         cmocka_unit_test(exemplars_are_kept_if_there_is_room),
+        cmocka_unit_test(a_kept_connection_that_fails_costs_nothing),
         cmocka_unit_test(failures_are_worded_as_prometheus_words_them),
         cmocka_unit_test(requests_say_who_asks_for_what),
         cmocka_unit_test(tokens_are_fetched_kept_and_sent),

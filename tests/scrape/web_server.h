@@ -17,6 +17,7 @@ struct page {
     char headers[256]; /* more header lines, each with \r\n */
     char body[65536];
     size_t len;   /* of the body */
+    bool chunked; /* and it is in chunks already */
     int delay_ms; /* before the answer */
     unsigned hits;
     char request[4096]; /* the last one: its head */
@@ -63,6 +64,7 @@ static void web_set(struct web *w, const char *path, const char *status, const c
     p->len = len;
     p->headers[0] = '\0';
     p->delay_ms = 0;
+    p->chunked = false;
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -89,9 +91,15 @@ static bool web_answer(struct web *w, int fd, const char *request)
     } else {
         p->hits++;
         snprintf(p->request, sizeof p->request, "%s", request);
-        n = snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\n%s%s%s%sContent-Length: %zu\r\n\r\n",
-                     p->status, p->type[0] ? "Content-Type: " : "", p->type,
-                     p->type[0] ? "\r\n" : "", p->headers, p->len);
+        n = snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\n%s%s%s%s", p->status,
+                     p->type[0] ? "Content-Type: " : "", p->type, p->type[0] ? "\r\n" : "",
+                     p->headers);
+        if (p->chunked)
+            n += snprintf(answer + n, sizeof answer - (size_t)n,
+                          "Transfer-Encoding: chunked\r\n\r\n");
+        else
+            n += snprintf(answer + n, sizeof answer - (size_t)n, "Content-Length: %zu\r\n\r\n",
+                          p->len);
         memcpy(answer + n, p->body, p->len);
         len = p->len;
         delay = p->delay_ms;
