@@ -249,6 +249,10 @@ struct pql_slide {
     const struct pql_expr *e; /* the call */
     bool anchored, smoothed;
     double *scratch; /* room for the largest window, or for n values where that is more */
+    /* Two values a step for what times alone decide. *noted tells whether the kernel has written them, for
+     * a series before this one that has the same times. */
+    double *notes;
+    bool *noted;
 };
 struct pql_window {
     const int64_t *t;

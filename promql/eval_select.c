@@ -429,6 +429,8 @@ struct range_call {
     size_t largest;    /* and in the largest */
     int64_t *times;    /* of that series' samples */
     size_t n_times, times_cap;
+    double *notes; /* of the kernel about these windows */
+    bool noted;
     int64_t *end;
     double *scratch;
     size_t scratch_cap;
@@ -474,6 +476,7 @@ static nx_status take_windows(struct eval *ev, struct range_call *c, const struc
     if (s->n)
         memcpy(c->times, s->t, s->n * sizeof *s->t);
     c->n_times = s->n;
+    c->noted = false;
     find_windows(c, tm, s);
     return NX_OK;
 }
@@ -569,7 +572,9 @@ static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct ro
                                   .e = c->e,
                                   .anchored = c->src->anchored,
                                   .smoothed = c->src->smoothed,
-                                  .scratch = c->scratch};
+                                  .scratch = c->scratch,
+                                  .notes = c->notes,
+                                  .noted = &c->noted};
         c->func->slide(&slide, into->v, into->has);
     } else {
         st = run_windows(ev, c, r, &s, into, err);
@@ -633,7 +638,8 @@ nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struc
     c->lo = arena_array(ev->work, tm->n, sizeof *c->lo);
     c->hi = arena_array(ev->work, tm->n, sizeof *c->hi);
     c->end = arena_array(ev->work, tm->n, sizeof *c->end);
-    if (!c->lo || !c->hi || !c->end)
+    c->notes = arena_array(ev->work, tm->n, 2 * sizeof *c->notes);
+    if (!c->lo || !c->hi || !c->end || !c->notes)
         return eval_nomem(ev, ev->work, err);
     st = range_call_args(ev, c, tm, err);
     if (!st)

@@ -6,7 +6,8 @@
  *       W2  min and max keep a deque of candidates; quantile keeps its window sorted.
  *       W3  sum and avg use prefix sums only where these are exact (whole numbers below 2^53);
  *           otherwise each window is summed with compensation, as Prometheus does.
- *         W4  Where one operation waits for the last, four windows are worked side by side. */
+ *       W4  Where one operation waits for the last, four windows are worked side by side.
+ *       W5  What times alone decide is kept from series to series while these have the same times. */
 #include "promql/fn.h"
 
 #include <math.h>
@@ -89,44 +90,82 @@ static bool extended_change(const struct pql_slide *s, size_t lo, size_t hi, int
     return true;
 }
 
+static double widen(const struct pql_slide *s, uint32_t k, double change, bool counter,
+                    bool per_second)
+{
+    uint32_t lo = s->lo[k], hi = s->hi[k];
+    double factor = extrapolate(change, s->v[lo], s->t[lo], s->t[hi - 1], hi - lo,
+                                s->end[k] - s->range_ms, s->end[k], counter);
+
+    return per_second ? factor / seconds(s->range_ms) : factor;
+}
+
+/* Notes of a step: its factor where zero does not come into it, and below which first / change it may
+ * (rounding apart). Most series of a query have the same times, so this is divided out once (W5). */
+static void note_factors(const struct pql_slide *s, bool per_second)
+{
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        uint32_t lo = s->lo[k], hi = s->hi[k];
+        double to_start, sampled, *note = s->notes + 2 * (size_t)k;
+
+        note[0] = note[1] = 0;
+        if (hi - lo < 2)
+            continue;
+        to_start = seconds(s->t[lo] - (s->end[k] - s->range_ms));
+        sampled = seconds(s->t[hi - 1] - s->t[lo]);
+        note[0] = widen(s, k, 0, false, per_second);
+        note[1] = sampled != 0 ? to_start / sampled * 1.001 : INFINITY;
+    }
+    *s->noted = true;
+}
+
+static void slide_extended(const struct pql_slide *s, double *out, uint8_t *has, bool counter,
+                           bool per_second)
+{
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        uint32_t lo = s->lo[k], hi = s->hi[k];
+        double change = 0;
+
+        has[k] = hi > lo && extended_change(s, lo, hi, s->end[k], counter, &change);
+        out[k] = !has[k] ? 0 : per_second ? change / seconds(s->range_ms) : change;
+    }
+}
+
 static void slide_change(const struct pql_slide *s, double *out, uint8_t *has, bool counter,
                          bool per_second)
 {
     uint32_t *falls = (uint32_t *)(void *)s->scratch;
     size_t n_falls = 0, from = 0;
-    double range_s = seconds(s->range_ms);
-    bool extended = s->anchored || s->smoothed;
 
+    if (s->anchored || s->smoothed) {
+        slide_extended(s, out, has, counter, per_second);
+        return;
+    }
+    if (!*s->noted)
+        note_factors(s, per_second);
     for (size_t j = 1; j < s->n && counter; j++) { /* without a branch; there is room for all */
         falls[n_falls] = (uint32_t)j;
         n_falls += s->v[j] < s->v[j - 1];
     }
     for (uint32_t k = 0; k < s->tm->n; k++) {
         uint32_t lo = s->lo[k], hi = s->hi[k];
-        double change, factor = 1;
+        const double *note = s->notes + 2 * (size_t)k;
+        double change, first;
 
-        has[k] = 0;
+        has[k] = hi - lo >= 2;
         out[k] = 0;
-        if (extended) {
-            if (hi > lo && extended_change(s, lo, hi, s->end[k], counter, &change)) {
-                has[k] = 1;
-                out[k] = per_second ? change / range_s : change;
-            }
+        if (!has[k])
             continue;
-        }
-        if (hi - lo < 2)
-            continue;
-        change = s->v[hi - 1] - s->v[lo];
+        first = s->v[lo];
+        change = s->v[hi - 1] - first;
         while (from < n_falls && falls[from] <= lo)
             from++;
         for (size_t f = from; f < n_falls && falls[f] < hi; f++)
             change += s->v[falls[f] - 1];
-        factor = extrapolate(change, s->v[lo], s->t[lo], s->t[hi - 1], hi - lo,
-                             s->end[k] - s->range_ms, s->end[k], counter);
-        if (per_second)
-            factor /= range_s;
-        has[k] = 1;
-        out[k] = change * factor;
+        if (counter && change > 0 && first >= 0 && !(first > change * note[1]))
+            out[k] = change * widen(s, k, change, true, per_second);
+        else
+            out[k] = change * note[0];
     }
 }
 

@@ -47,11 +47,23 @@ static double special(struct test_random *r, unsigned i)
     return i % 37 == 5 ? odd[test_random_below(r, NX_COUNT(odd))] : (double)i;
 }
 
+/* Begins anew, at zero and a little above: where windows reach back to when it was zero. */
+static double restarting(struct test_random *r, unsigned i)
+{
+    return (double)(i % 23) * 10 + (double)test_random_below(r, 3);
+}
+
 static const struct shape shapes[] = {
-    {"even_whole", 15000, false, false, whole},     {"even_decimal", 15000, false, false, decimal},
-    {"even_level", 15000, false, false, level},     {"even_huge", 15000, false, false, huge},
-    {"even_special", 15000, false, false, special}, {"holes_decimal", 15000, false, true, decimal},
-    {"holes_whole", 7000, false, true, whole},      {"uneven_decimal", 15000, true, false, decimal},
+    {"even_counter", 15000, false, false, restarting},
+    {"holes_counter", 15000, false, true, restarting},
+    {"even_whole", 15000, false, false, whole},
+    {"even_decimal", 15000, false, false, decimal},
+    {"even_level", 15000, false, false, level},
+    {"even_huge", 15000, false, false, huge},
+    {"even_special", 15000, false, false, special},
+    {"holes_decimal", 15000, false, true, decimal},
+    {"holes_whole", 7000, false, true, whole},
+    {"uneven_decimal", 15000, true, false, decimal},
     {"odd_gap", 11003, false, false, decimal},
 };
 
@@ -131,6 +143,10 @@ static void windows_together_are_as_windows_alone(void **state)
         "quantile_over_time(0.3, x[10m])",
         "max_over_time(x[10m])",
         "rate(x[5m])",
+        "rate(x[2m])",
+        "increase(x[4m])",
+        "delta(x[5m])",
+        "increase(x[1m] offset 30s)",
         "changes(x[10m])",
         "deriv(x[1m])",
     };
