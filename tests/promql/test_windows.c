@@ -168,10 +168,67 @@ static void windows_together_are_as_windows_alone(void **state)
     teststore_free(s);
 }
 
+/* increase() as it is told in words: the rises and restarts of the samples, widened to the range's edges
+ * where these are near, half a gap beyond where not, and not to where the counter was below zero. */
+static double told(const struct pql_series *s, int64_t start, int64_t end)
+{
+    double rise = s->v[s->n - 1] - s->v[0], span = (double)(s->t[s->n - 1] - s->t[0]);
+    double before = (double)(s->t[0] - start), after = (double)(end - s->t[s->n - 1]);
+    double gap = span / (double)(s->n - 1);
+
+    for (size_t i = 1; i < s->n; i++)
+        rise += s->v[i] < s->v[i - 1] ? s->v[i - 1] : 0;
+    before = before < gap * 1.1 ? before : gap / 2;
+    after = after < gap * 1.1 ? after : gap / 2;
+    if (rise > 0 && s->v[0] >= 0 && span * s->v[0] / rise < before)
+        before = span * s->v[0] / rise;
+    return rise * (span + before + after) / span;
+}
+
+static void increase_is_as_it_is_told(void **state)
+{
+    struct teststore *s = teststore_new();
+    struct pql_source source = teststore_source(s);
+    struct pql_engine_opts opts = {0};
+    struct pql_engine *e = NULL;
+    struct nx_err err;
+    unsigned to_zero = 0;
+
+    (void)state;
+    assert_non_null(s);
+    assert_ok(pql_engine_new(&e, &opts, &err), &err);
+    fill(s);
+    for (int64_t t = 900000; t < 1900000; t += 7000) {
+        struct pql_query q = {.text = STR("increase(x{shape=~\".*_(counter|decimal)\"}[130s])"),
+                              .instant = true,
+                              .start_ms = t,
+                              .end_ms = t,
+                              .source = &source};
+        struct pql_result *r = NULL, *m = NULL;
+
+        assert_ok(pql_exec(e, &q, &r, &err), &err);
+        q.text = STR("x{shape=~\".*_(counter|decimal)\"}[130s]");
+        assert_ok(pql_exec(e, &q, &m, &err), &err);
+        assert_int_equal(r->n_series, m->n_series);
+        for (size_t i = 0; i < r->n_series; i++) {
+            double want = told(&m->series[i], t - 130000, t), got = r->series[i].v[0];
+            if (fabs(want - got) > 1e-12 * fabs(want))
+                fail_msg("series %zu at %lld: %.17g, not %.17g", i, (long long)t, got, want);
+            to_zero += m->series[i].v[0] == 0;
+        }
+        pql_result_free(r);
+        pql_result_free(m);
+    }
+    assert_true(to_zero > 5);
+    pql_engine_free(e);
+    teststore_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_together_are_as_windows_alone),
+        cmocka_unit_test(increase_is_as_it_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
