@@ -32,11 +32,23 @@ static const struct flag analyze_flags[] = {
     {"limit",                 FLAG_INT,    0, "20", NULL, 0, "How many items to show in each list."},
     {"match",                 FLAG_STRING, 0, "", NULL, 0, "Series selector to analyze. Only 1 set of matchers is supported now."},
 };
+static const struct flag bench_flags[] = {
+    {"metrics",               FLAG_INT,    0, "10000", NULL, 0, "Number of metrics to read."},
+    {"out",                   FLAG_STRING, 0, "benchout", NULL, 0, "Set the output path."},
+    {"scrapes",               FLAG_INT,    0, "3000", NULL, 0, "Number of scrapes to simulate."},
+};
 static const struct flag dump_flags[] = {
     {"format",                FLAG_ENUM,   0, "prom", "prom seriesjson", 0, "Output format of the dump (prom (default) or seriesjson)."},
     MATCH, MAX_TIME, MIN_TIME, SANDBOX,
 };
 static const struct flag dump_openmetrics_flags[] = { MATCH, MAX_TIME, MIN_TIME, SANDBOX };
+static const struct flag export_flags[] = {
+    {"gzip",                  FLAG_BOOL,   0, "false", NULL, 0, "Compress the output; implied by an output file that ends in .gz."},
+    MATCH, MAX_TIME, MIN_TIME,
+    {"output",                FLAG_STRING, 0, "", NULL, 'o', "Write to this file instead of standard output."},
+    {"quiet",                 FLAG_BOOL,   0, "false", NULL, 'q', "Tell nothing of how far it is."},
+    {"split",                 FLAG_DURATION, 0, "0s", NULL, 0, "Write a file for each span of this length, with the time it begins at in its name."},
+};
 static const struct flag list_flags[] = {
     {"human-readable",        FLAG_BOOL,   0, "false", NULL, 'r', "Print human readable values."},
 };
@@ -49,11 +61,17 @@ static const struct tool_command commands[] = {
     {"tsdb create-blocks-from openmetrics", "<input file> [<output directory>]",
      "Import samples from OpenMetrics input and produce TSDB blocks.",
      backfill_flags, NX_COUNT(backfill_flags), 1, 2, tool_create_openmetrics},
+    {"tsdb bench write", "[<file>]", "Run a write performance benchmark.",
+     bench_flags, NX_COUNT(bench_flags), 0, 1, tool_tsdb_bench_write},
     {"tsdb list", "[<db path>]", "List tsdb blocks.",
      list_flags, NX_COUNT(list_flags), 0, 1, tool_tsdb_list},
     {"tsdb analyze", "[<db path>] [<block id>]",
      "Analyze churn, label pair cardinality and compaction efficiency.",
      analyze_flags, NX_COUNT(analyze_flags), 0, 2, tool_tsdb_analyze},
+    {"tsdb export", "[<db path>]",
+     "Write samples as OpenMetrics, so that create-blocks-from openmetrics, here or with Prometheus, gives the same "
+     "samples again. Stale markers, which OpenMetrics does not have, are left out.",
+     export_flags, NX_COUNT(export_flags), 0, 1, tool_tsdb_export},
     {"tsdb dump", "[<db path>]", "Dump data (series+samples or optionally just series) from a TSDB.",
      dump_flags, NX_COUNT(dump_flags), 0, 1, tool_tsdb_dump},
     {"tsdb dump-openmetrics", "[<db path>]",
@@ -142,13 +160,14 @@ static int run_command(const struct tool_command *c, int argc, char **argv)
     if (flags_parse(&f, c->flags, c->n_flags, argc, argv, &bad_value, &err)) {
         code = fail(err.text);
     } else if (f.help) {
-        struct buf b;
+        struct buf b, head;
         buf_init(&b, 0);
-        snprintf(text, sizeof text, "usage: promtool %s [<flags>] %s\n\n%s", c->words, c->args,
-                 c->help);
-        flags_usage(&b, text, c->flags, c->n_flags, false);
+        buf_init(&head, 0);
+        buf_printf(&head, "usage: promtool %s [<flags>] %s\n\n%s", c->words, c->args, c->help);
+        flags_usage(&b, buf_cstr(&head), c->flags, c->n_flags, false);
         fputs(buf_cstr(&b), stdout);
         buf_done(&b);
+        buf_done(&head);
         code = 0;
     } else if (f.n_args < c->min_args) {
         size_t n = strcspn(c->args + 1, ">");

@@ -24,6 +24,8 @@ int tool_check_retention(const struct flags *f);    /* keep.c */
 int tool_create_openmetrics(const struct flags *f); /* tool_backfill.c */
 int tool_test_promql(const struct flags *f);        /* tool_test.c */
 int tool_tsdb_analyze(const struct flags *f);       /* tsdb_analyze.c */
+int tool_tsdb_bench_write(const struct flags *f);   /* tsdb_bench.c */
 int tool_tsdb_dump(const struct flags *f);          /* tsdb_dump.c */
 int tool_tsdb_dump_openmetrics(const struct flags *f);
-int tool_tsdb_list(const struct flags *f); /* tsdb_list.c */
+int tool_tsdb_export(const struct flags *f); /* tsdb_export.c */
+int tool_tsdb_list(const struct flags *f);   /* tsdb_list.c */

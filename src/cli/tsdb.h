@@ -19,8 +19,12 @@ struct tsdb_table {
 void tsdb_table_add(struct tsdb_table *t, const struct storage_block_info *b);
 void tsdb_table_print(struct tsdb_table *t, bool header); /* and empties it */
 void tsdb_table_done(struct tsdb_table *t);
-/* Go's Duration.String(): 1h0m0s, 41m0s, 2.5s, 1ms. */
-void tsdb_go_duration(char to[40], int64_t ms);
+/* Go's Duration.String(): 1h0m0s, 41m0s, 2.5s, 1ms, 2.5µs. `size` is 40 at least. */
+void tsdb_go_duration(char *to, size_t size, int64_t ns);
+static inline int64_t tsdb_ms_to_ns(int64_t ms)
+{
+    return (int64_t)((uint64_t)ms * 1000000u); /* wraps after centuries, as Go's does */
+}
 
 /* ---- tsdb_walk.c: a folder read from end to end ------------------------------------------------ */
 
@@ -51,6 +55,11 @@ NX_NODISCARD nx_status tsdb_walk_read(struct tsdb_walk *w, const struct series *
                                       void *ctx, struct nx_err *err);
 /* Data was left out because it is damaged: says so on standard error. */
 bool tsdb_walk_is_damaged(const struct tsdb_walk *w);
+
+/* ---- tsdb_export.c ------------------------------------------------------------------------------- */
+
+/* A time as OpenMetrics has it, in seconds; returns the length. */
+size_t tsdb_om_time(char to[40], int64_t t_ms);
 
 /* ---- tsdb_out.c: text to a stream, with every failure seen -------------------------------------- */
 

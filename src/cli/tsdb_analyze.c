@@ -317,7 +317,7 @@ static void print_head(const struct analysis *an, const char *match)
 {
     char duration[40];
 
-    tsdb_go_duration(duration, an->info.max_ms - an->info.min_ms);
+    tsdb_go_duration(duration, sizeof duration, tsdb_ms_to_ns(an->info.max_ms - an->info.min_ms));
     printf("Block ID: %s\nDuration: %s\nTotal Series: %llu\n", an->info.ulid, duration,
            (unsigned long long)an->info.series);
     if (*match)

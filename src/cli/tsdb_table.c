@@ -35,26 +35,32 @@ static void human_time(char to[40], int64_t ms)
     snprintf(to, 40, "%.10s %.8s +0000 UTC", text, text + 11);
 }
 
-/* Go's Duration.String(): 1h0m0s, 41m0s, 2.5s, 1ms. */
-void tsdb_go_duration(char to[40], int64_t ms)
+void tsdb_go_duration(char *to, size_t size, int64_t ns)
 {
-    unsigned h = (unsigned)(ms / 3600000), m = (unsigned)(ms / 60000 % 60);
-    char s[24];
-    size_t n = (size_t)snprintf(s, sizeof s, "%lld.%03lld", (long long)(ms / 1000 % 60),
-                                (long long)(ms % 1000));
+    const char *unit = ns < 1000 ? "ns" : ns < 1000000 ? "\xc2\xb5s" : ns < 1000000000 ? "ms" : "s";
+    int decimals = ns < 1000 ? 0 : ns < 1000000 ? 3 : ns < 1000000000 ? 6 : 9;
+    int64_t minutes = ns / 60000000000, scale = 1;
+    char part[24] = "";
+    size_t n = 0;
 
-    while (s[n - 1] == '0')
-        s[--n] = 0;
-    if (s[n - 1] == '.')
-        s[--n] = 0;
-    if (ms && ms < 1000)
-        snprintf(to, 40, "%dms", (int)ms);
-    else if (h)
-        snprintf(to, 40, "%uh%um%ss", h, m, s);
-    else if (m)
-        snprintf(to, 40, "%um%ss", m, s);
-    else
-        snprintf(to, 40, "%ss", s);
+    for (int i = 0; i < decimals; i++)
+        scale *= 10;
+    if (minutes >= 60)
+        n = (size_t)snprintf(to, size, "%lldh%lldm", (long long)(minutes / 60),
+                             (long long)(minutes % 60));
+    else if (minutes)
+        n = (size_t)snprintf(to, size, "%lldm", (long long)minutes);
+    if (decimals) {
+        snprintf(part, sizeof part, ".%0*lld", decimals, (long long)(ns % scale));
+        for (size_t at = strlen(part); part[at - 1] == '0' || part[at - 1] == '.';) {
+            bool dot = part[--at] == '.';
+            part[at] = 0;
+            if (dot)
+                break;
+        }
+    }
+    snprintf(to + n, size - n, "%lld%s%s", (long long)(ns / scale % (decimals == 9 ? 60 : 1000)),
+             part, ns ? unit : "s");
 }
 
 void tsdb_table_add(struct tsdb_table *t, const struct storage_block_info *b)
@@ -77,7 +83,7 @@ void tsdb_table_add(struct tsdb_table *t, const struct storage_block_info *b)
         snprintf(row[2], 40, "%lld", (long long)b->max_ms);
         snprintf(row[7], 40, "%llu", (unsigned long long)b->bytes);
     }
-    tsdb_go_duration(row[3], b->max_ms - b->min_ms);
+    tsdb_go_duration(row[3], sizeof row[3], tsdb_ms_to_ns(b->max_ms - b->min_ms));
     snprintf(row[4], 40, "%llu", (unsigned long long)b->samples);
     snprintf(row[5], 40, "%llu", (unsigned long long)b->chunks);
     snprintf(row[6], 40, "%llu", (unsigned long long)b->series);
