@@ -108,27 +108,35 @@ static int usage(void)
     return 0;
 }
 
-/* Whether argv[at] is the value of the flag before it: the word comes right behind. */
-static bool is_value(const char *word, size_t len, int argc, char **argv, int at)
+/* Whether `arg` is a flag of the command whose value is the next argument. */
+static bool wants_value(const struct tool_command *c, const char *arg)
 {
-    return at + 1 < argc && strncmp(argv[at - 1], "--", 2) == 0 && !strchr(argv[at - 1], '=') &&
-           strlen(argv[at + 1]) == len && memcmp(argv[at + 1], word, len) == 0;
+    for (size_t i = 0; i < c->n_flags; i++) {
+        const struct flag *row = &c->flags[i];
+        if (row->type != FLAG_BOOL &&
+            ((strncmp(arg, "--", 2) == 0 && strcmp(arg + 2, row->name) == 0) ||
+             (row->letter && arg[0] == '-' && arg[1] == row->letter && !arg[2])))
+            return true;
+    }
+    return false;
 }
 
 /* How many words of the line are this command's; *whole tells that all of them are there. Flags may stand
  * between them, as kingpin allows; what is left for the command goes to rest[*n_rest]. */
-static int match_words(const char *words, int argc, char **argv, bool *whole, char **rest,
-                       int *n_rest)
+static int match_words(const struct tool_command *c, int argc, char **argv, bool *whole,
+                       char **rest, int *n_rest)
 {
+    const char *words = c->words;
     int matched = 0, at = 0;
 
     *n_rest = 0;
     while (*words && at < argc) {
         size_t len = word_len(words);
-        bool is_flag = argv[at][0] == '-' && argv[at][1];
-        if (matched && (is_flag || (at && *n_rest && rest[*n_rest - 1] == argv[at - 1] &&
-                                    is_value(words, len, argc, argv, at)))) {
+        if (matched && argv[at][0] == '-' && argv[at][1]) {
+            bool two = wants_value(c, argv[at]) && at + 1 < argc;
             rest[(*n_rest)++] = argv[at++];
+            if (two)
+                rest[(*n_rest)++] = argv[at++];
             continue;
         }
         if (strlen(argv[at]) != len || memcmp(argv[at], words, len) != 0)
@@ -217,7 +225,7 @@ int tool_main(int argc, char **argv)
         return fail("out of memory");
     for (size_t i = 0; i < NX_COUNT(commands) && code < 0; i++) {
         bool whole;
-        int n_rest, n = match_words(commands[i].words, argc, argv, &whole, rest, &n_rest);
+        int n_rest, n = match_words(&commands[i], argc, argv, &whole, rest, &n_rest);
         if (whole)
             code = run_command(&commands[i], n_rest, rest);
         best = n > best ? n : best;
