@@ -186,7 +186,7 @@ static void run_one(const char *name, const struct buf *text)
 
     must(storage_open(&r.storage, &opts, &err), &err);
     nx_mutex_init(&r.lock, NX_RANK_TARGET);
-    r.env = (struct ingest_env){r.storage, intern_new(), &r.lock};
+    r.env = (struct ingest_env){.storage = r.storage, .pool = intern_new(), .status_lock = &r.lock};
     r.own[0] = (struct label){nx_slice_str("instance"), nx_slice_str("127.0.0.1:9100")};
     r.own[1] = (struct label){nx_slice_str("job"), nx_slice_str("node")};
     r.labels = (struct labels){r.own, 2};

@@ -6,6 +6,8 @@
  *         G2  Samples are counted as Prometheus counts them; besides, each arena is bounded in bytes.
  *         G3  A result owns its arena and nothing else: labels, points and texts are in it.
  *         G4  A range result is sorted by labels; an instant vector keeps the order it was made in.
+ *         G5  Near the process's memory limit no query begins, and one that needs more is ended; both with
+ *             NX_OVERLOADED, as it may well work later. What one query takes is bounded besides.
  * THREADS Any number in pql_exec(). engine.lock guards places and statistics; it is not held while a
  *         query runs. */
 #include "promql/eval.h"
@@ -428,6 +430,7 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
                           int64_t deadline_ns, struct nx_err *err)
 {
     size_t limit = arena_limit(e->opts.max_samples);
+    uint64_t bytes = e->opts.max_bytes ? e->opts.max_bytes : memory_limit(e->opts.memory) / 3;
 
     *r = (struct run){.q = q};
     r->ev = (struct eval){.work = arena_new(limit),
@@ -443,12 +446,16 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
                           .max_samples = e->opts.max_samples,
                           .deadline_ns = deadline_ns,
                           .cancel = q->cancel};
+    r->ev.share = (struct arena_share){.limit_bytes = bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX,
+                                       .memory = e->opts.memory};
     if (!r->ev.work || !r->ev.out)
         return nx_fail(err, NX_NOMEM, "starting a query");
+    arena_join(r->ev.work, &r->ev.share);
+    arena_join(r->ev.out, &r->ev.share);
     r->ev.annots.a = r->ev.work;
     r->result = arena_zalloc(r->ev.out, sizeof *r->result);
     if (!r->result)
-        return nx_fail(err, NX_NOMEM, "starting a query");
+        return eval_nomem(&r->ev, r->ev.out, err);
     r->result->arena = r->ev.out;
     /* Labels of the result may point at names and values of the tree, so it lives as long. */
     return pql_parse(r->ev.out, q->text, &e->opts.features, &r->expr, err);
@@ -476,6 +483,9 @@ nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_r
         err = &own; /* contexts are put before the text */
     if (q->timeout_ms && q->timeout_ms < timeout_ms)
         timeout_ms = q->timeout_ms;
+    st = memory_admit_query(e->opts.memory, err); /* G5 */
+    if (st)
+        return st;
     st = run_open(&r, e, q, begun + timeout_ms * 1000000, err);
     if (!st)
         st = check_query(&r, err);
@@ -494,6 +504,7 @@ done:
     if (placed)
         place_give(e, st ? NULL : r.result, r.ev.total);
     if (!st) {
+        arena_leave(r.ev.out);
         *out = r.result;
         r.ev.out = NULL; /* the result's now */
     }

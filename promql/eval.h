@@ -66,6 +66,7 @@ struct eval_selection { /* a selector that was answered: identical ones share */
 
 struct eval {
     struct arena *work, *out; /* values; labels and the result */
+    struct arena_share share; /* both */
     const struct pql_source *source;
     struct querier *querier; /* NULL when nothing is selected */
     int64_t lookback_ms, default_step_ms;

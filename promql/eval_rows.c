@@ -14,8 +14,16 @@
 
 nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err *err)
 {
-    (void)ev;
-    if (arena_failed(a, err) == NX_LIMIT)
+    nx_status st = arena_failed(a, err);
+
+    if (st == NX_OVERLOADED)
+        return st;
+    if (st == NX_LIMIT && ev->share.exceeded)
+        return nx_fail(err, NX_EXEC,
+                       "query needs more than its %zu bytes of memory in query execution "
+                       "(--query.max-memory)",
+                       ev->share.limit_bytes);
+    if (st == NX_LIMIT)
         return nx_fail(
             err, NX_EXEC,
             "query processing would load too many samples into memory in query execution");

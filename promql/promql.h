@@ -11,6 +11,7 @@
 #include "src/base/arena.h"
 #include "src/base/buf.h"
 #include "src/base/labels.h"
+#include "src/base/memory.h"
 #include "storage/storage.h"
 
 struct pql_expr; /* promql/ast.h */
@@ -53,6 +54,9 @@ struct pql_engine_opts {
     int64_t timeout_ms;       /* 0: 2 min */
     uint64_t max_samples;     /* 0: 50,000,000 */
     uint32_t max_concurrency; /* 0: 20 */
+    struct memory *memory;    /* borrowed; NULL: no limit */
+    uint64_t
+        max_bytes; /* of memory for one query; 0: a third of the memory limit, if there is one */
     struct pql_features features;
 };
 NX_NODISCARD nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts,

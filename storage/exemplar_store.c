@@ -13,10 +13,22 @@ void storage_set_max_exemplars(struct storage *s, int64_t max)
     exemplars_set_max(s->exemplars, max);
 }
 
+/* At the memory limit nothing is added that series could do without. */
+static bool no_memory(struct storage *s, enum storage_exemplar_result *got)
+{
+    bool full = memory_level(s->memory) >= MEMORY_NO_SERIES;
+
+    if (full && got)
+        *got = EXEMPLAR_NO_MEMORY;
+    return full;
+}
+
 nx_status storage_exemplar_add(struct storage *s, const struct labels *series,
                                const struct storage_exemplar *e, enum storage_exemplar_result *got,
                                struct nx_err *err)
 {
+    if (no_memory(s, got))
+        return NX_OK;
     return exemplars_add(s->exemplars, series, e, got, err);
 }
 

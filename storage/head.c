@@ -11,6 +11,7 @@
  *         H2  A home that ends is closed at the number of its group's open seal: the tail belongs to
  *             it, what is sealed later does not.
  *         H3  A row becomes visible after the log has it, all at once under its group's lock.
+ *         H4  Only a series that the index lacks can be refused for want of memory.
  * THREADS locks in order: lock (index), a group's, shared_lock, the log's, pool_lock. A writer that adds
  *         nothing takes its group's lock and the log's alone. */
 #include "storage/head.h"
@@ -419,6 +420,8 @@ nx_status storage_group_column(struct storage_group *g, const struct labels *ls,
         s = index_find(h->ix, ls, hash);
         fresh = !s;
         if (!s)
+            st = memory_admit_series(h->memory, err); /* H4 */
+        if (!s && !st)
             st = index_add(h->ix, ls, hash, &s, err);
         if (!st)
             st = attach_locked(h, g, s, &c, err);

@@ -24,8 +24,9 @@ struct work {
 };
 
 struct head {
-    struct wal *wal;  /* set once, after the replay; not owned */
-    int64_t block_ms; /* set once */
+    struct wal *wal;       /* set once, after the replay; not owned */
+    int64_t block_ms;      /* set once */
+    struct memory *memory; /* set once; NULL: no limit */
 
     struct nx_rwlock lock; /* the four below, and the homes of series */
     struct index *ix;

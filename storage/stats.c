@@ -66,6 +66,7 @@ void storage_get_stats(struct storage *s, struct storage_stats *out)
     exemplar_stats(s, out);
     cache_get_stats(s->cache, &cache);
     out->cache_bytes = cache.bytes;
+    out->cache_limit_bytes = cache.limit_bytes;
     out->oldest_ms = out->head_min_ms;
     out->newest_ms = out->head_max_ms;
     nx_lock(&s->lock);

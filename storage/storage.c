@@ -137,7 +137,9 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
             return st;
     }
     s->dir = strdup(o->dir);
-    s->cache = cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES);
+    s->memory = o->memory;
+    s->cache_bytes = o->cache_bytes ? o->cache_bytes : CACHE_BYTES;
+    s->cache = cache_new(s->cache_bytes);
     s->exemplars = exemplars_new();
     *out = s;
     return s->dir && s->cache && s->exemplars ? NX_OK : no_memory(err);
@@ -240,6 +242,8 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
         goto done;
     atomic_store(&s->head->floor_ms, floor_ms);
     s->head_from_ms = floor_ms;
+    s->head->memory = s->memory;
+    pressure_open(s);
     st = replay(s, opts->wal_segment_bytes, err);
     s->segment_span = floor_div(atomic_load(&s->head->max_ms), s->block_ms);
     if (!st)
@@ -270,6 +274,7 @@ void storage_close(struct storage *s)
         nx_thread_join(&s->worker);
     }
     compact_close(s->compactor);
+    pressure_close(s);
     NX_ASSERT(s->queriers == NULL);
     if (s->wal && wal_sync(s->wal, NULL))
         log_warn("The last sync of the log failed", "dir", s->dir);
@@ -300,6 +305,17 @@ nx_status storage_group_open(struct storage *s, struct storage_group **out, stru
     st = head_new_group_locked(s->head, 0, NULL, out, err);
     nx_rwunlock(&s->head->lock);
     return st;
+}
+
+bool storage_knows(struct storage *s, const struct labels *ls)
+{
+    struct head *h = s->head;
+    bool known;
+
+    nx_rdlock(&h->lock);
+    known = index_find(h->ix, ls, labels_hash(ls)) != NULL;
+    nx_rwunlock(&h->lock);
+    return known;
 }
 
 /* ---- the tick -------------------------------------------------------------------------------- */
@@ -396,6 +412,7 @@ void storage_tick(struct storage *s, int64_t now_ms)
     }
     flush_drop(s);
     retention_run(s);
+    pressure_tick(s);
     compact_tick(s->compactor, more);
     nx_unlock(&s->tick_lock);
 }

@@ -14,6 +14,7 @@
 
 #include "src/base/fs.h"
 #include "src/base/labels.h"
+#include "src/base/memory.h"
 #include "src/base/regex.h"
 #include "src/base/status.h"
 
@@ -33,6 +34,7 @@ struct storage_opts {
     size_t wal_segment_bytes; /* 0: the default of storage/wal.h */
     int64_t fsync_ms;         /* the log is synced at least this often; 0: 1000 */
     size_t cache_bytes;       /* page cache; 0: 32 MiB */
+    struct memory *memory; /* borrowed; outlives the storage; NULL: no limit. One store per meter */
     bool no_lockfile;
     bool no_worker; /* no background thread; the caller runs storage_tick() (tests) */
 };
@@ -82,9 +84,12 @@ void storage_group_close(struct storage_group *g);
 
 /* Finds or adds the column of `ls` (copied; must not be empty). *created tells whether the series was
  * new to the head (may be NULL). A series that another group writes may be added: both then write
- * to the same series under its order rules. NX_LIMIT: the store takes no new series now. */
+ * to the same series under its order rules. NX_LIMIT: the store takes no new series now, for want of
+ * memory; a series that it knows is never refused for that. */
 NX_NODISCARD nx_status storage_group_column(struct storage_group *g, const struct labels *ls,
                                             uint32_t *col, bool *created, struct nx_err *err);
+/* Whether the head knows the series. Costs a look-up and no memory. */
+bool storage_knows(struct storage *s, const struct labels *ls);
 /* The writer is done with a column (its series went away); the number may come back for another. */
 void storage_group_release(struct storage_group *g, uint32_t col);
 
@@ -198,8 +203,9 @@ struct storage_exemplar {
 enum storage_exemplar_result {
     EXEMPLAR_OFF,
     EXEMPLAR_STORED,
-    EXEMPLAR_SAME, /* as the newest one of its series */
-    EXEMPLAR_OLD   /* older than that; counted */
+    EXEMPLAR_NO_MEMORY, /* not kept: the process is at its memory limit */
+    EXEMPLAR_SAME,      /* as the newest one of its series */
+    EXEMPLAR_OLD        /* older than that; counted */
 };
 
 /* Keeps at most `max` exemplars, the newest of those that are there; 0 or less: off, all go. */
@@ -249,7 +255,7 @@ struct storage_stats {
     struct storage_retention retention; /* as it was set */
     uint64_t rewrites, samples_expired; /* blocks written again by rules, and what those left out */
     uint64_t disk_bytes; /* size of the disk, when it was last asked for `percent`; 0: not known */
-    uint64_t cache_bytes, symbol_bytes, symbols, label_pairs;
+    uint64_t cache_bytes, cache_limit_bytes, symbol_bytes, symbols, label_pairs;
     uint64_t pages_damaged;
     uint64_t exemplars, exemplar_series, exemplars_max; /* held, whose, room for */
     uint64_t exemplars_appended, exemplars_out_of_order, exemplar_bytes;

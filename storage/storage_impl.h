@@ -18,6 +18,8 @@ struct storage {
     struct head *head;
     struct wal *wal;
     struct cache *cache;
+    size_t cache_bytes;    /* what it may be when memory is plenty */
+    struct memory *memory; /* NULL: no limit */
     struct exemplars *exemplars;
     struct fs_file *lockfile; /* NULL: none was asked for */
     struct fs *overlay;       /* NULL, or fs, which keeps changes in memory (readonly.c) */
@@ -29,7 +31,9 @@ struct storage {
     struct nx_mutex tick_lock; /* one tick at a time; the worker's own state below */
     int64_t synced_ms;         /* time of the last sync */
     int64_t joined_ms;
-    int64_t rescanned_ms;   /* by the steady clock */
+    int64_t rescanned_ms; /* by the steady clock */
+    int64_t trimmed_ns;   /* by the steady clock */
+    enum memory_level level_told;
     int64_t relog_after_ms; /* no new segment before this: the disk fails */
     int64_t
         drop_before_ms; /* rows to drop from the head when no reader needs them; INT64_MIN: none */
@@ -57,6 +61,11 @@ struct storage {
     uint64_t loads_failed, set_aside, pages_damaged_gone;
     int64_t replay_ms;
 };
+
+/* pressure.c: the process's memory limit. */
+void pressure_open(struct storage *s);
+void pressure_close(struct storage *s); /* nobody tells shortages after it */
+void pressure_tick(struct storage *s);
 
 /* querier.c */
 /* Some open reader still needs rows of the head before `before_ms`. */

@@ -5,6 +5,7 @@
  * RULES   A1  bytes counts whole blocks with their headers, and never passes the limit: near it a
  *             block is made as small as the request needs.
  *         A2  The chain's order is the order of time, so a mark names everything newer than it.
+ *         A3  A block is counted where arena_join() said before it is allocated.
  * NOT     Giving single pieces back, and filling gaps in older blocks (A2 would be lost).
  * ASAN    Bytes nobody asked for are poisoned, so that an overrun inside a block is found. */
 #include "src/base/arena.h"
@@ -12,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "src/base/memory.h"
 
 #ifdef __has_feature /* clang's way of telling */
 #if __has_feature(address_sanitizer)
@@ -44,6 +47,8 @@ struct arena {
     struct block *newest;
     size_t bytes, limit_bytes, next_block;
     nx_status failed;
+    struct arena_share *share; /* NULL: none */
+    struct memory *memory;     /* that counts the blocks; NULL: none */
 };
 
 static char *block_data(struct block *b)
@@ -62,12 +67,53 @@ struct arena *arena_new(size_t limit_bytes)
     return a;
 }
 
+static void uncount(struct arena *a, size_t bytes)
+{
+    a->bytes -= bytes;
+    if (a->share)
+        a->share->bytes -= bytes;
+    memory_give(a->memory, bytes);
+}
+
+/* A3 */
+static nx_status count(struct arena *a, size_t bytes)
+{
+    struct arena_share *s = a->share;
+
+    if (s && s->limit_bytes && (s->bytes > s->limit_bytes || bytes > s->limit_bytes - s->bytes)) {
+        s->exceeded = true;
+        return NX_LIMIT;
+    }
+    if (memory_take(a->memory, bytes, NULL))
+        return NX_OVERLOADED;
+    a->bytes += bytes;
+    if (s)
+        s->bytes += bytes;
+    return NX_OK;
+}
+
+void arena_join(struct arena *a, struct arena_share *share)
+{
+    NX_ASSERT(!a->share && !a->memory);
+    a->share = share;
+    a->memory = share->memory;
+    share->bytes += a->bytes;
+    memory_took(a->memory, a->bytes);
+}
+
+void arena_leave(struct arena *a)
+{
+    if (a->share)
+        a->share->bytes -= a->bytes;
+    a->share = NULL;
+}
+
 static void drop_newest(struct arena *a)
 {
     struct block *b = a->newest;
 
     a->newest = b->older;
-    a->bytes -= b->cap + OVERHEAD;
+    uncount(a, b->cap + OVERHEAD);
     UNPOISON(block_data(b), b->cap);
     free(b);
 }
@@ -104,8 +150,12 @@ static bool add_block(struct arena *a, size_t need)
         a->failed = NX_LIMIT;
         return false;
     }
+    a->failed = count(a, cap + OVERHEAD);
+    if (a->failed)
+        return false;
     b = malloc(cap + OVERHEAD);
     if (!b) {
+        uncount(a, cap + OVERHEAD);
         a->failed = NX_NOMEM;
         return false;
     }
@@ -114,7 +164,6 @@ static bool add_block(struct arena *a, size_t need)
     b->used = 0;
     POISON(block_data(b), cap);
     a->newest = b;
-    a->bytes += cap + OVERHEAD;
     if (a->next_block < LARGEST_BLOCK)
         a->next_block *= 2;
     return true;
@@ -228,7 +277,10 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
 nx_status arena_failed(const struct arena *a, struct nx_err *err)
 {
     if (a->failed == NX_LIMIT)
-        return nx_fail(err, NX_LIMIT, "memory limit of %zu bytes exceeded", a->limit_bytes);
+        return nx_fail(err, NX_LIMIT, "memory limit of %zu bytes exceeded",
+                       a->share && a->share->exceeded ? a->share->limit_bytes : a->limit_bytes);
+    if (a->failed == NX_OVERLOADED)
+        return memory_no_room(a->memory, err);
     return nx_fail(err, NX_NOMEM, "out of memory");
 }
 

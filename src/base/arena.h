@@ -25,7 +25,21 @@ char *arena_strndup(struct arena *a, const char *s, size_t len); /* copies len b
 struct nx_slice arena_slice(struct arena *a, struct nx_slice s); /* ptr NULL on failure */
 char *arena_printf(struct arena *a, const char *fmt, ...) NX_PRINTF(2, 3);
 
-/* The failure of the last NULL: NX_LIMIT or NX_NOMEM, with a text. */
+/* Several arenas under one bound, and all of them counted as a query's memory (memory.h). */
+struct memory;
+struct arena_share {
+    size_t bytes, limit_bytes; /* 0: no limit */
+    struct memory *memory;     /* NULL: not counted */
+    bool exceeded;             /* limit_bytes, by some arena's last failure */
+};
+/* From now on the arena's blocks, those that it has included, count in `share` (borrowed; its limit_bytes
+ * and memory are set before the first arena joins and stay). */
+void arena_join(struct arena *a, struct arena_share *share);
+/* The arena lives on, counted as before, but without the common bound. */
+void arena_leave(struct arena *a);
+
+/* The failure of the last NULL, with a text: NX_LIMIT, NX_NOMEM, or NX_OVERLOADED when the process is near
+ * its memory limit. */
 nx_status arena_failed(const struct arena *a, struct nx_err *err);
 size_t arena_bytes(const struct arena *a); /* held now */
 

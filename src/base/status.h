@@ -27,7 +27,8 @@ extern "C" {
     X(TIMEOUT,     "timed out")                    \
     X(CANCELED,    "canceled")                     \
     X(UNAVAILABLE, "unavailable")                  \
-    X(EXEC,        "execution failed")
+    X(EXEC,        "execution failed")             \
+    X(OVERLOADED,  "overloaded: may work later")
 // clang-format on
 
 #define NX_STATUS_ENUM(name, text) NX_##name,

@@ -22,10 +22,12 @@
 #include "promql/promql.h"
 #include "src/base/clock.h"
 #include "src/base/log.h"
+#include "src/base/memory.h"
 #include "src/base/num.h"
 #include "src/base/regex.h"
 #include "src/base/thread.h"
 #include "src/cli/keep.h"
+#include "src/cli/memory_limit.h"
 #include "src/config/config.h"
 #include "src/scrape/scrape.h"
 #include "src/web/web.h"
@@ -36,6 +38,7 @@
 
 struct server {
     struct flags flags;
+    struct memory *memory;
     struct storage *storage;
     struct pql_engine *engine;
     struct scrape *scrape;
@@ -340,6 +343,7 @@ static nx_status open_storage(struct server *s, struct nx_err *err)
         .keep_overlapping = !flags_bool(&s->flags, "storage.tsdb.allow-overlapping-compaction"),
         .wal_segment_bytes = flags_bytes(&s->flags, "storage.tsdb.wal-segment-size"),
         .no_lockfile = flags_bool(&s->flags, "storage.tsdb.no-lockfile"),
+        .memory = s->memory,
     };
 
     const struct storage_retention r = retention(s, s->cfg);
@@ -379,6 +383,8 @@ static nx_status open_engine(struct server *s, struct nx_err *err)
         .timeout_ms = flags_ms(&s->flags, "query.timeout"),
         .max_samples = (uint64_t)flags_int(&s->flags, "query.max-samples"),
         .max_concurrency = (uint32_t)flags_int(&s->flags, "query.max-concurrency"),
+        .memory = s->memory,
+        .max_bytes = flags_bytes(&s->flags, "query.max-memory"),
         .features = s->features,
     };
 
@@ -389,6 +395,7 @@ static nx_status open_scrape(struct server *s, struct nx_err *err)
 {
     struct scrape_opts o = {
         .storage = s->storage,
+        .memory = s->memory,
         .discovery_reload_ms = flags_ms(&s->flags, "scrape.discovery-reload-interval"),
         .timestamp_tolerance_ms = flags_ms(&s->flags, "scrape.timestamp-tolerance"),
         .no_adjust_timestamps = !flags_bool(&s->flags, "scrape.adjust-timestamps"),
@@ -420,6 +427,7 @@ static nx_status open_web(struct server *s, struct nx_err *err)
         .flags = s->web_flags,
         .n_flags = server_n_flags,
         .start_ms = s->start_ms,
+        .memory = s->memory,
         .features = s->features,
         .hooks = {s, hook_ready, reload, hook_quit, hook_config_yaml, hook_reload_status},
     };
@@ -449,11 +457,47 @@ static nx_status start_parts(struct server *s, struct nx_err *err)
     return st;
 }
 
+static nx_status open_memory(struct server *s, struct nx_err *err)
+{
+    uint64_t limit = 0;
+    char why[64] = "";
+    nx_status st = memory_limit_of(&s->flags, "", &limit, why, err);
+
+    if (st)
+        return st;
+    s->memory = memory_new(limit, NULL, NULL);
+    if (!s->memory)
+        return nx_fail(err, NX_NOMEM, "starting the server");
+    if (limit)
+        log_info("Memory is limited", "bytes", log_fmt("%llu", (unsigned long long)limit), "from",
+                 why);
+    return NX_OK;
+}
+
+/* What the cgroup allows may change while we run. */
+static void refresh_memory(struct server *s)
+{
+    uint64_t limit = 0, before = memory_limit(s->memory);
+    char why[64] = "";
+
+    if (memory_limit_of(&s->flags, "", &limit, why, NULL) || limit == before)
+        return;
+    memory_set_limit(s->memory, limit);
+    log_info("The memory limit has changed", "bytes", log_fmt("%llu", (unsigned long long)limit),
+             "from", why);
+}
+
 static nx_status start(struct server *s, struct nx_err *err)
 {
     nx_status st;
 
     take_turn(s);
+    st = open_memory(s, err);
+    if (st) {
+        log_error("Fatal error", "err", err->text);
+        end_turn(s, false);
+        return st;
+    }
     st = open_web(s, err);
     if (st) {
         log_error("Unable to start web listener", "err", err->text);
@@ -480,6 +524,7 @@ static void stop(struct server *s)
     scrape_free(s->scrape);
     pql_engine_free(s->engine);
     storage_close(s->storage);
+    memory_free(s->memory);
 }
 
 /* ---- flags ----------------------------------------------------------------------------------------- */
@@ -595,12 +640,34 @@ static void block_signals(struct server *s)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* The next signal; 0 when it is time to look at the memory limit again. */
+static int next_signal(const struct server *s)
+{
+    int64_t ms = flags_ms(&s->flags, "auto-gomemlimit.refresh-interval");
+    struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    int sig;
+
+    for (;;) {
+        if (ms > 0) {
+            sig = sigtimedwait(&s->signals, NULL, &ts);
+            if (sig > 0)
+                return sig;
+            if (errno == EAGAIN)
+                return 0;
+        } else if (sigwait(&s->signals, &sig) == 0) {
+            return sig;
+        }
+    }
+}
+
 static void wait_for_end(struct server *s)
 {
     for (;;) {
-        int sig = 0;
-        if (sigwait(&s->signals, &sig))
+        int sig = next_signal(s);
+        if (!sig) {
+            refresh_memory(s);
             continue;
+        }
         if (sig == SIGHUP) {
             struct nx_err err = {0};
             reload(s, &err);

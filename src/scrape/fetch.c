@@ -8,7 +8,8 @@
  *         F3  PEM texts given inline go through anonymous files: libcurl's GnuTLS takes paths only.
  *         F4  A body of another status than 200 is not kept.
  *         F5  A connection for wire.c is never libcurl's to use again: it is made for one transfer, and
- *             what libcurl wants closed after that is kept instead. */
+ *             what libcurl wants closed after that is kept instead.
+ *         F6  A large body that would take the process over its memory limit ends the transfer. */
 #include "src/scrape/fetch.h"
 
 #include <arpa/inet.h>
@@ -23,6 +24,7 @@
 
 #include "src/base/fs.h"
 #include "src/base/limits.h"
+#include "src/base/memory.h"
 #include "src/base/text.h"
 #include "src/scrape/token.h"
 
@@ -147,7 +149,7 @@ void fetch_clear(struct fetch *f)
     f->body.limit_bytes = NX_LIMIT_SCRAPE_BODY_BYTES;
     f->body_at = 0;
     f->wire = (struct fetch_wire){0};
-    f->gzip = f->over_limit = f->plain = f->keep = false;
+    f->gzip = f->over_limit = f->over_memory = f->plain = f->keep = false;
     f->code = 0;
     f->status[0] = f->content_type[0] = f->peer[0] = f->why[0] = '\0';
     f->result = CURLE_OK;
@@ -228,6 +230,10 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
     if (f->limit_bytes && !f->gzip && f->body.len + len >= f->limit_bytes) {
         f->over_limit = true;
         return len + 1; /* ends the transfer */
+    }
+    if (f->body.len + len > KEEP_BODY_BYTES && memory_room(f->memory) < len) { /* F6 */
+        f->over_memory = true;
+        return len + 1;
     }
     buf_append(&f->body, bytes, len);
     return f->body.failed ? len + 1 : len;
@@ -545,6 +551,7 @@ nx_status fetch_begin(struct fetch *f, struct fetch_client *c, const struct fetc
 
     f->limit_bytes = r->limit_bytes;
     f->used = true;
+    f->memory = r->memory;
     curl_easy_setopt(f->easy, CURLOPT_PRIVATE, f);
     curl_easy_setopt(f->easy, CURLOPT_ERRORBUFFER, f->why);
     curl_easy_setopt(f->easy, CURLOPT_NOSIGNAL, 1L);
@@ -680,6 +687,11 @@ nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err
 
     if (f->over_limit)
         return nx_fail(err, NX_LIMIT, "body size limit exceeded");
+    if (f->over_memory)
+        return nx_fail(
+            err, NX_UNAVAILABLE,
+            "no memory for the body: the limit of %llu bytes is reached (--memory.limit)",
+            (unsigned long long)memory_limit(f->memory));
     if (f->body.failed == NX_LIMIT)
         return nx_fail(err, NX_BADINPUT, "body is larger than %u bytes",
                        NX_LIMIT_SCRAPE_BODY_BYTES);

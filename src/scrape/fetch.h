@@ -35,8 +35,9 @@ struct fetch {
     struct curl_slist *headers, *proxy_headers, *connect_to;
     struct buf body; /* as received, from body_at on */
     size_t body_at;
-    size_t limit_bytes; /* of the body, uncompressed; 0: the general limit */
-    bool gzip, over_limit;
+    size_t limit_bytes;    /* of the body, uncompressed; 0: the general limit */
+    struct memory *memory; /* of the request */
+    bool gzip, over_limit, over_memory;
     int code;        /* of the last response */
     char status[80]; /* "404 Not Found" */
     char content_type[256];
@@ -58,7 +59,8 @@ struct fetch_request {
     int64_t timeout_ms;
     bool compression;
     size_t limit_bytes;
-    bool keep; /* the connection, if wire.c can take it over */
+    bool keep;             /* the connection, if wire.c can take it over */
+    struct memory *memory; /* borrowed; NULL: no limit */
 };
 /* Does the client ask with nothing but what wire.c can ask, too: no credentials, proxy or headers? */
 bool fetch_client_is_plain(const struct fetch_client *c);

@@ -12,7 +12,9 @@
  *         I2  A line is known only under the type class that its labels were made under: le and
  *             quantile are normalised by the TYPE before them.
  *         I3  A line with a timestamp is another thing than the same line without: LINE_STAMPED.
- *         I4  A steady pass gives what a changed one would; tests and a fuzzer hold it to that.
+ *         I4  At the memory limit a line that would make a series, or new metadata, is passed over: counted, but
+ *             in no layout, so that it is seen anew with the next scrape. What is known goes on.
+ *         I5  A steady pass gives what a changed one would; tests and a fuzzer hold it to that.
  * THREADS One worker; the target is its own while it is here. */
 #include "src/scrape/ingest.h"
 
@@ -228,8 +230,32 @@ static void use_line(struct pass *p, int64_t line)
 }
 
 /* Makes the labels of a series that is not known, and remembers them for resolve.c. */
-static nx_status make_line(struct pass *p, unsigned class, bool stamped, uint32_t *what)
+static bool is_full(const struct pass *p)
 {
+    return memory_level(p->env->memory) >= MEMORY_NO_SERIES;
+}
+
+/* I4 */
+static bool refuse(struct pass *p, const struct labels *ls)
+{
+    if (!is_full(p) || storage_knows(p->env->storage, ls))
+        return false;
+    return memory_admit_series(p->env->memory, NULL) != NX_OK;
+}
+
+/* A sample that is passed over still counts as one that was exposed. */
+static void note_refused(struct pass *p)
+{
+    p->res->scraped++;
+    p->res->post_relabel++;
+    p->res->refused++;
+    p->kept++;
+}
+
+static nx_status make_line(struct pass *p, unsigned class, bool stamped, bool *refused,
+                           uint32_t *what)
+{
+    struct arena_mark mark = arena_mark(p->s->arena);
     struct labels ls;
     uint32_t index = 0;
     nx_status st = series_labels(p->e.series, p->x.type, p->target->labels, p->target->rules,
@@ -237,6 +263,11 @@ static nx_status make_line(struct pass *p, unsigned class, bool stamped, uint32_
 
     if (st)
         return st;
+    if (ls.n && refuse(p, &ls)) {
+        arena_release(p->s->arena, mark);
+        *refused = true;
+        return NX_OK;
+    }
     if (ls.n) {
         st = add_fresh(p, stamped, &ls, &index);
         if (st)
@@ -255,15 +286,20 @@ static nx_status changed_series(struct pass *p, struct changed *c)
     bool fits =
         line >= 0 && (line_kind(what) == LINE_NEW ? p->s->fresh[line_index(what)].stamped == stamped
                                                   : stamp_fits(what, stamped));
+    bool refused = false;
     nx_status st;
 
     if (line >= 0 && (uint32_t)line < c->n_old)
         c->cursor = (uint32_t)line + 1;
     if (!fits) {
-        st = make_line(p, class, stamped, &what);
+        st = make_line(p, class, stamped, &refused, &what);
         if (st) {
             p->res->scraped++; /* what ends a scrape by its labels was scraped */
             return st;
+        }
+        if (refused) {
+            note_refused(p);
+            return NX_OK;
         }
         line = (int64_t)p->s->table.n - 1;
     }
@@ -297,9 +333,12 @@ static nx_status changed_meta(struct pass *p, struct changed *c)
     enum meta_which which = which_of(p->e.kind);
     uint32_t index;
     bool plain;
-    nx_status st = meta_set(m, p->env->pool, p->env->status_lock, p->x.format, &p->e, p->in->iter,
-                            &index, p->err);
+    nx_status st;
 
+    if (is_full(p) && !meta_knows(m, p->env->pool, p->e.name)) /* I4 */
+        return NX_OK;
+    st = meta_set(m, p->env->pool, p->env->status_lock, p->x.format, &p->e, p->in->iter, &index,
+                  p->err);
     if (st)
         return st;
     plain = meta_is_plain(m, p->env->pool, index, which, p->x.format, p->e.line);

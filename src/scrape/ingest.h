@@ -56,6 +56,7 @@ struct ingest {
 /* What all targets share. */
 struct ingest_env {
     struct storage *storage;
+    struct memory *memory;        /* NULL: no limit */
     struct intern *pool;          /* metadata texts */
     struct nx_mutex *status_lock; /* see meta.h */
 };

@@ -203,6 +203,7 @@ static nx_status begin_fetch(struct scrape *s, struct work *w, struct target *t,
         .compression = c->enable_compression,
         .limit_bytes = c->limits.body_size_bytes,
         .keep = !t->unix_socket && fetch_client_is_plain(w->job->client) && wire_takes(t->url),
+        .memory = s->opts.memory,
     };
     int64_t left_ms;
     nx_status st;

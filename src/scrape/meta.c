@@ -25,6 +25,11 @@ static uint32_t find(struct meta *m, const struct intern *pool, struct nx_slice 
     return UINT32_MAX;
 }
 
+bool meta_knows(struct meta *m, const struct intern *pool, struct nx_slice name)
+{
+    return find(m, pool, name) != UINT32_MAX;
+}
+
 /* A free place, with the lock held. */
 static uint32_t place_locked(struct meta *m)
 {

@@ -33,6 +33,8 @@ enum meta_which { META_HELP, META_TYPE, META_UNIT };
 NX_NODISCARD nx_status meta_set(struct meta *m, struct intern *pool, struct nx_mutex *lock,
                                 enum expo_format f, const struct expo_entry *e, uint32_t iter,
                                 uint32_t *index, struct nx_err *err);
+/* Whether meta_set() would need no new entry. */
+bool meta_knows(struct meta *m, const struct intern *pool, struct nx_slice name);
 /* If the parser stands at the very line that `which` of entry `index` makes, takes it. */
 bool meta_try_line(const struct meta *m, const struct intern *pool, uint32_t index,
                    enum meta_which which, struct expo *x);

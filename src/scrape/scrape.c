@@ -62,7 +62,10 @@ nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct
     init_locks(s);
     curl_global_init(CURL_GLOBAL_DEFAULT);
     s->user_agent = strdup(opts->user_agent ? opts->user_agent : "Narthex/" NX_VERSION);
-    s->env = (struct ingest_env){opts->storage, intern_new(), &s->status};
+    s->env = (struct ingest_env){.storage = opts->storage,
+                                 .memory = opts->memory,
+                                 .pool = intern_new(),
+                                 .status_lock = &s->status};
     s->multi = curl_multi_init();
     s->workers = calloc(s->opts.workers, sizeof *s->workers);
     st = s->user_agent && s->env.pool && s->multi && s->workers

@@ -16,6 +16,7 @@ struct scrape;
 
 struct scrape_opts {
     struct storage *storage;        /* borrowed; outlives the manager */
+    struct memory *memory;          /* the same; NULL: no limit */
     unsigned workers;               /* parse-and-append threads; 0: 2 */
     const char *user_agent;         /* copied; NULL: "Narthex/VERSION" */
     int64_t discovery_reload_ms;    /* shortest time between two syncs of a job; 0: 5000 */

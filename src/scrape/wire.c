@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 
 #include "src/base/limits.h"
+#include "src/base/memory.h"
 
 #define HEAD_BYTES    65536u /* of a response; more is odd */
 #define FIRST_BYTES   16384u /* room for the head and what comes with it */
@@ -73,6 +74,7 @@ bool wire_ask(int fd, struct fetch *f, const struct fetch_request *r)
         (errno != EAGAIN && errno != EWOULDBLOCK))
         return false; /* W2 */
     f->limit_bytes = r->limit_bytes;
+    f->memory = r->memory;
     buf_clear(&f->body);
     put_request(&f->body, r); /* the answer's place is free yet */
     sent = f->body.failed == NX_OK &&
@@ -149,8 +151,11 @@ static enum wire_got look_head(struct fetch *f)
 
 static bool over_limit(const struct fetch *f, uint64_t bytes)
 {
+    uint64_t more = bytes > f->body.cap ? bytes - f->body.cap : 0;
+
     return bytes >= NX_LIMIT_SCRAPE_BODY_BYTES ||
-           (f->limit_bytes && !f->gzip && bytes >= f->limit_bytes);
+           (f->limit_bytes && !f->gzip && bytes >= f->limit_bytes) ||
+           (more && memory_room(f->memory) < more);
 }
 
 static enum wire_got look_length(struct fetch *f)

@@ -43,7 +43,7 @@ static nx_status unpack(struct worker *k, const struct work *w, struct buf **bod
                         struct nx_err *err)
 {
     const struct fetch *f = w->fetch;
-    uint64_t limit = w->job->c->limits.body_size_bytes;
+    uint64_t limit = w->job->c->limits.body_size_bytes, room;
     nx_status st;
 
     *body = &w->fetch->body;
@@ -56,8 +56,18 @@ static nx_status unpack(struct worker *k, const struct work *w, struct buf **bod
     /* A body of exactly the limit is too large (SCR-013). */
     k->plain.limit_bytes =
         limit && limit <= NX_LIMIT_SCRAPE_BODY_BYTES ? limit - 1 : NX_LIMIT_SCRAPE_BODY_BYTES;
+    room = memory_room(k->s->opts.memory);
+    if (room < NX_LIMIT_SCRAPE_BODY_BYTES)
+        room += k->plain.cap + KEEP_PLAIN_BYTES;
+    if (room < k->plain.limit_bytes)
+        k->plain.limit_bytes = (size_t)room;
     st = expo_gunzip_run(k->gunzip, nx_slice_of(f->body.ptr + f->body_at, f->body.len - f->body_at),
                          &k->plain, err);
+    if (st == NX_LIMIT && k->plain.limit_bytes == room)
+        return nx_fail(
+            err, NX_UNAVAILABLE,
+            "no memory for the body: the limit of %llu bytes is reached (--memory.limit)",
+            (unsigned long long)memory_limit(k->s->opts.memory));
     if (st == NX_LIMIT && limit)
         return nx_fail(err, NX_LIMIT, "body size limit exceeded");
     return st;
@@ -210,6 +220,8 @@ static void run_scrape(struct worker *k, struct work *w)
     bool row = o.up;
 
     o.up = st == NX_OK;
+    if (o.up)
+        o.err.text[0] = 0; /* of what was no failure after all: a series that was refused */
     if (!row && ingest_nothing(&target->in, &k->s->env, &t, &k->scratch, &append_err)) {
         if (o.up)
             o.err = append_err;
@@ -224,9 +236,12 @@ static void run_scrape(struct worker *k, struct work *w)
     if (!o.err.text[0] && append)
         o.err = append_err;
     if (!o.err.text[0] && o.res.refused)
-        nx_fail(&o.err, NX_LIMIT,
-                "%u new series were not taken: the limit of memory or series is reached",
-                o.res.refused);
+        nx_fail(
+            &o.err, NX_LIMIT,
+            "%u new series were refused: memory in use (%.1f MiB) is near the limit of %.1f MiB "
+            "(--memory.limit); the other series are stored",
+            o.res.refused, (double)memory_used(k->s->opts.memory) / 1048576,
+            (double)memory_limit(k->s->opts.memory) / 1048576);
     show(k, w, &o, reports[REPORT_DURATION]); /* W2 */
     tell(w, &o, append, &append_err);
 }

@@ -48,8 +48,15 @@ struct ask {
 
 static nx_status ask_open(struct web_req *r, struct ask *a, struct nx_err *err)
 {
+    struct memory *memory = web_ctx(r->w)->opts->memory;
     nx_status st = web_param_limit(r, &a->limit, err);
 
+    if (!st)
+        st = memory_admit_query(memory, err);
+    r->share =
+        (struct arena_share){.limit_bytes = (size_t)(memory_limit(memory) / 3), .memory = memory};
+    if (!st)
+        arena_join(r->arena, &r->share);
     if (!st)
         st = web_param_time(r, "start", INT64_MIN, &a->mint, err);
     if (!st)

@@ -77,6 +77,7 @@ struct web_req {
     const char *method_text;         /* libmicrohttpd's, while the head is read */
     unsigned wrap;                   /* WEB_CORS, WEB_COMPRESS: headers that the reply gets */
     size_t header_bytes, body_bytes; /* as received */
+    struct arena_share share;        /* of arena, where an answer can be large */
     struct buf form;                 /* body of a form */
     bool form_taken, form_too_large;
     bool url_semicolon;            /* a pair was dropped because of ';' */
@@ -143,6 +144,7 @@ void web_put_html(struct buf *b, const char *s); /* text as HTML, in or out of q
     X(TIMEOUT, "timeout", 503)                                                                     \
     X(INTERNAL, "internal", 500)                                                                   \
     X(UNAVAILABLE, "unavailable", 500)                                                             \
+    X(OVERLOADED, "unavailable", 503)                                                              \
     X(NOT_FOUND, "not_found", 404)                                                                 \
     X(NOT_ACCEPTABLE, "not_acceptable", 406)
 #define WEB_ERROR_ENUM(name, text, status) WEB_ERR_##name,

@@ -106,6 +106,8 @@ static enum web_error error_of(nx_status st)
         return WEB_ERR_NOT_FOUND;
     case NX_UNAVAILABLE:
         return WEB_ERR_UNAVAILABLE;
+    case NX_OVERLOADED:
+        return WEB_ERR_OVERLOADED;
     default:
         return WEB_ERR_INTERNAL;
     }

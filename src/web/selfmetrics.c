@@ -24,11 +24,12 @@ struct self {
     struct scrape_stats sc;
     struct pql_engine_stats en;
     struct process_info pr;
+    struct memory_stats mem;
     bool has_data;
     uint64_t ready, reload_ok, conns_accepted, conns_closed;
     double reload_s, head_min_s, head_max_s, lowest_s, replay_s, exemplar_oldest_s;
     double retention_s, retention_percent;
-    int64_t head_min_ms, head_max_ms, lowest_ms;
+    int64_t head_min_ms, head_max_ms, lowest_ms, mem_level;
 };
 
 enum kind { K_EMIT, K_U64, K_I64, K_F64 };
@@ -265,9 +266,16 @@ static const struct row rows[] = {
     { "narthex_build_info",             G, E(emit_narthex_build_info), "Always 1; the labels tell the version of Narthex." },
     { "narthex_config_last_reload_success_timestamp_seconds", G, F(reload_s), "When the configuration was last loaded." },
     { "narthex_config_last_reload_successful", G, U(reload_ok), "Whether the last attempt to load the configuration succeeded." },
+    { "narthex_memory_level",           G, I(mem_level),     "What gives way for want of memory: 0 nothing, 1 caches, 2 queries, 3 new series." },
+    { "narthex_memory_limit_bytes",     G, U(mem.limit),     "Limit of the process's memory (--memory.limit); 0: none." },
+    { "narthex_memory_query_bytes",     G, U(mem.query_bytes), "Memory of queries under way and of their results." },
+    { "narthex_memory_refused_queries_total", C, U(mem.refused_queries), "Queries refused or ended for want of memory." },
+    { "narthex_memory_refused_series_total",  C, U(mem.refused_series),  "New series refused for want of memory, counted with each scrape that brought them." },
+    { "narthex_memory_used_bytes",      G, U(mem.used),      "Anonymous memory of the process, as the limit counts it." },
     { "narthex_storage_blocks_rewritten_total", C, U(st.rewrites), "Blocks written again because of rules of retention." },
     { "narthex_storage_blocks_set_aside_total", C, U(st.blocks_set_aside), "Damaged blocks that are not served." },
     { "narthex_storage_cache_bytes",    G, U(st.cache_bytes), "Bytes in the page cache." },
+    { "narthex_storage_cache_limit_bytes", G, U(st.cache_limit_bytes), "Bytes that the page cache may have now." },
     { "narthex_storage_pages_damaged_total", C, U(st.pages_damaged), "Pages whose checksum did not match." },
     { "narthex_storage_samples_expired_total", C, U(st.samples_expired), "Samples that rules of retention left out." },
     { "narthex_storage_wal_append_failures_total", C, U(st.wal_append_failures), "Rows that the log could not take." },
@@ -408,6 +416,8 @@ static nx_status gather(struct self *s, struct nx_err *err)
     int64_t last = 0;
 
     process_info_get(&s->pr);
+    memory_get_stats(web_ctx(s->r->w)->opts->memory, &s->mem);
+    s->mem_level = s->mem.level;
     web_conn_counts(s->r->w, &s->conns_accepted, &s->conns_closed);
     h->reload_status(h->ctx, &ok, &last);
     s->ready = h->ready(h->ctx);

@@ -41,6 +41,7 @@ struct web_opts {
     const struct web_flag *flags; /* sorted by name; borrowed */
     size_t n_flags;
     int64_t start_ms;
+    struct memory *memory;        /* borrowed; NULL: no limit */
     struct pql_features features; /* the engine's, for what is only parsed */
     struct web_hooks hooks;
 };

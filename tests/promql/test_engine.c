@@ -295,6 +295,65 @@ static void too_many_samples_are_refused(void **state)
     teststore_free(s);
 }
 
+static uint64_t memory_use;
+
+static uint64_t read_use(void *ctx)
+{
+    (void)ctx;
+    return memory_use;
+}
+
+static void memory_near_its_limit_ends_queries(void **state)
+{
+    struct teststore *s = filled();
+    struct pql_source source = teststore_source(s);
+    struct memory *m = memory_new(10u << 20, read_use, NULL);
+    struct pql_engine *e = engine_of((struct pql_engine_opts){.memory = m});
+    struct pql_engine *small = engine_of((struct pql_engine_opts){.memory = m, .max_bytes = 65536});
+    const char *large = "max_over_time(vector(1)[6h:1s]) + m", *range = "m * 2";
+    struct memory_stats st;
+    struct pql_result *r;
+    struct nx_err err;
+
+    (void)state;
+    memory_use = 1 << 20;
+    assert_ok(ask(e, &source, range, 0, 600000, 1000, &r, &err), &err);
+    memory_get_stats(m, &st);
+    assert_in_range(st.query_bytes, 1000, 1 << 20); /* the result, until it is freed */
+    pql_result_free(r);
+    memory_get_stats(m, &st);
+    assert_int_equal(st.query_bytes, 0);
+    /* One query's own bound. */
+    assert_status(ask(small, &source, range, 0, 600000, 100, &r, &err), NX_EXEC);
+    assert_non_null(strstr(err.text, "--query.max-memory"));
+    assert_ok(ask(small, &source, "m{i='1'}", 0, 0, 0, &r, &err), &err);
+    pql_result_free(r);
+    /* The process's: at the start, and on the way. */
+    memory_use = (9u << 20) - (100u << 10); /* room for 100 KiB */
+    struct timespec wait = {0, 20000000};
+    nanosleep(&wait, NULL); /* an old look at the process is not good any more */
+    assert_ok(ask(e, &source, "m{i='1'}", 0, 0, 0, &r, &err), &err);
+    pql_result_free(r);
+    assert_status(ask(e, &source, range, 0, 600000, 100, &r, &err), NX_OVERLOADED);
+    assert_non_null(strstr(err.text, "--memory.limit"));
+    memory_use = 9u << 20;
+    nanosleep(&wait, NULL);
+    assert_status(ask(e, &source, "1", 0, 0, 0, &r, &err), NX_OVERLOADED);
+    memory_use = 1 << 20;
+    nanosleep(&wait, NULL);
+    assert_ok(ask(e, &source, range, 0, 600000, 100, &r, &err), &err);
+    pql_result_free(r);
+    assert_ok(ask(e, &source, large, 0, 0, 0, &r, &err), &err);
+    pql_result_free(r);
+    memory_get_stats(m, &st);
+    assert_int_equal(st.query_bytes, 0);
+    assert_true(st.refused_queries >= 2);
+    pql_engine_free(e);
+    pql_engine_free(small);
+    memory_free(m);
+    teststore_free(s);
+}
+
 /* A source around another one that calls back at each read. */
 struct around {
     struct querier q;
@@ -765,6 +824,7 @@ int main(void)
         cmocka_unit_test(errors_are_worded_as_prometheus_words_them),
         cmocka_unit_test(series_that_lose_their_names_join_where_they_do_not_meet),
         cmocka_unit_test(too_many_samples_are_refused),
+        cmocka_unit_test(memory_near_its_limit_ends_queries),
         cmocka_unit_test(slow_queries_time_out_between_series),
         cmocka_unit_test(canceled_queries_stop_between_series),
         cmocka_unit_test(what_the_store_says_is_passed_on),

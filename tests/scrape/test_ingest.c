@@ -24,7 +24,7 @@ static void bench_init(struct bench *b)
 {
     memset(b, 0, sizeof *b);
     nx_mutex_init(&b->lock, NX_RANK_TARGET);
-    b->env = (struct ingest_env){NULL, intern_new(), &b->lock};
+    b->env = (struct ingest_env){.pool = intern_new(), .status_lock = &b->lock};
     b->own[0] = (struct label){STR("instance"), STR("i")};
     b->own[1] = (struct label){STR("job"), STR("j")};
     b->labels = (struct labels){b->own, 2};
@@ -660,6 +660,56 @@ static void a_full_store_refuses_only_new_series(void **state)
     bench_done(&b);
 }
 
+static uint64_t memory_use;
+
+static uint64_t read_use(void *ctx)
+{
+    (void)ctx;
+    return memory_use;
+}
+
+static void near_the_memory_limit_only_new_lines_are_passed_over(void **state)
+{
+    static const char before[] = "# TYPE a counter\na 1\nb{x=\"1\"} 2\n";
+    static const char after[] =
+        "# TYPE a counter\na 3\n# TYPE n gauge\n# HELP n text\nn{x=\"1\"} 1\n"
+        "n{x=\"2\"} 1\nb{x=\"1\"} 4\nn{x=\"3\"} 1 5\nold 7\n";
+    struct bench b;
+    size_t lines, families = 0;
+
+    (void)state;
+    bench_init(&b);
+    assert_int_equal(scrape(&b, "old 1\n"), NX_OK); /* known to the store, not to the layout */
+    assert_int_equal(scrape(&b, before), NX_OK);
+    lines = b.in.layout.n;
+    meta_text_bytes(&b.in.meta, b.env.pool, &families);
+    memory_use = 1000;
+    b.env.memory = memory_new(1000, read_use, NULL);
+    for (int i = 0; i < 3; i++) {
+        size_t now_families = 0;
+        assert_int_equal(scrape(&b, after), NX_OK);
+        assert_int_equal(b.res.refused, 3);
+        assert_int_equal(b.res.scraped, 6);
+        assert_int_equal(b.res.added, i == 0);
+        assert_true(logged("a{" OWN) == 3 && logged("b{instance=\"i\", job=\"j\", x=\"1\"}") == 4 &&
+                    logged("old{" OWN) == 7);
+        assert_int_equal(b.in.layout.n, lines + 1); /* nothing is kept of what is refused */
+        meta_text_bytes(&b.in.meta, b.env.pool, &now_families);
+        assert_int_equal(now_families, families);
+    }
+    b.rules.sample_limit = 5; /* they count against limits as ever */
+    assert_int_equal(scrape(&b, after), NX_LIMIT);
+    b.rules.sample_limit = 0;
+    memory_use = 100;
+    memory_set_limit(b.env.memory, 100000);
+    assert_int_equal(scrape(&b, after), NX_OK);
+    assert_int_equal(b.res.refused, 0);
+    assert_int_equal(b.res.added, 3);
+    assert_true(logged("n{instance=\"i\", job=\"j\", x=\"2\"}") == 1);
+    memory_free(b.env.memory);
+    bench_done(&b);
+}
+
 static void a_target_that_goes_ends_all_its_series(void **state)
 {
     struct bench b;
@@ -718,6 +768,7 @@ int main(void)
         cmocka_unit_test(samples_with_timestamps_end_only_if_tracked),
         cmocka_unit_test(samples_of_one_time_share_a_group),
         cmocka_unit_test(a_full_store_refuses_only_new_series),
+        cmocka_unit_test(near_the_memory_limit_only_new_lines_are_passed_over),
         cmocka_unit_test(a_target_that_goes_ends_all_its_series),
         cmocka_unit_test(metadata_lives_ten_scrapes),
     };

@@ -1,0 +1,90 @@
+/* pressure.c - what the store does about the process's memory limit (src/base/memory.h).
+ *
+ * RULES   P1  The page cache is what the rest leaves: its bound falls by what is missing, at once, when
+ *             somebody meets a shortage, and with each tick; it grows back with the ticks, by half of
+ *             what is free, up to what was asked for when the store was opened.
+ *         P2  Freed pages lie in the allocator's heap: while memory is short it is trimmed, at
+ *             most once in TRIM_MS.
+ *         P3  A series that the head does not know is refused when memory is very short; one that it knows
+ *             never is, and neither is a sample of it. So a known series may be bound to a writer again.
+ * THREADS storage_shortage() runs on whatever thread met the shortage, with its locks held: it takes the
+ *         cache's and nothing else. */
+#include <malloc.h>
+
+#include "src/base/clock.h"
+#include "src/base/log.h"
+#include "storage/storage_impl.h"
+
+#define LEAST_CACHE (256u << 10)
+#define TRIM_MS     2000
+
+static size_t cut(size_t from, uint64_t by, size_t least)
+{
+    return from > by && from - by > least ? from - (size_t)by : least;
+}
+
+/* P1 */
+static void storage_shortage(void *ctx, uint64_t bytes)
+{
+    struct storage *s = ctx;
+    struct cache_stats c;
+
+    cache_get_stats(s->cache, &c);
+    if (c.bytes > LEAST_CACHE) {
+        cache_set_limit(s->cache, cut((size_t)c.bytes, bytes, LEAST_CACHE));
+        malloc_trim(0);
+    }
+}
+
+void pressure_open(struct storage *s)
+{
+    memory_on_shortage(s->memory, storage_shortage, s);
+}
+
+void pressure_close(struct storage *s)
+{
+    memory_on_shortage(s->memory, NULL, NULL);
+}
+
+static void tell(struct storage *s, enum memory_level level, uint64_t used)
+{
+    static const char *const texts[] = {
+        [MEMORY_PLENTY] = "Memory is plenty again",
+        [MEMORY_SHRINK] = "Memory is short: caches shrink",
+        [MEMORY_NO_QUERIES] = "Memory is near its limit: queries are refused",
+        [MEMORY_NO_SERIES] = "Memory is at its limit: new series are refused"};
+    unsigned long long limit = memory_limit(s->memory), now = used;
+
+    if (level > MEMORY_SHRINK)
+        log_warn(texts[level], "used", log_fmt("%llu", now), "limit", log_fmt("%llu", limit));
+    else
+        log_info(texts[level], "used", log_fmt("%llu", now), "limit", log_fmt("%llu", limit));
+}
+
+void pressure_tick(struct storage *s)
+{
+    enum memory_level level;
+    struct cache_stats c;
+    uint64_t used, want;
+
+    if (!memory_limit(s->memory))
+        return;
+    used = memory_used(s->memory);
+    level = memory_level(s->memory);
+    want = memory_threshold(s->memory, MEMORY_SHRINK);
+    cache_get_stats(s->cache, &c);
+    if (used >= want) {
+        if (c.bytes > LEAST_CACHE)
+            cache_set_limit(s->cache, cut((size_t)c.bytes, used - want, LEAST_CACHE));
+        if (clock_mono_ns() - s->trimmed_ns >= TRIM_MS * 1000000ll) { /* P2 */
+            malloc_trim(0);
+            s->trimmed_ns = clock_mono_ns();
+        }
+    } else if (c.limit_bytes < s->cache_bytes) {
+        uint64_t more = c.limit_bytes + (want - used) / 2;
+        cache_set_limit(s->cache, more < s->cache_bytes ? (size_t)more : s->cache_bytes);
+    }
+    if (level != s->level_told)
+        tell(s, level, used);
+    s->level_told = level;
+}

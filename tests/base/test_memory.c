@@ -1,0 +1,360 @@
+/* test_memory.c - the order in which things give way, and where the limit comes from. */
+#include "tests/support/test.h"
+
+#include <sys/stat.h>
+
+#include "src/base/arena.h"
+#include "src/base/clock.h"
+#include "src/base/memory.h"
+#include "src/base/thread.h"
+
+#define LIMIT 1000000u
+
+static struct nx_err err;
+
+/* The process under test has what the test says. */
+static uint64_t fake_use;
+
+static uint64_t read_fake(void *ctx)
+{
+    (void)ctx;
+    return fake_use;
+}
+
+static void use(struct memory *m, uint64_t bytes)
+{
+    fake_use = bytes;
+    clock_fake_advance(20); /* the last look is too old */
+    (void)m;
+}
+
+static int setup(void **state)
+{
+    clock_fake_set(1700000000000);
+    fake_use = 1;
+    *state = memory_new(LIMIT, read_fake, NULL);
+    return *state ? 0 : 1;
+}
+
+static int teardown(void **state)
+{
+    memory_free(*state);
+    clock_fake_off();
+    return 0;
+}
+
+static void things_give_way_in_order(void **state)
+{
+    struct memory *m = *state;
+    static const struct {
+        uint64_t use;
+        enum memory_level level;
+    } v[] = {{0, MEMORY_PLENTY},         {749999, MEMORY_PLENTY},     {750000, MEMORY_SHRINK},
+             {899999, MEMORY_SHRINK},    {900000, MEMORY_NO_QUERIES}, {949999, MEMORY_NO_QUERIES},
+             {950000, MEMORY_NO_SERIES}, {5000000, MEMORY_NO_SERIES}, {800000, MEMORY_SHRINK},
+             {900000, MEMORY_NO_QUERIES}};
+
+    for (size_t i = 0; i < NX_COUNT(v); i++) {
+        use(m, v[i].use);
+        assert_int_equal(memory_level(m), v[i].level);
+        assert_int_equal(memory_admit_query(m, &err),
+                         v[i].level >= MEMORY_NO_QUERIES ? NX_OVERLOADED : NX_OK);
+        assert_int_equal(memory_admit_series(m, &err),
+                         v[i].level >= MEMORY_NO_SERIES ? NX_LIMIT : NX_OK);
+    }
+    struct memory_stats st;
+    memory_get_stats(m, &st);
+    assert_int_equal(st.limit, LIMIT);
+    assert_int_equal(st.used, 900000);
+    assert_int_equal(st.refused_queries, 5);
+    assert_int_equal(st.refused_series, 2);
+}
+
+static void without_a_limit_nothing_is_refused(void **state)
+{
+    struct memory *m = *state, *none[] = {NULL, m};
+
+    memory_set_limit(m, 0);
+    use(m, UINT64_MAX / 4);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(memory_level(none[i]), MEMORY_PLENTY);
+        assert_ok(memory_admit_query(none[i], &err), &err);
+        assert_ok(memory_admit_series(none[i], &err), &err);
+        assert_ok(memory_take(none[i], 1u << 30, &err), &err);
+        memory_give(none[i], 1u << 30);
+        assert_true(memory_room(none[i]) == UINT64_MAX);
+    }
+    /* A process whose use can't be told is not refused anything, either. */
+    memory_set_limit(m, LIMIT);
+    use(m, 0);
+    assert_ok(memory_admit_series(m, &err), &err);
+}
+
+static void what_queries_take_counts_at_once(void **state)
+{
+    struct memory *m = *state;
+
+    use(m, 500000);
+    assert_int_equal(memory_used(m), 500000);
+    assert_ok(memory_take(m, 300000, &err), &err);
+    assert_int_equal(memory_used(m), 800000); /* without a look */
+    assert_status(memory_take(m, 100000, &err), NX_OVERLOADED);
+    assert_non_null(strstr(err.text, "--memory.limit"));
+    assert_int_equal(memory_used(m), 800000); /* nothing was counted */
+    assert_ok(memory_take(m, 99999, &err), &err);
+    /* Now it is touched: the look sees it, and it is not counted twice. */
+    use(m, 899999);
+    assert_int_equal(memory_used(m), 899999);
+    memory_give(m, 399999);
+    assert_int_equal(memory_used(m), 500000);
+    assert_ok(memory_admit_query(m, &err), &err);
+}
+
+struct cache {
+    uint64_t held, asked;
+    unsigned calls;
+};
+
+static void shrink(void *ctx, uint64_t bytes)
+{
+    struct cache *c = ctx;
+    uint64_t got = bytes < c->held ? bytes : c->held;
+
+    c->asked = bytes;
+    c->calls++;
+    c->held -= got;
+    fake_use -= got;
+}
+
+static void caches_go_before_anything_is_refused(void **state)
+{
+    struct memory *m = *state;
+    struct cache c = {.held = 300000};
+
+    memory_on_shortage(m, shrink, &c);
+    use(m, 960000);
+    assert_ok(memory_admit_series(m, &err), &err);
+    assert_int_equal(c.asked, 210000); /* down to where caches begin to shrink */
+    assert_int_equal(memory_used(m), 750000);
+    assert_ok(memory_admit_query(m, &err), &err);
+    /* What is left in the cache does not do, and it is not asked in vain again and again. */
+    use(m, 1000000);
+    clock_fake_advance(1000);
+    for (int i = 0; i < 100; i++)
+        assert_status(memory_admit_query(m, &err), NX_OVERLOADED);
+    assert_int_equal(c.calls, 2);
+    assert_int_equal(c.held, 0);
+    memory_on_shortage(m, NULL, NULL);
+    clock_fake_advance(1000);
+    assert_status(memory_admit_query(m, &err), NX_OVERLOADED);
+    assert_int_equal(c.calls, 2);
+}
+
+static void arenas_count_in_a_share_and_in_the_process(void **state)
+{
+    struct memory *m = *state;
+    struct arena_share share = {.limit_bytes = 100000, .memory = m};
+    struct arena *a = arena_new(0), *b = arena_new(0);
+
+    use(m, 100000);
+    assert_int_equal(memory_used(m), 100000);
+    assert_non_null(arena_alloc(a, 10000)); /* before it joins */
+    arena_join(a, &share);
+    arena_join(b, &share);
+    assert_int_equal(share.bytes, arena_bytes(a));
+    assert_int_equal(memory_used(m), 100000 + arena_bytes(a));
+    assert_non_null(arena_alloc(b, 50000));
+    assert_int_equal(share.bytes, arena_bytes(a) + arena_bytes(b));
+    assert_null(arena_alloc(b, 50000)); /* the two together */
+    assert_status(arena_failed(b, &err), NX_LIMIT);
+    assert_string_equal(err.text, "memory limit of 100000 bytes exceeded");
+    assert_true(share.exceeded);
+    use(m, 899000);
+    assert_null(arena_alloc(a, 20000));
+    assert_status(arena_failed(a, &err), NX_OVERLOADED);
+    use(m, 200000);
+    assert_non_null(arena_alloc(a, 20000));
+    arena_leave(a);
+    assert_int_equal(share.bytes, arena_bytes(b));
+    arena_free(b);
+    assert_int_equal(share.bytes, 0);
+    memory_used(m);
+    struct memory_stats st;
+    memory_get_stats(m, &st);
+    assert_int_equal(st.query_bytes, arena_bytes(a)); /* a result that is being sent still counts */
+    arena_free(a);
+    memory_get_stats(m, &st);
+    assert_int_equal(st.query_bytes, 0);
+}
+
+static void the_process_can_be_read(void **state)
+{
+    uint64_t before = memory_read_process(NULL), with;
+    size_t len = 64u << 20;
+    char *p = malloc(len);
+
+    (void)state;
+    assert_non_null(p);
+    for (size_t i = 0; i < len; i += 1024)
+        ((volatile char *)p)[i] = 1;
+    with = memory_read_process(NULL);
+    assert_in_range(before, 1, 1ull << 40);
+    assert_in_range(with, before + (60u << 20), before + (200u << 20));
+    free(p);
+}
+
+/* ---- threads --------------------------------------------------------------------------------- */
+
+static void take_and_give(void *arg)
+{
+    struct memory *m = arg;
+
+    for (int i = 0; i < 20000; i++) {
+        if (memory_take(m, 1000, NULL) == NX_OK)
+            memory_give(m, 1000);
+        if (memory_admit_series(m, NULL))
+            continue;
+    }
+}
+
+static void give_nothing(void *ctx, uint64_t bytes)
+{
+    (void)bytes;
+    __atomic_add_fetch((unsigned *)ctx, 1, __ATOMIC_RELAXED);
+}
+
+static void many_threads_ask_at_once(void **state)
+{
+    struct memory *m = memory_new(64u << 20, NULL, NULL);
+    struct nx_thread t[3] = {0};
+    struct memory_stats st;
+    unsigned calls = 0;
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(t); i++)
+        assert_ok(nx_thread_start(&t[i], "taker", take_and_give, m, &err), &err);
+    for (int i = 0; i < 200; i++) {
+        memory_on_shortage(m, i % 2 ? give_nothing : NULL, &calls);
+        memory_set_limit(m, i % 3 ? 64u << 20 : 1u << 20);
+    }
+    for (size_t i = 0; i < NX_COUNT(t); i++)
+        nx_thread_join(&t[i]);
+    memory_get_stats(m, &st);
+    assert_int_equal(st.query_bytes, 0);
+    memory_free(m);
+}
+
+/* ---- what there is --------------------------------------------------------------------------- */
+
+struct tree {
+    struct test_tmpdir dir;
+};
+
+static void put(struct tree *t, const char *path, const char *text)
+{
+    char full[1024];
+    FILE *f;
+
+    snprintf(full, sizeof full, "%s%s", t->dir.path, path);
+    for (char *p = full + strlen(t->dir.path) + 1; (p = strchr(p, '/')); p++) {
+        *p = 0;
+        mkdir(full, 0777);
+        *p = '/';
+    }
+    f = fopen(full, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+#define V2 "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+
+static void expect(struct tree *t, uint64_t want, const char *want_from)
+{
+    const char *from = NULL;
+
+    assert_int_equal(memory_available(t->dir.path, &from), want);
+    assert_string_equal(from, want_from);
+}
+
+static void the_lowest_limit_of_the_cgroups_holds(void **state)
+{
+    struct tree t;
+    const char *from;
+
+    (void)state;
+    test_tmpdir_new(&t.dir);
+    assert_int_equal(memory_available(t.dir.path, &from), 0); /* nothing can be told */
+    put(&t, "/proc/meminfo", "MemFree:  5 kB\nMemTotal:       8000000 kB\n");
+    expect(&t, 8192000000, "machine");
+    put(&t, "/proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n" V2);
+    put(&t, "/proc/self/cgroup", "0::/user.slice/app.service\n");
+    put(&t, "/sys/fs/cgroup/user.slice/app.service/memory.max", "max\n");
+    expect(&t, 8192000000, "machine");
+    put(&t, "/sys/fs/cgroup/user.slice/memory.max", "1000000000\n"); /* a parent's */
+    expect(&t, 1000000000, "cgroup");
+    put(&t, "/sys/fs/cgroup/user.slice/app.service/memory.max", "500000000\n");
+    expect(&t, 500000000, "cgroup");
+    put(&t, "/sys/fs/cgroup/user.slice/app.service/memory.max",
+        "99000000000\n"); /* more than all */
+    put(&t, "/sys/fs/cgroup/user.slice/memory.max", "nonsense\n");
+    expect(&t, 8192000000, "machine");
+    test_tmpdir_done(&t.dir);
+}
+
+static void a_container_sees_its_group_as_the_root(void **state)
+{
+    struct tree t;
+
+    (void)state;
+    test_tmpdir_new(&t.dir);
+    put(&t, "/proc/meminfo", "MemTotal: 8000000 kB\n");
+    put(&t, "/proc/self/mountinfo", V2);
+    put(&t, "/proc/self/cgroup", "0::/\n");
+    put(&t, "/sys/fs/cgroup/memory.max", "268435456\n");
+    expect(&t, 268435456, "cgroup");
+    put(&t, "/proc/self/cgroup", "0::/../elsewhere\n");
+    expect(&t, 268435456, "cgroup");
+    test_tmpdir_done(&t.dir);
+}
+
+static void version_one_is_read_as_well(void **state)
+{
+    struct tree t;
+
+    (void)state;
+    test_tmpdir_new(&t.dir);
+    put(&t, "/proc/meminfo", "MemTotal: 8000000 kB\n");
+    put(&t, "/proc/self/mountinfo",
+        "40 30 0:30 /docker/abc /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu,cpuacct\n"
+        "41 30 0:31 /docker/abc /sys/fs/cgroup/mem\\040ory ro - cgroup cgroup rw,memory\n");
+    put(&t, "/proc/self/cgroup", "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc/inner\n0::/x\n");
+    put(&t, "/sys/fs/cgroup/mem ory/memory.limit_in_bytes", "300000000\n");
+    put(&t, "/sys/fs/cgroup/cpu/memory.limit_in_bytes", "1\n"); /* another hierarchy */
+    expect(&t, 300000000, "cgroup");
+    put(&t, "/sys/fs/cgroup/mem ory/inner/memory.limit_in_bytes", "200000000\n");
+    expect(&t, 200000000, "cgroup");
+    put(&t, "/sys/fs/cgroup/mem ory/inner/memory.limit_in_bytes", "9223372036854771712\n");
+    put(&t, "/sys/fs/cgroup/mem ory/memory.limit_in_bytes", "9223372036854771712\n");
+    expect(&t, 8192000000, "machine");
+    test_tmpdir_done(&t.dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(things_give_way_in_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_a_limit_nothing_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_queries_take_counts_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(caches_go_before_anything_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(arenas_count_in_a_share_and_in_the_process, setup,
+                                        teardown),
+        cmocka_unit_test(the_process_can_be_read),
+        cmocka_unit_test(many_threads_ask_at_once),
+        cmocka_unit_test(the_lowest_limit_of_the_cgroups_holds),
+        cmocka_unit_test(a_container_sees_its_group_as_the_root),
+        cmocka_unit_test(version_one_is_read_as_well),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,201 @@
+"""--memory.limit: what gives way near it, in which order, and that series which are there never do.
+
+The limit is small and the load is ours: a steady target whose series must be in every scrape, a greedy one
+that shows ever more series, and queries that want more memory than there is. RssAnon, as the kernel counts it,
+is looked at all the while.
+"""
+
+import http.client
+import http.server
+import re
+import threading
+import time
+import urllib.parse
+
+import pytest
+
+import harness
+
+LIMIT = 48 << 20
+SLACK = 4 << 20  # of RssAnon over the limit: what may be allocated between two looks at it
+STEADY = 200
+INTERVAL = 0.25
+
+pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="a flag of ours")
+
+
+class Targets:
+    """/steady shows STEADY series, and counts its scrapes; /greedy shows as many as `greedy` says."""
+
+    def __init__(self):
+        targets = self
+        self.greedy = 0
+        self.scrapes = 0
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                if self.path == "/steady":
+                    targets.scrapes += 1
+                    body = "".join(f'steady{{i="{i}"}} {targets.scrapes}\n' for i in range(STEADY))
+                else:
+                    body = "".join(f'greedy{{i="{i}",text="some more text to keep {i * 7919}"}} {i}\n'
+                                   for i in range(targets.greedy))
+                body = body.encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request, client_address):
+                pass
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Watch:
+    """The highest RssAnon of a process."""
+
+    def __init__(self, pid):
+        self.pid, self.most, self.stop = pid, 0, False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def now(self):
+        with open(f"/proc/{self.pid}/status") as f:
+            return int(re.search(r"RssAnon:\s+(\d+) kB", f.read()).group(1)) << 10
+
+    def run(self):
+        while not self.stop:
+            try:
+                self.most = max(self.most, self.now())
+            except (OSError, AttributeError):  # it has ended
+                return
+            time.sleep(0.01)
+
+    def end(self):
+        self.stop = True
+        self.thread.join()
+        return self.most
+
+
+def config(port):
+    job = lambda name: {"job_name": name, "metrics_path": "/" + name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+    return {"global": {"scrape_interval": f"{int(INTERVAL * 1000)}ms", "scrape_timeout": f"{int(INTERVAL * 1000)}ms"},
+            "scrape_configs": [job("steady"),
+                               {**job("greedy"), "scrape_interval": "1s", "scrape_timeout": "1s"}]}
+
+
+def metrics(server):
+    got = {}
+    for line in server.get("/metrics").text.splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            got[name] = float(value)
+    return got
+
+
+def series(server):
+    return int(metrics(server)["prometheus_tsdb_head_series"])
+
+
+def greedy_query(server):
+    """Wants tens of MiB: every series at many steps."""
+    now = time.time()
+    return server.get("/api/v1/query_range", {"query": '{__name__=~"greedy|steady"} * 2', "start": now,
+                                              "end": now + 290, "step": 0.1}, timeout=60)
+
+
+def test_series_that_are_there_are_kept_at_the_limit(stage):
+    targets = Targets()
+    server = stage.server(config(targets.port), flags=[f"--memory.limit={LIMIT >> 20}MiB"])
+    watch = Watch(server.pid)
+    try:
+        harness.wait_for("a first scrape", lambda: server.vector("count(steady)")[()] == str(STEADY))
+        # Series, until they are refused.
+        while not metrics(server)["narthex_memory_refused_series_total"]:
+            assert targets.greedy < 2000000
+            targets.greedy += 20000
+            time.sleep(0.3)
+        targets.greedy *= 3
+        target = harness.wait_for("a reason", lambda: [t for t in server.targets() if "--memory.limit" in t["lastError"]])[0]
+        assert target["labels"]["job"] == "greedy" and target["health"] == "up", target
+        assert re.search(r"\d+ new series were refused", target["lastError"])
+        # Queries on top of it: answered or refused, in words.
+        said = [greedy_query(server) for _ in range(6)]
+        assert {a.status for a in said} <= {422, 503}, [a.text[:300] for a in said]
+        assert all("memory" in a.json["error"] for a in said)
+        assert server.get("/-/healthy").status == 200 and server.get("/-/ready").status == 200
+        time.sleep(2)
+        assert series(server) < targets.greedy
+        refused = metrics(server)["narthex_memory_refused_series_total"]
+        harness.wait_for("more refusals", lambda: metrics(server)["narthex_memory_refused_series_total"] > refused)
+        assert watch.most <= LIMIT + SLACK, watch.most
+
+        # A higher limit by itself: all that was refused comes, and every scrape of the steady series is there.
+        server.stop()
+        watch.end()
+        refused_at = targets.scrapes
+        server.argv.remove(f"--memory.limit={LIMIT >> 20}MiB")
+        server.start()
+        harness.wait_for("all series", lambda: series(server) >= targets.greedy + STEADY, timeout=20)
+        assert not any(t["lastError"] for t in server.targets())
+        values = server.query(f'steady{{i="{STEADY - 1}"}}[1h]')["result"][0]["values"]
+        seen = [int(v) for _, v in values if v != "NaN"]
+        missing = sorted(set(range(1, refused_at)) - set(seen))
+        assert len(missing) <= 1, (missing, refused_at)  # the one under way when it was stopped
+    finally:
+        targets.close()
+
+
+def test_queries_give_way_before_series_do(stage):
+    targets = Targets()
+    targets.greedy = 10000
+    server = stage.server(config(targets.port), flags=[f"--memory.limit={LIMIT >> 20}MiB"])
+    watch = Watch(server.pid)
+    try:
+        harness.wait_for("series", lambda: series(server) >= targets.greedy)
+        time.sleep(1)
+        # More than a third of the limit for one query, whatever is free.
+        answer = greedy_query(server)
+        assert answer.status == 422 and "--query.max-memory" in answer.json["error"], answer.text[:500]
+        # Many that fit one by one, but not together: the answers are held until they are read.
+        now = time.time()
+        path = "/api/v1/query_range?" + urllib.parse.urlencode({"query": '{__name__="greedy",i=~"1.*"} * 2',
+                                                                "start": now, "end": now + 290, "step": 0.5})
+        clients = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(12)]
+        for c in clients:
+            c.request("GET", path)
+        answers = [harness.Answer(r, r.read()) for r in [c.getresponse() for c in clients]]
+        for c in clients:
+            c.close()
+        assert {a.status for a in answers} == {200, 503}, [(a.status, a.text[:300]) for a in answers]
+        refused = [a.json for a in answers if a.status == 503]
+        assert all(e["errorType"] == "unavailable" and "--memory.limit" in e["error"] for e in refused), refused
+        assert watch.end() <= LIMIT + SLACK, watch.most
+        # The load is gone: queries work, nothing is held, the cache may grow again, new series are taken.
+        harness.wait_for("room", lambda: metrics(server)["narthex_memory_level"] == 0)
+        harness.wait_for("an answer", lambda: server.vector("count(greedy)")[()] == str(targets.greedy))
+        now = metrics(server)
+        assert now["narthex_memory_query_bytes"] == 0
+        assert now["narthex_memory_limit_bytes"] == LIMIT
+        assert now["narthex_memory_refused_series_total"] == 0
+        assert now["narthex_memory_refused_queries_total"] >= len(refused)
+        harness.wait_for("the cache", lambda: metrics(server)["narthex_storage_cache_limit_bytes"] == 32 << 20)
+        targets.greedy += 100
+        harness.wait_for("new series", lambda: series(server) >= targets.greedy)
+        assert not any(t["lastError"] for t in server.targets())
+    finally:
+        targets.close()
