@@ -11,6 +11,9 @@
  *             all were visited, nothing before the end can come any more.
  *         F3  Nothing goes from memory or log before the block was opened again.
  *         F4  A flush that fails changes nothing but the floor; it is tried again.
+ *         F5  Late samples (loose.c) of the span are in its block. Those of spans before it, whose blocks are
+ *             there already, get blocks of their own first, which overlap others until they are merged; a
+ *             flush that can't write those does not go on, since the log's segments may hold them.
  * FILE    wal/flushed (FORMAT.md): magic, version, floor, end, ulid (26 bytes or zeros), CRC-32C. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,6 +105,11 @@ nx_status flush_recover(struct storage *s, int64_t *floor_ms, struct nx_err *err
 
 /* ---- the block ------------------------------------------------------------------------------- */
 
+/* Late samples of spans with a block are written with the next flush; before it if there is so much, but not
+ * more often than this. */
+#define LATE_BYTES    (32u << 20)
+#define LATE_PAUSE_MS 600000
+
 struct flush {
     struct storage *s;
     struct head_reader *head;
@@ -174,6 +182,7 @@ static nx_status make_block(struct storage *s, int64_t start_ms, int64_t end_ms,
     nx_status st = head_reader_new(&f.head, s->head, err);
 
     if (!st) {
+        head_reader_skip(f.head, s->head_from_ms, true);
         f.arena = arena_new(0);
         st = f.arena ? write_block(&f, ulid, empty, err) : no_memory(err);
     }
@@ -193,15 +202,63 @@ static void raise_floor(struct head *h, int64_t floor_ms)
         ;
 }
 
-static nx_status flush_span(struct storage *s, int64_t start_ms, int64_t end_ms, struct nx_err *err)
+/* Blocks of late samples may go from memory when the readers that don't know the blocks are gone. */
+static void note_late(struct storage *s)
+{
+    nx_lock(&s->lock);
+    s->late_written_at = s->n_entered;
+    s->late_written = true;
+    nx_unlock(&s->lock);
+}
+
+static nx_status late_block(struct storage *s, int64_t start_ms, struct nx_err *err)
 {
     char ulid[BLOCK_ULID_LEN + 1];
     bool empty = false;
-    int64_t floor_ms = s->head_from_ms;
     nx_status st;
 
+    block_ulid(ulid, clock_now_ms());
+    st = make_block(s, start_ms, start_ms + s->block_ms, ulid, &empty, err);
+    if (!st && !empty)
+        st = blocks_add(s, ulid, INT64_MIN, err);
+    return st;
+}
+
+/* F5: what is older than before_ms, the start of a span. */
+static nx_status flush_late(struct storage *s, int64_t before_ms, bool *wrote, struct nx_err *err)
+{
+    int64_t *starts = NULL;
+    size_t n = 0;
+    bool any = false;
+    nx_status st = loose_take(s->head->loose, s->wal, before_ms, &any, err);
+
+    if (st || !any)
+        return st;
+    st = loose_taken_spans(s->head->loose, &starts, &n, err);
+    for (size_t i = 0; i < n && !st; i++)
+        st = late_block(s, starts[i], err);
+    free(starts);
+    loose_taken(s->head->loose, s->wal, !st);
+    if (!st) {
+        note_late(s);
+        *wrote = true;
+    }
+    return st;
+}
+
+static nx_status flush_span(struct storage *s, int64_t start_ms, int64_t end_ms, struct nx_err *err)
+{
+    char ulid[BLOCK_ULID_LEN + 1];
+    bool empty = false, late = false;
+    int64_t floor_ms = s->head_from_ms;
+    nx_status st = flush_late(s, start_ms, &late, err);
+
+    if (st)
+        return st;
     raise_floor(s->head, end_ms);
     st = head_seal(s->head, end_ms, err); /* F2 */
+    if (!st)
+        st = loose_take(s->head->loose, s->wal, end_ms, &late, err);
     if (st)
         return st;
     block_ulid(ulid, clock_now_ms());
@@ -210,6 +267,10 @@ static nx_status flush_span(struct storage *s, int64_t start_ms, int64_t end_ms,
         st = make_block(s, start_ms, end_ms, ulid, &empty, err);
     if (!st)
         st = blocks_add(s, empty ? NULL : ulid, end_ms, err); /* F3 */
+    if (late)
+        loose_taken(s->head->loose, s->wal, !st);
+    if (late && !st)
+        note_late(s);
     if (!st)
         st = note(s, end_ms, NULL, end_ms, err);
     if (st)
@@ -246,9 +307,32 @@ nx_status flush_due(struct storage *s, bool *wrote, struct nx_err *err)
     return st;
 }
 
+nx_status flush_late_due(struct storage *s, int64_t now_ms, bool *wrote, struct nx_err *err)
+{
+    const struct loose *l = s->head->loose;
+    int64_t floor_ms = s->head_from_ms;
+
+    *wrote = false;
+    if (floor_ms == INT64_MIN || s->late_written || atomic_load(&l->bytes) < LATE_BYTES ||
+        (now_ms >= s->late_flushed_ms && now_ms - s->late_flushed_ms < LATE_PAUSE_MS))
+        return NX_OK;
+    s->late_flushed_ms = now_ms;
+    return flush_late(s, floor_div(floor_ms, s->block_ms) * s->block_ms, wrote, err);
+}
+
+static void drop_late(struct storage *s)
+{
+    if (!s->late_written || storage_is_open_since(s, s->late_written_at))
+        return;
+    s->late_written = false;
+    loose_drop(s->head->loose, true);
+}
+
 void flush_drop(struct storage *s)
 {
     int64_t before_ms = s->drop_before_ms;
+
+    drop_late(s);
 
     if (before_ms == INT64_MIN || storage_is_read_before(s, before_ms)) /* Q2 of querier.c */
         return;

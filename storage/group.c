@@ -440,7 +440,7 @@ nx_status group_bind_locked(struct storage_group *g, uint32_t series, uint32_t *
     NX_ASSERT(nx_mutex_held(g->lock));
     if (!grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined, 2))
         return no_memory(err);
-    if (g->n_free && g->free_cols[0].seq < g->seq) { /* G1 */
+    if (g->n_free && (g->loose || g->free_cols[0].seq < g->seq)) { /* G1 */
         *col = g->free_cols[0].col;
         g->n_free--;
         memmove(g->free_cols, g->free_cols + 1, g->n_free * sizeof *g->free_cols);
@@ -454,6 +454,8 @@ nx_status group_bind_locked(struct storage_group *g, uint32_t series, uint32_t *
         *col = g->n_cols++;
     }
     bind_col(g, series, *col);
+    if (g->loose)
+        g->n_undefined = 0; /* the log knows its series otherwise */
     return NX_OK;
 }
 

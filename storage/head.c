@@ -43,7 +43,8 @@ nx_status head_open(struct head **out, int64_t block_ms, struct nx_err *err)
     atomic_init(&h->max_ms, INT64_MIN);
     atomic_init(&h->min_ms, INT64_MAX);
     h->ix = index_new();
-    if (!h->ix) {
+    h->loose = loose_new(h, block_ms);
+    if (!h->ix || !h->loose) {
         head_close(h);
         return no_memory(err);
     }
@@ -79,6 +80,7 @@ void head_close(struct head *h)
     }
     free(h->groups);
     free(h->free_slots);
+    loose_free(h->loose);
     index_free(h->ix);
     nx_mutex_done(&h->pool_lock);
     nx_mutex_done(&h->shared_lock);
@@ -223,15 +225,17 @@ nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *fo
                              double *v, struct nx_err *err)
 {
     struct storage_group *g;
-    nx_status st;
+    nx_status st = NX_OK;
 
     *found = false;
-    if (s->home.group == HOME_NONE)
-        return NX_OK;
-    g = h->groups[s->home.group];
-    nx_lock(g->lock);
-    st = group_newest_locked(g, s->home.col, s->home.from, s->home.to, found, t_ms, v, err);
-    nx_unlock(g->lock);
+    if (s->home.group != HOME_NONE) {
+        g = h->groups[s->home.group];
+        nx_lock(g->lock);
+        st = group_newest_locked(g, s->home.col, s->home.from, s->home.to, found, t_ms, v, err);
+        nx_unlock(g->lock);
+    }
+    if (!st)
+        loose_newest(h->loose, s->id, found, t_ms, v);
     return st;
 }
 
@@ -264,6 +268,8 @@ static nx_status settle_locked(struct head *h, struct storage_group *g, struct m
     uint32_t from = 0;
     nx_status st = head_newest_locked(h, s, &found, &t_ms, &v, err);
 
+    if (!st && g->loose)
+        st = loose_bind(h->loose, s->id, found, t_ms, v, err);
     if (st)
         return st;
     end_home(h, s);
@@ -271,20 +277,22 @@ static nx_status settle_locked(struct head *h, struct storage_group *g, struct m
     st = group_bind_locked(g, s->id, col, err);
     if (!st) {
         from = g->cols[*col].from;
-        if (found)
+        if (found && !g->loose)
             st = group_inherit_locked(g, *col, t_ms, v, err);
         if (st)
             (void)group_free_col_locked(g, *col, NULL);
     }
     nx_unlock(g->lock);
-    if (st)
-        return st;
-    st = memseries_move(s, (struct home){g->slot, *col, from, HOME_OPEN}, err);
-    if (st) {
-        nx_lock(g->lock);
-        (void)group_free_col_locked(g, *col, NULL);
-        nx_unlock(g->lock);
+    if (!st) {
+        st = memseries_move(s, (struct home){g->slot, *col, from, HOME_OPEN}, err);
+        if (st) {
+            nx_lock(g->lock);
+            (void)group_free_col_locked(g, *col, NULL);
+            nx_unlock(g->lock);
+        }
     }
+    if (st && g->loose)
+        loose_unbind(h->loose, s->id);
     return st;
 }
 
@@ -304,6 +312,8 @@ static nx_status lead_locked(struct storage_group *g, uint32_t col, struct stora
         g->shared = shared;
         g->cap_shared = cap;
     }
+    if (g->loose && g->cols[col].state == COL_OWN)
+        loose_unbind(g->head->loose, g->cols[col].series);
     g->shared[i] = to;
     if (i == g->n_shared)
         g->n_shared++;
@@ -372,6 +382,8 @@ static nx_status attach_locked(struct head *h, struct storage_group *g, struct m
         *col = s->home.col;
         if (s->home.to == HOME_OPEN)
             return NX_OK;
+        if (g->loose && loose_bind(h->loose, s->id, false, 0, 0, err))
+            return NX_NOMEM;
         nx_lock(g->lock);
         back = group_take_back_locked(g, s->id, *col);
         nx_unlock(g->lock);
@@ -465,6 +477,8 @@ void storage_group_release(struct storage_group *g, uint32_t col)
     if (g->cols[col].state == COL_SHARED) {
         to = g->shared[g->cols[col].from];
         g->shared[g->cols[col].from] = NULL;
+    } else if (g->loose) {
+        loose_unbind(h->loose, series);
     }
     (void)group_free_col_locked(g, col, NULL);
     s = index_series(h->ix, series);
@@ -490,6 +504,8 @@ void storage_group_close(struct storage_group *g)
     for (uint32_t c = 0; c < g->n_cols; c++) { /* the writer is gone: cols do not change */
         if (g->cols[c].state == COL_SHARED)
             leave_shared(h, g->shared[g->cols[c].from], g->cols[c].series);
+        else if (g->loose && g->cols[c].state == COL_OWN)
+            loose_unbind(h->loose, g->cols[c].series);
     }
     nx_lock(g->lock);
     group_close_locked(g);

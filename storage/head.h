@@ -6,6 +6,7 @@
 
 #include "storage/group.h"
 #include "storage/index.h"
+#include "storage/loose.h"
 #include "storage/wal.h"
 
 /* Working memory for one append, seal or read; borrowed from the head for as long as it takes. */
@@ -37,6 +38,7 @@ struct head {
     uint32_t next_wal_id;
 
     struct nx_mutex shared_lock; /* groups of series that several groups write */
+    struct loose *loose;         /* set once: samples that are not in rows */
 
     struct nx_mutex pool_lock;
     struct work *pool;
@@ -89,7 +91,7 @@ NX_NODISCARD nx_status head_new_group_locked(struct head *h, uint32_t wal_id, st
 void head_saw(struct head *h, int64_t t_ms);
 /* Samples before this are out of bounds. */
 int64_t head_min_valid(const struct head *h);
-/* The newest sample of a series in its newest home. Under h->lock. */
+/* The newest sample in order of a series, in its newest home or loose. Under h->lock. */
 NX_NODISCARD nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *found,
                                           int64_t *t_ms, double *v, struct nx_err *err);
 
@@ -113,6 +115,8 @@ struct head_reader;
 NX_NODISCARD nx_status head_reader_new(struct head_reader **out, struct head *h,
                                        struct nx_err *err);
 void head_reader_free(struct head_reader *r); /* accepts NULL */
+/* Rows before from_ms are not seen, and of loose samples, if `pending`, not those that blocks have. */
+void head_reader_skip(struct head_reader *r, int64_t from_ms, bool pending);
 /* As the querier operations of the same name. Series without samples in the range may be left out. */
 NX_NODISCARD nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n,
                                    int64_t mint, int64_t maxt, struct arena *a,
@@ -155,4 +159,12 @@ void head_get_counts(struct head *h, struct head_counts *out);
 
 /* ---- frame types of the log ------------------------------------------------------------------- */
 
-enum { FRAME_GROUP = 1, FRAME_COLUMNS = 2, FRAME_ROW = 3 };
+enum {
+    FRAME_GROUP = 1,
+    FRAME_COLUMNS = 2,
+    FRAME_ROW = 3,
+    FRAME_LOOSE_SERIES = 4,
+    FRAME_LOOSE = 5,
+    FRAME_LOOSE_MARK = 6,
+    FRAME_LOOSE_DONE = 7
+};

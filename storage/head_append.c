@@ -1,11 +1,14 @@
-/* head_append.c - one row goes in: judged, logged, made visible.
+/* head_append.c - one row goes in, or samples with times of their own: judged, logged, made visible.
  *
  * SHAPE   Judging makes a row (of the group, and one of each shared series' group) that holds what is
- *         accepted; the log gets the frames of all of them in one write; then they become visible.
+ *         accepted, and stages what is no part of a row (loose.c): late samples, and those of a loose
+ *         group. The log gets the frames of all of them in one write; then they become visible.
  * RULES   A1  A segment of the log defines a group before its first row: a group that the newest segment
  *             does not know is defined anew, with all its columns, and its row told against nothing.
  *         A2  What a group knows of the log (wal_segment, undefined, last row) changes only when the
  *             write has succeeded.
+ *         A4  Late is what is older than its series' newest sample, or than the head takes rows; the
+ *             window it must lie in ends at the head's newest time as it was when the append began.
  *         A3  Definitions need the index, whose lock comes before a group's: an append that finds it
  *             needs them starts over with the index locked. Without new series that is once a segment. */
 #include <stdlib.h>
@@ -26,11 +29,21 @@ struct append {
     struct storage_group *g;
     struct work *w;
     int64_t t_ms;
+    int64_t min_valid, head_max_ms; /* of the head, as the append began */
     uint32_t segment;
     bool with_index; /* the index is locked */
     bool shared;     /* shared_lock is held */
+    bool loose;      /* the lock of head.loose is held */
     struct storage_appended res;
     uint32_t n_taken;
+};
+
+/* What is appended: a row at append.t_ms, or samples. */
+struct input {
+    const uint32_t *cols;
+    const double *values;
+    const struct storage_sample *samples;
+    size_t n;
 };
 
 static nx_status no_memory(struct nx_err *err)
@@ -67,6 +80,70 @@ static void drop_staged(struct work *w)
     w->n_staged = 0;
 }
 
+static struct loose *take_loose(struct append *a)
+{
+    if (!a->loose)
+        nx_lock(&a->h->loose->lock);
+    a->loose = true;
+    return a->h->loose;
+}
+
+static void count_loose(struct append *a, enum loose_verdict verdict)
+{
+    switch (verdict) {
+    case LOOSE_TAKEN:
+        a->n_taken++;
+        a->res.appended++;
+        break;
+    case LOOSE_SAME:
+        a->res.appended++;
+        break;
+    case LOOSE_DUPLICATE:
+        a->res.duplicate++;
+        break;
+    case LOOSE_OLD:
+        a->res.out_of_order++;
+        break;
+    case LOOSE_TOO_OLD:
+        a->res.too_old++;
+        break;
+    }
+}
+
+/* A4 */
+static nx_status judge_late(struct append *a, uint32_t series, double v, struct nx_err *err)
+{
+    enum loose_verdict verdict = LOOSE_OLD;
+    nx_status st = NX_OK;
+
+    if (atomic_load_explicit(&a->h->loose->window_ms, memory_order_relaxed) > 0)
+        st = loose_late_locked(take_loose(a), series, a->t_ms, v, a->head_max_ms, &verdict, err);
+    else if (a->t_ms < a->min_valid) {
+        a->res.out_of_bounds++;
+        return NX_OK;
+    }
+    if (!st)
+        count_loose(a, verdict);
+    return st;
+}
+
+/* Of a column that a loose group writes. */
+static nx_status judge_loose(struct append *a, uint32_t series, double v, struct nx_err *err)
+{
+    enum loose_verdict verdict = LOOSE_OLD;
+    struct loose *l = take_loose(a);
+    nx_status st;
+
+    if (chunk_is_absent(v))
+        v = num_from_bits(NUM_NAN_BITS);
+    if (a->t_ms < a->min_valid)
+        return judge_late(a, series, v, err);
+    st = loose_judge_locked(l, series, a->t_ms, v, a->min_valid, a->head_max_ms, &verdict, err);
+    if (!st)
+        count_loose(a, verdict);
+    return st;
+}
+
 /* Puts a sample into the row unless the order rules say no. */
 static nx_status judge(struct append *a, struct storage_group *g, struct row *row, uint32_t col,
                        double v, struct nx_err *err)
@@ -80,6 +157,8 @@ static nx_status judge(struct append *a, struct storage_group *g, struct row *ro
         a->res.duplicate++;
         return NX_OK;
     }
+    if (a->t_ms < a->min_valid)
+        return judge_late(a, g->cols[col].series, v, err);
     st = group_judge_locked(g, col, a->t_ms, v, &verdict, err);
     if (st)
         return st;
@@ -96,8 +175,7 @@ static nx_status judge(struct append *a, struct storage_group *g, struct row *ro
         a->res.duplicate++;
         break;
     case SAMPLE_OLD:
-        a->res.out_of_order++;
-        break;
+        return judge_late(a, g->cols[col].series, v, err);
     }
     return NX_OK;
 }
@@ -120,26 +198,52 @@ static nx_status judge_shared(struct append *a, uint32_t col, double v, struct n
     return st ? st : judge(a, to, row, 0, v, err);
 }
 
-static nx_status judge_all(struct append *a, const uint32_t *cols, const double *values, size_t n,
-                           struct nx_err *err)
+static nx_status check_column(const struct storage_group *g, uint32_t c, struct nx_err *err)
+{
+    if (c >= g->n_cols || g->cols[c].state == COL_FREE)
+        return nx_fail(err, NX_BADINPUT, "column %u is not open", c);
+    return NX_OK;
+}
+
+static nx_status judge_row(struct append *a, const struct input *in, struct nx_err *err)
 {
     struct storage_group *g = a->g;
+    const bool newest = a->t_ms > g->newest_ms && a->t_ms >= a->min_valid;
     struct row *row;
-    nx_status st = stage(a, g, g->n_cols, &row, err);
+    nx_status st = stage(a, g, g->loose ? 0 : g->n_cols, &row, err);
 
-    for (size_t i = 0; i < n && !st; i++) {
-        uint32_t c = cols[i];
-        if (c >= g->n_cols || g->cols[c].state == COL_FREE)
-            return nx_fail(err, NX_BADINPUT, "column %u is not open", c);
+    for (size_t i = 0; i < in->n && !st; i++) {
+        uint32_t c = in->cols[i];
+        double v = in->values[i];
+        st = check_column(g, c, err);
+        if (st)
+            break;
         if (g->cols[c].state == COL_SHARED)
-            st = judge_shared(a, c, values[i], err);
-        else if (a->t_ms > g->newest_ms && chunk_is_absent(row->v[c]) &&
-                 !chunk_is_absent(values[i])) {
-            row->v[c] = values[i]; /* nearly every sample */
+            st = judge_shared(a, c, v, err);
+        else if (g->loose)
+            st = judge_loose(a, g->cols[c].series, v, err);
+        else if (newest && chunk_is_absent(row->v[c]) && !chunk_is_absent(v)) {
+            row->v[c] = v; /* nearly every sample */
             a->n_taken++;
             a->res.appended++;
         } else
-            st = judge(a, g, row, c, values[i], err);
+            st = judge(a, g, row, c, v, err);
+    }
+    return st;
+}
+
+/* Those of shared columns are appended on their own, by storage_group_append_samples(). */
+static nx_status judge_samples(struct append *a, const struct input *in, struct nx_err *err)
+{
+    struct storage_group *g = a->g;
+    nx_status st = NX_OK;
+
+    for (size_t i = 0; i < in->n && !st; i++) {
+        const struct storage_sample *x = &in->samples[i];
+        st = check_column(g, x->col, err);
+        a->t_ms = x->t_ms;
+        if (!st && g->cols[x->col].state == COL_OWN)
+            st = judge_loose(a, g->cols[x->col].series, x->value, err);
     }
     return st;
 }
@@ -262,6 +366,36 @@ static nx_status log_rows(struct append *a, struct nx_err *err)
     return buf_status(&w->frames, err);
 }
 
+static size_t n_loose(const struct append *a)
+{
+    return a->loose ? a->h->loose->n_staged : 0;
+}
+
+/* The time by which the log keeps the segment (R4 of loose_log.c). */
+static int64_t log_time(const struct append *a)
+{
+    const struct loose *l = a->h->loose;
+    int64_t t_ms = a->w->n_staged ? a->t_ms : INT64_MIN, max_ms = atomic_load(&a->h->max_ms);
+
+    if (n_loose(a) && max_ms > t_ms)
+        t_ms = max_ms;
+    for (size_t i = 0; i < n_loose(a); i++)
+        t_ms = l->staged[i].t_ms > t_ms ? l->staged[i].t_ms : t_ms;
+    return t_ms;
+}
+
+static nx_status write_log(struct append *a, struct nx_err *err)
+{
+    struct work *w = a->w;
+    int64_t t_ms = log_time(a);
+    nx_status st = log_rows(a, err);
+
+    if (!st && n_loose(a))
+        st = loose_log_locked(a->h->loose, a->with_index ? a->h->ix : NULL, a->segment, t_ms,
+                              &w->frames, &w->payload, err);
+    return st ? st : wal_write(a->h->wal, a->segment, buf_view(&w->frames), t_ms, err);
+}
+
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 /* A block's span ends: the tail that lies before it becomes a seal (group.c, G4). */
@@ -275,6 +409,26 @@ static nx_status make_room(struct storage_group *g, int64_t t_ms, struct nx_err 
     return st ? st : group_room_locked(g, err);
 }
 
+static void publish_loose(struct append *a, uint64_t seq)
+{
+    struct loose *l = a->h->loose;
+    int64_t min_ms = INT64_MAX, max_ms = INT64_MIN;
+
+    for (size_t i = 0; i < l->n_staged; i++) {
+        const struct loose_staged *x = &l->staged[i];
+        if (x->late)
+            continue;
+        min_ms = x->t_ms < min_ms ? x->t_ms : min_ms;
+        max_ms = x->t_ms > max_ms ? x->t_ms : max_ms;
+    }
+    if (max_ms != INT64_MIN) {
+        head_saw(a->h, min_ms);
+        head_saw(a->h, max_ms);
+    }
+    loose_logged_locked(l, a->segment);
+    loose_publish_locked(l, seq);
+}
+
 /* H3 of head.c, A2 */
 static void publish(struct append *a)
 {
@@ -282,7 +436,10 @@ static void publish(struct append *a)
 
     uint64_t seq = head_next_seq(a->h);
 
-    head_saw(a->h, a->t_ms);
+    if (w->n_staged)
+        head_saw(a->h, a->t_ms);
+    if (n_loose(a))
+        publish_loose(a, seq);
     for (size_t i = 0; i < w->n_staged; i++) {
         struct storage_group *g = w->staged[i].g;
         group_push_locked(g, w->staged[i].row, seq);
@@ -295,36 +452,35 @@ static void publish(struct append *a)
     w->n_staged = 0;
 }
 
-static nx_status append_locked(struct append *a, const uint32_t *cols, const double *values,
-                               size_t n, struct nx_err *err)
+static nx_status append_locked(struct append *a, const struct input *in, struct nx_err *err)
 {
     struct work *w = a->w;
     nx_status st;
 
-    if (a->t_ms < head_min_valid(a->h)) {
-        a->res.out_of_bounds = (uint32_t)n;
+    a->head_max_ms = atomic_load(&a->h->max_ms);
+    a->min_valid = head_min_valid(a->h);
+    if (!in->samples && a->t_ms < a->min_valid &&
+        atomic_load_explicit(&a->h->loose->window_ms, memory_order_relaxed) <= 0) {
+        a->res.out_of_bounds = (uint32_t)in->n;
         return NX_OK;
     }
-    st = judge_all(a, cols, values, n, err);
+    st = in->samples ? judge_samples(a, in, err) : judge_row(a, in, err);
     if (st)
         return st;
     drop_empty_rows(w);
-    if (w->n_staged == 0)
+    if (w->n_staged == 0 && n_loose(a) == 0)
         return NX_OK;
     for (size_t i = 0; i < w->n_staged && !st; i++)
         st = make_room(w->staged[i].g, a->t_ms, err);
     if (!st)
-        st = log_rows(a, err);
-    if (!st)
-        st = wal_write(a->h->wal, a->segment, buf_view(&w->frames), a->t_ms, err);
+        st = write_log(a, err);
     if (!st)
         publish(a);
     return st;
 }
 
 /* NX_CANCELED: try again, with the index. */
-static nx_status try_append(struct append *a, const uint32_t *cols, const double *values, size_t n,
-                            struct nx_err *err)
+static nx_status try_append(struct append *a, const struct input *in, struct nx_err *err)
 {
     nx_status st;
 
@@ -337,8 +493,13 @@ static nx_status try_append(struct append *a, const uint32_t *cols, const double
     a->shared = a->g->n_shared > 0;
     if (a->shared)
         nx_lock(&a->h->shared_lock);
-    st = append_locked(a, cols, values, n, err);
+    st = append_locked(a, in, err);
     drop_staged(a->w);
+    if (a->loose) {
+        loose_undo_locked(a->h->loose); /* what was not published */
+        nx_unlock(&a->h->loose->lock);
+        a->loose = false;
+    }
     if (a->shared)
         nx_unlock(&a->h->shared_lock);
     nx_unlock(a->g->lock);
@@ -354,13 +515,14 @@ static void count(struct append *a)
         atomic_fetch_add_explicit(&a->h->duplicates, a->res.duplicate, memory_order_relaxed);
     if (a->res.out_of_order)
         atomic_fetch_add_explicit(&a->h->out_of_order, a->res.out_of_order, memory_order_relaxed);
+    if (a->res.too_old)
+        atomic_fetch_add_explicit(&a->h->loose->too_old, a->res.too_old, memory_order_relaxed);
     if (a->res.out_of_bounds)
         atomic_fetch_add_explicit(&a->h->out_of_bounds, a->res.out_of_bounds, memory_order_relaxed);
 }
 
-nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols,
-                               const double *values, size_t n, struct storage_appended *res,
-                               struct nx_err *err)
+static nx_status append(struct storage_group *g, int64_t t_ms, const struct input *in,
+                        struct storage_appended *res, struct nx_err *err)
 {
     struct append a = {.h = g->head, .g = g, .t_ms = t_ms};
     nx_status st;
@@ -369,16 +531,76 @@ nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint
     if (!a.w)
         return no_memory(err);
     do {
-        st = try_append(&a, cols, values, n, err);
+        st = try_append(&a, in, err);
         a.with_index = true;
     } while (st == NX_CANCELED);
     head_work_back(a.h, a.w);
     if (st)
         return st;
     count(&a);
-    if (res)
-        *res = a.res;
+    *res = a.res;
     return NX_OK;
+}
+
+nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols,
+                               const double *values, size_t n, struct storage_appended *res,
+                               struct nx_err *err)
+{
+    const struct input in = {.cols = cols, .values = values, .n = n};
+    struct storage_appended ignored;
+
+    return append(g, t_ms, &in, res ? res : &ignored, err);
+}
+
+static void add_up(struct storage_appended *to, const struct storage_appended *more)
+{
+    to->appended += more->appended;
+    to->duplicate += more->duplicate;
+    to->out_of_order += more->out_of_order;
+    to->out_of_bounds += more->out_of_bounds;
+    to->too_old += more->too_old;
+}
+
+/* By the group's writer, so that columns do not change but to become shared. */
+static bool is_shared(struct storage_group *g, uint32_t col)
+{
+    bool shared;
+
+    nx_lock(g->lock);
+    shared = g->cols[col].state == COL_SHARED;
+    nx_unlock(g->lock);
+    return shared;
+}
+
+nx_status storage_group_append_samples(struct storage_group *g, const struct storage_sample *v,
+                                       size_t n, struct storage_appended *res, struct nx_err *err)
+{
+    const struct input in = {.samples = v, .n = n};
+    struct storage_appended all = {0}, one;
+    nx_status st;
+    size_t judged;
+
+    if (!g->loose || n > STORAGE_SAMPLES_MAX)
+        return nx_fail(err, NX_BADINPUT, "samples for a group that takes rows, or too many");
+    if (n == 0) {
+        if (res)
+            *res = all;
+        return NX_OK;
+    }
+    st = append(g, v[0].t_ms, &in, &all, err);
+    judged = (size_t)all.appended + all.duplicate + all.out_of_order + all.out_of_bounds +
+             all.too_old;
+    for (size_t i = 0; i < n && !st && judged < n; i++) { /* the rest is shared */
+        if (!is_shared(g, v[i].col))
+            continue;
+        st = storage_group_append(g, v[i].t_ms, &v[i].col, &v[i].value, 1, &one, err);
+        judged++;
+        if (!st)
+            add_up(&all, &one);
+    }
+    if (!st && res)
+        *res = all;
+    return st;
 }
 
 /* ---- logging again --------------------------------------------------------------------------- */
@@ -471,6 +693,11 @@ nx_status head_relog(struct head *h, uint64_t epoch, struct nx_err *err)
         nx_rwunlock(&h->lock);
         if (end)
             break;
+    }
+    if (!st) {
+        nx_rdlock(&h->lock);
+        st = loose_relog(h->loose, h->ix, h->wal, epoch, err);
+        nx_rwunlock(&h->lock);
     }
     head_work_back(h, a.w);
     return st;

@@ -126,6 +126,8 @@ static bool drop_series_locked(struct head *h)
         if (!s || !prune_homes(h, s))
             continue;
         s->home.group = HOME_NONE; /* its group may go, whether the series can or not */
+        if (loose_holds(h->loose, id))
+            continue;
         if (n == cap) {
             cap = cap * 2 + 256;
             uint32_t *more = realloc(gone, cap * sizeof *more);
@@ -192,9 +194,12 @@ static nx_status lowest_of(struct storage_group *g, void *ctx, struct nx_err *er
 int64_t head_lowest(struct head *h, int64_t from_ms)
 {
     struct lowest l = {from_ms, INT64_MAX};
+    int64_t floor_ms = atomic_load(&h->floor_ms), loose_ms;
 
     (void)!each_group(h, lowest_of, &l, NULL);
-    return l.min_ms;
+    /* Late ones of before the floor do not make the head begin there. */
+    loose_ms = loose_lowest(h->loose, from_ms > floor_ms ? from_ms : floor_ms);
+    return loose_ms < l.min_ms ? loose_ms : l.min_ms;
 }
 
 void head_drop(struct head *h, int64_t before_ms)
@@ -202,6 +207,7 @@ void head_drop(struct head *h, int64_t before_ms)
     int64_t min_ms, was;
 
     (void)!each_group(h, drop_before, &before_ms, NULL);
+    loose_drop(h->loose, false);
     nx_wrlock(&h->lock);
     if (drop_series_locked(h))
         drop_groups_locked(h);
@@ -231,6 +237,11 @@ static nx_status count_group(struct storage_group *g, void *ctx, struct nx_err *
 
 void head_get_counts(struct head *h, struct head_counts *out)
 {
+    struct loose_counts loose;
+
     *out = (struct head_counts){0};
     (void)!each_group(h, count_group, out, NULL);
+    loose_get_counts(h->loose, &loose);
+    out->chunks += loose.seals;
+    out->bytes += loose.bytes;
 }

@@ -9,7 +9,8 @@
  *         D2  The timestamps of a seal are decoded once per reader while it reads many series of a group.
  *         D3  Homes in order, seals in order, rows in order: a series' samples come out ascending. While a
  *             series becomes one that several groups write, the last rows of the old home and the first
- *             of the new one may overlap in time: the reader puts them in order, each time once. */
+ *             of the new one may overlap in time: the reader puts them in order, each time once. Loose
+ *             samples (loose.c) are merged in at the end. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,8 @@ struct head_reader {
     struct work *w;
     struct kept_times *kept;
     size_t kept_mask, n_kept, kept_bytes;
+    int64_t from_ms;                 /* rows before this are not seen */
+    bool pending;                    /* of loose samples those that no block has */
     uint64_t seq;                    /* D1: appends up to this one are seen */
     struct head_reader *next, *prev; /* under h->pool_lock */
 };
@@ -85,6 +88,7 @@ nx_status head_reader_new(struct head_reader **out, struct head *h, struct nx_er
         return no_memory(err);
     r->h = h;
     r->w = head_work(h);
+    r->from_ms = INT64_MIN;
     r->kept_mask = 15;
     enter(r);
     r->kept = calloc(r->kept_mask + 1, sizeof *r->kept);
@@ -94,6 +98,12 @@ nx_status head_reader_new(struct head_reader **out, struct head *h, struct nx_er
     }
     *out = r;
     return NX_OK;
+}
+
+void head_reader_skip(struct head_reader *r, int64_t from_ms, bool pending)
+{
+    r->from_ms = from_ms;
+    r->pending = pending;
 }
 
 static void forget_times(struct head_reader *r)
@@ -334,6 +344,7 @@ nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t ma
     struct taken k = {.more = false};
     struct home home = {0};
     bool any = false, found = true;
+    const int64_t rows_from = mint > r->from_ms ? mint : r->from_ms;
     nx_status st = NX_OK;
 
     while (!st) { /* D3 */
@@ -345,7 +356,7 @@ nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t ma
         if (found) {
             struct storage_group *g = h->groups[home.group];
             nx_lock(g->lock);
-            take_locked(g, &home, r->seq, mint, maxt, k.more ? k.next : home.from, &k);
+            take_locked(g, &home, r->seq, rows_from, maxt, k.more ? k.next : home.from, &k);
             nx_unlock(g->lock);
         }
         nx_rwunlock(&h->lock);
@@ -353,10 +364,12 @@ nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t ma
             break;
         any = true;
         homes++;
-        st = decode_taken(r, &k, home.col, mint, maxt, to, err);
+        st = decode_taken(r, &k, home.col, rows_from, maxt, to, err);
     }
     if (homes > 1)
         put_in_order(to, first);
+    if (!st)
+        st = loose_read(h->loose, id, r->seq, r->pending, mint, maxt, to, first, err);
     return st;
 }
 
@@ -383,15 +396,17 @@ static bool home_overlaps(struct head *h, const struct home *home, int64_t mint,
     return overlaps;
 }
 
-static bool series_overlaps(struct head *h, const struct memseries *s, int64_t mint, int64_t maxt)
+static bool series_overlaps(struct head_reader *r, const struct memseries *s, int64_t mint,
+                            int64_t maxt)
 {
+    const int64_t rows_from = mint > r->from_ms ? mint : r->from_ms;
     struct home home;
 
     for (uint32_t i = s->n_old + 1; i-- > 0;) { /* the newest first: most queries look there */
-        if (home_at(s, i, &home) && home_overlaps(h, &home, mint, maxt))
+        if (home_at(s, i, &home) && home_overlaps(r->h, &home, rows_from, maxt))
             return true;
     }
-    return false;
+    return loose_series_overlaps(r->h->loose, s->id, mint, maxt);
 }
 
 /* Matching series with samples in the range. */
@@ -411,7 +426,7 @@ static nx_status select_locked(struct head_reader *r, const struct matcher *m, s
     if (!kept)
         return arena_failed(a, err);
     for (size_t i = 0; i < all.n; i++) {
-        if (series_overlaps(r->h, index_series(r->h->ix, all.v[i]), mint, maxt))
+        if (series_overlaps(r, index_series(r->h->ix, all.v[i]), mint, maxt))
             kept[n_kept++] = all.v[i];
     }
     *out = (struct ids){kept, n_kept};
@@ -478,7 +493,7 @@ nx_status head_sorted(struct head_reader *r, int64_t mint, int64_t maxt, uint32_
     v = malloc((index_count(h->ix) + 1) * sizeof *v);
     for (uint32_t id = 1, end = index_end(h->ix); v && id < end; id++) {
         const struct memseries *s = index_series(h->ix, id);
-        if (s && series_overlaps(h, s, mint, maxt))
+        if (s && series_overlaps(r, s, mint, maxt))
             v[kept++] = id;
     }
     st = v ? index_sort(h->ix, v, kept, err) : no_memory(err);

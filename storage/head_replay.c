@@ -28,6 +28,7 @@ struct rgroup {
 
 struct replay {
     struct head *h;
+    struct loose_replay *loose;
     struct rgroup *groups; /* by number, open addressing; g NULL: a hole */
     uint32_t mask, n;
     uint64_t samples;
@@ -53,8 +54,13 @@ nx_status replay_open(struct replay **out, struct head *h, struct nx_err *err)
         r->h = h;
         r->mask = 63;
         r->groups = calloc(r->mask + 1, sizeof *r->groups);
+        r->loose = loose_replay_new(h->loose);
     }
-    if (!r || !r->groups) {
+    if (!r || !r->groups || !r->loose) {
+        if (r) {
+            free(r->groups);
+            loose_replay_free(r->loose);
+        }
         free(r);
         return no_memory(err);
     }
@@ -75,6 +81,7 @@ void replay_close(struct replay *r)
         group_close_locked(g);
         nx_unlock(g->lock);
     }
+    loose_replay_free(r->loose);
     free(r->groups);
     free(r->labels);
     free(r);
@@ -239,6 +246,32 @@ static nx_status read_columns(struct replay *r, uint32_t segment, struct reader 
     return st;
 }
 
+/* FRAME_LOOSE_SERIES: to the end, numbers of series and their labels. */
+static nx_status read_loose_series(struct replay *r, uint32_t segment, struct reader *in,
+                                   struct nx_err *err)
+{
+    struct head *h = r->h;
+    nx_status st = NX_OK;
+
+    nx_wrlock(&h->lock);
+    while (reader_left(in) && !st) {
+        uint64_t id = reader_uvarint(in), hash;
+        struct labels ls;
+        struct memseries *s;
+        st = id == 0 || id >= UINT32_MAX ? nonsense(err) : read_labels(r, in, &ls, err);
+        if (st)
+            break;
+        hash = labels_hash(&ls);
+        s = index_find(h->ix, &ls, hash);
+        if (!s)
+            st = index_add(h->ix, &ls, hash, &s, err);
+        if (!st)
+            st = loose_replay_define(r->loose, segment, (uint32_t)id, s->id, err);
+    }
+    nx_rwunlock(&h->lock);
+    return st;
+}
+
 /* ---- rows ------------------------------------------------------------------------------------ */
 
 static nx_status row_room(struct rgroup *rg, uint32_t n, struct nx_err *err)
@@ -351,6 +384,12 @@ nx_status replay_visit(void *ctx, uint32_t segment, uint8_t type, struct nx_slic
         return read_columns(r, segment, &in, err);
     case FRAME_ROW:
         return read_row(r, segment, &in, max_ms, err);
+    case FRAME_LOOSE_SERIES:
+        return read_loose_series(r, segment, &in, err);
+    case FRAME_LOOSE:
+    case FRAME_LOOSE_MARK:
+    case FRAME_LOOSE_DONE:
+        return loose_replay_visit(r->loose, segment, type, &in, max_ms, &r->samples, err);
     default:
         return nx_fail(err, NX_CORRUPT, "a frame of unknown type %u", type);
     }

@@ -9,7 +9,8 @@
  *         Q2  Rows that a flush has put into a block stay in the head while an older querier is open
  *             that reads them there.
  *         Q3  Samples of several sources are in order as they come, but for blocks that overlap
- *             (imports): then they are merged, and of equal times the first source's is kept.
+ *             (imports, late samples) and late samples of the head: then they are merged, and of equal
+ *             times the first source's is kept.
  *         Q4  A damaged page of chunks costs its samples, one of an index what is asked of that block:
  *             it is counted, logged when it is found, and the read goes on without. */
 #include <stdlib.h>
@@ -28,6 +29,7 @@ struct store_querier {
     struct store_querier *next, *prev; /* under s->lock */
     int64_t mint, maxt;
     int64_t head_from_ms;
+    uint64_t entered; /* its number, from 1 */
     struct head_reader *head;
     struct block **blocks;
     size_t n_blocks;
@@ -61,8 +63,9 @@ static bool source_overlaps(const struct store_querier *q, size_t i, int64_t min
 {
     if (i == 0) {
         const struct head *h = q->s->head;
-        return maxt >= q->head_from_ms && maxt >= atomic_load(&h->min_ms) &&
-               mint <= atomic_load(&h->max_ms);
+        return (maxt >= q->head_from_ms && maxt >= atomic_load(&h->min_ms) &&
+                mint <= atomic_load(&h->max_ms)) ||
+               loose_overlaps(h->loose, mint, maxt);
     }
     const struct block_meta *m = block_meta(q->blocks[i - 1]);
     return m->min_ms <= maxt && m->max_ms > mint;
@@ -201,7 +204,7 @@ static nx_status select_source(struct store_querier *q, size_t i, const struct m
     nx_status st;
 
     if (i == 0)
-        st = head_select(q->head, m, n, later(mint, q->head_from_ms), maxt, a, &list, err);
+        st = head_select(q->head, m, n, mint, maxt, a, &list, err);
     else
         st = select_block(q->blocks[i - 1], m, n, mint, maxt, a, &list, err);
     *out = (struct source_list){list.v, list.n, 0, i};
@@ -270,7 +273,7 @@ static nx_status read_source(struct store_querier *q, uint64_t ref, int64_t mint
     if (!source_overlaps(q, source, mint, maxt))
         return NX_OK;
     if (source == 0)
-        return head_read(q->head, (uint32_t)number, later(mint, q->head_from_ms), maxt, to, err);
+        return head_read(q->head, (uint32_t)number, mint, maxt, to, err);
     return read_block(q, q->blocks[source - 1], number, mint, maxt, to, err);
 }
 
@@ -427,11 +430,9 @@ static nx_status list_labels(struct store_querier *q, const struct nx_slice *nam
         if (!source_overlaps(q, i, mint, maxt))
             continue;
         if (i == 0 && name)
-            st = head_label_values(q->head, *name, m, n, later(mint, q->head_from_ms), maxt, a, &v,
-                                   &nv, err);
+            st = head_label_values(q->head, *name, m, n, mint, maxt, a, &v, &nv, err);
         else if (i == 0)
-            st = head_label_names(q->head, m, n, later(mint, q->head_from_ms), maxt, a, &v, &nv,
-                                  err);
+            st = head_label_names(q->head, m, n, mint, maxt, a, &v, &nv, err);
         else
             st = list_block(q->blocks[i - 1], name, m, n, mint, maxt, limit, a, &v, &nv, err);
         if (!st)
@@ -494,6 +495,17 @@ bool storage_is_read_before(struct storage *s, int64_t before_ms)
     return found;
 }
 
+bool storage_is_open_since(struct storage *s, uint64_t n_entered)
+{
+    bool found = false;
+
+    nx_lock(&s->lock);
+    for (const struct store_querier *q = s->queriers; q && !found; q = q->next)
+        found = q->entered <= n_entered;
+    nx_unlock(&s->lock);
+    return found;
+}
+
 /* Q1 */
 static nx_status enter(struct store_querier *q, struct storage *s, struct nx_err *err)
 {
@@ -511,6 +523,7 @@ static nx_status enter(struct store_querier *q, struct storage *s, struct nx_err
             q->blocks[q->n_blocks++] = block_ref(s->blocks[i]);
     }
     q->head_from_ms = s->head_from_ms;
+    q->entered = ++s->n_entered;
     q->next = s->queriers;
     if (s->queriers)
         s->queriers->prev = q;
@@ -536,6 +549,8 @@ nx_status storage_querier(struct storage *s, int64_t mint, int64_t maxt, struct 
         q->scratch = chunk_scratch_new();
         st = q->scratch ? head_reader_new(&q->head, s->head, err) : no_memory(err);
     }
+    if (!st)
+        head_reader_skip(q->head, q->head_from_ms, false);
     if (st) {
         q_close(&q->base);
         return st;

@@ -48,11 +48,30 @@ static nx_status room_locked(struct storage *s, struct nx_err *err)
     return NX_OK;
 }
 
+/* The level-1 block that it has of the oldest. */
+static const char *oldest_source(const struct block_meta *m)
+{
+    const char *oldest = m->ulid;
+
+    for (size_t i = 0; i < m->n_sources; i++)
+        oldest = i == 0 || strcmp(m->sources[i], oldest) < 0 ? m->sources[i] : oldest;
+    return oldest;
+}
+
+/* By time. Of blocks that begin together, as those of late samples do with others, the one that has what
+ * was written first: of two samples of one time readers and merges keep that of the first block. */
+static bool comes_before(const struct block_meta *a, const struct block_meta *b)
+{
+    if (a->min_ms != b->min_ms)
+        return a->min_ms < b->min_ms;
+    return strcmp(oldest_source(a), oldest_source(b)) < 0;
+}
+
 static void insert_locked(struct storage *s, struct block *b)
 {
     size_t i = s->n_blocks++;
 
-    for (; i > 0 && block_meta(s->blocks[i - 1])->min_ms > block_meta(b)->min_ms; i--)
+    for (; i > 0 && comes_before(block_meta(b), block_meta(s->blocks[i - 1])); i--)
         s->blocks[i] = s->blocks[i - 1];
     s->blocks[i] = b;
 }

@@ -26,6 +26,8 @@ static void head_stats(struct storage *s, struct storage_stats *out)
     out->out_of_order = atomic_load(&h->out_of_order);
     out->duplicates = atomic_load(&h->duplicates);
     out->out_of_bounds = atomic_load(&h->out_of_bounds);
+    out->too_old = atomic_load(&h->loose->too_old);
+    out->out_of_order_appended = atomic_load(&h->loose->appended);
 }
 
 static void wal_stats(struct storage *s, struct storage_stats *out)

@@ -244,6 +244,7 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
     s->head_from_ms = floor_ms;
     s->head->memory = s->memory;
     pressure_open(s);
+    storage_set_out_of_order_window(s, opts->out_of_order_window_ms);
     st = replay(s, opts->wal_segment_bytes, err);
     s->segment_span = floor_div(atomic_load(&s->head->max_ms), s->block_ms);
     if (!st)
@@ -316,6 +317,21 @@ bool storage_knows(struct storage *s, const struct labels *ls)
     known = index_find(h->ix, ls, labels_hash(ls)) != NULL;
     nx_rwunlock(&h->lock);
     return known;
+}
+
+nx_status storage_group_open_loose(struct storage *s, struct storage_group **out,
+                                   struct nx_err *err)
+{
+    nx_status st = storage_group_open(s, out, err);
+
+    if (!st)
+        (*out)->loose = true; /* nobody else knows it yet */
+    return st;
+}
+
+void storage_set_out_of_order_window(struct storage *s, int64_t window_ms)
+{
+    atomic_store(&s->head->loose->window_ms, window_ms > 0 ? window_ms : 0);
 }
 
 /* ---- the tick -------------------------------------------------------------------------------- */
@@ -410,6 +426,9 @@ void storage_tick(struct storage *s, int64_t now_ms)
         }
         more = more || wrote;
     }
+    if (flush_late_due(s, now_ms, &wrote, &err))
+        log_error("Writing a block of late samples failed", "err", err.text);
+    more = more || wrote;
     flush_drop(s);
     retention_run(s);
     pressure_tick(s);

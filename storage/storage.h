@@ -29,6 +29,7 @@ struct storage_opts {
     double retention_percent;          /* of the size of the disk; 0: no bound */
     const struct storage_rules *rules; /* copied; NULL: none */
     int64_t min_block_ms;              /* span of a first block; 0: two hours */
+    int64_t out_of_order_window_ms;    /* see storage_set_out_of_order_window() */
     int64_t max_block_ms;     /* span that compaction stops at; 0: min(31d, retention/10) */
     bool keep_overlapping;    /* blocks that overlap are not merged for that */
     size_t wal_segment_bytes; /* 0: the default of storage/wal.h */
@@ -74,9 +75,10 @@ struct storage_appended {
     uint32_t duplicate;     /* same time as an existing sample, other value */
     uint32_t out_of_order;  /* older than the newest sample of the series */
     uint32_t out_of_bounds; /* too old for the head */
+    uint32_t too_old;       /* older than the window for samples out of order, which is not 0 */
 };
 
-/* A writer's handle. Samples with timestamps of their own go to a group of one series each. */
+/* A writer's handle. */
 NX_NODISCARD nx_status storage_group_open(struct storage *s, struct storage_group **out,
                                           struct nx_err *err);
 /* Its data stays; its series stay known until they have left the head. Accepts NULL. */
@@ -100,6 +102,33 @@ void storage_group_release(struct storage_group *g, uint32_t col);
 NX_NODISCARD nx_status storage_group_append(struct storage_group *g, int64_t t_ms,
                                             const uint32_t *cols, const double *values, size_t n,
                                             struct storage_appended *res, struct nx_err *err);
+
+/* A group whose series share their times with no other: a target's lines with timestamps of their own, a
+ * remote client. Columns are found and released as any group's. Its samples are kept by series, not in
+ * rows; as long as many share a time, rows take less of everything. */
+NX_NODISCARD nx_status storage_group_open_loose(struct storage *s, struct storage_group **out,
+                                                struct nx_err *err);
+
+struct storage_sample {
+    uint32_t col;
+    int64_t t_ms;
+    double value;
+};
+#define STORAGE_SAMPLES_MAX (1u << 20)
+
+/* Appends samples to a loose group in the order given, n at most STORAGE_SAMPLES_MAX: each is judged after
+ * the ones before it. One write to the log, and all become visible at once; only those of series that
+ * other groups write too follow one by one. Fails as storage_group_append() does, and then nothing, or of
+ * such series some, is in. `res` may be NULL. storage_group_append() works on a loose group, too. */
+NX_NODISCARD nx_status storage_group_append_samples(struct storage_group *g,
+                                                    const struct storage_sample *v, size_t n,
+                                                    struct storage_appended *res,
+                                                    struct nx_err *err);
+
+/* Samples that are older than the newest of their series, or than the head takes otherwise, are taken all
+ * the same if they are at most so much older than the newest of all series; what was stored first at a
+ * time stays. 0: they are refused. From the next append on. */
+void storage_set_out_of_order_window(struct storage *s, int64_t window_ms);
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
@@ -245,7 +274,8 @@ struct storage_stats {
     uint64_t head_series, head_groups, head_chunks, head_samples_appended;
     int64_t head_min_ms, head_max_ms; /* INT64_MAX, INT64_MIN when empty */
     uint64_t series_created, series_removed;
-    uint64_t out_of_order, duplicates, out_of_bounds;
+    uint64_t out_of_order, duplicates, out_of_bounds, too_old;
+    uint64_t out_of_order_appended; /* taken, as the window allows */
     uint64_t wal_bytes, wal_segment, wal_fsyncs, wal_corruptions, wal_truncations;
     uint64_t wal_append_failures, wal_replay_ms;
     uint64_t blocks, block_bytes, block_loads_failed, blocks_set_aside;

@@ -38,6 +38,9 @@ struct storage {
     int64_t
         drop_before_ms; /* rows to drop from the head when no reader needs them; INT64_MIN: none */
     bool disk_unknown;  /* the size of the disk could not be had; that was said */
+    bool late_written; /* late samples are in blocks and wait for the readers opened before: */
+    uint64_t late_written_at; /* n_entered then */
+    int64_t late_flushed_ms;  /* when that was last done because there was so much */
     int64_t segment_span; /* number of the block span that the newest segment began in */
 
     struct nx_mutex wake_lock; /* NX_RANK_QUEUE */
@@ -51,6 +54,7 @@ struct storage {
     uint64_t replaced;    /* counts blocks_replace() */
     int64_t head_from_ms; /* rows of the head before this are in blocks: new readers skip them */
     struct store_querier *queriers; /* a list of the open ones */
+    uint64_t n_entered; /* queriers that were ever opened */
     struct storage_retention retention;
     struct keep_rules *rules; /* NULL: none; owned, and whoever works by them has a reference */
     uint64_t rules_version;   /* counts changes of either */
@@ -70,12 +74,17 @@ void pressure_tick(struct storage *s);
 /* querier.c */
 /* Some open reader still needs rows of the head before `before_ms`. */
 bool storage_is_read_before(struct storage *s, int64_t before_ms);
+/* Some open reader was among the first n_entered ones. */
+bool storage_is_open_since(struct storage *s, uint64_t n_entered);
 
 /* flush.c: rows of whole spans become blocks. */
 /* The floor that the head's own blocks give; INT64_MIN if there is none. Call with blocks open. */
 NX_NODISCARD nx_status flush_recover(struct storage *s, int64_t *floor_ms, struct nx_err *err);
 /* Writes the oldest span that is due, if one is. *wrote tells. */
 NX_NODISCARD nx_status flush_due(struct storage *s, bool *wrote, struct nx_err *err);
+/* Writes late samples of spans whose block is there, if they have become many. */
+NX_NODISCARD nx_status flush_late_due(struct storage *s, int64_t now_ms, bool *wrote,
+                                      struct nx_err *err);
 /* Drops what the last flush left to drop, once readers allow it. */
 void flush_drop(struct storage *s);
 

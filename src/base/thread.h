@@ -19,6 +19,7 @@ enum nx_rank {
     NX_RANK_STRIPE,  /* storage: a stripe of groups */
     NX_RANK_GROUP,   /* storage: one group */
     NX_RANK_SHARED,  /* storage: series that several groups write */
+    NX_RANK_LOOSE,   /* storage: samples that are not in rows */
     NX_RANK_WAL,     /* storage: the log */
     NX_RANK_CACHE,   /* storage: the page cache */
     NX_RANK_SYMBOLS, /* base: interned strings */

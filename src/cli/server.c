@@ -161,6 +161,7 @@ static nx_status apply(struct server *s, const struct config *cfg, const struct 
         return err->code;
     storage_set_retention(s->storage, &r);
     storage_set_max_exemplars(s->storage, max_exemplars(s, cfg));
+    storage_set_out_of_order_window(s->storage, cfg->storage.tsdb.out_of_order_time_window_ms);
     pql_engine_set_default_step(s->engine, cfg->global.evaluation_interval_ms);
     return scrape_apply(s->scrape, cfg, err);
 }

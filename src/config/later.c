@@ -66,11 +66,6 @@ static bool uses_otlp(const struct config *cfg)
            o->promote_scope_metadata;
 }
 
-static bool uses_ooo(const struct config *cfg)
-{
-    return cfg->storage.tsdb.out_of_order_time_window_ms > 0;
-}
-
 static bool uses_stale_compaction(const struct config *cfg)
 {
     return cfg->storage.tsdb.stale_series_compaction_threshold != 0;
@@ -141,7 +136,6 @@ static const struct later rows[] = {
     { "remote_read",                "remote storage is not asked",                           uses_remote_read },
     { "tracing",                    "traces are not sent",                                   uses_tracing },
     { "otlp",                       "there is no OTLP receiver for its settings",            uses_otlp },
-    { "storage.tsdb.out_of_order_time_window", "samples out of order are refused",           uses_ooo },
     { "storage.tsdb.stale_series_compaction_threshold", "stale series leave with their block", uses_stale_compaction },
     { "scrape_native_histograms, convert_classic_histograms_to_nhcb, native_histogram_*",
                                     "native histograms are not scraped",                     uses_native_histograms },

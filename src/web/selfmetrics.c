@@ -97,6 +97,16 @@ static void emit_out_of_bounds(const struct self *s, const struct row *row)
     emit_by_type(s, row, (double)s->st.out_of_bounds);
 }
 
+static void emit_too_old(const struct self *s, const struct row *row)
+{
+    emit_by_type(s, row, (double)s->st.too_old);
+}
+
+static void emit_late_appended(const struct self *s, const struct row *row)
+{
+    emit_by_type(s, row, (double)s->st.out_of_order_appended);
+}
+
 static void emit_listener(const struct self *s, const struct row *row)
 {
     double v = strstr(row->name, "accepted") ? (double)s->conns_accepted : (double)s->conns_closed;
@@ -339,6 +349,7 @@ static const struct row rows[] = {
     { "prometheus_tsdb_head_max_time_seconds", G, F(head_max_s),    "Newest time in the head." },
     { "prometheus_tsdb_head_min_time",        G, I(head_min_ms),    "Oldest time in the head, in ms." },
     { "prometheus_tsdb_head_min_time_seconds", G, F(head_min_s),    "Oldest time in the head." },
+    { "prometheus_tsdb_head_out_of_order_samples_appended_total", C, E(emit_late_appended), "Samples taken out of order." },
     { "prometheus_tsdb_head_samples_appended_total", C, E(emit_appended), "Samples appended." },
     { "prometheus_tsdb_head_series",          G, U(st.head_series), "Series in the head." },
     { "prometheus_tsdb_head_series_created_total", C, U(st.series_created), "Series made." },
@@ -355,6 +366,7 @@ static const struct row rows[] = {
     { "prometheus_tsdb_storage_blocks_bytes", G, U(st.block_bytes), "Bytes of all blocks." },
     { "prometheus_tsdb_symbol_table_size_bytes", G, U(st.symbol_bytes), "Bytes of label names and values in memory." },
     { "prometheus_tsdb_time_retentions_total", C, U(st.retention_deletions), "Blocks deleted for age." },
+    { "prometheus_tsdb_too_old_samples_total", C, E(emit_too_old), "Samples refused: older than the window for samples out of order." },
     { "prometheus_tsdb_wal_corruptions_total", C, U(st.wal_corruptions), "Damaged places found in the log." },
     { "prometheus_tsdb_wal_segment_current",  G, U(st.wal_segment), "Number of the log segment being written." },
     { "prometheus_tsdb_wal_storage_size_bytes", G, U(st.wal_bytes), "Bytes of the log." },

@@ -1,0 +1,910 @@
+/* loose.c - samples of the head that are not in rows.
+ *
+ * WHY     A row costs its group a value for each column. Samples that share their time with nobody would
+ *         be rows of one value each: a group per series, or rows that are nearly empty. And a row can't
+ *         take a sample that is older than those before it. Both kinds are kept by series instead.
+ * SHAPE   A series is an entry: a sorted array of a few samples, then seals of what was in it, in the
+ *         order in which they were made. A seal has samples of one block's span; small ones of a span
+ *         are joined as they become many. The array and the seals may overlap in time.
+ * RULES   L1  Of two samples of one time the first one written stays: what is in rows or in blocks before
+ *             what is here, an older seal before a newer one.
+ *         L2  A sample in order is newer than every one of its series: newest_ms knows, which takes over
+ *             what the series has in rows when a loose group begins to write it. Out of order is what is
+ *             older than that, or older than the head takes rows; nothing is ever in order again below.
+ *         L3  A sample is staged with memory for it at hand, then logged, then published: that can't fail.
+ *         L4  A reader sees appends up to its number (G5 of group.c): samples carry theirs; a seal
+ *             carries them as long as some reader needs them.
+ *         L5  What a block takes is sealed and marked first. What comes meanwhile is not of it. When the
+ *             block is in the list it is marked as written, and goes when no older reader is left.
+ * THREADS One lock for all, held from judging to publishing, the log's write included, as a group's is.
+ *         Readers hold it to copy an array and to take references on seals. */
+#include "storage/loose.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/grow.h"
+#include "storage/head.h"
+#include "storage/wal_row.h"
+
+#define JOIN_ROWS 128u /* seals of a span are joined when they have as many samples */
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "the head");
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+static uint32_t place(const struct loose *l, uint32_t series)
+{
+    uint32_t i = (series * 0x9e3779b9u) & l->mask;
+
+    while (l->table[i] && l->table[i]->series != series)
+        i = (i + 1) & l->mask;
+    return i;
+}
+
+/* Room for one more, at most three quarters full. */
+static bool table_room(struct loose *l)
+{
+    struct loose bigger = *l;
+
+    if ((l->n + 1) * 4ull <= (l->mask + 1ull) * 3)
+        return true;
+    bigger.mask = l->mask * 2 + 1;
+    bigger.table = calloc((size_t)bigger.mask + 1, sizeof(struct loose_series *));
+    if (!bigger.table)
+        return false;
+    for (uint32_t i = 0; i <= l->mask; i++) {
+        if (l->table[i])
+            bigger.table[place(&bigger, l->table[i]->series)] = l->table[i];
+    }
+    free(l->table);
+    l->table = bigger.table;
+    l->mask = bigger.mask;
+    return true;
+}
+
+struct loose_series *loose_find_locked(struct loose *l, uint32_t series)
+{
+    NX_ASSERT(nx_mutex_held(&l->lock));
+    return l->table[place(l, series)];
+}
+
+struct loose_series *loose_get_locked(struct loose *l, uint32_t series)
+{
+    struct loose_series *s = loose_find_locked(l, series);
+
+    if (s || !table_room(l))
+        return s;
+    s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->series = series;
+    s->newest_ms = INT64_MIN;
+    l->table[place(l, series)] = s;
+    l->n++;
+    atomic_store(&l->count, l->n);
+    return s;
+}
+
+static void loose_seal_unref(struct loose_seal *s)
+{
+    if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
+        free(s);
+}
+
+static struct loose_seal *loose_seal_ref(struct loose_seal *s)
+{
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    return s;
+}
+
+static void series_free(struct loose_series *s)
+{
+    for (uint32_t i = 0; i < s->n_seals; i++)
+        loose_seal_unref(s->seals[i]);
+    free(s->seals);
+    free(s->v);
+    free(s);
+}
+
+struct loose *loose_new(struct head *h, int64_t block_ms)
+{
+    struct loose *l = calloc(1, sizeof *l);
+
+    if (!l)
+        return NULL;
+    l->head = h;
+    l->block_ms = block_ms;
+    l->mask = 15;
+    l->table = calloc((size_t)l->mask + 1, sizeof(struct loose_series *));
+    if (!l->table) {
+        free(l);
+        return NULL;
+    }
+    nx_mutex_init(&l->lock, NX_RANK_LOOSE);
+    atomic_init(&l->min_ms, INT64_MAX);
+    atomic_init(&l->max_ms, INT64_MIN);
+    return l;
+}
+
+void loose_free(struct loose *l)
+{
+    if (!l)
+        return;
+    for (uint32_t i = 0; i <= l->mask; i++) {
+        if (l->table[i])
+            series_free(l->table[i]);
+    }
+    free(l->table);
+    free(l->staged);
+    nx_mutex_done(&l->lock);
+    free(l);
+}
+
+/* ---- seals ----------------------------------------------------------------------------------- */
+
+static size_t loose_seal_bytes(const struct loose_seal *s)
+{
+    return sizeof *s + (s->keeps_seq ? s->n * sizeof s->seq[0] : 0) + s->times_bytes +
+           s->values_bytes;
+}
+
+static const uint8_t *loose_seal_data(const struct loose_seal *s)
+{
+    return (const uint8_t *)(s->seq + (s->keeps_seq ? s->n : 0));
+}
+
+nx_status loose_seal_read(const struct loose_seal *s, int64_t *t, double *v,
+                          struct chunk_scratch *scratch, struct nx_err *err)
+{
+    const uint8_t *times = loose_seal_data(s), *values = times + s->times_bytes;
+    nx_status st = times_decode(times, s->times_bytes, t, s->n, scratch, err);
+
+    if (st)
+        return st;
+    if (s->n > WAL_ROW_COLUMN_MAX)
+        return chunk_decode(values, s->values_bytes, v, s->n, scratch, err);
+    if (!wal_row_decode_column((struct nx_slice){(const char *)values, s->values_bytes}, v, s->n))
+        return nx_fail(err, NX_CORRUPT, "a seal in memory");
+    return NX_OK;
+}
+
+/* Of n samples of one span in w->t and w->v; seq NULL: every reader sees all of them. */
+static nx_status seal_new(struct loose *l, struct work *w, uint32_t n,
+                          const struct loose_sample *with_seq, struct loose_seal **out,
+                          struct nx_err *err)
+{
+    struct buf *d = &w->data;
+    struct loose_seal *s;
+    size_t times;
+    nx_status st;
+
+    buf_clear(d);
+    st = times_encode(d, w->t, n, w->scratch, err);
+    times = d->len;
+    if (!st && n > WAL_ROW_COLUMN_MAX)
+        st = chunk_encode_fast(d, w->v, n, w->scratch, err);
+    else if (!st)
+        wal_row_encode_column(d, w->v, n);
+    if (!st)
+        st = buf_status(d, err);
+    if (st)
+        return st;
+    s = malloc(sizeof *s + (with_seq ? n * sizeof s->seq[0] : 0) + d->len);
+    if (!s)
+        return no_memory(err);
+    *s = (struct loose_seal){.n = n,
+                             .times_bytes = (uint32_t)times,
+                             .values_bytes = (uint32_t)(d->len - times),
+                             .min_ms = w->t[0],
+                             .max_ms = w->t[n - 1],
+                             .keeps_seq = with_seq != NULL,
+                             .wal_epoch = head_wal_epoch(l->head)};
+    atomic_init(&s->refs, 1);
+    for (uint32_t i = 0; with_seq && i < n; i++)
+        s->seq[i] = with_seq[i].seq;
+    memcpy(s->seq + (with_seq ? n : 0), d->ptr, d->len);
+    *out = s;
+    return NX_OK;
+}
+
+/* How many of the array, from the first, are of the first one's span. */
+static uint32_t same_span(const struct loose *l, const struct loose_series *s)
+{
+    int64_t span = floor_div(s->v[0].t_ms, l->block_ms);
+    uint32_t n = 1;
+
+    while (n < s->n && floor_div(s->v[n].t_ms, l->block_ms) == span)
+        n++;
+    return n;
+}
+
+/* The first span of the array becomes a seal. */
+static nx_status seal_front(struct loose *l, struct loose_series *s, struct work *w,
+                            struct nx_err *err)
+{
+    uint32_t n = same_span(l, s);
+    uint64_t seq_last = 0, seen = head_seen_by_all(l->head);
+    struct loose_seal *seal = NULL;
+    nx_status st = work_room(w, n, 0, err);
+
+    if (!st && !grow(&s->seals, s->n_seals, &s->cap_seals, sizeof(struct loose_seal *), 1))
+        st = no_memory(err);
+    if (st)
+        return st;
+    for (uint32_t i = 0; i < n; i++) {
+        w->t[i] = s->v[i].t_ms;
+        w->v[i] = s->v[i].v;
+        seq_last = s->v[i].seq > seq_last ? s->v[i].seq : seq_last;
+    }
+    st = seal_new(l, w, n, seq_last > seen ? s->v : NULL, &seal, err);
+    if (st)
+        return st;
+    seal->seq_last = seq_last;
+    s->seals[s->n_seals++] = seal;
+    atomic_fetch_add(&l->bytes, loose_seal_bytes(seal));
+    s->n -= n;
+    memmove(s->v, s->v + n, s->n * sizeof *s->v);
+    return NX_OK;
+}
+
+/* ---- joining --------------------------------------------------------------------------------- */
+
+/* Those of x[mid..) go among those of x[first..mid); both ascend. L1 */
+static nx_status merge_parts(struct samples *x, size_t first, size_t mid, struct nx_err *err)
+{
+    size_t a = first, b = 0, n_b = x->n - mid, n_a, at;
+    int64_t *t;
+    double *v;
+
+    if (n_b == 0 || mid == first || x->t[mid] > x->t[mid - 1])
+        return NX_OK;
+    for (size_t hi = mid; a < hi;) { /* the first that is not before all of the second part */
+        size_t m = a + (hi - a) / 2;
+        if (x->t[m] < x->t[mid])
+            a = m + 1;
+        else
+            hi = m;
+    }
+    n_a = x->n - a;
+    t = malloc(n_a * sizeof *t);
+    v = malloc(n_a * sizeof *v);
+    if (!t || !v) {
+        free(t);
+        free(v);
+        return no_memory(err);
+    }
+    memcpy(t, x->t + a, n_a * sizeof *t);
+    memcpy(v, x->v + a, n_a * sizeof *v);
+    at = a;
+    n_a -= n_b;
+    for (size_t i = 0; i < n_a || b < n_b;) {
+        bool old = i < n_a && (b == n_b || t[i] <= t[n_a + b]);
+        if (old && b < n_b && t[i] == t[n_a + b])
+            b++;
+        size_t from = old ? i++ : n_a + b++;
+        x->t[at] = t[from];
+        x->v[at++] = v[from];
+    }
+    x->n = at;
+    free(t);
+    free(v);
+    return NX_OK;
+}
+
+static nx_status add_seal(const struct loose_seal *s, uint64_t seq, int64_t mint, int64_t maxt,
+                          struct work *w, struct samples *to, struct nx_err *err)
+{
+    size_t mid = to->n;
+    nx_status st = work_room(w, s->n, 0, err);
+
+    if (!st)
+        st = loose_seal_read(s, w->t, w->v, w->scratch, err);
+    if (!st)
+        st = samples_reserve(to, s->n, err);
+    for (uint32_t i = 0; i < s->n && !st; i++) {
+        if (w->t[i] < mint || w->t[i] > maxt || (s->keeps_seq && s->seq[i] > seq))
+            continue;
+        to->t[to->n] = w->t[i];
+        to->v[to->n++] = w->v[i];
+    }
+    return st ? st : merge_parts(to, 0, mid, err);
+}
+
+static bool can_join(const struct loose *l, const struct loose_seal *s, int64_t span, uint64_t seen)
+{
+    return s->n < JOIN_ROWS && !s->taken && !s->written && s->seq_last <= seen &&
+           floor_div(s->min_ms, l->block_ms) == span;
+}
+
+/* Small seals of the newest one's span become one when they have enough samples. */
+static nx_status join_seals(struct loose *l, struct loose_series *s, struct work *w,
+                            struct nx_err *err)
+{
+    uint64_t seen = head_seen_by_all(l->head), seq_last = 0, epoch = 0;
+    int64_t span = floor_div(s->seals[s->n_seals - 1]->min_ms, l->block_ms);
+    struct samples x = {0};
+    struct loose_seal *joined = NULL;
+    uint32_t total = 0, kept = 0;
+    nx_status st = NX_OK;
+
+    for (uint32_t i = 0; i < s->n_seals; i++)
+        total += can_join(l, s->seals[i], span, seen) ? s->seals[i]->n : 0;
+    if (total < JOIN_ROWS)
+        return NX_OK;
+    for (uint32_t i = 0; i < s->n_seals && !st; i++) {
+        const struct loose_seal *seal = s->seals[i];
+        if (!can_join(l, seal, span, seen))
+            continue;
+        st = add_seal(seal, UINT64_MAX, INT64_MIN, INT64_MAX, w, &x, err);
+        seq_last = seal->seq_last > seq_last ? seal->seq_last : seq_last;
+        epoch = seal->wal_epoch > epoch ? seal->wal_epoch : epoch;
+    }
+    if (!st)
+        st = work_room(w, x.n, 0, err);
+    if (!st) {
+        memcpy(w->t, x.t, x.n * sizeof *w->t);
+        memcpy(w->v, x.v, x.n * sizeof *w->v);
+        st = seal_new(l, w, (uint32_t)x.n, NULL, &joined, err);
+    }
+    if (!st) {
+        struct loose_seal *put = joined;
+        joined->seq_last = seq_last;
+        joined->wal_epoch = epoch;
+        atomic_fetch_add(&l->bytes, loose_seal_bytes(joined));
+        atomic_fetch_sub(&l->samples, total - x.n);
+        for (uint32_t i = 0; i < s->n_seals; i++) {
+            struct loose_seal *seal = s->seals[i];
+            if (!can_join(l, seal, span, seen)) {
+                s->seals[kept++] = seal;
+                continue;
+            }
+            if (put) /* in the first one's place */
+                s->seals[kept++] = put;
+            put = NULL;
+            atomic_fetch_sub(&l->bytes, loose_seal_bytes(seal));
+            loose_seal_unref(seal);
+        }
+        s->n_seals = kept;
+    }
+    samples_done(&x);
+    return st;
+}
+
+/* Without memory the array grows on, and it is tried again. */
+static void seal_array(struct loose *l, struct loose_series *s)
+{
+    struct work *w = head_work(l->head);
+    nx_status st = w ? NX_OK : NX_NOMEM;
+
+    while (s->n && !st) {
+        st = seal_front(l, s, w, NULL);
+        if (!st)
+            st = join_seals(l, s, w, NULL);
+    }
+    head_work_back(l->head, w);
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+nx_status loose_bind(struct loose *l, uint32_t series, bool has_newest, int64_t t_ms, double v,
+                     struct nx_err *err)
+{
+    struct loose_series *s;
+
+    nx_lock(&l->lock);
+    s = loose_get_locked(l, series);
+    if (s) {
+        s->bound = true;
+        if (has_newest && t_ms > s->newest_ms) { /* L2 */
+            s->newest_ms = t_ms;
+            s->newest = v;
+        }
+    }
+    nx_unlock(&l->lock);
+    return s ? NX_OK : no_memory(err);
+}
+
+void loose_unbind(struct loose *l, uint32_t series)
+{
+    struct loose_series *s;
+
+    nx_lock(&l->lock);
+    s = loose_find_locked(l, series);
+    if (s)
+        s->bound = false;
+    nx_unlock(&l->lock);
+}
+
+void loose_newest(struct loose *l, uint32_t series, bool *found, int64_t *t_ms, double *v)
+{
+    const struct loose_series *s;
+
+    if (atomic_load(&l->count) == 0)
+        return;
+    nx_lock(&l->lock);
+    s = loose_find_locked(l, series);
+    if (s && s->newest_ms != INT64_MIN && (!*found || s->newest_ms > *t_ms)) {
+        *found = true;
+        *t_ms = s->newest_ms;
+        *v = s->newest;
+    }
+    nx_unlock(&l->lock);
+}
+
+/* L3 */
+static bool reserve(struct loose *l, struct loose_series *s)
+{
+    uint32_t need = s->n + s->reserved + 1, cap = s->cap ? s->cap : 2;
+    struct loose_sample *v;
+
+    while (cap < need)
+        cap = cap < LOOSE_TAIL / 2 ? cap * 2 : cap + LOOSE_TAIL / 2;
+    if (cap != s->cap) {
+        v = realloc(s->v, cap * sizeof *v);
+        if (!v)
+            return false;
+        atomic_fetch_add(&l->bytes, (cap - s->cap) * sizeof *v);
+        s->v = v;
+        s->cap = cap;
+    }
+    s->reserved++;
+    return true;
+}
+
+nx_status loose_stage_locked(struct loose *l, struct loose_series *s, int64_t t_ms, double v,
+                             bool late, struct nx_err *err)
+{
+    if (l->n_staged == l->cap_staged) {
+        size_t cap = l->cap_staged * 2 + 16;
+        struct loose_staged *staged = realloc(l->staged, cap * sizeof *staged);
+        if (!staged)
+            return no_memory(err);
+        l->staged = staged;
+        l->cap_staged = cap;
+    }
+    if (!reserve(l, s))
+        return no_memory(err);
+    l->staged[l->n_staged++] = (struct loose_staged){s, t_ms, v, s->newest_ms, s->newest, late};
+    if (!late) {
+        s->newest_ms = t_ms;
+        s->newest = v;
+    }
+    return NX_OK;
+}
+
+nx_status loose_late_locked(struct loose *l, uint32_t series, int64_t t_ms, double v,
+                            int64_t max_ms, enum loose_verdict *verdict, struct nx_err *err)
+{
+    int64_t window_ms = atomic_load_explicit(&l->window_ms, memory_order_relaxed), low_ms;
+    struct loose_series *s;
+
+    NX_ASSERT(nx_mutex_held(&l->lock));
+    if (window_ms <= 0) {
+        *verdict = LOOSE_OLD;
+        return NX_OK;
+    }
+    if (max_ms != INT64_MIN && (__builtin_sub_overflow(max_ms, window_ms, &low_ms) == 0) &&
+        t_ms < low_ms) {
+        *verdict = LOOSE_TOO_OLD;
+        return NX_OK;
+    }
+    *verdict = LOOSE_TAKEN;
+    s = loose_get_locked(l, series);
+    return s ? loose_stage_locked(l, s, t_ms, v, true, err) : no_memory(err);
+}
+
+nx_status loose_judge_locked(struct loose *l, uint32_t series, int64_t t_ms, double v,
+                             int64_t low_ms, int64_t max_ms, enum loose_verdict *verdict,
+                             struct nx_err *err)
+{
+    struct loose_series *s = loose_find_locked(l, series);
+
+    NX_ASSERT_ALWAYS(s != NULL); /* bound */
+    if (t_ms >= low_ms && t_ms > s->newest_ms) {
+        *verdict = LOOSE_TAKEN;
+        return loose_stage_locked(l, s, t_ms, v, false, err);
+    }
+    if (t_ms >= low_ms && t_ms == s->newest_ms) {
+        *verdict = num_bits(v) == num_bits(s->newest) ? LOOSE_SAME : LOOSE_DUPLICATE;
+        return NX_OK;
+    }
+    return loose_late_locked(l, series, t_ms, v, max_ms, verdict, err);
+}
+
+/* Into the sorted array, unless it has that time. L1 */
+static bool insert(struct loose_series *s, int64_t t_ms, double v, uint64_t seq)
+{
+    uint32_t at = s->n;
+
+    NX_ASSERT(s->n < s->cap);
+    while (at > 0 && s->v[at - 1].t_ms > t_ms)
+        at--;
+    if (at > 0 && s->v[at - 1].t_ms == t_ms)
+        return false;
+    memmove(s->v + at + 1, s->v + at, (s->n - at) * sizeof *s->v);
+    s->v[at] = (struct loose_sample){t_ms, v, seq};
+    s->n++;
+    return true;
+}
+
+static void widen(struct loose *l, int64_t t_ms)
+{
+    if (t_ms < atomic_load_explicit(&l->min_ms, memory_order_relaxed))
+        atomic_store(&l->min_ms, t_ms);
+    if (t_ms > atomic_load_explicit(&l->max_ms, memory_order_relaxed))
+        atomic_store(&l->max_ms, t_ms);
+}
+
+void loose_publish_locked(struct loose *l, uint64_t seq)
+{
+    uint64_t held = 0, late = 0;
+
+    for (size_t i = 0; i < l->n_staged; i++) {
+        const struct loose_staged *x = &l->staged[i];
+        bool in = insert(x->s, x->t_ms, x->v, seq);
+        x->s->reserved--;
+        held += in;
+        late += in && x->late;
+        widen(l, x->t_ms);
+    }
+    for (size_t i = 0; i < l->n_staged; i++) {
+        struct loose_series *s = l->staged[i].s;
+        if (s->n >= LOOSE_TAIL && s->reserved == 0)
+            seal_array(l, s);
+    }
+    atomic_fetch_add(&l->samples, held);
+    atomic_fetch_add_explicit(&l->appended, late, memory_order_relaxed);
+    l->n_staged = 0;
+}
+
+void loose_undo_locked(struct loose *l)
+{
+    while (l->n_staged) {
+        const struct loose_staged *x = &l->staged[--l->n_staged];
+        x->s->reserved--;
+        if (!x->late) {
+            x->s->newest_ms = x->was_ms;
+            x->s->newest = x->was;
+        }
+    }
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+bool loose_overlaps(struct loose *l, int64_t mint, int64_t maxt)
+{
+    return atomic_load(&l->count) > 0 && atomic_load(&l->min_ms) <= maxt &&
+           atomic_load(&l->max_ms) >= mint;
+}
+
+bool loose_series_overlaps(struct loose *l, uint32_t series, int64_t mint, int64_t maxt)
+{
+    const struct loose_series *s;
+    bool found = false;
+
+    if (!loose_overlaps(l, mint, maxt))
+        return false;
+    nx_lock(&l->lock);
+    s = loose_find_locked(l, series);
+    for (uint32_t i = s ? s->n : 0; i-- > 0 && !found;)
+        found = s->v[i].t_ms >= mint && s->v[i].t_ms <= maxt;
+    for (uint32_t i = s ? s->n_seals : 0; i-- > 0 && !found;)
+        found = s->seals[i]->min_ms <= maxt && s->seals[i]->max_ms >= mint;
+    nx_unlock(&l->lock);
+    return found;
+}
+
+/* What a read takes under the lock. */
+struct taken {
+    struct loose_seal **seals;
+    uint32_t n_seals;
+    struct loose_sample *v;
+    uint32_t n;
+};
+
+static nx_status take(struct loose *l, uint32_t series, uint64_t seq, bool pending, int64_t mint,
+                      int64_t maxt, struct taken *out, struct nx_err *err)
+{
+    const struct loose_series *s;
+    nx_status st = NX_OK;
+
+    *out = (struct taken){0};
+    nx_lock(&l->lock);
+    s = loose_find_locked(l, series);
+    if (s && s->n_seals)
+        out->seals = malloc(s->n_seals * sizeof(struct loose_seal *));
+    if (s && s->n)
+        out->v = malloc(s->n * sizeof *out->v);
+    if (s && ((s->n_seals && !out->seals) || (s->n && !out->v)))
+        st = no_memory(err);
+    for (uint32_t i = 0; s && !st && i < s->n_seals; i++) {
+        struct loose_seal *seal = s->seals[i];
+        if (seal->min_ms <= maxt && seal->max_ms >= mint && !(pending && seal->written) &&
+            (seal->keeps_seq || seal->seq_last <= seq))
+            out->seals[out->n_seals++] = loose_seal_ref(seal);
+    }
+    for (uint32_t i = 0; s && !st && i < s->n; i++) {
+        const struct loose_sample *x = &s->v[i];
+        if (x->t_ms >= mint && x->t_ms <= maxt && x->seq <= seq)
+            out->v[out->n++] = *x;
+    }
+    nx_unlock(&l->lock);
+    return st;
+}
+
+nx_status loose_read(struct loose *l, uint32_t series, uint64_t seq, bool pending, int64_t mint,
+                     int64_t maxt, struct samples *to, size_t first, struct nx_err *err)
+{
+    struct samples x = {0};
+    struct taken k;
+    struct work *w = NULL;
+    size_t mid;
+    nx_status st;
+
+    if (!loose_overlaps(l, mint, maxt))
+        return NX_OK;
+    st = take(l, series, seq, pending, mint, maxt, &k, err);
+    if (!st && k.n_seals && !(w = head_work(l->head)))
+        st = no_memory(err);
+    for (uint32_t i = 0; i < k.n_seals && !st; i++)
+        st = add_seal(k.seals[i], seq, mint, maxt, w, &x, err);
+    mid = x.n;
+    for (uint32_t i = 0; i < k.n && !st; i++)
+        st = samples_add(&x, k.v[i].t_ms, k.v[i].v, err);
+    if (!st)
+        st = merge_parts(&x, 0, mid, err);
+    mid = to->n;
+    if (!st && x.n)
+        st = samples_reserve(to, x.n, err);
+    if (!st && x.n) {
+        memcpy(to->t + mid, x.t, x.n * sizeof *x.t);
+        memcpy(to->v + mid, x.v, x.n * sizeof *x.v);
+        to->n += x.n;
+        st = merge_parts(to, first, mid, err);
+    }
+    for (uint32_t i = 0; i < k.n_seals; i++)
+        loose_seal_unref(k.seals[i]);
+    head_work_back(l->head, w);
+    free(k.seals);
+    free(k.v);
+    samples_done(&x);
+    return st;
+}
+
+/* ---- into blocks ------------------------------------------------------------------------------ */
+
+nx_status loose_take_locked(struct loose *l, int64_t before_ms, bool *any, struct nx_err *err)
+{
+    struct work *w = head_work(l->head);
+    nx_status st = w ? NX_OK : no_memory(err);
+
+    *any = false;
+    for (uint32_t i = 0; i <= l->mask && !st; i++) {
+        struct loose_series *s = l->table[i];
+        while (s && s->n && s->v[0].t_ms < before_ms && !st)
+            st = seal_front(l, s, w, err);
+    }
+    for (uint32_t i = 0; i <= l->mask && !st; i++) {
+        struct loose_series *s = l->table[i];
+        for (uint32_t k = 0; s && k < s->n_seals; k++) {
+            struct loose_seal *seal = s->seals[k];
+            seal->taken = seal->max_ms < before_ms && !seal->written;
+            *any = *any || seal->taken;
+        }
+    }
+    head_work_back(l->head, w);
+    return st;
+}
+
+void loose_taken_locked(struct loose *l, bool done)
+{
+    for (uint32_t i = 0; i <= l->mask; i++) {
+        struct loose_series *s = l->table[i];
+        for (uint32_t k = 0; s && k < s->n_seals; k++) {
+            s->seals[k]->written = s->seals[k]->written || (done && s->seals[k]->taken);
+            s->seals[k]->taken = false;
+        }
+    }
+}
+
+static int time_cmp(const void *x, const void *y)
+{
+    int64_t a, b;
+
+    memcpy(&a, x, sizeof a);
+    memcpy(&b, y, sizeof b);
+    return a < b ? -1 : a > b;
+}
+
+nx_status loose_taken_spans(struct loose *l, int64_t **starts, size_t *n, struct nx_err *err)
+{
+    int64_t *v = NULL;
+    size_t have = 0, cap = 0, kept = 0;
+    nx_status st = NX_OK;
+
+    nx_lock(&l->lock);
+    for (uint32_t i = 0; i <= l->mask && !st; i++) {
+        const struct loose_series *s = l->table[i];
+        for (uint32_t k = 0; s && k < s->n_seals && !st; k++) {
+            int64_t start = floor_div(s->seals[k]->min_ms, l->block_ms) * l->block_ms;
+            if (!s->seals[k]->taken || (have && v[have - 1] == start))
+                continue;
+            if (have == cap) {
+                int64_t *more = realloc(v, (cap = cap * 2 + 64) * sizeof *v);
+                if (!more) {
+                    st = no_memory(err);
+                    break;
+                }
+                v = more;
+            }
+            v[have++] = start;
+        }
+    }
+    nx_unlock(&l->lock);
+    if (st) {
+        free(v);
+        return st;
+    }
+    if (have)
+        qsort(v, have, sizeof *v, time_cmp);
+    for (size_t i = 0; i < have; i++) {
+        if (!kept || v[kept - 1] != v[i])
+            v[kept++] = v[i];
+    }
+    *starts = v;
+    *n = kept;
+    return NX_OK;
+}
+
+static void drop_seals(struct loose *l, struct loose_series *s)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < s->n_seals; i++) {
+        struct loose_seal *seal = s->seals[i];
+        if (!seal->written) {
+            s->seals[kept++] = seal;
+            continue;
+        }
+        atomic_fetch_sub(&l->bytes, loose_seal_bytes(seal));
+        atomic_fetch_sub(&l->samples, seal->n);
+        loose_seal_unref(seal);
+    }
+    s->n_seals = kept;
+    if (kept == 0) {
+        free(s->seals);
+        s->seals = NULL;
+        s->cap_seals = 0;
+    }
+    if (s->n == 0 && s->reserved == 0 && s->v) {
+        atomic_fetch_sub(&l->bytes, s->cap * sizeof *s->v);
+        free(s->v);
+        s->v = NULL;
+        s->cap = 0;
+    }
+}
+
+static void lower(const struct loose_series *s, int64_t *min_ms, int64_t *max_ms)
+{
+    for (uint32_t i = 0; i < s->n_seals; i++) {
+        *min_ms = s->seals[i]->min_ms < *min_ms ? s->seals[i]->min_ms : *min_ms;
+        *max_ms = s->seals[i]->max_ms > *max_ms ? s->seals[i]->max_ms : *max_ms;
+    }
+    if (s->n) {
+        *min_ms = s->v[0].t_ms < *min_ms ? s->v[0].t_ms : *min_ms;
+        *max_ms = s->v[s->n - 1].t_ms > *max_ms ? s->v[s->n - 1].t_ms : *max_ms;
+    }
+}
+
+/* The table without those that are gone. Out of memory they stay. */
+static void drop_series(struct loose *l)
+{
+    struct loose smaller = *l;
+    uint32_t live = 0;
+
+    for (uint32_t i = 0; i <= l->mask; i++) {
+        const struct loose_series *s = l->table[i];
+        live += s && (s->bound || s->n || s->n_seals || s->reserved);
+    }
+    if (live == l->n)
+        return;
+    smaller.mask = 15;
+    while ((live + 1) * 4ull > (smaller.mask + 1ull) * 3)
+        smaller.mask = smaller.mask * 2 + 1;
+    smaller.table = calloc((size_t)smaller.mask + 1, sizeof(struct loose_series *));
+    if (!smaller.table)
+        return;
+    for (uint32_t i = 0; i <= l->mask; i++) {
+        struct loose_series *s = l->table[i];
+        if (s && (s->bound || s->n || s->n_seals || s->reserved))
+            smaller.table[place(&smaller, s->series)] = s;
+        else if (s)
+            series_free(s);
+    }
+    free(l->table);
+    l->table = smaller.table;
+    l->mask = smaller.mask;
+    l->n = live;
+    atomic_store(&l->count, live);
+}
+
+void loose_drop(struct loose *l, bool written)
+{
+    int64_t min_ms = INT64_MAX, max_ms = INT64_MIN;
+
+    if (atomic_load(&l->count) == 0)
+        return;
+    nx_lock(&l->lock);
+    for (uint32_t i = 0; i <= l->mask && written; i++) {
+        if (l->table[i])
+            drop_seals(l, l->table[i]);
+    }
+    drop_series(l);
+    for (uint32_t i = 0; i <= l->mask; i++) {
+        if (l->table[i])
+            lower(l->table[i], &min_ms, &max_ms);
+    }
+    atomic_store(&l->min_ms, min_ms);
+    atomic_store(&l->max_ms, max_ms);
+    nx_unlock(&l->lock);
+}
+
+bool loose_holds(struct loose *l, uint32_t series)
+{
+    const struct loose_series *s;
+    bool holds;
+
+    if (atomic_load(&l->count) == 0)
+        return false;
+    nx_lock(&l->lock);
+    s = loose_find_locked(l, series);
+    holds = s && (s->bound || s->n || s->n_seals || s->reserved);
+    nx_unlock(&l->lock);
+    return holds;
+}
+
+int64_t loose_lowest(struct loose *l, int64_t from_ms)
+{
+    int64_t lowest = INT64_MAX;
+
+    if (!loose_overlaps(l, from_ms, INT64_MAX))
+        return lowest;
+    nx_lock(&l->lock);
+    for (uint32_t i = 0; i <= l->mask; i++) {
+        const struct loose_series *s = l->table[i];
+        for (uint32_t k = 0; s && k < s->n_seals; k++) {
+            int64_t t = s->seals[k]->min_ms < from_ms ? from_ms : s->seals[k]->min_ms;
+            if (s->seals[k]->max_ms >= from_ms && t < lowest && !s->seals[k]->written)
+                lowest = t;
+        }
+        for (uint32_t k = 0; s && k < s->n; k++) {
+            if (s->v[k].t_ms >= from_ms && s->v[k].t_ms < lowest)
+                lowest = s->v[k].t_ms;
+        }
+    }
+    nx_unlock(&l->lock);
+    return lowest;
+}
+
+void loose_get_counts(struct loose *l, struct loose_counts *out)
+{
+    *out = (struct loose_counts){.samples = atomic_load(&l->samples),
+                                 .bytes = atomic_load(&l->bytes)};
+    if (atomic_load(&l->count) == 0)
+        return;
+    nx_lock(&l->lock);
+    for (uint32_t i = 0; i <= l->mask; i++) {
+        const struct loose_series *s = l->table[i];
+        if (!s)
+            continue;
+        out->series++;
+        out->seals += s->n_seals + (s->n > 0);
+        out->bytes += sizeof *s + s->cap_seals * sizeof(struct loose_seal *);
+    }
+    out->bytes += (l->mask + 1ull) * sizeof(struct loose_series *);
+    nx_unlock(&l->lock);
+}
