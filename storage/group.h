@@ -82,10 +82,10 @@ struct inherited {
 };
 
 struct storage_group {
-    struct head *head;     /* set once */
-    uint32_t slot;         /* set once */
-    uint32_t wal_id;       /* set once; never given again */
-    bool loose;            /* set once: its own columns' samples are kept by loose.c; it has no rows */
+    struct head *head; /* set once */
+    uint32_t slot;     /* set once */
+    uint32_t wal_id;   /* set once; never given again */
+    bool loose;        /* set once: its own columns' samples are kept by loose.c; it has no rows */
     struct nx_mutex *lock; /* own, or the head's shared_lock for a group of a shared series */
     struct nx_mutex own;
 

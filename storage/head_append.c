@@ -588,8 +588,8 @@ nx_status storage_group_append_samples(struct storage_group *g, const struct sto
         return NX_OK;
     }
     st = append(g, v[0].t_ms, &in, &all, err);
-    judged = (size_t)all.appended + all.duplicate + all.out_of_order + all.out_of_bounds +
-             all.too_old;
+    judged =
+        (size_t)all.appended + all.duplicate + all.out_of_order + all.out_of_bounds + all.too_old;
     for (size_t i = 0; i < n && !st && judged < n; i++) { /* the rest is shared */
         if (!is_shared(g, v[i].col))
             continue;

@@ -892,8 +892,8 @@ int64_t loose_lowest(struct loose *l, int64_t from_ms)
 
 void loose_get_counts(struct loose *l, struct loose_counts *out)
 {
-    *out = (struct loose_counts){.samples = atomic_load(&l->samples),
-                                 .bytes = atomic_load(&l->bytes)};
+    *out =
+        (struct loose_counts){.samples = atomic_load(&l->samples), .bytes = atomic_load(&l->bytes)};
     if (atomic_load(&l->count) == 0)
         return;
     nx_lock(&l->lock);

@@ -79,10 +79,10 @@ struct loose {
     uint64_t mark; /* number of the last mark in the log */
 
     /* atomic: written under lock, read without as a hint */
-    atomic_uint_least32_t count;             /* series that are here */
-    atomic_int_least64_t min_ms, max_ms;     /* of all samples; may be too wide */
-    atomic_uint_least64_t samples, bytes;    /* held; bytes of seals and arrays */
-    atomic_int_least64_t window_ms;          /* out-of-order samples are taken this far back; 0: not */
+    atomic_uint_least32_t count;          /* series that are here */
+    atomic_int_least64_t min_ms, max_ms;  /* of all samples; may be too wide */
+    atomic_uint_least64_t samples, bytes; /* held; bytes of seals and arrays */
+    atomic_int_least64_t window_ms;       /* out-of-order samples are taken this far back; 0: not */
     atomic_uint_least64_t appended, too_old; /* out of order: taken, refused by the window */
 };
 

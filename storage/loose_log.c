@@ -395,8 +395,7 @@ nx_status loose_replay_define(struct loose_replay *r, uint32_t segment, uint32_t
     }
     to = find_named(r, id);
     r->n += to->segment == 0;
-    if (to->segment != segment || to->series != series)
-        *to = (struct named){.id = id, .segment = segment, .series = series};
+    *to = (struct named){.id = id, .segment = segment, .series = series};
     return NX_OK;
 }
 

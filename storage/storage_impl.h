@@ -38,10 +38,10 @@ struct storage {
     int64_t
         drop_before_ms; /* rows to drop from the head when no reader needs them; INT64_MIN: none */
     bool disk_unknown;  /* the size of the disk could not be had; that was said */
-    bool late_written; /* late samples are in blocks and wait for the readers opened before: */
+    bool late_written;  /* late samples are in blocks and wait for the readers opened before: */
     uint64_t late_written_at; /* n_entered then */
     int64_t late_flushed_ms;  /* when that was last done because there was so much */
-    int64_t segment_span; /* number of the block span that the newest segment began in */
+    int64_t segment_span;     /* number of the block span that the newest segment began in */
 
     struct nx_mutex wake_lock; /* NX_RANK_QUEUE */
     struct nx_cond wake;
@@ -54,7 +54,7 @@ struct storage {
     uint64_t replaced;    /* counts blocks_replace() */
     int64_t head_from_ms; /* rows of the head before this are in blocks: new readers skip them */
     struct store_querier *queriers; /* a list of the open ones */
-    uint64_t n_entered; /* queriers that were ever opened */
+    uint64_t n_entered;             /* queriers that were ever opened */
     struct storage_retention retention;
     struct keep_rules *rules; /* NULL: none; owned, and whoever works by them has a reference */
     uint64_t rules_version;   /* counts changes of either */

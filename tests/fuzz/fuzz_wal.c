@@ -29,7 +29,7 @@ static void put_frames(struct buf *b, const uint8_t *p, size_t n)
         size_t len = p[1] | (size_t)(p[2] & 3) << 8;
         if (len > n - 3)
             len = n - 3;
-        wal_frame(b, (uint8_t)(p[0] % 5 ? p[0] % 5 : 127), nx_slice_of((const char *)p + 3, len));
+        wal_frame(b, (uint8_t)(p[0] % 9 ? p[0] % 9 : 127), nx_slice_of((const char *)p + 3, len));
         p += 3 + len;
         n -= 3 + len;
     }
