@@ -505,7 +505,7 @@ static void append_stamped_row(const struct ingest *in, struct ingest_scratch *s
     if (res) {
         res->out_of_order += done.out_of_order;
         res->duplicate += done.duplicate;
-        res->out_of_bounds += done.out_of_bounds;
+        res->out_of_bounds += done.out_of_bounds + done.too_old;
     }
 }
 
@@ -646,7 +646,7 @@ nx_status ingest_commit(struct ingest *in, const struct ingest_env *env,
     /* Refused stale markers and reports are nobody's business: only exposed samples are counted. */
     res->out_of_order += smaller(done.out_of_order, s->n_row_samples);
     res->duplicate += smaller(done.duplicate, s->n_row_samples);
-    res->out_of_bounds += smaller(done.out_of_bounds, s->n_row_samples);
+    res->out_of_bounds += smaller(done.out_of_bounds + done.too_old, s->n_row_samples);
     take_over(in, s);
     if (!st && s->stamped_failed)
         st = nx_fail(err, s->stamped_failed, "appending samples with timestamps: %s",
