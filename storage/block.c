@@ -6,7 +6,9 @@
  * RULES   B1  Damage in a page of chunks costs the chunks of that page: reading goes on with the next
  *             one and reports at the end what was lost. All else fails with what the index says.
  *         B2  The pages of a block that is gone leave the cache with it.
- * THREADS Nothing changes after opening but the count of references. */
+ *         B3  What is deleted is left out by block_select(), block_read() and the lists of labels, and by
+ *             nothing else here. A reader that began before a deletion may see it or not.
+ * THREADS Nothing changes after opening but the count of references and, under the lock, the tombstones. */
 #include "storage/block.h"
 
 #include <stdatomic.h>
@@ -14,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/thread.h"
 #include "storage/block_index.h"
 
 struct block {
@@ -23,6 +26,9 @@ struct block {
     struct block_meta meta;
     struct block_index *index;
     struct page_file *chunks;
+    struct nx_mutex lock; /* STATS: protects what follows; a leaf */
+    struct tombs *tombs;
+    uint64_t tombs_bytes;
 };
 
 /* A page of chunks as the cache has it: count, slots, bytes. */
@@ -179,6 +185,7 @@ nx_status block_open(struct block **out, struct fs *fs, struct cache *cache, con
     if (!b)
         return nomem(err, dir);
     atomic_init(&b->refs, 1);
+    nx_mutex_init(&b->lock, NX_RANK_STATS);
     b->fs = fs;
     b->dir = strdup(dir);
     if (!b->dir) {
@@ -195,6 +202,9 @@ nx_status block_open(struct block **out, struct fs *fs, struct cache *cache, con
     if (st)
         goto done;
     st = check_unity(b, err);
+    if (st)
+        goto done;
+    st = block_tombs_read(fs, dir, b->meta.ulid, b->meta.n_series, &b->tombs, &b->tombs_bytes, err);
     if (st)
         goto done;
     b->meta.bytes += page_file_bytes(block_index_file(b->index)) + page_file_bytes(b->chunks);
@@ -219,8 +229,52 @@ void block_unref(struct block *b)
     block_index_close(b->index);
     page_file_close(b->chunks);
     block_meta_done(&b->meta);
+    tombs_unref(b->tombs);
+    nx_mutex_done(&b->lock);
     free(b->dir);
     free(b);
+}
+
+struct block_index *block_index_of(struct block *b)
+{
+    return b->index;
+}
+
+struct fs *block_fs(struct block *b)
+{
+    return b->fs;
+}
+
+struct tombs *block_tombs(struct block *b)
+{
+    struct tombs *t;
+
+    nx_lock(&b->lock);
+    t = tombs_ref(b->tombs);
+    nx_unlock(&b->lock);
+    return t;
+}
+
+void block_set_tombs(struct block *b, struct tombs *t, uint64_t bytes)
+{
+    struct tombs *was;
+
+    nx_lock(&b->lock);
+    was = b->tombs;
+    b->tombs = t;
+    b->tombs_bytes = bytes;
+    nx_unlock(&b->lock);
+    tombs_unref(was);
+}
+
+uint64_t block_bytes(struct block *b)
+{
+    uint64_t bytes;
+
+    nx_lock(&b->lock);
+    bytes = b->meta.bytes + b->tombs_bytes;
+    nx_unlock(&b->lock);
+    return bytes;
 }
 
 const struct block_meta *block_meta(const struct block *b)
@@ -258,16 +312,38 @@ nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64
 {
     const bool whole = mint <= b->meta.min_ms && maxt >= b->meta.max_ms - 1;
     struct ids ids = {NULL, 0};
+    struct tombs *t;
     nx_status st;
 
     *out = (struct series_list){NULL, 0};
     if (!overlaps(b, mint, maxt))
         return NX_OK;
+    t = block_tombs(b);
     st = block_index_match(b->index, m, n, a, &ids, err);
     if (!st && ids.n)
         st = block_index_labels(b->index, ids, whole ? INT64_MIN : mint, whole ? INT64_MAX : maxt,
                                 a, out, err);
+    if (!st)
+        st = block_drop_dead(b, t, mint, maxt, out, err);
+    tombs_unref(t);
     return in_block(b, st, err);
+}
+
+/* What matches and is not deleted; *all: nothing was asked for, and nothing is deleted. */
+static nx_status alive(struct block *b, const struct matcher *m, size_t n, int64_t mint,
+                       int64_t maxt, struct arena *a, struct ids *ids, bool *all,
+                       struct nx_err *err)
+{
+    struct tombs *t = block_tombs(b);
+    nx_status st = NX_OK;
+
+    *all = n == 0 && !t;
+    if (n)
+        st = block_index_match(b->index, m, n, a, ids, err);
+    if (!st && t)
+        st = block_alive_ids(b, t, mint, maxt, n ? ids : NULL, a, ids, err);
+    tombs_unref(t);
+    return st;
 }
 
 nx_status block_label_names(struct block *b, const struct matcher *m, size_t n, int64_t mint,
@@ -275,16 +351,16 @@ nx_status block_label_names(struct block *b, const struct matcher *m, size_t n, 
                             size_t *n_out, struct nx_err *err)
 {
     struct ids ids = {NULL, 0};
-    nx_status st = NX_OK;
+    bool all = false;
+    nx_status st;
 
     *out = NULL;
     *n_out = 0;
     if (!overlaps(b, mint, maxt))
         return NX_OK;
-    if (n)
-        st = block_index_match(b->index, m, n, a, &ids, err);
+    st = alive(b, m, n, mint, maxt, a, &ids, &all, err);
     if (!st)
-        st = block_index_names(b->index, n ? &ids : NULL, limit, a, out, n_out, err);
+        st = block_index_names(b->index, all ? NULL : &ids, limit, a, out, n_out, err);
     return in_block(b, st, err);
 }
 
@@ -293,16 +369,16 @@ nx_status block_label_values(struct block *b, struct nx_slice name, const struct
                              struct nx_slice **out, size_t *n_out, struct nx_err *err)
 {
     struct ids ids = {NULL, 0};
-    nx_status st = NX_OK;
+    bool all = false;
+    nx_status st;
 
     *out = NULL;
     *n_out = 0;
     if (!overlaps(b, mint, maxt))
         return NX_OK;
-    if (n)
-        st = block_index_match(b->index, m, n, a, &ids, err);
+    st = alive(b, m, n, mint, maxt, a, &ids, &all, err);
     if (!st)
-        st = block_index_values(b->index, name, n ? &ids : NULL, limit, a, out, n_out, err);
+        st = block_index_values(b->index, name, all ? NULL : &ids, limit, a, out, n_out, err);
     return in_block(b, st, err);
 }
 
@@ -617,12 +693,32 @@ static nx_status run_pass(struct block *b, uint64_t ref, struct pass *p, struct 
     return each_chunk(b, (uint32_t)ref, &e, p, s, err);
 }
 
-nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt, struct samples *to,
-                     struct chunk_scratch *s, struct nx_err *err)
+nx_status block_read_sealed(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
+                            struct samples *to, struct chunk_scratch *s, struct nx_err *err)
 {
     struct pass p = {.mint = mint, .maxt = maxt, .to = to};
 
     return run_pass(b, ref, &p, s, err);
+}
+
+size_t block_drop_deleted(struct block *b, uint64_t ref, struct samples *x, size_t from)
+{
+    struct tombs *t = block_tombs(b);
+    const size_t n = tspans_filter(tombs_of(t, (uint32_t)ref), x, from);
+
+    tombs_unref(t);
+    return n;
+}
+
+/* B3 */
+nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt, struct samples *to,
+                     struct chunk_scratch *s, struct nx_err *err)
+{
+    const size_t from = to->n;
+    nx_status st = block_read_sealed(b, ref, mint, maxt, to, s, err);
+
+    block_drop_deleted(b, ref, to, from);
+    return st;
 }
 
 nx_status block_chunks(struct block *b, uint64_t ref, block_chunk_fn *visit, void *ctx,

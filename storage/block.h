@@ -3,7 +3,8 @@
  * A block covers [min_ms, max_ms) and holds, per series in label order, chunks of values that point
  * at shared vectors of timestamps. It is written under NAME.tmp-for-creation and appears under its
  * ULID by one rename, whole or not at all. It is read by pread through the page cache; opening reads
- * meta.json and the roots of both files, whatever the size. On disk: FORMAT.md, "Blocks".
+ * meta.json and the roots of both files, whatever the size. Samples can be deleted: a file beside the
+ * sealed ones says which are, and readers leave those out. On disk: FORMAT.md, "Blocks".
  *
  * Owner    block_open() gives a reference; block_ref/unref share it. The last one closes the files.
  * Threads  a block may be read by any threads at a time. A writer belongs to one thread.
@@ -14,6 +15,7 @@
 #include "storage/chunk.h"
 #include "storage/samples.h"
 #include "storage/storage.h"
+#include "storage/tombs.h"
 
 #define BLOCK_ULID_LEN        26u
 #define BLOCK_TMP_SUFFIX      ".tmp-for-creation"
@@ -94,6 +96,7 @@ void block_unref(struct block *b); /* accepts NULL */
 
 const struct block_meta *block_meta(const struct block *b);
 const char *block_dir(const struct block *b);
+uint64_t block_bytes(struct block *b); /* of all files, that of the tombstones included */
 uint64_t block_pages_damaged(const struct block *b); /* found so far; each page counts once */
 
 /* Series that match all n matchers (n may be 0) and may have samples in [mint, maxt], in label order.
@@ -105,6 +108,12 @@ NX_NODISCARD nx_status block_select(struct block *b, const struct matcher *m, si
  * hold was appended, and the text names block, series and times. The caller may go on. */
 NX_NODISCARD nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
                                   struct samples *to, struct chunk_scratch *s, struct nx_err *err);
+/* The same, deleted samples included. */
+NX_NODISCARD nx_status block_read_sealed(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
+                                         struct samples *to, struct chunk_scratch *s,
+                                         struct nx_err *err);
+/* Drops what is deleted of series `ref` from x[from..n), samples of it; returns how many went. */
+size_t block_drop_deleted(struct block *b, uint64_t ref, struct samples *x, size_t from);
 /* As the querier operations of the same name in storage.h. */
 NX_NODISCARD nx_status block_label_names(struct block *b, const struct matcher *m, size_t n,
                                          int64_t mint, int64_t maxt, size_t limit, struct arena *a,
@@ -114,7 +123,20 @@ NX_NODISCARD nx_status block_label_values(struct block *b, struct nx_slice name,
                                           int64_t maxt, size_t limit, struct arena *a,
                                           struct nx_slice **out, size_t *n_out, struct nx_err *err);
 
-/* For compaction, checks and tests: labels of one series (in the arena), and its chunks one by one. */
+/* ---- deleting -------------------------------------------------------------------------------- */
+
+/* Hides the samples in [mint, maxt] of the series that match, from all readers and after a restart: the
+ * block's file of tombstones is published anew. *series (may be NULL) gets how many lost samples. One
+ * caller at a time. On failure nothing has changed, but for what a restart may then find deleted. */
+NX_NODISCARD nx_status block_delete(struct block *b, const struct matcher *m, size_t n,
+                                    int64_t mint, int64_t maxt, uint64_t *series,
+                                    struct nx_err *err);
+/* Series with deleted samples, and spans of time in all of them. */
+void block_count_tombs(struct block *b, uint64_t *series, uint64_t *spans);
+
+/* ---- piece by piece --------------------------------------------------------------------------- */
+
+/* For compaction, checks and tests; deleted samples are in all of these. Labels of one series (in the arena), and its chunks one by one. */
 NX_NODISCARD nx_status block_series(struct block *b, uint64_t ref, struct arena *a,
                                     struct labels *out, struct nx_err *err);
 /* Times of the first and last sample of one series. */

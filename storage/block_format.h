@@ -2,6 +2,8 @@
 #pragma once
 
 #include "storage/block.h"
+#include "storage/postings.h"
+#include "storage/tombs.h"
 #include "storage/page.h"
 
 #define BLOCK_FORMAT 1u /* "narthex": {"format": ...} in meta.json */
@@ -32,3 +34,25 @@ NX_NODISCARD nx_status block_meta_parse(struct nx_slice text, struct block_meta 
 /* Deep copy; `to` is overwritten. */
 NX_NODISCARD nx_status block_meta_copy(const struct block_meta *from, struct block_meta *to,
                                        struct nx_err *err);
+
+/* What block_tombs.c needs of a block: its index, and its tombstones (a reference; NULL: none). */
+struct block_index;
+struct block_index *block_index_of(struct block *b);
+struct fs *block_fs(struct block *b);
+struct tombs *block_tombs(struct block *b);
+/* Takes `t`, which readers see from now on. `bytes` is the size of its file. */
+void block_set_tombs(struct block *b, struct tombs *t, uint64_t bytes);
+
+/* block_tombs.c */
+#define BLOCK_TOMBS_FILE "tombstones"
+/* Reads the file of a block, if there is one. */
+NX_NODISCARD nx_status block_tombs_read(struct fs *fs, const char *dir, const char *ulid,
+                                        uint64_t n_series, struct tombs **out, uint64_t *bytes,
+                                        struct nx_err *err);
+/* Leaves out of the list what has no sample in [mint, maxt] but deleted ones. */
+NX_NODISCARD nx_status block_drop_dead(struct block *b, const struct tombs *t, int64_t mint,
+                                       int64_t maxt, struct series_list *list, struct nx_err *err);
+/* The same for series numbers (`ids` NULL: all), into the arena. */
+NX_NODISCARD nx_status block_alive_ids(struct block *b, const struct tombs *t, int64_t mint,
+                                       int64_t maxt, const struct ids *ids, struct arena *a,
+                                       struct ids *out, struct nx_err *err);

@@ -19,8 +19,11 @@
  *         C7  When there is nothing to merge, one block after the other is written again without the series
  *             that rules of retention keep no longer; merging leaves them out as well. It goes as a merge of
  *             one does.
- * THREADS All here runs on the compactor's thread (or in the tick). `busy` and the list of blocks are
- *         under storage.lock, which is not held across I/O. */
+ *         C8  A merge has a turn (turns.c) and ends without a result when somebody waits for it.
+ *         C9  What is deleted is left out of the new block. When there is nothing to merge, a block with
+ *             many tombstones is written anew by itself; if nothing is left of it, it just goes.
+ * THREADS All here, but for compact_rewrite(), runs on the compactor's thread (or in the tick). `busy` and
+ *         the list of blocks are under storage.lock, which is not held across I/O. */
 #include "storage/compact.h"
 
 #include <stdio.h>
@@ -233,7 +236,7 @@ static nx_status write_merged(struct compactor *c, struct job *j, struct nx_err 
                                   .ulid = j->ulid,
                                   .source = j->source,
                                   .n = j->n,
-                                  .stop = &c->stop,
+                                  .stop = &c->s->give_way,
                                   .from_ms = j->keep ? job_from_ms : NULL,
                                   .ctx = j};
         st = compact_merge(&m, &j->res, err);
@@ -315,7 +318,8 @@ static nx_status merge(struct compactor *c, struct job *j, bool *gone, struct nx
     block_ulid(j->ulid, clock_now_ms());
     set_busy(c, true);
     st = write_merged(c, j, err);
-    if (st == NX_NOTFOUND && j->bad == COMPACT_NONE && j->res.expired) { /* all was left out */
+    if (st == NX_NOTFOUND && j->bad == COMPACT_NONE &&
+        (j->res.expired || j->res.deleted)) { /* all was left out */
         *gone = !blocks_replace(c->s, j->listed, j->n, NULL);
         st = NX_OK;
     } else {
@@ -357,7 +361,8 @@ static void succeeded(struct compactor *c, const struct job *j, int64_t start_ms
              "count", LOG_NUMBER(j->n), "ulid", j->ulid, "mint",
              LOG_NUMBER(block_meta(j->listed[0])->min_ms), "samples", LOG_NUMBER(j->res.samples),
              "duplicates", LOG_NUMBER(j->res.dropped), "expired", LOG_NUMBER(j->res.expired),
-             "duration_ms", LOG_NUMBER(steady_ms() - start_ms));
+             "deleted", LOG_NUMBER(j->res.deleted), "duration_ms",
+             LOG_NUMBER(steady_ms() - start_ms));
 }
 
 /* True if the list changed, or may be looked at again at once. */
@@ -386,13 +391,40 @@ static bool run_job(struct compactor *c, struct job *j)
     return true;
 }
 
+nx_status compact_rewrite(struct compactor *c, struct block *b, struct nx_err *err)
+{
+    struct job j = {.bad = COMPACT_NONE, .listed = {b}, .n = 1};
+    const int64_t start_ms = steady_ms();
+    bool gone;
+    nx_status st = merge(c, &j, &gone, err);
+
+    if (!st && !gone)
+        succeeded(c, &j, start_ms);
+    return st;
+}
+
+/* C9: a block that is not the newest, of which one in twenty series has deleted samples, or a few series many
+ * spans of them. */
+static size_t worth_cleaning(const struct look *l, size_t pick[COMPACT_MAX_SOURCES])
+{
+    for (size_t i = 0; i + 1 < l->n; i++) {
+        uint64_t series, spans;
+        block_count_tombs(l->v[i], &series, &spans);
+        if (!l->plan[i].avoid && spans * 20 > block_meta(l->v[i])->n_series + 1) {
+            pick[0] = i;
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* Merging is done: one block that holds what need not be kept any more. */
 static bool plan_keep(struct compactor *c, const struct look *l, struct job *j)
 {
     struct nx_err err = {0};
     size_t which;
     nx_status st = keep_find(c->checks, c->s->fs, l->v, l->plan, l->n, &l->keep, l->rules_version,
-                             &c->stop, &which, &err);
+                             &c->s->give_way, &which, &err);
 
     if (which != COMPACT_NONE)
         j->listed[0] = l->v[which];
@@ -422,6 +454,8 @@ static bool merge_one(struct compactor *c)
     } else {
         o.max_block_ms = l.max_block_ms;
         j.n = compact_plan(&o, l.plan, l.n, pick);
+        if (j.n == 0)
+            j.n = worth_cleaning(&l, pick);
         for (size_t i = 0; i < j.n; i++)
             j.listed[i] = l.v[pick[i]];
         if (keep_n_rules(l.keep.rules))
@@ -500,15 +534,26 @@ static void step_back(void)
     (void)syscall(SYS_ioprio_set, 1, 0, IDLE_IO);
 }
 
+/* All that is to be done, as long as nobody else wants a turn (turns.c). */
+static void in_turn(struct compactor *c)
+{
+    bool more = true;
+
+    for (bool first = true; more && work_try(c->s, WORK_MERGE); first = false) {
+        if (first)
+            drop_rests(c);
+        more = merge_one(c);
+        work_give(c->s, WORK_MERGE);
+    }
+}
+
 static void work(void *arg)
 {
     struct compactor *c = arg;
 
     step_back();
     while (!atomic_load(&c->stop)) {
-        drop_rests(c);
-        while (merge_one(c))
-            ;
+        in_turn(c);
         nx_lock(&c->lock);
         if (!c->more && !atomic_load(&c->stop))
             (void)nx_cond_wait_ms(&c->wake, &c->lock, LOOK_EVERY_MS);
@@ -538,9 +583,7 @@ void compact_tick(struct compactor *c, bool more)
             wake(c);
         return;
     }
-    drop_rests(c);
-    while (merge_one(c))
-        ;
+    in_turn(c);
 }
 
 nx_status compact_open(struct compactor **out, struct storage *s, bool own_thread,
@@ -570,6 +613,7 @@ void compact_close(struct compactor *c)
     if (!c)
         return;
     atomic_store(&c->stop, true);
+    atomic_store(&c->s->give_way, true); /* after `stop`, which is looked at with each turn */
     if (c->own_thread) {
         wake(c);
         nx_thread_join(&c->thread);

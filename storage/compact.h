@@ -49,8 +49,10 @@ struct compact_result {
     size_t bad; /* the source that could not be read, or COMPACT_NONE; set on failure too */
     uint64_t samples, dropped; /* written; dropped because another source had one of that time */
     uint64_t expired;          /* left out by from_ms() */
+    uint64_t deleted;          /* left out because of tombstones */
 };
-/* Publishes a block that holds what the sources hold; NX_NOTFOUND: that is nothing, by from_ms(). On failure there is no new block (but see
+/* Publishes a block that holds what the sources hold; NX_NOTFOUND: that is nothing, since all was left
+ * out. On failure there is no new block (but see
  * block_writer_commit()); NX_CORRUPT: a source is damaged, and the text says where. Blocks the caller for
  * as long as it takes. */
 NX_NODISCARD nx_status compact_merge(const struct compact_merge *c, struct compact_result *res,
@@ -81,6 +83,10 @@ void compact_close(struct compactor *c);
 void compact_look(struct compactor *c);
 /* Called by the worker after each round, `more` when there is a new block. */
 void compact_tick(struct compactor *c, bool more);
+
+/* Writes a block of the list anew without what is deleted in it. By any thread that has the turn for a
+ * merge (turns.c). NX_CANCELED: somebody wanted the turn. */
+NX_NODISCARD nx_status compact_rewrite(struct compactor *c, struct block *b, struct nx_err *err);
 
 /* `m` was made of block `ulid`, directly or not. */
 bool compact_made_of(const struct block_meta *m, const char *ulid);

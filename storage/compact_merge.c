@@ -10,7 +10,8 @@
  *         M3  Of equal times the first source's sample is kept, as readers do (Q3 of querier.c).
  *         M4  Nothing is left out in silence: what each source gave is counted and must be what its
  *             meta.json says, and what was written must be what came, less what the caller's
- *             times leave out, which is counted, too. Damage ends the merge. */
+ *             times leave out, which is counted, too. Damage ends the merge.
+ *         M5  What is deleted in a source does not come; that is counted as well. */
 #include "storage/compact.h"
 
 #include <stdlib.h>
@@ -192,8 +193,9 @@ static nx_status read_source(struct merge *m, size_t source, struct nx_err *err)
     const struct block_meta *meta = meta_of(m, source);
     struct samples *rows = &m->rows;
     const size_t had = rows->n;
-    nx_status st = block_read(m->c->source[source], cur->batch.v[cur->at].ref, meta->min_ms,
-                              meta->max_ms - 1, rows, m->scratch, err);
+    const uint64_t ref = cur->batch.v[cur->at].ref;
+    nx_status st = block_read_sealed(m->c->source[source], ref, meta->min_ms, meta->max_ms - 1,
+                                     rows, m->scratch, err);
 
     for (size_t i = had + 1; i < rows->n && !st; i++)
         if (rows->t[i] <= rows->t[i - 1])
@@ -202,6 +204,7 @@ static nx_status read_source(struct merge *m, size_t source, struct nx_err *err)
     if (st)
         return blame(m, source, st);
     m->given[source] += rows->n - had;
+    m->res->deleted += block_drop_deleted(m->c->source[source], ref, rows, had);
     if (had && rows->n > had && rows->t[had] <= rows->t[had - 1])
         return merge_rows(m, had, err);
     return NX_OK;
@@ -288,7 +291,7 @@ static nx_status check_counts(struct merge *m, struct nx_err *err)
                                  meta->ulid, (unsigned long long)m->given[i],
                                  (unsigned long long)meta->n_samples));
     }
-    NX_ASSERT_ALWAYS(m->written == all - m->res->dropped - m->res->expired);
+    NX_ASSERT_ALWAYS(m->written == all - m->res->dropped - m->res->expired - m->res->deleted);
     return NX_OK;
 }
 

@@ -10,6 +10,8 @@
  *         F2  The floor rises before any group is sealed, and groups judge rows under their lock: when
  *             all were visited, nothing before the end can come any more.
  *         F3  Nothing goes from memory or log before the block was opened again.
+ *             What is deleted is left out of the block; only a turn (turns.c) keeps more from
+ *             being deleted meanwhile.
  *         F4  A flush that fails changes nothing but the floor; it is tried again.
  *         F5  Late samples (loose.c) of the span are in its block. Those of spans before it, whose blocks are
  *             there already, get blocks of their own first, which overlap others until they are merged; a
@@ -338,4 +340,8 @@ void flush_drop(struct storage *s)
         return;
     s->drop_before_ms = INT64_MIN;
     head_drop(s->head, before_ms);
+    char *path = delete_note_path(s);
+    if (path)
+        head_tombs_prune(s->head, s->fs, path);
+    free(path);
 }

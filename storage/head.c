@@ -82,6 +82,7 @@ void head_close(struct head *h)
     free(h->free_slots);
     loose_free(h->loose);
     index_free(h->ix);
+    tombs_unref(h->tombs);
     nx_mutex_done(&h->pool_lock);
     nx_mutex_done(&h->shared_lock);
     nx_rwlock_done(&h->lock);

@@ -7,6 +7,7 @@
 #include "storage/group.h"
 #include "storage/index.h"
 #include "storage/loose.h"
+#include "storage/tombs.h"
 #include "storage/wal.h"
 
 /* Working memory for one append, seal or read; borrowed from the head for as long as it takes. */
@@ -51,6 +52,7 @@ struct head {
     atomic_uint_least64_t series_created, series_removed;
     atomic_uint_least64_t seq;       /* appends so far */
     struct head_reader *readers;     /* a list of the open ones, under pool_lock */
+    struct tombs *tombs;             /* by number of series, under pool_lock (head_tombs.c) */
     atomic_uint_least64_t wal_epoch; /* syncs of the log that succeeded */
 };
 
@@ -133,12 +135,40 @@ NX_NODISCARD nx_status head_label_values(struct head_reader *r, struct nx_slice 
 NX_NODISCARD nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
                                  struct samples *to, struct nx_err *err);
 
-/* All series with samples in the range, in label order; malloc'ed. For a flush. */
+/* The same, deleted samples included: for head_tombs.c. */
+NX_NODISCARD nx_status head_read_all(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
+                                     struct samples *to, struct nx_err *err);
+const struct tombs *head_reader_tombs(const struct head_reader *r); /* NULL: none; the reader's */
+
+/* All series with samples in the range, in label order; malloc'ed. For a flush. Deleted ones are among them. */
 NX_NODISCARD nx_status head_sorted(struct head_reader *r, int64_t mint, int64_t maxt,
                                    uint32_t **ids, size_t *n, struct nx_err *err);
 /* Labels of one series, copied; NX_NOTFOUND when it is gone. */
 NX_NODISCARD nx_status head_labels(struct head_reader *r, uint32_t id, struct arena *a,
                                    struct labels *out, struct nx_err *err);
+
+/* ---- deleting (head_tombs.c): one thread at a time ---------------------------------------------- */
+
+/* Hides what the head has now in [mint, maxt] of the series that match. `path` is the note that a restart
+ * reads: it is published anew before readers see the change. Samples to come are not hidden. On failure
+ * nothing has changed, but for what a restart may then find deleted. */
+NX_NODISCARD nx_status head_delete(struct head *h, struct fs *fs, const char *path,
+                                   const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
+                                   struct nx_err *err);
+/* Reads the note, when all series are there. Damage is logged, and the note set aside. */
+NX_NODISCARD nx_status head_tombs_load(struct head *h, struct fs *fs, const char *path,
+                                       struct nx_err *err);
+/* Forgets deletions of which the head holds nothing any more, after head_drop(). */
+void head_tombs_prune(struct head *h, struct fs *fs, const char *path);
+/* Leaves out of the list (whose refs are numbers of series) what has no sample in [mint, maxt] but deleted ones. */
+NX_NODISCARD nx_status head_drop_dead(struct head_reader *r, int64_t mint, int64_t maxt,
+                                      struct series_list *list, struct nx_err *err);
+
+/* Label names (`name` NULL) or values of a name, of series that head_select() gives. */
+NX_NODISCARD nx_status head_list_alive(struct head_reader *r, const struct nx_slice *name,
+                                       const struct matcher *m, size_t n, int64_t mint,
+                                       int64_t maxt, struct arena *a, struct nx_slice **out,
+                                       size_t *n_out, struct nx_err *err);
 
 /* ---- upkeep (head_gc.c): the worker ----------------------------------------------------------- */
 

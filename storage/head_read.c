@@ -10,7 +10,8 @@
  *         D3  Homes in order, seals in order, rows in order: a series' samples come out ascending. While a
  *             series becomes one that several groups write, the last rows of the old home and the first
  *             of the new one may overlap in time: the reader puts them in order, each time once. Loose
- *             samples (loose.c) are merged in at the end. */
+ *             samples (loose.c) are merged in at the end.
+ *         D4  What was deleted before the reader was made is left out, wherever the samples lie. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ struct head_reader {
     int64_t from_ms;                 /* rows before this are not seen */
     bool pending;                    /* of loose samples those that no block has */
     uint64_t seq;                    /* D1: appends up to this one are seen */
+    struct tombs *tombs;             /* D4 */
     struct head_reader *next, *prev; /* under h->pool_lock */
 };
 
@@ -47,6 +49,7 @@ static void enter(struct head_reader *r)
 
     nx_lock(&h->pool_lock);
     r->seq = atomic_load(&h->seq);
+    r->tombs = tombs_ref(h->tombs);
     r->next = h->readers;
     if (h->readers)
         h->readers->prev = r;
@@ -122,6 +125,7 @@ void head_reader_free(struct head_reader *r)
         return;
     leave(r);
     forget_times(r);
+    tombs_unref(r->tombs);
     head_work_back(r->h, r->w);
     free(r->kept);
     free(r);
@@ -335,8 +339,8 @@ static void put_in_order(struct samples *x, size_t from)
     x->n = n;
 }
 
-nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
-                    struct samples *to, struct nx_err *err)
+nx_status head_read_all(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
+                        struct samples *to, struct nx_err *err)
 {
     const size_t first = to->n;
     uint32_t homes = 0;
@@ -371,6 +375,22 @@ nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t ma
     if (!st)
         st = loose_read(h->loose, id, r->seq, r->pending, mint, maxt, to, first, err);
     return st;
+}
+
+/* D4 */
+nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
+                    struct samples *to, struct nx_err *err)
+{
+    const size_t first = to->n;
+    nx_status st = head_read_all(r, id, mint, maxt, to, err);
+
+    tspans_filter(tombs_of(r->tombs, id), to, first);
+    return st;
+}
+
+const struct tombs *head_reader_tombs(const struct head_reader *r)
+{
+    return r->tombs;
 }
 
 /* ---- selecting ------------------------------------------------------------------------------- */
@@ -444,7 +464,7 @@ nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n, 
     if (!st)
         st = index_labels(r->h->ix, ids, a, out, err);
     nx_rwunlock(&r->h->lock);
-    return st;
+    return st || !r->tombs ? st : head_drop_dead(r, mint, maxt, out, err);
 }
 
 nx_status head_label_names(struct head_reader *r, const struct matcher *m, size_t n, int64_t mint,
@@ -454,6 +474,8 @@ nx_status head_label_names(struct head_reader *r, const struct matcher *m, size_
     struct ids ids = {0};
     nx_status st = NX_OK;
 
+    if (r->tombs)
+        return head_list_alive(r, NULL, m, n, mint, maxt, a, out, n_out, err);
     nx_rdlock(&r->h->lock);
     if (n)
         st = select_locked(r, m, n, mint, maxt, a, &ids, err);
@@ -470,6 +492,8 @@ nx_status head_label_values(struct head_reader *r, struct nx_slice name, const s
     struct ids ids = {0};
     nx_status st = NX_OK;
 
+    if (r->tombs)
+        return head_list_alive(r, &name, m, n, mint, maxt, a, out, n_out, err);
     nx_rdlock(&r->h->lock);
     if (n)
         st = select_locked(r, m, n, mint, maxt, a, &ids, err);

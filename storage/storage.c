@@ -121,6 +121,7 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
     nx_mutex_init(&s->wake_lock, NX_RANK_QUEUE);
     nx_cond_init(&s->wake);
     nx_mutex_init(&s->lock, NX_RANK_BLOCKS);
+    nx_cond_init(&s->work_done);
     s->fs = o->fs;
     s->block_ms = or_default(o->min_block_ms, BLOCK_MS_DEFAULT);
     s->max_block_given_ms = o->max_block_ms;
@@ -206,6 +207,16 @@ static nx_status replay(struct storage *s, size_t segment_bytes, struct nx_err *
     return st;
 }
 
+/* When the log was replayed: a tombstone needs its series. */
+static nx_status load_deletions(struct storage *s, struct nx_err *err)
+{
+    char *path = delete_note_path(s);
+    nx_status st = path ? head_tombs_load(s->head, s->fs, path, err) : no_memory(err);
+
+    free(path);
+    return st;
+}
+
 static void work(void *arg)
 {
     struct storage *s = arg;
@@ -246,6 +257,8 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
     pressure_open(s);
     storage_set_out_of_order_window(s, opts->out_of_order_window_ms);
     st = replay(s, opts->wal_segment_bytes, err);
+    if (!st)
+        st = load_deletions(s, err);
     s->segment_span = floor_div(atomic_load(&s->head->max_ms), s->block_ms);
     if (!st)
         st = compact_open(&s->compactor, s, !opts->no_worker, err);
@@ -290,6 +303,7 @@ void storage_close(struct storage *s)
     if (s->lockfile)
         s->fs->unlock(s->fs, s->lockfile);
     fs_overlay_free(s->overlay);
+    nx_cond_done(&s->work_done);
     nx_mutex_done(&s->lock);
     nx_cond_done(&s->wake);
     nx_mutex_done(&s->wake_lock);
@@ -405,20 +419,14 @@ static bool due(int64_t now_ms, int64_t last_ms, int64_t every_ms)
     return now_ms - last_ms >= every_ms || now_ms < last_ms; /* the clock was set back */
 }
 
-void storage_tick(struct storage *s, int64_t now_ms)
+/* True if there are new blocks. A deletion or a snapshot under way puts it off to the next tick. */
+static bool flush_all_due(struct storage *s, int64_t now_ms)
 {
     struct nx_err err;
     bool wrote = true, more = false;
 
-    nx_lock(&s->tick_lock);
-    if (due(now_ms, s->synced_ms, s->fsync_ms))
-        sync_log(s, now_ms);
-    rotate_log(s, now_ms);
-    if (due(now_ms, s->joined_ms, JOIN_MS)) {
-        s->joined_ms = now_ms;
-        if (head_join(s->head, &err))
-            log_warn("Joining chunks in memory failed", "err", err.text);
-    }
+    if (!work_try(s, WORK_FLUSH))
+        return false;
     while (wrote) {
         if (flush_due(s, &wrote, &err)) {
             log_error("Writing a block failed", "err", err.text);
@@ -430,6 +438,25 @@ void storage_tick(struct storage *s, int64_t now_ms)
         log_error("Writing a block of late samples failed", "err", err.text);
     more = more || wrote;
     flush_drop(s);
+    work_give(s, WORK_FLUSH);
+    return more;
+}
+
+void storage_tick(struct storage *s, int64_t now_ms)
+{
+    struct nx_err err;
+    bool more;
+
+    nx_lock(&s->tick_lock);
+    if (due(now_ms, s->synced_ms, s->fsync_ms))
+        sync_log(s, now_ms);
+    rotate_log(s, now_ms);
+    if (due(now_ms, s->joined_ms, JOIN_MS)) {
+        s->joined_ms = now_ms;
+        if (head_join(s->head, &err))
+            log_warn("Joining chunks in memory failed", "err", err.text);
+    }
+    more = flush_all_due(s, now_ms);
     retention_run(s);
     pressure_tick(s);
     compact_tick(s->compactor, more);

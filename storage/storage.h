@@ -268,6 +268,20 @@ NX_NODISCARD nx_status storage_select_exemplars(struct storage *s, const struct 
                                                 struct arena *a, struct storage_exemplar_list *out,
                                                 struct nx_err *err);
 
+/* ---- administration -------------------------------------------------------------------------- */
+
+/* Deletes what is stored now in [mint, maxt] of the series that match any of the sets: hidden at once from
+ * new queriers, after a restart too, and gone from disk when its blocks are next written anew. Samples
+ * that are appended later are visible. A failure may leave a part deleted; then it can be asked again.
+ * Waits for a flush that is under way; a merge gives way to it. */
+NX_NODISCARD nx_status storage_delete(struct storage *s, const struct matcher_set *sets,
+                                      size_t n_sets, int64_t mint, int64_t maxt,
+                                      struct nx_err *err);
+
+/* Writes blocks with deleted samples anew without them, one after the other; those of which nothing is left
+ * go. Takes as long as that takes. */
+NX_NODISCARD nx_status storage_clean_tombstones(struct storage *s, struct nx_err *err);
+
 /* ---- what is in it -------------------------------------------------------------------------- */
 
 struct storage_stats {

@@ -64,12 +64,33 @@ struct storage {
     uint64_t compactions, compactions_failed, time_deletions, size_deletions;
     uint64_t loads_failed, set_aside, pages_damaged_gone;
     int64_t replay_ms;
+    unsigned working;                  /* of enum storage_work, under way */
+    uint64_t work_ticket, work_served; /* who waits for a turn has a number */
+    struct nx_cond work_done;
+    atomic_bool give_way; /* to the merge that is under way: somebody waits. Set under lock */
 };
 
 /* pressure.c: the process's memory limit. */
 void pressure_open(struct storage *s);
 void pressure_close(struct storage *s); /* nobody tells shortages after it */
 void pressure_tick(struct storage *s);
+/* turns.c: what changes blocks, one of a kind at a time. A flush and a merge may go on together; a deletion
+ * and a snapshot want neither. */
+enum storage_work { WORK_FLUSH = 1, WORK_MERGE = 2 };
+/* False when it, or who waits for it, must be let go first. */
+NX_NODISCARD bool work_try(struct storage *s, unsigned what);
+/* Waits for its turn; a merge under way is asked to give way. */
+void work_take(struct storage *s, unsigned what);
+void work_give(struct storage *s, unsigned what);
+
+/* delete.c */
+char *
+delete_note_path(const struct storage *s); /* what is deleted in the head; malloc'ed, or NULL */
+/* The blocks of the list, with references; end with blocks_list_done(). */
+NX_NODISCARD nx_status blocks_list(struct storage *s, struct block ***out, size_t *n_out,
+                                   struct nx_err *err);
+void blocks_list_done(struct block **v, size_t n);
+bool blocks_has(struct storage *s, const struct block *b); /* it is in the list still */
 
 /* querier.c */
 /* Some open reader still needs rows of the head before `before_ms`. */

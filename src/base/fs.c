@@ -185,6 +185,14 @@ static nx_status real_rename(struct fs *fs, const char *from, const char *to, st
     return NX_OK;
 }
 
+static nx_status real_link(struct fs *fs, const char *from, const char *to, struct nx_err *err)
+{
+    (void)fs;
+    if (link(from, to))
+        return nx_fail_errno(err, errno, "linking %s to %s", from, to);
+    return NX_OK;
+}
+
 static nx_status real_unlink(struct fs *fs, const char *path, struct nx_err *err)
 {
     (void)fs;
@@ -359,6 +367,7 @@ struct fs *fs_real(void)
         .truncate = real_truncate,
         .size = real_size,
         .rename = real_rename,
+        .link = real_link,
         .unlink = real_unlink,
         .mkdir = real_mkdir,
         .rmdir = real_rmdir,

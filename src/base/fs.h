@@ -46,6 +46,8 @@ struct fs {
     nx_status (*truncate)(struct fs *fs, struct fs_file *f, uint64_t bytes, struct nx_err *err);
     nx_status (*size)(struct fs *fs, struct fs_file *f, uint64_t *bytes, struct nx_err *err);
     nx_status (*rename)(struct fs *fs, const char *from, const char *to, struct nx_err *err);
+    /* A second name for a file. `to` must be free. Another file system, or one without links: NX_IO. */
+    nx_status (*link)(struct fs *fs, const char *from, const char *to, struct nx_err *err);
     nx_status (*unlink)(struct fs *fs, const char *path,
                         struct nx_err *err); /* missing: NX_NOTFOUND */
     nx_status (*mkdir)(struct fs *fs, const char *path, struct nx_err *err); /* existing: NX_OK */

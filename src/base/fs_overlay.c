@@ -337,6 +337,13 @@ static nx_status remove_locked(struct overlay *o, const char *path, struct nx_er
     return NX_OK;
 }
 
+/* Nobody who only reads a folder wants one. */
+static nx_status ov_link(struct fs *fs, const char *from, const char *to, struct nx_err *err)
+{
+    (void)fs;
+    return nx_fail(err, NX_IO, "linking %s to %s: the folder is only read", from, to);
+}
+
 static nx_status ov_unlink(struct fs *fs, const char *path, struct nx_err *err)
 {
     struct overlay *o = of(fs);
@@ -549,6 +556,7 @@ nx_status fs_overlay_new(struct fs **out, struct fs *below, size_t limit_bytes, 
         .truncate = ov_truncate,
         .size = ov_size,
         .rename = ov_rename,
+        .link = ov_link,
         .unlink = ov_unlink,
         .mkdir = ov_mkdir,
         .rmdir = ov_rmdir,

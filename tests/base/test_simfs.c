@@ -376,6 +376,15 @@ static void behave(struct fs *fs, const char *root, struct buf *log)
     SAY(fs->rename(fs, a, b, NULL));
     SAY(fs->stat(fs, b, &sb, NULL));
     buf_printf(log, "%" PRIu64 " %d\n", sb.bytes, sb.is_dir);
+    SAY(fs->link(fs, a, b, NULL));
+    SAY(fs->link(fs, b, b, NULL));
+    SAY(fs->link(fs, b, e, NULL));
+    SAY(fs->link(fs, root, a, NULL));
+    SAY(fs->link(fs, b, a, NULL));
+    SAY(fs->pwrite(fs, f, "K", 1, 0, &n, NULL));
+    SAY(fs->stat(fs, a, &sb, NULL));
+    SAY(fs->unlink(fs, b, NULL));
+    SAY(fs->rename(fs, a, b, NULL));
     SAY(fs->unlink(fs, a, NULL));
     SAY(fs->mkdir(fs, e, NULL));
     SAY(fs_mkdirs(fs, e, NULL));

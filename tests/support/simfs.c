@@ -418,6 +418,33 @@ static nx_status sim_rename(struct fs *fs, const char *from, const char *to, str
     return end(sim, injected(err, fate, "renaming", from));
 }
 
+static nx_status do_link(struct simfs *sim, const char *from, const char *to, struct nx_err *err)
+{
+    struct nx_slice name;
+    struct sim_node *node = lookup(sim, from), *dir = walk(sim, to, &name);
+
+    if (!node || !dir || !name.len)
+        return not_found(err, "linking", from);
+    if (node->is_dir)
+        return refused(err, "linking", from, "Operation not permitted");
+    if (sim_find(dir, name))
+        return refused(err, "linking to", to, "File exists");
+    sim_move(&sim->disk, NULL, name, dir, name, node);
+    return NX_OK;
+}
+
+static nx_status sim_link(struct fs *fs, const char *from, const char *to, struct nx_err *err)
+{
+    struct simfs *sim = sim_of(fs);
+    enum fate fate = begin(sim, SIMFS_NAME);
+
+    if (fate == DO)
+        return end(sim, do_link(sim, from, to, err));
+    if (done_anyway(sim, fate))
+        do_link(sim, from, to, NULL);
+    return end(sim, injected(err, fate, "linking", from));
+}
+
 static nx_status do_remove(struct simfs *sim, const char *path, bool is_dir, struct nx_err *err)
 {
     struct nx_slice name;
@@ -594,6 +621,7 @@ static const struct fs operations = {
     .truncate = sim_truncate_file,
     .size = sim_size,
     .rename = sim_rename,
+    .link = sim_link,
     .unlink = sim_unlink,
     .mkdir = sim_mkdir,
     .rmdir = sim_rmdir,

@@ -6,7 +6,7 @@
  * Power loss   simfs_cut_power_at(n): the n-th operation from now, n counted from 1, fails with NX_IO,
  *              and so does everything after it. It may have been done, or in part. Then
  *              simfs_restore_power(): what was synced is there. Of all else the seed says what is kept,
- *              lost or torn: bytes without sync, and names (create, rename, unlink, mkdir) without
+ *              lost or torn: bytes without sync, and names (create, rename, link, unlink, mkdir) without
  *              sync_dir. Open files are stale then: closing them is all that works.
  * Kill         simfs_kill_at(n): the same, but nothing is lost. The n-th operation was not done, or,
  *              if it writes, in part.
@@ -46,7 +46,7 @@ enum simfs_kind { /* for simfs_fail_kind_at, to be combined */
                   SIMFS_WRITE = 4, /* write and pwrite */
                   SIMFS_SYNC = 8,
                   SIMFS_SYNC_DIR = 16,
-                  SIMFS_NAME = 32,  /* rename, unlink, mkdir, rmdir */
+                  SIMFS_NAME = 32,  /* rename, link, unlink, mkdir, rmdir */
                   SIMFS_OTHER = 64, /* truncate, size, list, stat, lock */
                   SIMFS_ANY = 127
 };
