@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 
+#include "src/scrape/resolve.h"
+
 void exemplars_note(struct ingest_scratch *s, struct nx_slice text)
 {
     if (s->n_exemplars == s->cap_exemplars) {
@@ -38,7 +40,7 @@ static bool find_column(const struct ingest *in, uint32_t what, struct storage_g
         return true;
     case LINE_STAMPED:
         t = &in->stamped[line_index(what)];
-        *group = in->stamped_groups[t->group].group;
+        *group = resolve_stamped_group(in, t->group);
         *col = t->col;
         return true;
     default:

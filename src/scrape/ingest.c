@@ -466,6 +466,7 @@ static void start(struct ingest_scratch *s)
 {
     s->n_exemplars = 0;
     s->n_samples = s->n_fresh = s->n_row = s->n_row_samples = s->n_stale_slots = s->n_stamps = 0;
+    s->n_loose = s->n_turns = 0;
     s->changed = s->ends = false;
     s->stamped_failed = NX_OK;
     layout_done(&s->next);

@@ -24,16 +24,18 @@ enum report {
     REPORT_COUNT
 };
 
-/* Series with timestamps of their own. Those that came with one timestamp are together in a group: a
- * container's samples, say, share the time of its last look. */
+/* Series with timestamps of their own. Those that came with one timestamp are together in a group if they
+ * are a few: a container's samples, say, share the time of its last look. The others are in one loose
+ * group. */
 struct stamped_group {
     struct storage_group *group; /* NULL: a free place */
     uint32_t n_slots;            /* that are in it */
     uint32_t n_cols;             /* one more than the highest column it had */
 };
+#define STAMPED_LOOSE UINT32_MAX
 struct stamped {
-    uint32_t group, col;
-    bool used; /* false: a free slot */
+    uint32_t group, col; /* STAMPED_LOOSE: of the loose group */
+    bool used;           /* false: a free slot */
 };
 
 struct ingest {
@@ -44,10 +46,12 @@ struct ingest {
     uint32_t next_slot; /* no slot before it is free */
     struct stamped_group *stamped_groups;
     uint32_t n_stamped_groups;
-    bool ended;             /* the series of the layout got their stale markers */
-    bool relearn;           /* labels are made otherwise now: no line is known */
-    uint8_t report_known;   /* bit per report: its column is there */
-    uint8_t report_exposed; /* bit per report: the target exposes the same series, and wins */
+    struct storage_group *loose; /* NULL: nothing needed it yet */
+    uint32_t n_loose_cols;       /* one more than the highest column it had */
+    bool ended;                  /* the series of the layout got their stale markers */
+    bool relearn;                /* labels are made otherwise now: no line is known */
+    uint8_t report_known;        /* bit per report: its column is there */
+    uint8_t report_exposed;      /* bit per report: the target exposes the same series, and wins */
     uint32_t report_cols[REPORT_COUNT];
     uint32_t iter; /* scrapes that parsed */
     struct meta meta;
@@ -69,6 +73,7 @@ struct fresh_series {     /* not known before this scrape */
 };
 struct stamp { /* a sample with a timestamp of its own */
     uint32_t slot;
+    uint32_t turn; /* how many samples of the series this scrape has before */
     int64_t ts_ms;
     double value;
 };
@@ -101,6 +106,11 @@ struct ingest_scratch {
     uint32_t n_stamps, cap_stamps;
     uint32_t *stamp_counts; /* by group */
     uint32_t cap_stamp_counts;
+    uint8_t *turns;   /* by slot; up to 255 */
+    uint32_t n_turns; /* of which are good */
+    uint32_t cap_turns;
+    struct storage_sample *loose;
+    uint32_t n_loose, cap_loose;
     struct noted_exemplar { /* of the body, in its order */
         uint32_t sample;
         struct nx_slice text; /* in the body */

@@ -10,7 +10,11 @@
  *         R5  A series that the store refuses (it is full) fails nothing: its line stays unknown and is
  *             tried again at the next scrape.
  *         R6  Samples with timestamps of their own go by group and timestamp, one row each. A new series
- *             joins the group that has its timestamp in this scrape; else it gets a new group. */
+ *             joins the group that has its timestamp in this scrape; if there is none, but the timestamp
+ *             is that of SHARE_MIN samples or more, it gets a new one; else it goes to the loose group,
+ *             whose samples are appended all at once.
+ *         R7  Several samples of one series are appended in the order of their lines, so that the order
+ *             rules see what the target said first. */
 #include "src/scrape/resolve.h"
 
 #include <stdlib.h>
@@ -146,33 +150,56 @@ nx_status resolve_ready(struct ingest *in, const struct ingest_env *env,
     return st ? st : find_reports(in, t, REPORT_PLAIN_COUNT, s, err);
 }
 
-/* Which group has samples of a timestamp in this scrape: a small cache; a miss costs one more group. */
-#define MOMENTS 256u
+/* The timestamps of this scrape: how many samples have one, and which group. A small table that takes the
+ * first ones; what does not fit is nobody's. */
+#define MOMENTS   1024u
+#define PROBES    8u
+#define SHARE_MIN 8u /* a group for fewer takes more memory than they do in the loose group */
+struct moment {
+    int64_t ts_ms;
+    uint32_t n;     /* samples; 0: a free place */
+    uint32_t group; /* + 1; 0: none */
+};
 struct moments {
-    struct {
-        int64_t ts_ms;
-        uint32_t group; /* + 1; 0: none */
-    } v[MOMENTS];
+    struct moment v[MOMENTS];
 };
 
-static uint32_t *moment(struct moments *m, int64_t ts_ms)
+/* NULL: there is no place for it. */
+static struct moment *moment(struct moments *m, int64_t ts_ms)
 {
-    size_t at = (size_t)(((uint64_t)ts_ms * 0x9e3779b97f4a7c15ull) >> 56) % MOMENTS;
+    size_t at = (size_t)(((uint64_t)ts_ms * 0x9e3779b97f4a7c15ull) >> 54);
 
-    if (m->v[at].ts_ms != ts_ms) {
-        m->v[at].ts_ms = ts_ms;
-        m->v[at].group = 0;
+    for (size_t i = 0; i < PROBES; i++) {
+        struct moment *x = &m->v[(at + i) % MOMENTS];
+        if (x->n == 0)
+            x->ts_ms = ts_ms;
+        if (x->ts_ms == ts_ms)
+            return x;
     }
-    return &m->v[at].group;
+    return NULL;
 }
 
-/* The groups of this scrape's known samples with timestamps. */
 static void note_moments(const struct ingest *in, const struct ingest_scratch *s, struct moments *m)
 {
     memset(m, 0, sizeof *m);
-    for (uint32_t i = 0; i < s->n_samples; i++)
-        if (line_kind(s->samples[i].what) == LINE_STAMPED)
-            *moment(m, s->samples[i].ts_ms) = in->stamped[line_index(s->samples[i].what)].group + 1;
+    for (uint32_t i = 0; i < s->n_samples; i++) {
+        uint32_t what = s->samples[i].what, index = line_index(what);
+        struct moment *x;
+        if (line_kind(what) != LINE_STAMPED &&
+            !(line_kind(what) == LINE_NEW && s->fresh[index].stamped))
+            continue;
+        x = moment(m, s->samples[i].ts_ms);
+        if (!x)
+            continue;
+        x->n++;
+        if (line_kind(what) == LINE_STAMPED && in->stamped[index].group != STAMPED_LOOSE)
+            x->group = in->stamped[index].group + 1;
+    }
+}
+
+struct storage_group *resolve_stamped_group(const struct ingest *in, uint32_t group)
+{
+    return group == STAMPED_LOOSE ? in->loose : in->stamped_groups[group].group;
 }
 
 static nx_status open_stamped_group(struct ingest *in, const struct ingest_env *env,
@@ -197,7 +224,7 @@ static nx_status open_stamped_group(struct ingest *in, const struct ingest_env *
 
 static void close_group_if_empty(struct ingest *in, uint32_t group)
 {
-    if (in->stamped_groups[group].n_slots > 0)
+    if (group == STAMPED_LOOSE || in->stamped_groups[group].n_slots > 0)
         return;
     storage_group_close(in->stamped_groups[group].group);
     in->stamped_groups[group] = (struct stamped_group){0};
@@ -220,41 +247,60 @@ static uint32_t free_slot(struct ingest *in)
     return in->next_slot;
 }
 
-/* The slot that has this column already (two texts, one series), or UINT32_MAX. */
-static uint32_t slot_of(const struct ingest *in, uint32_t group, uint32_t col)
+/* One more than the highest column that the group had. */
+static uint32_t *columns_of(struct ingest *in, uint32_t group)
 {
-    for (uint32_t i = 0; i < in->n_stamped && col < in->stamped_groups[group].n_cols; i++)
+    return group == STAMPED_LOOSE ? &in->n_loose_cols : &in->stamped_groups[group].n_cols;
+}
+
+/* The slot that has this column already (two texts, one series), or UINT32_MAX. */
+static uint32_t slot_of(struct ingest *in, uint32_t group, uint32_t col)
+{
+    for (uint32_t i = 0; i < in->n_stamped && col < *columns_of(in, group); i++)
         if (in->stamped[i].used && in->stamped[i].group == group && in->stamped[i].col == col)
             return i;
     return UINT32_MAX;
+}
+
+/* R6 */
+static nx_status choose_group(struct ingest *in, const struct ingest_env *env,
+                              const struct moment *x, uint32_t *group, struct nx_err *err)
+{
+    *group = STAMPED_LOOSE;
+    if (x && x->group) {
+        *group = x->group - 1;
+        return NX_OK;
+    }
+    if (x && x->n >= SHARE_MIN)
+        return open_stamped_group(in, env, group, err);
+    return in->loose ? NX_OK : storage_group_open_loose(env->storage, &in->loose, err);
 }
 
 static nx_status open_slot(struct ingest *in, const struct ingest_env *env,
                            const struct fresh_series *f, struct moments *m, uint32_t *slot,
                            struct nx_err *err)
 {
-    uint32_t *known = moment(m, f->ts_ms), group = *known - 1, col, at = free_slot(in);
-    nx_status st = NX_OK;
+    struct moment *x = moment(m, f->ts_ms);
+    uint32_t group, col, at = free_slot(in);
+    nx_status st = at == UINT32_MAX ? no_memory(err) : choose_group(in, env, x, &group, err);
 
-    if (at == UINT32_MAX)
-        return no_memory(err);
-    if (*known == 0)
-        st = open_stamped_group(in, env, &group, err);
     if (st)
         return st;
-    st = storage_group_column(in->stamped_groups[group].group, &f->labels, &col, NULL, err);
+    st = storage_group_column(resolve_stamped_group(in, group), &f->labels, &col, NULL, err);
     if (st) {
         close_group_if_empty(in, group);
         return st;
     }
-    *known = group + 1;
+    if (group != STAMPED_LOOSE)
+        x->group = group + 1;
     *slot = slot_of(in, group, col);
     if (*slot != UINT32_MAX)
         return NX_OK;
     in->stamped[at] = (struct stamped){group, col, true};
-    in->stamped_groups[group].n_slots++;
-    if (col >= in->stamped_groups[group].n_cols)
-        in->stamped_groups[group].n_cols = col + 1;
+    if (group != STAMPED_LOOSE)
+        in->stamped_groups[group].n_slots++;
+    if (col >= *columns_of(in, group))
+        *columns_of(in, group) = col + 1;
     *slot = at;
     return NX_OK;
 }
@@ -266,9 +312,10 @@ static void close_slot(struct ingest *in, uint32_t slot)
 
     if (!t->used)
         return;
-    storage_group_release(in->stamped_groups[group].group, t->col);
+    storage_group_release(resolve_stamped_group(in, group), t->col);
     *t = (struct stamped){0};
-    in->stamped_groups[group].n_slots--;
+    if (group != STAMPED_LOOSE)
+        in->stamped_groups[group].n_slots--;
     close_group_if_empty(in, group);
     if (slot < in->next_slot)
         in->next_slot = slot;
@@ -421,8 +468,47 @@ nx_status resolve_new(struct ingest *in, const struct ingest_env *env,
 
 /* ---- rows -------------------------------------------------------------------------------------- */
 
-static bool push_stamp(struct ingest_scratch *s, uint32_t slot, int64_t ts_ms, double value)
+static bool push_loose(struct ingest_scratch *s, uint32_t col, int64_t ts_ms, double value)
 {
+    if (s->n_loose == s->cap_loose) {
+        uint32_t cap = s->cap_loose ? s->cap_loose * 2 : 64;
+        void *loose = reallocarray(s->loose, cap, sizeof *s->loose);
+        if (!loose)
+            return false;
+        s->loose = loose;
+        s->cap_loose = cap;
+    }
+    s->loose[s->n_loose++] = (struct storage_sample){col, ts_ms, value};
+    return true;
+}
+
+/* R7: slots from n_turns on had none yet. */
+static bool take_turn(struct ingest_scratch *s, uint32_t slot, uint32_t *turn)
+{
+    if (slot >= s->cap_turns) {
+        uint32_t cap = slot + slot / 2 + 64;
+        void *turns = realloc(s->turns, cap);
+        if (!turns)
+            return false;
+        s->turns = turns;
+        s->cap_turns = cap;
+    }
+    for (; s->n_turns <= slot; s->n_turns++)
+        s->turns[s->n_turns] = 0;
+    *turn = s->turns[slot];
+    s->turns[slot] = (uint8_t)(s->turns[slot] + (s->turns[slot] < UINT8_MAX));
+    return true;
+}
+
+static bool push_stamp(const struct ingest *in, struct ingest_scratch *s, uint32_t slot,
+                       int64_t ts_ms, double value)
+{
+    uint32_t turn;
+
+    if (in->stamped[slot].group == STAMPED_LOOSE)
+        return push_loose(s, in->stamped[slot].col, ts_ms, value);
+    if (!take_turn(s, slot, &turn))
+        return false;
     if (s->n_stamps == s->cap_stamps) {
         uint32_t cap = s->cap_stamps ? s->cap_stamps * 2 : 64;
         void *stamps = reallocarray(s->stamps, cap, sizeof *s->stamps);
@@ -437,7 +523,7 @@ static bool push_stamp(struct ingest_scratch *s, uint32_t slot, int64_t ts_ms, d
             return false;
         s->cap_stamps = cap;
     }
-    s->stamps[s->n_stamps++] = (struct stamp){slot, ts_ms, value};
+    s->stamps[s->n_stamps++] = (struct stamp){slot, turn, ts_ms, value};
     return true;
 }
 
@@ -472,20 +558,46 @@ static int by_time(const void *a, const void *b)
 {
     const struct stamp *x = a, *y = b;
 
+    if (x->turn != y->turn)
+        return x->turn < y->turn ? -1 : 1;
     if (x->ts_ms != y->ts_ms)
         return x->ts_ms < y->ts_ms ? -1 : 1;
     return x->slot < y->slot ? -1 : x->slot > y->slot;
 }
 
-/* Nearly always all times are equal. */
+/* By turn, then by time. Nearly always all are equal. */
 static void sort_by_time(struct stamp *v, uint32_t n)
 {
     for (uint32_t i = 1; i < n; i++) {
-        if (v[i - 1].ts_ms > v[i].ts_ms) {
+        if (by_time(&v[i - 1], &v[i]) > 0) {
             qsort(v, n, sizeof *v, by_time);
             return;
         }
     }
+}
+
+static void note_appended(struct ingest_scratch *s, nx_status st,
+                          const struct storage_appended *done, struct ingest_result *res)
+{
+    if (st)
+        s->stamped_failed = st;
+    if (res && !st) {
+        res->out_of_order += done->out_of_order;
+        res->duplicate += done->duplicate;
+        res->out_of_bounds += done->out_of_bounds + done->too_old;
+    }
+}
+
+static void append_loose(const struct ingest *in, struct ingest_scratch *s,
+                         struct ingest_result *res)
+{
+    for (uint32_t i = 0; i < s->n_loose; i += STORAGE_SAMPLES_MAX) {
+        uint32_t n = s->n_loose - i < STORAGE_SAMPLES_MAX ? s->n_loose - i : STORAGE_SAMPLES_MAX;
+        struct storage_appended done = {0};
+        nx_status st = storage_group_append_samples(in->loose, s->loose + i, n, &done, NULL);
+        note_appended(s, st, &done, res);
+    }
+    s->n_loose = 0;
 }
 
 static void append_stamped_row(const struct ingest *in, struct ingest_scratch *s,
@@ -500,13 +612,7 @@ static void append_stamped_row(const struct ingest *in, struct ingest_scratch *s
         s->stamp_values[i] = v[i].value;
     }
     st = storage_group_append(g, v->ts_ms, s->stamp_cols, s->stamp_values, n, &done, NULL);
-    if (st)
-        s->stamped_failed = st;
-    if (res) {
-        res->out_of_order += done.out_of_order;
-        res->duplicate += done.duplicate;
-        res->out_of_bounds += done.out_of_bounds + done.too_old;
-    }
+    note_appended(s, st, &done, res);
 }
 
 /* Appends what push_stamp() collected (R6). */
@@ -523,12 +629,14 @@ static void append_stamps(const struct ingest *in, struct ingest_scratch *s,
             to++;
         sort_by_time(s->sorted + from, to - from);
         for (uint32_t row = from, end; row < to; row = end) {
-            for (end = row; end < to && s->sorted[end].ts_ms == s->sorted[row].ts_ms;)
+            for (end = row; end < to && s->sorted[end].ts_ms == s->sorted[row].ts_ms &&
+                            s->sorted[end].turn == s->sorted[row].turn;)
                 end++;
             append_stamped_row(in, s, s->sorted + row, end - row, res);
         }
     }
-    s->n_stamps = 0;
+    s->n_stamps = s->n_turns = 0;
+    append_loose(in, s, res);
 }
 
 /* Stale markers for what the old layout has and the new one has not (R3). `all`: nothing is new. */
@@ -569,7 +677,7 @@ nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t 
         case LINE_STAMPED:
             if (m->ts_ms > now_ms + FUTURE_MS)
                 res->out_of_bounds++;
-            else if (!push_stamp(s, line_index(m->what), m->ts_ms, m->value))
+            else if (!push_stamp(in, s, line_index(m->what), m->ts_ms, m->value))
                 s->stamped_failed = NX_NOMEM;
             break;
         default:
@@ -638,7 +746,7 @@ nx_status ingest_commit(struct ingest *in, const struct ingest_env *env,
         if ((in->report_known >> i & 1) && !(exposed >> i & 1)) /* R2 */
             push(s, in->report_cols[i], reports[i]);
     for (uint32_t i = 0; i < s->n_stale_slots; i++)
-        if (!push_stamp(s, s->stale_slots[i], t_ms, num_from_bits(NUM_STALE_BITS)))
+        if (!push_stamp(in, s, s->stale_slots[i], t_ms, num_from_bits(NUM_STALE_BITS)))
             s->stamped_failed = NX_NOMEM;
     append_stamps(in, s, NULL);
     if (!st)
@@ -680,6 +788,7 @@ void ingest_done(struct ingest *in, struct intern *pool)
 {
     for (uint32_t i = 0; i < in->n_stamped_groups; i++)
         storage_group_close(in->stamped_groups[i].group);
+    storage_group_close(in->loose);
     free(in->stamped_groups);
     free(in->stamped);
     storage_group_close(in->group);
@@ -721,6 +830,8 @@ void ingest_scratch_done(struct ingest_scratch *s)
     free(s->stamp_cols);
     free(s->stamp_values);
     free(s->stamp_counts);
+    free(s->turns);
+    free(s->loose);
     free(s->stale_slots);
     free(s->exemplars);
     *s = (struct ingest_scratch){0};
@@ -756,6 +867,11 @@ void ingest_scratch_trim(struct ingest_scratch *s)
         free(s->exemplars);
         s->exemplars = NULL;
         s->n_exemplars = s->cap_exemplars = 0;
+    }
+    if (s->cap_loose > KEEP_LINES) {
+        free(s->loose);
+        s->loose = NULL;
+        s->n_loose = s->cap_loose = 0;
     }
     if (s->cap_row > KEEP_LINES) {
         free(s->cols);

@@ -35,6 +35,7 @@ static struct {
     uint32_t columns, groups; /* held now */
     uint32_t refuse_after;    /* series; 0: takes all */
     uint32_t duplicates;
+    uint32_t loose_groups, batches; /* ever */
     bool keeps_exemplars;
     enum storage_exemplar_result exemplar_result; /* instead of EXEMPLAR_STORED, if set */
     struct fake_exemplar *exemplars;
@@ -151,6 +152,24 @@ nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint
         fake.log[fake.n_log++] =
             (struct fake_sample){t_ms, fake.series[g->series[cols[i]]], values[i]};
     }
+    return NX_OK;
+}
+
+nx_status storage_group_open_loose(struct storage *s, struct storage_group **out,
+                                   struct nx_err *err)
+{
+    fake.loose_groups++;
+    return storage_group_open(s, out, err);
+}
+
+nx_status storage_group_append_samples(struct storage_group *g, const struct storage_sample *v,
+                                       size_t n, struct storage_appended *res, struct nx_err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        NX_ASSERT_ALWAYS(!storage_group_append(g, v[i].t_ms, &v[i].col, &v[i].value, 1, res, err));
+    fake.batches++;
+    if (res)
+        *res = (struct storage_appended){.appended = (uint32_t)n};
     return NX_OK;
 }
 

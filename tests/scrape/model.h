@@ -239,7 +239,7 @@ static nx_status model_check(struct model *m, struct ingest *in, struct ingest_e
 /* Every column held is one of the layout's or a report's: nothing leaks, nothing is held twice. */
 static void model_check_columns(const struct ingest *in)
 {
-    uint32_t held = 0, groups = 1;
+    uint32_t held = 0, groups = 1 + (in->loose != NULL);
 
     for (uint32_t i = 0; i < in->layout.n; i++) {
         enum line_kind k = line_kind(in->layout.what[i]);

@@ -611,31 +611,78 @@ static void samples_with_timestamps_end_only_if_tracked(void **state)
     bench_done(&b);
 }
 
+/* A few lines of one time, and one of a time of its own. */
+static void many_of(char *text, size_t size, int n, long long t, long long own)
+{
+    size_t len = 0;
+
+    for (int i = 0; i < n; i++)
+        len += (size_t)snprintf(text + len, size - len, "a%d %d %lld\n", i, i, t);
+    snprintf(text + len, size - len, "own 3 %lld\nplain 4\n", own);
+}
+
 static void samples_of_one_time_share_a_group(void **state)
 {
     struct bench b;
+    char text[2048];
 
     (void)state;
     bench_init(&b);
-    assert_int_equal(scrape(&b, "a 1 1700000000000\nb 2 1700000000000\nc 3 1700000000500\nd 4\n"),
-                     NX_OK);
-    assert_int_equal(fake.groups, 3);
+    many_of(text, sizeof text, 8, 1700000000000, 1700000000500);
+    assert_int_equal(scrape(&b, text), NX_OK);
+    assert_int_equal(fake.groups, 3); /* the row's, the eight's, and the loose one */
+    assert_int_equal(fake.loose_groups, 1);
     for (int i = 1; i < 4; i++) {
-        char text[256];
-        snprintf(text, sizeof text,
-                 "a 1 17000000%02d000\nc 3 17000000%02d500\nb 2 17000000%02d000\nd 4\ne 5 "
-                 "17000000%02d500\n",
-                 i, i, i, i);
+        many_of(text, sizeof text, 8 + i, 1700000000000 + i * 1000, 1700000000500 + i * 1000);
         assert_int_equal(feed_text(&b, text), NX_OK);
-        assert_int_equal(fake.groups, 3);
+        assert_int_equal(fake.groups, 3); /* who comes later joins the eight */
     }
-    assert_int_equal(feed_text(&b, "a 1 1700000010000\nb 2 1700000009000\n"),
+    assert_int_equal(feed_text(&b, "a0 1 1700000010000\na1 2 1700000009000\n"),
                      NX_OK); /* they part: two rows */
-    assert_int_equal(fake.groups, 2);
-    assert_int_equal(feed_text(&b, "a 1 1700000010000\na 2 1700000009000\na{} 3 1700000010000\n"),
-                     NX_OK); /* SCR-084 */
+    assert_int_equal(fake.groups, 3);
     assert_int_equal(feed_text(&b, "x 1\n"), NX_OK);
-    assert_int_equal(fake.groups, 1);
+    assert_int_equal(fake.groups, 2); /* the loose one stays with its target */
+    assert_int_equal(fake.loose_groups, 1);
+    bench_done(&b);
+}
+
+static void samples_of_few_go_in_one_batch(void **state)
+{
+    struct bench b;
+    char text[2048];
+
+    (void)state;
+    bench_init(&b);
+    many_of(text, sizeof text, 7, 1700000000000, 1700000000500);
+    assert_int_equal(scrape(&b, text), NX_OK);
+    assert_int_equal(fake.groups, 2);
+    assert_int_equal(fake.batches, 1);
+    assert_int_equal(feed_text(&b, text), NX_OK);
+    assert_int_equal(fake.batches, 2);
+    assert_int_equal(feed_text(&b, "x 1\n"), NX_OK);
+    assert_int_equal(fake.batches, 2);
+    bench_done(&b);
+}
+
+/* SCR-084; of a series that comes twice, the store judges the first line first. */
+static void samples_of_one_series_keep_their_order(void **state)
+{
+    static const double want[] = {1, 2, 3, 4};
+    struct bench b;
+    char text[2048];
+
+    (void)state;
+    bench_init(&b);
+    assert_int_equal(scrape(&b, "a 1 1700000010000\na 2 1700000009000\na{} 3 1700000010000\n"
+                                "a 4 1700000011000\n"),
+                     NX_OK);
+    for (size_t i = 0; i < 4; i++)
+        assert_true(fake.log[i].value == want[i]);
+    many_of(text, sizeof text, 9, 1700000000000, 1700000000500);
+    assert_int_equal(scrape(&b, text), NX_OK);
+    strcat(text, "a0 20 1600000000000\na0 21 1500000000000\n");
+    assert_int_equal(scrape(&b, text), NX_OK);
+    assert_true(fake.log[9].value == 20 && fake.log[10].value == 21);
     bench_done(&b);
 }
 
@@ -767,6 +814,8 @@ int main(void)
         cmocka_unit_test(failed_scrapes_end_series_once),
         cmocka_unit_test(samples_with_timestamps_end_only_if_tracked),
         cmocka_unit_test(samples_of_one_time_share_a_group),
+        cmocka_unit_test(samples_of_few_go_in_one_batch),
+        cmocka_unit_test(samples_of_one_series_keep_their_order),
         cmocka_unit_test(a_full_store_refuses_only_new_series),
         cmocka_unit_test(near_the_memory_limit_only_new_lines_are_passed_over),
         cmocka_unit_test(a_target_that_goes_ends_all_its_series),
