@@ -281,7 +281,7 @@ static nx_status open_slot(struct ingest *in, const struct ingest_env *env,
                            struct nx_err *err)
 {
     struct moment *x = moment(m, f->ts_ms);
-    uint32_t group, col, at = free_slot(in);
+    uint32_t group = STAMPED_LOOSE, col, at = free_slot(in);
     nx_status st = at == UINT32_MAX ? no_memory(err) : choose_group(in, env, x, &group, err);
 
     if (st)
