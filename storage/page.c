@@ -647,3 +647,81 @@ void page_derived_put(struct page_file *f, struct cache_page *p)
 {
     cache_put(f->opts.cache, p);
 }
+
+/* ---- scanning -------------------------------------------------------------------------------- */
+
+struct scan {
+    struct page_file *f;
+    unsigned tree;
+    page_seen_fn *seen;
+    void *ctx;
+};
+
+/* *ptr is malloc'ed; NULL, and told, if the page is damaged. */
+static nx_status scan_page(struct scan *s, struct entry e, uint64_t end, bool directory,
+                           uint8_t **ptr, size_t *len, struct nx_err *err)
+{
+    struct load load = {s->f, directory ? TREE_DIRECTORY + s->tree : s->tree};
+    struct page_seen p = {s->tree, directory, e.first, end, e.at, NULL};
+    struct nx_err why = {0};
+    nx_status st = load_page(&load, e.at, ptr, len, &why);
+
+    if (st == NX_NOMEM)
+        return nx_fail(err, st, "%s", why.text);
+    if (st)
+        *ptr = NULL;
+    p.why = st ? why.text : NULL;
+    s->seen(s->ctx, &p);
+    return NX_OK;
+}
+
+static nx_status scan_pages(struct scan *s, const struct entry *v, size_t n, uint64_t end,
+                            struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (size_t i = 0; i < n && !st; i++) {
+        uint8_t *ptr = NULL;
+        size_t len;
+        st = scan_page(s, v[i], i + 1 < n ? v[i + 1].first : end, false, &ptr, &len, err);
+        free(ptr);
+    }
+    return st;
+}
+
+static nx_status scan_directory(struct scan *s, struct entry e, uint64_t end, struct nx_err *err)
+{
+    struct page_seen p = {s->tree, true, e.first, end, e.at, "a directory that does not decode"};
+    struct entry v[FANOUT];
+    uint8_t *ptr = NULL;
+    size_t len = 0, n;
+    struct reader r;
+    nx_status st = scan_page(s, e, end, true, &ptr, &len, err);
+
+    if (st || !ptr)
+        return st;
+    n = len / ENTRY_BYTES;
+    r = reader_of(ptr, len);
+    if (n == 0 || n > FANOUT || len % ENTRY_BYTES || !get_entries(&r, v, n) ||
+        v[0].first != e.first || v[n - 1].first >= end)
+        s->seen(s->ctx, &p);
+    else
+        st = scan_pages(s, v, n, end, err);
+    free(ptr);
+    return st;
+}
+
+nx_status page_file_scan(struct page_file *f, page_seen_fn *seen, void *ctx, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (unsigned i = 0; i < PAGE_MAX_TREES && !st; i++) {
+        const struct tree *t = &f->trees[i];
+        struct scan s = {f, i, seen, ctx};
+        if (t->direct)
+            st = scan_pages(&s, t->v, t->n, t->n_items, err);
+        for (size_t k = 0; k < t->n && !t->direct && !st; k++)
+            st = scan_directory(&s, t->v[k], k + 1 < t->n ? t->v[k + 1].first : t->n_items, err);
+    }
+    return st;
+}

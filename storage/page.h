@@ -65,3 +65,16 @@ void page_put(struct page_file *f, struct page *p); /* accepts all zero; clears 
 NX_NODISCARD nx_status page_derived(struct page_file *f, uint64_t key, cache_load_fn *load,
                                     void *ctx, struct cache_page *out, struct nx_err *err);
 void page_derived_put(struct page_file *f, struct cache_page *p);
+
+/* One page as a scan finds it. */
+struct page_seen {
+    unsigned tree;
+    bool directory;      /* of the tree: without it the pages of its items are not found */
+    uint64_t first, end; /* its items are first .. end - 1 */
+    uint64_t at;         /* offset in the file */
+    const char *why;     /* NULL: it is whole; valid during the call */
+};
+typedef void page_seen_fn(void *ctx, const struct page_seen *p);
+/* Reads and checks every page anew, whatever the cache holds, and goes on past damage. */
+NX_NODISCARD nx_status page_file_scan(struct page_file *f, page_seen_fn *seen, void *ctx,
+                                      struct nx_err *err);

@@ -361,6 +361,25 @@ NX_NODISCARD nx_status storage_block_each_chunk(struct storage_block *b, uint64_
                                                              const struct storage_block_chunk *c),
                                                 void *ctx, struct nx_err *err);
 
+/* Something that is not as FORMAT.md wants it. */
+struct storage_problem {
+    const char *file;
+    int64_t offset;   /* of the page or record; -1: none in particular */
+    const char *what; /* with series and times, where they can be told */
+};
+struct storage_verified {
+    uint64_t blocks, series, samples, pages;
+    uint64_t problems, notes;
+};
+typedef void storage_problem_fn(void *ctx, const struct storage_problem *p);
+/* Checks every block of the folder: each checksum, each order rule, that everything decodes and that the
+ * files say the same. Tells each problem to `problem` and what is worth knowing but no problem to `note`. Blocks
+ * that are deleted meanwhile are passed over. Fails only when it can't go on. */
+NX_NODISCARD nx_status storage_verify_blocks(struct fs *fs, const char *dir,
+                                             storage_problem_fn *problem, storage_problem_fn *note,
+                                             void *ctx, struct storage_verified *out,
+                                             struct nx_err *err);
+
 /* ---- loading in bulk ------------------------------------------------------------------------ */
 
 /* Writes finished blocks into a folder from samples in any order, as `tsdb create-blocks-from` does.

@@ -52,6 +52,9 @@ static const struct flag export_flags[] = {
 static const struct flag list_flags[] = {
     {"human-readable",        FLAG_BOOL,   0, "false", NULL, 'r', "Print human readable values."},
 };
+static const struct flag verify_flags[] = {
+    {"json",                  FLAG_BOOL,   0, "false", NULL, 0, "Print one JSON object instead of lines."},
+};
 static const struct tool_command commands[] = {
     {"check config", "<config-files>...", "Check if the config files are valid or not.",
      check_config_flags, NX_COUNT(check_config_flags), 1, 0, tool_check_config},
@@ -63,6 +66,10 @@ static const struct tool_command commands[] = {
      backfill_flags, NX_COUNT(backfill_flags), 1, 2, tool_create_openmetrics},
     {"tsdb bench write", "[<file>]", "Run a write performance benchmark.",
      bench_flags, NX_COUNT(bench_flags), 0, 1, tool_tsdb_bench_write},
+    {"tsdb verify", "[<db path>]",
+     "Check every checksum and every order rule of a data folder; tells each problem with its file, place and what "
+     "it costs, exits with 1 if there are any, and changes nothing.",
+     verify_flags, NX_COUNT(verify_flags), 0, 1, tool_tsdb_verify},
     {"tsdb list", "[<db path>]", "List tsdb blocks.",
      list_flags, NX_COUNT(list_flags), 0, 1, tool_tsdb_list},
     {"tsdb analyze", "[<db path>] [<block id>]",

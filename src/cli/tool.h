@@ -28,4 +28,5 @@ int tool_tsdb_bench_write(const struct flags *f);   /* tsdb_bench.c */
 int tool_tsdb_dump(const struct flags *f);          /* tsdb_dump.c */
 int tool_tsdb_dump_openmetrics(const struct flags *f);
 int tool_tsdb_export(const struct flags *f); /* tsdb_export.c */
+int tool_tsdb_verify(const struct flags *f); /* tsdb_verify.c */
 int tool_tsdb_list(const struct flags *f);   /* tsdb_list.c */
