@@ -16,7 +16,7 @@ static nx_status no_memory(struct nx_err *err)
     return nx_fail(err, NX_NOMEM, "looking at blocks: out of memory");
 }
 
-static void info_of(const struct block *b, struct storage_block_info *out)
+static void info_of(struct block *b, struct storage_block_info *out)
 {
     const struct block_meta *m = block_meta(b);
 
@@ -25,7 +25,7 @@ static void info_of(const struct block *b, struct storage_block_info *out)
                                        .samples = m->n_samples,
                                        .chunks = m->n_chunks,
                                        .series = m->n_series,
-                                       .bytes = m->bytes,
+                                       .bytes = block_bytes(b),
                                        .level = m->level};
     memcpy(out->ulid, m->ulid, sizeof out->ulid);
 }

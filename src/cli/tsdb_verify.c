@@ -20,7 +20,7 @@
 #include "src/cli/tsdb.h"
 
 #define MAX_COMPLAINTS 1000u
-#define AGAIN_MS       300
+#define AGAIN_MS       50
 
 struct lines {
     char **v;

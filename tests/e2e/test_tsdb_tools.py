@@ -202,10 +202,12 @@ def test_a_folder_in_use(stage, folders):
     harness.wait_for("three scrapes", lambda: server.vector("count_over_time(up[1m])") and int(list(server.vector("count_over_time(up[1m])").values())[0]) >= 3)
     dump = harness.run_tool(harness.BINARY, "tsdb", "dump", "--match=up", data)
     assert dump.returncode == 0 and len(dump.stdout.splitlines()) >= 3, dump.stderr
+    verified = harness.run_tool(harness.BINARY, "tsdb", "verify", "--json", data)
+    assert verified.returncode == 0 and json.loads(verified.stdout)["blocks"] >= 3, verified.stdout
     server.send(signal.SIGSTOP)
     try:
         before = digest(data)
-        for args in (["list"], ["analyze"], ["dump"], ["dump-openmetrics"], ["export", "-q"], ["dump", "--match=up"]):
+        for args in (["list"], ["analyze"], ["dump"], ["dump-openmetrics"], ["export", "-q"], ["verify"], ["dump", "--match=up"]):
             r = harness.run_tool(harness.BINARY, "tsdb", *args, data)
             assert r.returncode == 0 and r.stdout and not r.stderr, (args, r.stderr)
         assert digest(data) == before
