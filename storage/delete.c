@@ -101,6 +101,11 @@ static bool has_tombs(struct block *b)
     return series > 0;
 }
 
+static nx_status called_off(struct nx_err *err)
+{
+    return nx_fail(err, NX_CANCELED, "cleaning tombstones was called off");
+}
+
 static nx_status clean_block(struct storage *s, struct block *b, struct nx_err *err)
 {
     nx_status st;
@@ -108,11 +113,21 @@ static nx_status clean_block(struct storage *s, struct block *b, struct nx_err *
     do {
         st = NX_OK;
         work_take(s, WORK_MERGE);
-        if (has_tombs(b) && blocks_has(s, b)) /* a merge may have taken care of it */
+        if (atomic_load(&s->no_admin))
+            st = called_off(err);
+        else if (has_tombs(b) && blocks_has(s, b)) /* a merge may have taken care of it */
             st = compact_rewrite(s->compactor, b, err);
         work_give(s, WORK_MERGE);
-    } while (st == NX_CANCELED);                 /* a deletion came in between, and has its turn */
+    } while (st == NX_CANCELED); /* a deletion came in between, and has its turn */
+    if (atomic_load(&s->no_admin) && st)
+        return nx_fail(err, NX_CANCELED, "cleaning tombstones was called off");
     return st && !blocks_has(s, b) ? NX_OK : st; /* L4 */
+}
+
+void storage_stop_admin(struct storage *s)
+{
+    atomic_store(&s->no_admin, true); /* first: it is looked at after each turn */
+    atomic_store(&s->give_way, true);
 }
 
 nx_status storage_clean_tombstones(struct storage *s, struct nx_err *err)

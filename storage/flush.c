@@ -114,6 +114,7 @@ nx_status flush_recover(struct storage *s, int64_t *floor_ms, struct nx_err *err
 
 struct flush {
     struct storage *s;
+    const char *dir; /* where the block goes */
     struct head_reader *head;
     struct block_writer *w;
     struct samples samples;
@@ -156,7 +157,7 @@ static nx_status write_series(struct flush *f, uint32_t id, struct nx_err *err)
 static nx_status write_block(struct flush *f, const char *ulid, bool *empty, struct nx_err *err)
 {
     struct block_writer_opts o = {.fs = f->s->fs,
-                                  .dir = f->s->dir,
+                                  .dir = f->dir,
                                   .ulid = ulid,
                                   .min_ms = f->start_ms,
                                   .max_ms = f->end_ms,
@@ -177,20 +178,31 @@ static nx_status write_block(struct flush *f, const char *ulid, bool *empty, str
     return *empty ? NX_OK : st;
 }
 
+nx_status flush_write(struct storage *s, struct head_reader *head, const char *dir,
+                      int64_t start_ms, int64_t end_ms, const char *ulid, bool *empty,
+                      struct nx_err *err)
+{
+    struct flush f = {.s = s, .dir = dir, .head = head, .start_ms = start_ms, .end_ms = end_ms};
+    nx_status st;
+
+    f.arena = arena_new(0);
+    st = f.arena ? write_block(&f, ulid, empty, err) : no_memory(err);
+    arena_free(f.arena);
+    samples_done(&f.samples);
+    return st;
+}
+
 static nx_status make_block(struct storage *s, int64_t start_ms, int64_t end_ms, const char *ulid,
                             bool *empty, struct nx_err *err)
 {
-    struct flush f = {.s = s, .start_ms = start_ms, .end_ms = end_ms};
-    nx_status st = head_reader_new(&f.head, s->head, err);
+    struct head_reader *head = NULL;
+    nx_status st = head_reader_new(&head, s->head, err);
 
     if (!st) {
-        head_reader_skip(f.head, s->head_from_ms, true);
-        f.arena = arena_new(0);
-        st = f.arena ? write_block(&f, ulid, empty, err) : no_memory(err);
+        head_reader_skip(head, s->head_from_ms, true);
+        st = flush_write(s, head, s->dir, start_ms, end_ms, ulid, empty, err);
     }
-    arena_free(f.arena);
-    samples_done(&f.samples);
-    head_reader_free(f.head);
+    head_reader_free(head);
     return st;
 }
 

@@ -246,6 +246,8 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
     if (!st)
         st = blocks_open(s, err); /* S2 */
     if (!st)
+        snapshots_clean(s);
+    if (!st)
         retention_measure(s);
     if (!st)
         st = flush_recover(s, &floor_ms, err);

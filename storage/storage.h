@@ -282,6 +282,19 @@ NX_NODISCARD nx_status storage_delete(struct storage *s, const struct matcher_se
  * go. Takes as long as that takes. */
 NX_NODISCARD nx_status storage_clean_tombstones(struct storage *s, struct nx_err *err);
 
+#define STORAGE_SNAPSHOTS           "snapshots" /* the folder in the data folder */
+#define STORAGE_SNAPSHOT_NAME_BYTES 34u         /* YYYYMMDDTHHMMSSZ-, 16 hex digits, a zero */
+
+/* Makes the folder snapshots/NAME: all that is stored now, as a data folder of its own, blocks by hard links
+ * where the file system has them. skip_head: without what is not in a block yet. Appends go on; flushes
+ * wait. On failure there is no such folder. */
+NX_NODISCARD nx_status storage_snapshot(struct storage *s, bool skip_head,
+                                        char name[STORAGE_SNAPSHOT_NAME_BYTES], struct nx_err *err);
+
+/* Calls off what the three functions above are doing that may take long: they fail with NX_CANCELED, now and
+ * from now on. For an end that is near. */
+void storage_stop_admin(struct storage *s);
+
 /* ---- what is in it -------------------------------------------------------------------------- */
 
 struct storage_stats {

@@ -68,6 +68,7 @@ struct storage {
     uint64_t work_ticket, work_served; /* who waits for a turn has a number */
     struct nx_cond work_done;
     atomic_bool give_way; /* to the merge that is under way: somebody waits. Set under lock */
+    atomic_bool no_admin; /* storage_stop_admin() */
 };
 
 /* pressure.c: the process's memory limit. */
@@ -92,6 +93,9 @@ NX_NODISCARD nx_status blocks_list(struct storage *s, struct block ***out, size_
 void blocks_list_done(struct block **v, size_t n);
 bool blocks_has(struct storage *s, const struct block *b); /* it is in the list still */
 
+/* snapshot.c: removes what a crash left of one. */
+void snapshots_clean(struct storage *s);
+
 /* querier.c */
 /* Some open reader still needs rows of the head before `before_ms`. */
 bool storage_is_read_before(struct storage *s, int64_t before_ms);
@@ -106,6 +110,10 @@ NX_NODISCARD nx_status flush_due(struct storage *s, bool *wrote, struct nx_err *
 /* Writes late samples of spans whose block is there, if they have become many. */
 NX_NODISCARD nx_status flush_late_due(struct storage *s, int64_t now_ms, bool *wrote,
                                       struct nx_err *err);
+/* Writes what the reader sees in [start_ms, end_ms) as a block under `dir`. *empty: that was nothing. */
+NX_NODISCARD nx_status flush_write(struct storage *s, struct head_reader *head, const char *dir,
+                                   int64_t start_ms, int64_t end_ms, const char *ulid, bool *empty,
+                                   struct nx_err *err);
 /* Drops what the last flush left to drop, once readers allow it. */
 void flush_drop(struct storage *s);
 

@@ -519,6 +519,8 @@ static nx_status start(struct server *s, struct nx_err *err)
 static void stop(struct server *s)
 {
     __atomic_store_n(&s->ready, false, __ATOMIC_RELEASE);
+    if (s->storage)
+        storage_stop_admin(s->storage); /* else an answer may take as long as its blocks */
     web_close(s->web);
     if (s->scrape)
         log_info("Stopping scrape manager...");

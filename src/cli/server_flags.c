@@ -99,7 +99,7 @@ const struct flag server_flags[] = {
     STR("web.console.libraries",                  "console_libraries", LATER, "Path to the console library directory."),
     STR("web.console.templates",                  "consoles", LATER, "Path to the console template directory, available at /consoles."),
     STR("web.cors.origin",                        ".*",    0, "Regex for CORS origin. It is fully anchored. Example: 'https?://(domain1|domain2)\\.com'"),
-    BOOL("web.enable-admin-api",                  "false", LATER, "Enable API endpoints for admin control actions."),
+    BOOL("web.enable-admin-api",                  "false", 0, "Enable API endpoints for admin control actions."),
     BOOL("web.enable-lifecycle",                  "false", 0, "Enable shutdown and reload via HTTP request."),
     BOOL("web.enable-otlp-receiver",              "false", LATER, "Enable API endpoint accepting OTLP write requests."),
     BOOL("web.enable-remote-write-receiver",      "false", LATER, "Enable API endpoint accepting remote write requests."),

@@ -204,7 +204,8 @@ web_handler api_labels, api_label_values, api_series, api_drop_series;         /
 web_handler api_targets, api_targets_metadata, api_metadata, api_scrape_pools; /* api_targets.c */
 web_handler api_rules, api_alerts, api_alertmanagers;                          /* api_rules.c */
 web_handler api_status_config, api_status_flags, api_status_buildinfo, api_status_runtimeinfo,
-    api_status_tsdb, api_status_walreplay; /* api_status.c */
+    api_status_tsdb, api_status_walreplay;                         /* api_status.c */
+web_handler api_delete_series, api_clean_tombstones, api_snapshot; /* api_admin.c */
 web_handler page_root, page_version, page_healthy, page_ready, page_reload, page_quit,
     page_lifecycle_get;   /* pages.c */
 web_handler page_metrics; /* selfmetrics.c */

@@ -20,6 +20,12 @@
 
 static struct nx_err err;
 
+static nx_status no_links(struct fs *fs, const char *from, const char *to, struct nx_err *e)
+{
+    (void)fs;
+    return nx_fail(e, NX_IO, "linking %s to %s: not here", from, to);
+}
+
 struct sample {
     int64_t t;
     bool gone;
@@ -519,6 +525,124 @@ static void a_damaged_tombstone_file_keeps_its_block_closed(void **state)
     free(w);
 }
 
+/* ---- snapshots ------------------------------------------------------------------------------- */
+
+/* All that the model has, in a store opened on the snapshot; what was appended later is not there. */
+static void check_snapshot(struct world *w, const char *name, bool with_head)
+{
+    struct storage *live = w->s;
+    char dir[100];
+    struct storage_opts o = {
+        .fs = simfs_fs(w->sim), .dir = dir, .min_block_ms = BLOCK_MS, .no_worker = true};
+    struct storage_stats st;
+
+    snprintf(dir, sizeof dir, "data/snapshots/%s", name);
+    assert_ok(storage_open(&w->s, &o, &err), &err);
+    storage_get_stats(w->s, &st);
+    assert_int_equal(st.head_series, 0);
+    if (with_head)
+        check_all(w);
+    storage_close(w->s);
+    w->s = live;
+}
+
+static void a_snapshot_is_the_store_at_one_moment(void **state)
+{
+    struct world *w = malloc(sizeof *w);
+    char name[STORAGE_SNAPSHOT_NAME_BYTES], bare[STORAGE_SNAPSHOT_NAME_BYTES];
+    size_t n[SERIES];
+
+    (void)state;
+    world_new(w, 7);
+    assert_ok(storage_snapshot(w->s, false, name, &err), &err); /* of nothing */
+    check_snapshot(w, name, true);
+    fill(w, T0 + 5 * BLOCK_MS);
+    assert_ok(delete_where(w, "job", "odd", T0 + 3000, T0 + 41000), &err);
+    model_delete(w, "job", "odd", T0 + 3000, T0 + 41000);
+    assert_ok(storage_snapshot(w->s, false, name, &err), &err);
+    assert_ok(storage_snapshot(w->s, true, bare, &err), &err);
+    assert_int_equal(strlen(name), STORAGE_SNAPSHOT_NAME_BYTES - 1);
+    assert_true(name[8] == 'T' && name[15] == 'Z' && name[16] == '-');
+    memcpy(n, w->n, sizeof n);
+    fill(w, T0 + 12 * BLOCK_MS); /* flushes and merges go on */
+    assert_ok(storage_clean_tombstones(w->s, &err), &err);
+    check_all(w);
+    memcpy(w->n, n, sizeof n);
+    check_snapshot(w, name, true);
+    check_snapshot(w, bare, false);
+    world_done(w);
+    free(w);
+}
+
+static void without_links_files_are_copied(void **state)
+{
+    struct world *w = malloc(sizeof *w);
+    char name[STORAGE_SNAPSHOT_NAME_BYTES];
+
+    (void)state;
+    world_new(w, 8);
+    fill(w, T0 + 5 * BLOCK_MS);
+    simfs_fs(w->sim)->link = no_links;
+    assert_ok(storage_snapshot(w->s, false, name, &err), &err);
+    check_snapshot(w, name, true);
+    world_done(w);
+    free(w);
+}
+
+static size_t count_names(struct fs *fs, const char *dir, const char *end)
+{
+    struct fs_names names = {0};
+    size_t n = 0;
+
+    if (fs->list(fs, dir, &names, NULL))
+        return 0;
+    for (size_t i = 0; i < names.n; i++)
+        n += strlen(names.v[i]) >= strlen(end) &&
+             strcmp(names.v[i] + strlen(names.v[i]) - strlen(end), end) == 0;
+    fs_names_done(&names);
+    return n;
+}
+
+static void a_snapshot_is_whole_or_not_there(void **state)
+{
+    struct world *w = malloc(sizeof *w);
+    bool hit = true;
+
+    (void)state;
+    log_capture(no_log, NULL);
+    for (uint64_t step = 1; hit; step += TEST_STRIDE) {
+        char name[STORAGE_SNAPSHOT_NAME_BYTES];
+        struct fs_names names = {0};
+        struct fs *fs;
+        nx_status st;
+
+        world_new(w, step);
+        fs = simfs_fs(w->sim);
+        fill(w, T0 + 3 * BLOCK_MS);
+        close_store(w);
+        assert_ok(try_open(w), &err);
+        open_groups(w);
+        simfs_cut_power_at(w->sim, step);
+        st = storage_snapshot(w->s, false, name, &err);
+        hit = simfs_power_was_cut(w->sim);
+        assert_true(hit == (st != NX_OK));
+        close_store(w);
+        simfs_restore_power(w->sim);
+        assert_ok(try_open(w), &err);
+        open_groups(w);
+        check_all(w);
+        assert_int_equal(count_names(fs, "data/snapshots", ".tmp-for-creation"), 0);
+        if (fs->list(fs, "data/snapshots", &names, NULL) == NX_OK) {
+            for (size_t i = 0; i < names.n; i++)
+                check_snapshot(w, names.v[i], true);
+            fs_names_done(&names);
+        }
+        world_done(w);
+    }
+    log_capture(NULL, NULL);
+    free(w);
+}
+
 /* ---- a disk that fails ----------------------------------------------------------------------- */
 
 enum act { DELETE, CLEAN, FLUSH, N_ACTS };
@@ -690,6 +814,9 @@ int main(void)
         cmocka_unit_test(cleaning_rewrites_blocks_and_removes_empty_ones),
         cmocka_unit_test(a_damaged_tombstone_file_keeps_its_block_closed),
         cmocka_unit_test(what_is_deleted_agrees_with_the_model),
+        cmocka_unit_test(a_snapshot_is_the_store_at_one_moment),
+        cmocka_unit_test(without_links_files_are_copied),
+        cmocka_unit_test(a_snapshot_is_whole_or_not_there),
         cmocka_unit_test(a_deletion_survives_a_power_cut_at_every_step),
         cmocka_unit_test(cleaning_survives_a_power_cut_at_every_step),
         cmocka_unit_test(a_flush_of_deleted_rows_survives_a_power_cut_at_every_step),
