@@ -23,6 +23,7 @@
 #include "src/base/clock.h"
 #include "src/base/hash.h"
 #include "src/base/intern.h"
+#include "src/base/num.h"
 #include "storage/block.h"
 
 #define DEFAULT_BLOCK_MS (2 * 3600 * 1000)
@@ -70,6 +71,9 @@ struct storage_import {
     uint64_t in_file;
     struct buf pending, from_file;
     struct buf times, values; /* a part being made */
+    storage_import_name_fn *name;
+    void *name_ctx;
+    uint64_t equal, conflicting; /* samples that I2 dropped */
 };
 
 static nx_status nomem(struct nx_err *err)
@@ -84,7 +88,6 @@ nx_status storage_import_open(struct storage_import **out, struct fs *fs, const 
 {
     struct storage_import *im = calloc(1, sizeof *im);
     char ulid[BLOCK_ULID_LEN + 1];
-    nx_status st;
 
     if (!im)
         return nomem(err);
@@ -101,18 +104,11 @@ nx_status storage_import_open(struct storage_import **out, struct fs *fs, const 
     im->scratch = chunk_scratch_new();
     if (!im->dir || !im->spill_dir || !im->spill_path || !im->symbols || !im->keys ||
         !im->scratch) {
-        st = nomem(err);
-        goto done;
+        storage_import_close(im);
+        return nomem(err);
     }
-    st = fs_mkdirs(fs, dir, err);
-    if (st)
-        goto done;
     *out = im;
-    im = NULL;
-
-done:
-    storage_import_close(im);
-    return st;
+    return NX_OK;
 }
 
 void storage_import_close(struct storage_import *im)
@@ -151,7 +147,9 @@ static nx_status spill_flush(struct storage_import *im, struct nx_err *err)
     nx_status st = NX_OK;
 
     if (!im->file) {
-        st = im->fs->mkdir(im->fs, im->spill_dir, err);
+        st = fs_mkdirs(im->fs, im->dir, err);
+        if (!st)
+            st = im->fs->mkdir(im->fs, im->spill_dir, err);
         if (!st)
             st = im->fs->open(im->fs, im->spill_path, FS_READ | FS_WRITE | FS_CREATE | FS_EXCL,
                               &im->file, err);
@@ -378,7 +376,7 @@ nx_status storage_import_add(struct storage_import *im, uint32_t ref, int64_t t_
     if (st)
         return st;
     s->t[s->n_tail] = t_ms;
-    tail_values(s)[s->n_tail++] = v;
+    tail_values(s)[s->n_tail++] = chunk_is_absent(v) ? num_from_bits(NUM_NAN_BITS) : v;
     return NX_OK;
 }
 
@@ -479,7 +477,7 @@ static int by_time(const void *x, const void *y, void *ctx)
 }
 
 /* Brings samples into order; of those with the same time the first stays (I2). */
-static nx_status put_in_order(struct writing *w, struct nx_err *err)
+static nx_status put_in_order(struct writing *w, bool count, struct nx_err *err)
 {
     struct samples *s = &w->samples, other = {0};
     nx_status st;
@@ -497,8 +495,14 @@ static nx_status put_in_order(struct writing *w, struct nx_err *err)
     st = samples_reserve(&other, s->n, err);
     for (size_t i = 0; i < s->n && !st; i++) {
         const uint32_t k = w->sorted[i];
-        if (other.n && other.t[other.n - 1] == s->t[k])
+        if (other.n && other.t[other.n - 1] == s->t[k]) {
+            if (count) {
+                const bool same = num_bits(other.v[other.n - 1]) == num_bits(s->v[k]);
+                w->im->equal += same;
+                w->im->conflicting += !same;
+            }
             continue;
+        }
         other.t[other.n] = s->t[k];
         other.v[other.n++] = s->v[k];
     }
@@ -530,7 +534,7 @@ static nx_status read_series(struct writing *w, struct import_series *s, int64_t
     if (!st && !sorted) {
         if (!advance) /* values were not read, but go along */
             memset(w->samples.v, 0, w->samples.n * sizeof *w->samples.v);
-        st = put_in_order(w, err);
+        st = put_in_order(w, advance, err);
     }
     if (advance)
         s->next_part = i;
@@ -724,10 +728,10 @@ static nx_status put_series(struct writing *w, struct block_writer *b, uint32_t 
 }
 
 static nx_status write_window(struct writing *w, int64_t window, int64_t min, int64_t max,
-                              struct block_meta *meta, struct nx_err *err)
+                              const char *ulid, struct block_meta *meta, struct nx_err *err)
 {
     const struct block_writer_opts opts = {
-        .fs = w->im->fs, .dir = w->im->dir, .min_ms = min, .max_ms = max + 1};
+        .fs = w->im->fs, .dir = w->im->dir, .ulid = ulid, .min_ms = min, .max_ms = max + 1};
     struct block_writer *b = NULL;
     nx_status st = block_writer_open(&b, &opts, err);
 
@@ -760,6 +764,13 @@ static bool next_window(const struct storage_import *im, int64_t *window)
     return any;
 }
 
+static void pass_window(struct storage_import *im, int64_t window)
+{
+    for (uint32_t i = 0; i < im->n_series; i++)
+        while (in_window(&im->series[i], window))
+            im->series[i].next_part++;
+}
+
 static nx_status write_blocks(struct writing *w,
                               void (*seen)(void *ctx, const struct storage_import_block *b),
                               void *ctx, struct nx_err *err)
@@ -770,10 +781,15 @@ static nx_status write_blocks(struct writing *w,
     while (!st && next_window(w->im, &window)) {
         struct block_meta meta = {0};
         struct storage_import_block b = {0};
+        const bool named = w->im->name != NULL;
 
+        if (named && !w->im->name(w->im->name_ctx, window * w->im->block_ms, b.ulid)) {
+            pass_window(w->im, window);
+            continue;
+        }
         st = survey(w, window, &min, &max, err);
         if (!st)
-            st = write_window(w, window, min, max, &meta, err);
+            st = write_window(w, window, min, max, named ? b.ulid : NULL, &meta, err);
         drop_groups(w);
         if (st)
             break;
@@ -808,8 +824,10 @@ nx_status storage_import_finish(struct storage_import *im,
                                 void *ctx, struct nx_err *err)
 {
     struct writing w = {.im = im, .arena = arena_new(0)};
-    nx_status st = w.arena ? seal_all(im, err) : nomem(err);
+    nx_status st = w.arena ? fs_mkdirs(im->fs, im->dir, err) : nomem(err);
 
+    if (!st)
+        st = seal_all(im, err);
     for (uint32_t i = 0; i < im->n_series && !st; i++) {
         if (im->series[i].n_parts)
             qsort(im->series[i].parts, im->series[i].n_parts, sizeof(struct part), by_window);
@@ -821,4 +839,16 @@ nx_status storage_import_finish(struct storage_import *im,
         st = write_blocks(&w, seen, ctx, err);
     writing_done(&w);
     return st;
+}
+
+void storage_import_set_names(struct storage_import *im, storage_import_name_fn *name, void *ctx)
+{
+    im->name = name;
+    im->name_ctx = ctx;
+}
+
+void storage_import_dropped(const struct storage_import *im, uint64_t *equal, uint64_t *conflicting)
+{
+    *equal = im->equal;
+    *conflicting = im->conflicting;
 }

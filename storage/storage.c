@@ -87,10 +87,11 @@ static nx_status refuse_prometheus(struct fs *fs, const char *dir, struct nx_err
     }
     if (sign)
         st = nx_fail(err, NX_UNAVAILABLE,
-                     "%s is a data folder of Prometheus (it holds %s); Narthex writes a format of "
-                     "its own and "
-                     "leaves it as it is: choose another folder with --storage.tsdb.path",
-                     dir, sign);
+                     "%s is a data folder of Prometheus (it holds %s), whose format is not "
+                     "Narthex's. To take its data over, run `narthex tsdb import --in-place %s`, "
+                     "which keeps Prometheus's files in %s/prometheus, and start again; to begin "
+                     "with nothing, choose another folder with --storage.tsdb.path",
+                     dir, sign, dir, dir);
     fs_names_done(&names);
     return st;
 }

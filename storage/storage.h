@@ -417,3 +417,42 @@ NX_NODISCARD nx_status storage_import_finish(struct storage_import *im,
                                              void *ctx, struct nx_err *err);
 void storage_import_close(
     struct storage_import *im); /* accepts NULL; without finish, nothing is left */
+
+/* Names the blocks of an import: `ulid` is filled for the block of the span that begins at `from_ms`. False leaves
+ * that block out (it is there already). Set before finish; NULL: names are made from the clock. */
+typedef bool storage_import_name_fn(void *ctx, int64_t from_ms, char ulid[27]);
+void storage_import_set_names(struct storage_import *im, storage_import_name_fn *name, void *ctx);
+/* What finish dropped because the series had a sample of that time: with the same bits, with others. */
+void storage_import_dropped(const struct storage_import *im, uint64_t *equal,
+                            uint64_t *conflicting);
+
+/* Writes one block from series in the order of their labels, each as a whole, so that nothing needs to be
+ * held: for who has them sorted. Two rounds: survey() of all samples first, in any order, which finds the
+ * timestamps that series of one (instance, job) share; then series(). Memory: those timestamps, and what the
+ * index needs. */
+struct storage_load;
+struct storage_load_opts {
+    struct fs *fs;    /* borrowed */
+    const char *dir;  /* borrowed; the data folder, which must exist */
+    const char *ulid; /* copied */
+};
+NX_NODISCARD nx_status storage_load_open(struct storage_load **out,
+                                         const struct storage_load_opts *opts, struct nx_err *err);
+/* t ascends strictly; n may be 0. */
+NX_NODISCARD nx_status storage_load_survey(struct storage_load *l, const struct labels *ls,
+                                           const int64_t *t, size_t n, struct nx_err *err);
+/* NX_BADINPUT: not in order; nothing was written and others may follow. */
+NX_NODISCARD nx_status storage_load_series(struct storage_load *l, const struct labels *ls,
+                                           const int64_t *t, const double *v, size_t n,
+                                           struct nx_err *err);
+/* Publishes the block. NX_NOTFOUND: it would be empty, and there is none. */
+NX_NODISCARD nx_status storage_load_finish(struct storage_load *l, struct storage_import_block *b,
+                                           struct nx_err *err);
+void storage_load_close(struct storage_load *l); /* accepts NULL; without finish, nothing is left */
+
+/* Names every block that the samples in `dir` came from: those that are there, and those that were merged into
+ * them. A folder that is missing has none; what can't be read is passed over. */
+NX_NODISCARD nx_status storage_origins(struct fs *fs, const char *dir,
+                                       nx_status (*visit)(void *ctx, const char *ulid,
+                                                          struct nx_err *err),
+                                       void *ctx, struct nx_err *err);

@@ -334,11 +334,14 @@ static nx_status real_capacity(struct fs *fs, const char *path, uint64_t *bytes,
 static nx_status real_lock(struct fs *fs, const char *path, struct fs_file **out,
                            struct nx_err *err)
 {
-    int fd = open_retrying(path, O_RDWR | O_CREAT | O_CLOEXEC);
+    int fd = open_retrying(path, O_RDWR | O_CREAT | O_CLOEXEC), why = errno;
 
     (void)fs;
+    if (fd < 0 &&
+        (why == EACCES || why == EROFS)) /* one that is there can be locked all the same */
+        fd = open_retrying(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return nx_fail_errno(err, errno, "opening the lock file %s", path);
+        return nx_fail_errno(err, why, "opening the lock file %s", path);
     if (flock(fd, LOCK_EX | LOCK_NB)) {
         int saved = errno;
 

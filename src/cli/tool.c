@@ -55,6 +55,13 @@ static const struct flag list_flags[] = {
 static const struct flag verify_flags[] = {
     {"json",                  FLAG_BOOL,   0, "false", NULL, 0, "Print one JSON object instead of lines."},
 };
+static const struct flag import_flags[] = {
+    {"dry-run",               FLAG_BOOL,   0, "false", NULL, 0, "Read everything and say what would be imported; write nothing."},
+    {"human-readable",        FLAG_BOOL,   0, "false", NULL, 'r', "Print human readable values."},
+    {"in-place",              FLAG_BOOL,   0, "false", NULL, 0, "Then make the folder Narthex's own, so that no path has to change. Prometheus's files move to the folder prometheus in it."},
+    {"output",                FLAG_STRING, 0, "",      NULL, 'o', "Data folder to write to. Default: the folder narthex in Prometheus's."},
+    {"quiet",                 FLAG_BOOL,   0, "false", NULL, 'q', "Print neither created blocks nor progress."},
+};
 static const struct tool_command commands[] = {
     {"check config", "<config-files>...", "Check if the config files are valid or not.",
      check_config_flags, NX_COUNT(check_config_flags), 1, 0, tool_check_config},
@@ -70,6 +77,10 @@ static const struct tool_command commands[] = {
      "Check every checksum and every order rule of a data folder; tells each problem with its file, place and what "
      "it costs, exits with 1 if there are any, and changes nothing.",
      verify_flags, NX_COUNT(verify_flags), 0, 1, tool_tsdb_verify},
+    {"tsdb import", "<prometheus data dir>",
+     "Import a data folder of Prometheus: blocks and head. Prometheus must be stopped, or the folder a snapshot. "
+     "The folder is only read, unless --in-place is given.",
+     import_flags, NX_COUNT(import_flags), 1, 1, tool_tsdb_import},
     {"tsdb list", "[<db path>]", "List tsdb blocks.",
      list_flags, NX_COUNT(list_flags), 0, 1, tool_tsdb_list},
     {"tsdb analyze", "[<db path>] [<block id>]",

@@ -22,6 +22,7 @@ struct tool_command {
 int tool_check_config(const struct flags *f);       /* tool_check.c */
 int tool_check_retention(const struct flags *f);    /* keep.c */
 int tool_create_openmetrics(const struct flags *f); /* tool_backfill.c */
+int tool_tsdb_import(const struct flags *f);        /* tsdb_import.c */
 int tool_test_promql(const struct flags *f);        /* tool_test.c */
 int tool_tsdb_analyze(const struct flags *f);       /* tsdb_analyze.c */
 int tool_tsdb_bench_write(const struct flags *f);   /* tsdb_bench.c */

@@ -15,7 +15,7 @@ import sys
 LEVELS = [
     ["src/base"],
     ["storage"],
-    ["promql"],
+    ["promql", "src/promdata"],
     ["src/config"],
     ["src/relabel"],
     ["src/expo", "src/discovery", "src/notify"],
