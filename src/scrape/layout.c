@@ -2,10 +2,13 @@
  *
  * WHY     A target sends the same lines with other values. To know a line again by comparing its bytes
  *         we must keep those bytes, for every series of every target: so they have to be few.
- * SHAPE   what[] holds four bytes a line. The bytes before the value are front coded: how many are
- *         shared with the line before, how many follow, and those (two varints and, in practice, a
- *         dozen bytes). HELP and TYPE lines have no bytes here; they are compared with the metadata.
- * RULES   L1  Only lines with bytes take part in the front coding, in the order of the body.
+ * SHAPE   what[] holds four bytes a line. The bytes before the value are told by how they differ from those
+ *         of the line before: how many are the same in front, how many are the same at the end, how many
+ *         lie between, and those (three varints and, in practice, half a dozen bytes). Where a
+ *         metric ends and the next begins only the name differs, and the labels at the end are the same; so
+ *         both sides count. HELP and TYPE lines have no bytes here; they are compared with the metadata.
+ * RULES   L1  Only lines with bytes take part in the coding, in the order of the body. What is the same in
+ *             front and what is the same at the end do not overlap in either line.
  *         L2  The coded form is read in order; who needs more than that loads a layout_table.
  *         L3  A layout is replaced as a whole, when a scrape that changed has succeeded.
  *         L4  While lines match, the line before in the body stands in for the prefix before: what is
@@ -51,42 +54,63 @@ static inline size_t take_varint(const uint8_t **p)
     return v;
 }
 
+/* How a line differs from the one before. */
+struct step {
+    size_t front, end; /* bytes that are the same */
+    size_t more;       /* bytes between them */
+};
+
+static inline struct step take_step(const uint8_t **p)
+{
+    struct step s;
+
+    s.front = take_varint(p);
+    s.end = take_varint(p);
+    s.more = take_varint(p);
+    return s;
+}
+
 struct nx_slice layout_cursor_next(struct layout_cursor *c)
 {
-    size_t shared = take_varint(&c->at), more = take_varint(&c->at);
+    struct step s = take_step(&c->at);
+    size_t len = s.front + s.more + s.end;
     struct buf *line = c->line;
     bool here = line->ptr && c->last == line->ptr;
 
-    NX_ASSERT(shared <= c->len);
-    line->len = here ? shared : 0; /* what must survive a growth */
-    if (line->cap < shared + more && !buf_reserve(line, shared + more - line->len)) {
+    NX_ASSERT(s.front + s.end <= c->len);
+    line->len = here ? c->len : 0; /* what must survive a growth */
+    if (line->cap < len && !buf_reserve(line, len - line->len)) {
         c->nomem = true;
         return nx_slice_of("", 0);
     }
-    if (!here && shared)
-        memcpy(line->ptr, c->last, shared);
-    if (more)
-        memcpy(line->ptr + shared, c->at, more);
-    c->at += more;
+    if (s.end)
+        memmove(line->ptr + s.front + s.more, (here ? line->ptr : c->last) + c->len - s.end, s.end);
+    if (!here && s.front)
+        memcpy(line->ptr, c->last, s.front);
+    if (s.more)
+        memcpy(line->ptr + s.front, c->at, s.more);
+    c->at += s.more;
     c->last = line->ptr;
-    c->len = shared + more;
-    return nx_slice_of(line->ptr, c->len);
+    c->len = len;
+    return nx_slice_of(line->ptr, len);
 }
 
 /* L4 */
 const char *layout_cursor_match(struct layout_cursor *c, const char *p, const char *end)
 {
     const uint8_t *at = c->at;
-    size_t shared = take_varint(&at), more = take_varint(&at);
+    struct step s = take_step(&at);
+    size_t len = s.front + s.more + s.end;
 
-    NX_ASSERT(shared <= c->len);
-    if ((size_t)(end - p) <= shared + more || memcmp(p, c->last, shared) != 0 ||
-        memcmp(p + shared, at, more) != 0)
+    NX_ASSERT(s.front + s.end <= c->len);
+    if ((size_t)(end - p) <= len || memcmp(p, c->last, s.front) != 0 ||
+        memcmp(p + s.front, at, s.more) != 0 ||
+        memcmp(p + s.front + s.more, c->last + c->len - s.end, s.end) != 0)
         return NULL;
-    c->at = at + more;
+    c->at = at + s.more;
     c->last = p;
-    c->len = shared + more;
-    return p + shared + more;
+    c->len = len;
+    return p + len;
 }
 
 /* ---- building -------------------------------------------------------------------------------- */
@@ -135,7 +159,7 @@ void layout_builder_reset(struct layout_builder *b)
 
 void layout_builder_add(struct layout_builder *b, uint32_t what, struct nx_slice prefix)
 {
-    size_t shared = 0, most;
+    size_t front = 0, end = 0, most, more;
 
     if (b->nomem || !builder_room(b, b->n + 1))
         return;
@@ -143,13 +167,18 @@ void layout_builder_add(struct layout_builder *b, uint32_t what, struct nx_slice
     if (!line_has_bytes(what))
         return;
     most = prefix.len < b->last.len ? prefix.len : b->last.len;
-    while (shared < most && prefix.ptr[shared] == b->last.ptr[shared])
-        shared++;
-    buf_uvarint(&b->coded, shared);
-    buf_uvarint(&b->coded, prefix.len - shared);
-    buf_append(&b->coded, prefix.ptr + shared, prefix.len - shared);
-    b->last.len = shared;
-    buf_append(&b->last, prefix.ptr + shared, prefix.len - shared);
+    while (front < most && prefix.ptr[front] == b->last.ptr[front])
+        front++;
+    while (end < most - front &&
+           prefix.ptr[prefix.len - 1 - end] == b->last.ptr[b->last.len - 1 - end])
+        end++;
+    more = prefix.len - front - end;
+    buf_uvarint(&b->coded, front);
+    buf_uvarint(&b->coded, end);
+    buf_uvarint(&b->coded, more);
+    buf_append(&b->coded, prefix.ptr + front, more);
+    b->last.len = front;
+    buf_append(&b->last, prefix.ptr + front, prefix.len - front);
     if (b->coded.failed || b->last.failed)
         b->nomem = true;
 }
