@@ -3,7 +3,7 @@
  * WHY     An append must touch little memory and in order; a reader wants columns. So rows are kept as
  *         they come, a few of them, and turned into columns many at a time.
  * SHAPE   rows[0..n_rows)  the tail; `last` outlives sealing, since the log tells the next row by it
- *         seals[]          ascending numbers; a joined seal stands for first..last
+ *         seals[]          in the order of their rows' numbers
  * RULES   G1  A column is bound to one series per seal. A freed column is bound anew only after the
  *             tail that may hold samples of its old series was sealed.
  *         G2  Seals are joined only if no column changed its series between them.
@@ -13,7 +13,9 @@
  *             that a flush can drop whole seals. A straggler may break this; readers then skip rows.
  *         G5  A reader sees the appends up to the one that was the newest when it began. A
  *             seal that some open reader does not see all of keeps the number of each row's append, and
- *             is not joined before that reader is gone.
+ *             is not joined or stored before that reader is gone.
+ *         G6  Seals are stored in the order of their rows: what is before the first that is not, is.
+ *         G7  Whose a column was is known (cols, past) as long as rows from then are not stored.
  * THREADS The writer and readers meet at g->lock; coding at a seal is done under it (16 rows), joining
  *         of seals is not. */
 #include "storage/group.h"
@@ -25,7 +27,7 @@
 #include "storage/head.h"
 #include "storage/wal_row.h"
 
-#define JOIN_ROWS 128u /* a seal of at least this many rows is not joined any further */
+#define JOIN_ROWS 128u /* a seal of at least this many rows grows no further */
 #define MAX_COLS  (1u << 22)
 
 static nx_status no_memory(struct nx_err *err)
@@ -33,129 +35,7 @@ static nx_status no_memory(struct nx_err *err)
     return nx_fail(err, NX_NOMEM, "the head");
 }
 
-/* ---- seals ----------------------------------------------------------------------------------- */
-
-size_t seal_bytes(const struct seal *s)
-{
-    return (size_t)(seal_data(s) - (const uint8_t *)s) + s->off[s->n_cols + 1];
-}
-
-uint32_t seal_rows_up_to(const struct seal *s, uint64_t seq)
-{
-    const uint32_t *after = s->off + s->n_cols + 2;
-    uint32_t n = 0;
-
-    if (s->seq_last <= seq || !s->keeps_seq) /* G5 */
-        return s->n_rows;
-    while (n < s->n_rows && s->seq_first + after[n] <= seq)
-        n++;
-    return n;
-}
-
-struct seal *seal_ref(struct seal *s)
-{
-    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
-    return s;
-}
-
-void seal_unref(struct seal *s)
-{
-    if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
-        free(s);
-}
-
-nx_status seal_times(const struct seal *s, int64_t *t, struct chunk_scratch *scratch,
-                     struct nx_err *err)
-{
-    uint32_t at = s->off[s->n_cols];
-
-    return times_decode(seal_data(s) + at, s->off[s->n_cols + 1] - at, t, s->n_rows, scratch, err);
-}
-
-nx_status seal_column(const struct seal *s, uint32_t col, double *v, struct chunk_scratch *scratch,
-                      struct nx_err *err)
-{
-    if (col >= s->n_cols || s->off[col] == s->off[col + 1]) {
-        for (uint32_t i = 0; i < s->n_rows; i++)
-            v[i] = chunk_absent();
-        return NX_OK;
-    }
-    if (s->light) {
-        struct nx_slice bytes = {(const char *)seal_data(s) + s->off[col],
-                                 s->off[col + 1] - s->off[col]};
-        return wal_row_decode_column(bytes, v, s->n_rows)
-                   ? NX_OK
-                   : nx_fail(err, NX_CORRUPT, "a seal in memory");
-    }
-    return chunk_decode(seal_data(s) + s->off[col], s->off[col + 1] - s->off[col], v, s->n_rows,
-                        scratch, err);
-}
-
-/* A seal in the making: columns are added in turn, then the timestamps. */
-struct sealing {
-    struct work *w;
-    uint32_t n_rows, n_cols;
-    bool light, keeps_seq;
-};
-
-static nx_status sealing_begin(struct sealing *b, uint32_t n_rows, uint32_t n_cols,
-                               struct nx_err *err)
-{
-    buf_clear(&b->w->data);
-    b->n_rows = n_rows;
-    b->n_cols = n_cols;
-    return work_room(b->w, n_rows, n_cols + 2, err);
-}
-
-static nx_status sealing_column(struct sealing *b, uint32_t col, const double *v,
-                                struct nx_err *err)
-{
-    bool any = false;
-
-    b->w->off[col] = (uint32_t)b->w->data.len;
-    for (uint32_t i = 0; i < b->n_rows && !any; i++)
-        any = !chunk_is_absent(v[i]);
-    if (!any)
-        return NX_OK;
-    if (!b->light)
-        return chunk_encode_fast(&b->w->data, v, b->n_rows, b->w->scratch, err);
-    wal_row_encode_column(&b->w->data, v, b->n_rows);
-    return NX_OK; /* buf_status() tells at the end */
-}
-
-static nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **out,
-                             struct nx_err *err)
-{
-    struct buf *d = &b->w->data;
-    struct seal *s;
-    size_t n_off = (size_t)b->n_cols + 2, n_seq = b->keeps_seq ? b->n_rows : 0;
-    nx_status st;
-
-    b->w->off[b->n_cols] = (uint32_t)d->len;
-    st = times_encode(d, t, b->n_rows, b->w->scratch, err);
-    if (!st)
-        st = buf_status(d, err);
-    if (st)
-        return st;
-    b->w->off[b->n_cols + 1] = (uint32_t)d->len;
-    s = malloc(sizeof *s + (n_off + n_seq) * sizeof s->off[0] + d->len);
-    if (!s)
-        return no_memory(err);
-    *s = (struct seal){.n_rows = b->n_rows, .n_cols = b->n_cols, .min_ms = t[0], .max_ms = t[0]};
-    atomic_init(&s->refs, 1);
-    s->ascending = true;
-    s->light = b->light;
-    s->keeps_seq = b->keeps_seq;
-    for (uint32_t i = 1; i < b->n_rows; i++) {
-        s->ascending = s->ascending && t[i] > t[i - 1];
-        s->min_ms = t[i] < s->min_ms ? t[i] : s->min_ms;
-        s->max_ms = t[i] > s->max_ms ? t[i] : s->max_ms;
-    }
-    memcpy(s->off, b->w->off, n_off * sizeof s->off[0]);
-    memcpy(s->off + n_off + n_seq, d->ptr, d->len);
-    *out = s;
-    return NX_OK;
-}
+/* ---- sealing ---------------------------------------------------------------------------------- */
 
 static nx_status code_tail(struct storage_group *g, struct work *w, struct seal **out,
                            struct nx_err *err)
@@ -187,7 +67,7 @@ static void forget_inherited(struct storage_group *g, const struct seal *s)
 
     for (uint32_t i = 0; i < g->n_inherited; i++) {
         uint32_t c = g->inherited[i].col;
-        if (c >= s->n_cols || s->off[c] == s->off[c + 1])
+        if (!seal_has(s, c))
             g->inherited[kept++] = g->inherited[i];
     }
     g->n_inherited = kept;
@@ -214,17 +94,19 @@ nx_status group_seal_locked(struct storage_group *g, struct nx_err *err)
     head_work_back(g->head, w);
     if (st)
         return st;
-    s->first = s->last = g->seq++;
+    s->first = g->sealed;
+    s->end = g->sealed = g->next_row;
     s->seq_first = g->rows[0]->seq;
     s->seq_last = g->last->seq;
     for (uint32_t i = 0; s->keeps_seq && i < g->n_rows; i++) {
         uint64_t after = g->rows[i]->seq - s->seq_first;
         s->off[s->n_cols + 2 + i] = after < UINT32_MAX ? (uint32_t)after : UINT32_MAX;
     }
+    s->segment = g->tail_segment;
+    s->epoch = (uint32_t)head_wal_epoch(g->head);
     s->rebound = g->rebound;
     g->rebound = false;
     g->seals[g->n_seals++] = s;
-    g->wal_epoch = head_wal_epoch(g->head);
     for (uint32_t i = 0; i + 1 < g->n_rows; i++)
         free(g->rows[i]); /* the last row stays as g->last */
     g->n_rows = 0;
@@ -232,81 +114,61 @@ nx_status group_seal_locked(struct storage_group *g, struct nx_err *err)
     return NX_OK;
 }
 
-/* ---- joining --------------------------------------------------------------------------------- */
+/* ---- runs of seals ----------------------------------------------------------------------------- */
 
-/* The first run of small seals that makes a full one; *n 0 if there is none. */
-static uint32_t find_run(const struct storage_group *g, uint64_t seen, uint32_t *n)
+/* G2, G4, G5: `s` does not go into one seal with `prev`, which is before it. */
+static bool is_apart(const struct storage_group *g, const struct seal *prev, const struct seal *s,
+                     uint64_t seen)
 {
     int64_t span = g->head->block_ms;
-    uint32_t from = 0, rows = 0;
 
-    for (uint32_t i = 0; i < g->n_seals; i++) {
-        const struct seal *s = g->seals[i], *prev = i > from ? g->seals[i - 1] : NULL;
-        bool apart = !prev || s->rebound || s->seq_last > seen || prev->seq_last > seen ||
-                     s->n_rows >= JOIN_ROWS || prev->n_rows >= JOIN_ROWS ||
-                     floor_div(s->min_ms, span) != floor_div(prev->min_ms, span) ||
-                     rows + s->n_rows > JOIN_ROWS + GROUP_TAIL_ROWS;
-        if (apart) { /* G2, G4 */
-            if (i - from > 1 && (rows >= JOIN_ROWS || i - from >= 8)) {
-                *n = i - from;
-                return from;
-            }
-            from = i;
-            rows = 0;
-        }
-        rows += s->n_rows;
-        if (rows >= JOIN_ROWS && i > from) {
-            *n = i + 1 - from;
-            return from;
-        }
-    }
+    return s->rebound || s->seq_last > seen || prev->seq_last > seen ||
+           floor_div(s->min_ms, span) != floor_div(prev->min_ms, span);
+}
+
+void group_take_run_locked(struct storage_group *g, uint32_t from, bool all,
+                           struct seal *run[GROUP_RUN_MAX], uint32_t *n)
+{
+    uint64_t seen = head_seen_by_all(g->head);
+    uint32_t rows = 0, i = 0;
+
+    NX_ASSERT(nx_mutex_held(g->lock));
     *n = 0;
-    return 0;
+    while (i < g->n_seals && (g->seals[i]->file || g->seals[i]->first < from))
+        i++;
+    for (; i < g->n_seals && *n < GROUP_RUN_MAX; i++) {
+        struct seal *s = g->seals[i];
+        bool apart = *n && (is_apart(g, run[*n - 1], s, seen) ||
+                            rows + s->n_rows > JOIN_ROWS + GROUP_TAIL_ROWS);
+        if (s->seq_last > seen && !*n)
+            return; /* G5 */
+        if (rows >= JOIN_ROWS || apart) {
+            all = true; /* it will not grow */
+            break;
+        }
+        run[(*n)++] = s;
+        rows += s->n_rows;
+    }
+    if (!all && rows < JOIN_ROWS && *n < GROUP_RUN_MAX)
+        *n = 0;
+    for (i = 0; i < *n; i++)
+        (void)seal_ref(run[i]);
 }
 
-static nx_status code_joined(struct seal *const *v, uint32_t n, struct work *w, struct seal **out,
-                             struct nx_err *err)
+bool group_replace_rows_locked(struct storage_group *g, struct seal *by)
 {
-    struct sealing b = {.w = w};
-    uint32_t n_rows = 0, n_cols = 0, at = 0;
-    nx_status st;
+    uint32_t at = 0, n = 0;
 
-    for (uint32_t i = 0; i < n; i++) {
-        n_rows += v[i]->n_rows;
-        n_cols = v[i]->n_cols > n_cols ? v[i]->n_cols : n_cols;
-    }
-    st = sealing_begin(&b, n_rows, n_cols, err);
-    for (uint32_t c = 0; c < n_cols && !st; c++) {
-        at = 0;
-        for (uint32_t i = 0; i < n && !st; at += v[i++]->n_rows)
-            st = seal_column(v[i], c, w->v + at, w->scratch, err);
-        if (!st)
-            st = sealing_column(&b, c, w->v, err);
-    }
-    at = 0;
-    for (uint32_t i = 0; i < n && !st; at += v[i++]->n_rows)
-        st = seal_times(v[i], w->t + at, w->scratch, err);
-    return st ? st : sealing_end(&b, w->t, out, err);
-}
-
-/* Puts the joined seal where the run was, if it is still there: a flush may have dropped its head. */
-static bool replace_run_locked(struct storage_group *g, struct seal *const *run, uint32_t n,
-                               struct seal *joined)
-{
-    uint32_t at = 0;
-
-    while (at < g->n_seals && g->seals[at] != run[0])
+    NX_ASSERT(nx_mutex_held(g->lock));
+    while (at < g->n_seals && g->seals[at]->first != by->first)
         at++;
-    if (at + n > g->n_seals || memcmp(&g->seals[at], run, n * sizeof(struct seal *)) != 0)
-        return false;
-    joined->first = run[0]->first;
-    joined->last = run[n - 1]->last;
-    joined->seq_first = run[0]->seq_first;
-    joined->seq_last = run[n - 1]->seq_last;
-    joined->rebound = run[0]->rebound;
-    for (uint32_t i = 0; i < n; i++)
-        seal_unref(run[i]);
-    g->seals[at] = joined;
+    while (at + n < g->n_seals && g->seals[at + n]->end <= by->end && !g->seals[at + n]->file)
+        n++;
+    if (n == 0 || g->seals[at + n - 1]->end != by->end)
+        return false; /* a flush has dropped some of it */
+    for (uint32_t i = at; i < at + n; i++)
+        seal_unref(g->seals[i]);
+    g->seals[at] = by;
     g->n_seals -= n - 1;
     memmove(&g->seals[at + 1], &g->seals[at + n], (g->n_seals - at - 1) * sizeof(struct seal *));
     return true;
@@ -314,34 +176,84 @@ static bool replace_run_locked(struct storage_group *g, struct seal *const *run,
 
 nx_status group_join_seals(struct storage_group *g, struct nx_err *err)
 {
-    struct seal *run[JOIN_ROWS], *joined = NULL;
-    struct work *w;
-    uint64_t seen = head_seen_by_all(g->head);
-    uint32_t from, n;
-    nx_status st;
-    bool replaced;
+    struct seal *run[GROUP_RUN_MAX], *joined = NULL;
+    uint32_t n, from = 0;
+    nx_status st = NX_OK;
 
-    nx_lock(g->lock);
-    from = find_run(g, seen, &n);
-    for (uint32_t i = 0; i < n && i < NX_COUNT(run); i++)
-        run[i] = seal_ref(g->seals[from + i]);
-    nx_unlock(g->lock);
-    if (n == 0)
-        return NX_OK;
-    NX_ASSERT_ALWAYS(n <= NX_COUNT(run));
-    w = head_work(g->head);
-    st = w ? code_joined(run, n, w, &joined, err) : no_memory(err);
-    head_work_back(g->head, w);
-    if (!st) {
+    do {
         nx_lock(g->lock);
-        replaced = replace_run_locked(g, run, n, joined);
+        group_take_run_locked(g, from, false, run, &n);
         nx_unlock(g->lock);
-        if (!replaced)
-            seal_unref(joined);
-    }
-    for (uint32_t i = 0; i < n; i++)
-        seal_unref(run[i]);
+        if (n > 1) {
+            struct work *w = head_work(g->head);
+            st = w ? seal_join(run, n, w, &joined, err) : no_memory(err);
+            head_work_back(g->head, w);
+        }
+        if (n > 1 && !st) {
+            nx_lock(g->lock);
+            if (!group_replace_rows_locked(g, joined))
+                seal_unref(joined);
+            nx_unlock(g->lock);
+        }
+        from = n ? run[n - 1]->end : from;
+        for (uint32_t i = 0; i < n; i++)
+            seal_unref(run[i]);
+    } while (n && !st);
     return st;
+}
+
+uint32_t group_unstored_locked(const struct storage_group *g)
+{
+    for (uint32_t i = 0; i < g->n_seals; i++) {
+        if (!g->seals[i]->file)
+            return g->seals[i]->first;
+    }
+    return g->sealed;
+}
+
+uint32_t group_log_needed_locked(const struct storage_group *g, int64_t from_ms)
+{
+    NX_ASSERT(nx_mutex_held(g->lock));
+    for (uint32_t i = 0; i < g->n_seals; i++) {
+        if (!g->seals[i]->file && g->seals[i]->max_ms >= from_ms)
+            return g->seals[i]->segment;
+    }
+    return g->n_rows ? g->tail_segment : UINT32_MAX;
+}
+
+nx_status group_remember_locked(struct storage_group *g, uint32_t col, uint32_t to,
+                                struct nx_err *err)
+{
+    const struct col *c = &g->cols[col];
+
+    if (!c->series || c->from >= to || group_unstored_locked(g) >= to)
+        return NX_OK;
+    if (!grow(&g->past, g->n_past, &g->cap_past, sizeof *g->past, 2))
+        return no_memory(err);
+    g->past[g->n_past++] = (struct past){col, c->series, c->from, to};
+    return NX_OK;
+}
+
+void group_settle_locked(struct storage_group *g)
+{
+    uint32_t unstored = group_unstored_locked(g), kept = 0;
+
+    NX_ASSERT(nx_mutex_held(g->lock));
+    for (uint32_t i = 0; i < g->n_past; i++) {
+        if (g->past[i].to > unstored)
+            g->past[kept++] = g->past[i];
+    }
+    g->n_past = kept;
+    if (kept == 0) {
+        free(g->past);
+        g->past = NULL;
+        g->cap_past = 0;
+    }
+    if (g->closed && unstored == g->next_row) {
+        free(g->cols);
+        g->cols = NULL;
+        g->n_cols = g->cap_cols = 0;
+    }
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -379,6 +291,7 @@ void group_free(struct storage_group *g)
     free(g->free_cols);
     free(g->shared);
     free(g->inherited);
+    free(g->past);
     free(g->undefined);
     nx_mutex_done(&g->own);
     free(g);
@@ -392,18 +305,17 @@ void group_close_locked(struct storage_group *g)
         return; /* no memory: the tail is read as it is */
     free(g->rows);
     free(g->last);
-    free(g->cols);
     free(g->hints);
     free(g->free_cols);
     free(g->undefined);
     g->rows = NULL;
     g->last = NULL;
-    g->cols = NULL;
     g->hints = NULL;
     g->free_cols = NULL;
     g->undefined = NULL;
-    g->n_cols = g->cap_cols = g->n_free = g->cap_free = 0;
+    g->n_free = g->cap_free = 0;
     g->n_undefined = g->cap_undefined = g->cap_rows = 0;
+    group_settle_locked(g); /* its columns stay until all rows are stored */
 }
 
 /* ---- columns --------------------------------------------------------------------------------- */
@@ -427,9 +339,23 @@ static nx_status cols_room(struct storage_group *g, uint32_t n, struct nx_err *e
     return NX_OK;
 }
 
+nx_status group_cols_room(struct storage_group *g, uint32_t n, struct nx_err *err)
+{
+    nx_status st;
+
+    if (n > MAX_COLS)
+        return nx_fail(err, NX_CORRUPT, "a column of number %u", n - 1);
+    st = cols_room(g, n, err);
+    for (; g->n_cols < n && !st; g->n_cols++) {
+        g->cols[g->n_cols] = (struct col){0};
+        g->hints[g->n_cols] = 0;
+    }
+    return st;
+}
+
 static void bind_col(struct storage_group *g, uint32_t series, uint32_t col)
 {
-    g->cols[col] = (struct col){.series = series, .from = g->seq, .state = COL_OWN};
+    g->cols[col] = (struct col){.series = series, .from = g->next_row, .state = COL_OWN};
     g->hints[col] = 0;
     g->undefined[g->n_undefined++] = col;
 }
@@ -440,7 +366,10 @@ nx_status group_bind_locked(struct storage_group *g, uint32_t series, uint32_t *
     NX_ASSERT(nx_mutex_held(g->lock));
     if (!grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined, 2))
         return no_memory(err);
-    if (g->n_free && (g->loose || g->free_cols[0].seq < g->seq)) { /* G1 */
+    if (g->n_free && (g->loose || g->free_cols[0].row <= g->sealed)) { /* G1 */
+        nx_status st = group_remember_locked(g, g->free_cols[0].col, g->free_cols[0].row, err);
+        if (st)
+            return st;
         *col = g->free_cols[0].col;
         g->n_free--;
         memmove(g->free_cols, g->free_cols + 1, g->n_free * sizeof *g->free_cols);
@@ -462,24 +391,19 @@ nx_status group_bind_locked(struct storage_group *g, uint32_t series, uint32_t *
 nx_status group_bind_at_locked(struct storage_group *g, uint32_t series, uint32_t col,
                                struct nx_err *err)
 {
-    nx_status st;
+    nx_status st = NX_OK;
 
     NX_ASSERT(nx_mutex_held(g->lock));
-    if (col >= MAX_COLS)
-        return nx_fail(err, NX_CORRUPT, "a column of number %u", col);
-    if (g->n_rows == 0)
-        g->seq++; /* G1: a home that ended at this number must not see what comes */
-    st = group_seal_locked(g, err);
+    if (col < g->n_cols && g->cols[col].series)
+        st = group_seal_locked(g, err); /* G1 */
+    if (!st && col < g->n_cols)
+        st = group_remember_locked(g, col, g->next_row, err);
     if (!st)
-        st = cols_room(g, col + 1, err);
+        st = group_cols_room(g, col + 1, err);
     if (!st && !grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined, 2))
         st = no_memory(err);
     if (st)
         return st;
-    for (; g->n_cols <= col; g->n_cols++) {
-        g->cols[g->n_cols] = (struct col){0};
-        g->hints[g->n_cols] = 0;
-    }
     g->rebound = g->rebound || g->cols[col].series != 0;
     bind_col(g, series, col);
     g->n_undefined = 0; /* a replayed group is never written again */
@@ -492,7 +416,7 @@ nx_status group_free_col_locked(struct storage_group *g, uint32_t col, struct nx
     g->cols[col].state = COL_FREE;
     if (!grow(&g->free_cols, g->n_free, &g->cap_free, sizeof *g->free_cols, 2))
         return no_memory(err);
-    g->free_cols[g->n_free++] = (struct free_col){col, g->seq};
+    g->free_cols[g->n_free++] = (struct free_col){col, g->next_row};
     return NX_OK;
 }
 
@@ -535,7 +459,7 @@ static nx_status newest_in_seal(struct storage_group *g, const struct seal *s, u
     struct work *w;
     nx_status st;
 
-    if (col >= s->n_cols || s->off[col] == s->off[col + 1])
+    if (!seal_has(s, col))
         return NX_OK;
     w = head_work(g->head);
     st = w ? work_room(w, s->n_rows, 0, err) : no_memory(err);
@@ -561,7 +485,7 @@ nx_status group_newest_locked(struct storage_group *g, uint32_t col, uint32_t fr
 
     NX_ASSERT(nx_mutex_held(g->lock));
     *found = false;
-    for (uint32_t i = to >= g->seq ? g->n_rows : 0; i-- > 0;) {
+    for (uint32_t i = to > g->sealed ? g->n_rows : 0; i-- > 0;) {
         const struct row *r = g->rows[i];
         if (col < r->n && !chunk_is_absent(r->v[col])) {
             *found = true;
@@ -570,8 +494,8 @@ nx_status group_newest_locked(struct storage_group *g, uint32_t col, uint32_t fr
             return NX_OK;
         }
     }
-    for (uint32_t i = g->n_seals; i-- > 0 && g->seals[i]->last >= from && !*found && !st;) {
-        if (g->seals[i]->first <= to)
+    for (uint32_t i = g->n_seals; i-- > 0 && g->seals[i]->end > from && !*found && !st;) {
+        if (g->seals[i]->first < to)
             st = newest_in_seal(g, g->seals[i], col, found, t_ms, v, err);
     }
     for (uint32_t i = g->n_inherited; i-- > 0 && !*found && !st;) {
@@ -633,14 +557,17 @@ nx_status group_room_locked(struct storage_group *g, struct nx_err *err)
     return st;
 }
 
-void group_push_locked(struct storage_group *g, struct row *row, uint64_t seq)
+void group_push_locked(struct storage_group *g, struct row *row, uint64_t seq, uint32_t segment)
 {
     NX_ASSERT(nx_mutex_held(g->lock));
     NX_ASSERT(g->n_rows < g->cap_rows);
-    if (g->n_rows == 0)
+    if (g->n_rows == 0) {
         free(g->last);
+        g->tail_segment = segment;
+    }
     row->seq = seq;
     g->rows[g->n_rows++] = row;
+    g->next_row++;
     g->last = row;
     if (row->t_ms > g->newest_ms)
         g->newest_ms = row->t_ms;
@@ -658,11 +585,12 @@ void group_drop_locked(struct storage_group *g, int64_t before_ms)
             g->seals[kept++] = g->seals[i];
     }
     g->n_seals = kept;
+    group_settle_locked(g);
 }
 
 uint32_t group_oldest_locked(const struct storage_group *g)
 {
-    return g->n_seals ? g->seals[0]->first : g->seq;
+    return g->n_seals ? g->seals[0]->first : g->sealed;
 }
 
 bool group_empty_locked(const struct storage_group *g)

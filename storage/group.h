@@ -6,18 +6,18 @@
  * are joined into ones of chunks later, by the worker. Seals are shared by reference, so that readers
  * decode without a lock; their numbers rise.
  *
- * Rows lie in the order they were accepted. Each series' samples ascend in time, rows may not: a row may
- * be older than the one before if its series are others.
+ * Rows lie in the order they were accepted and are numbered in that order, from 0, as long as the group
+ * lives, restarts included: by its number a row is known in memory, in the log and in chunk files. Each
+ * series' samples ascend in time, rows may not: a row may be older than the one before if its series are
+ * others.
  *
  * Owner    the head keeps groups in slots and frees them when closed and empty.
  * Threads  *_locked need g->lock. A seal is immutable. */
 #pragma once
 
-#include <stdatomic.h>
-
 #include "src/base/thread.h"
-#include "storage/chunk.h"
 #include "storage/samples.h"
+#include "storage/seal.h"
 #include "storage/storage.h"
 
 #define GROUP_TAIL_ROWS 16u
@@ -31,47 +31,22 @@ struct row {
     double v[];
 };
 
-struct seal {
-    atomic_uint refs;
-    uint32_t first, last;         /* numbers: one seal, or a run of them joined */
-    uint64_t seq_first, seq_last; /* of its rows' appends */
-    uint32_t n_rows, n_cols;
-    int64_t min_ms, max_ms;
-    bool ascending; /* timestamps do, strictly */
-    bool light;     /* columns by wal_row_encode_column(), not yet chunks */
-    bool keeps_seq; /* some reader did not see all of it when it was made */
-    /* A column changed its series before this seal: not to be joined with earlier ones. */
-    bool rebound;
-    /* Chunk of column c: data + off[c] .. off[c + 1]; empty: all absent. The timestamps are in
-     * off[n_cols] .. off[n_cols + 1]. Then, if keeps_seq, each row's seq less seq_first; then data. */
-    uint32_t off[];
-};
-static inline const uint8_t *seal_data(const struct seal *s)
-{
-    return (const uint8_t *)(s->off + s->n_cols + 2 + (s->keeps_seq ? s->n_rows : 0));
-}
-size_t seal_bytes(const struct seal *s);
-/* How many of its rows, from the first, were appended up to `seq`. */
-uint32_t seal_rows_up_to(const struct seal *s, uint64_t seq);
-struct seal *seal_ref(struct seal *s);
-void seal_unref(struct seal *s); /* accepts NULL */
-NX_NODISCARD nx_status seal_times(const struct seal *s, int64_t *t, struct chunk_scratch *scratch,
-                                  struct nx_err *err);
-/* n_rows values; all absent where the column has no chunk. */
-NX_NODISCARD nx_status seal_column(const struct seal *s, uint32_t col, double *v,
-                                   struct chunk_scratch *scratch, struct nx_err *err);
-
 enum col_state { COL_FREE, COL_OWN, COL_SHARED };
 
 struct col {
     uint32_t series; /* COL_FREE: the one it had */
-    uint32_t from;   /* number of the first seal it is bound for; COL_SHARED: place in `shared` */
+    uint32_t from;   /* number of the first row it is bound for; COL_SHARED: place in `shared` */
     uint8_t state;
 };
 
 struct free_col {
     uint32_t col;
-    uint32_t seq; /* may be bound anew once this seal is made */
+    uint32_t row; /* may be bound anew once the rows before this one are sealed */
+};
+
+/* A column was another series's for rows [from, to), of which some are not in a chunk file yet. */
+struct past {
+    uint32_t col, series, from, to;
 };
 
 /* The newest sample that a series has elsewhere, for the order rules. */
@@ -93,7 +68,7 @@ struct storage_group {
     struct col *cols;
     uint8_t *hints; /* parallel to cols */
     uint32_t n_cols, cap_cols;
-    struct free_col *free_cols; /* seq ascends */
+    struct free_col *free_cols; /* row ascends */
     uint32_t n_free, cap_free;
     struct storage_group **shared; /* where COL_SHARED columns go; NULL: an unused place */
     uint32_t n_shared, cap_shared;
@@ -105,16 +80,21 @@ struct storage_group {
         *last; /* the newest row, in the tail or kept after sealing; the log tells against it */
     struct seal **seals;
     uint32_t n_seals, cap_seals;
-    uint32_t seq;      /* number of the seal that the tail will be */
+    uint32_t sealed;   /* rows before this are in seals; the tail begins here */
+    uint32_t next_row; /* number of the row to come */
     bool rebound;      /* a column was bound to another series since the last seal */
     int64_t newest_ms; /* rows after this need no look at their series */
     struct inherited *inherited;
     uint32_t n_inherited, cap_inherited;
+    struct past *past; /* by `to` */
+    uint32_t n_past, cap_past;
 
     uint32_t wal_segment; /* that defines the group and holds its last row */
     uint32_t *undefined;  /* columns that it does not define yet */
     uint32_t n_undefined, cap_undefined;
-    uint64_t wal_epoch; /* syncs of the log done when the newest seal was made */
+    uint32_t tail_segment; /* that holds the tail's first row */
+    uint32_t in_file;      /* chunk file that defines the group, as of row in_file_row; 0: none */
+    uint32_t in_file_row;
     bool closed;
 };
 
@@ -129,6 +109,8 @@ void group_close_locked(struct storage_group *g);
 /* A free or new column for `series`; COL_OWN. */
 NX_NODISCARD nx_status group_bind_locked(struct storage_group *g, uint32_t series, uint32_t *col,
                                          struct nx_err *err);
+/* Columns up to n exist, new ones without a series: for a start. NX_CORRUPT: no group has so many. */
+NX_NODISCARD nx_status group_cols_room(struct storage_group *g, uint32_t n, struct nx_err *err);
 /* The given column, as a replay has it. */
 NX_NODISCARD nx_status group_bind_at_locked(struct storage_group *g, uint32_t series, uint32_t col,
                                             struct nx_err *err);
@@ -139,8 +121,7 @@ bool group_take_back_locked(struct storage_group *g, uint32_t series, uint32_t c
 NX_NODISCARD nx_status group_inherit_locked(struct storage_group *g, uint32_t col, int64_t t_ms,
                                             double v, struct nx_err *err);
 
-/* The newest sample in `col` of seals from..to (the tail is seal g->seq), or inherited by that column
- * when it was bound at `from`. */
+/* The newest sample in `col` of rows [from, to), or inherited by that column when it was bound at `from`. */
 NX_NODISCARD nx_status group_newest_locked(struct storage_group *g, uint32_t col, uint32_t from,
                                            uint32_t to, bool *found, int64_t *t_ms, double *v,
                                            struct nx_err *err);
@@ -153,15 +134,34 @@ NX_NODISCARD nx_status group_judge_locked(struct storage_group *g, uint32_t col,
 struct row *group_row_new(int64_t t_ms, uint32_t n);
 /* Room for one more row, so that group_push_locked() can't fail. */
 NX_NODISCARD nx_status group_room_locked(struct storage_group *g, struct nx_err *err);
-/* Takes the row, which becomes visible to readers that see `seq`. */
-void group_push_locked(struct storage_group *g, struct row *row, uint64_t seq);
+/* Takes the row, which becomes visible to readers that see `seq` and lies in that segment of the log. */
+void group_push_locked(struct storage_group *g, struct row *row, uint64_t seq, uint32_t segment);
 /* Turns the tail into a seal; nothing to do without rows. NX_NOMEM leaves the tail as it is, which is no
  * harm: it is tried again. */
 nx_status group_seal_locked(struct storage_group *g, struct nx_err *err);
-/* Joins runs of small seals, of rows that every reader sees, into one. Takes and gives back g->lock; codes without it. */
+
+/* Runs of seals that are to become one: not stored ones, of rows that every reader sees, neighbours. */
+#define GROUP_RUN_MAX 64u
+/* The first run from row `from` on that is worth storing; with `all` any. *n 0: there is none. Takes references. */
+void group_take_run_locked(struct storage_group *g, uint32_t from, bool all,
+                           struct seal *run[GROUP_RUN_MAX], uint32_t *n);
+/* Puts `by` (taken) where the seals of its rows were. False, and nothing has changed: they are gone. */
+bool group_replace_rows_locked(struct storage_group *g, struct seal *by);
+/* Joins runs in memory, without storing them: for a disk that takes nothing. Takes and gives back g->lock;
+ * codes without it. */
 NX_NODISCARD nx_status group_join_seals(struct storage_group *g, struct nx_err *err);
+/* Rows before this one are in chunk files (or gone). */
+uint32_t group_unstored_locked(const struct storage_group *g);
+/* Rows were stored or dropped: forgets what only unstored rows need. */
+void group_settle_locked(struct storage_group *g);
+/* The oldest segment of the log with a row, not older than from_ms, that is nowhere else on disk;
+ * UINT32_MAX: it needs none. */
+uint32_t group_log_needed_locked(const struct storage_group *g, int64_t from_ms);
+/* Remembers whose the column was for rows before `to`, before it becomes another series's. */
+NX_NODISCARD nx_status group_remember_locked(struct storage_group *g, uint32_t col, uint32_t to,
+                                             struct nx_err *err);
 /* Drops seals whose rows are all older than before_ms. */
 void group_drop_locked(struct storage_group *g, int64_t before_ms);
-/* Number of the oldest seal held, or of the tail. */
+/* Number of the oldest row held, or of the one to come. */
 uint32_t group_oldest_locked(const struct storage_group *g);
 bool group_empty_locked(const struct storage_group *g);

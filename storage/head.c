@@ -8,8 +8,10 @@
  *           another open group does         the series moves to a group of its own, which both groups'
  *                                           columns (COL_SHARED) lead to
  * RULES   H1  Homes change under h->lock held for writing. A series' samples ascend from home to home.
- *         H2  A home that ends is closed at the number of its group's open seal: the tail belongs to
- *             it, what is sealed later does not.
+ *         H2  A home that ends is closed at the number of the row to come of its group.
+ *         H5  A series moves from a group that is being written to one of its own in one step, under both
+ *             locks: the newest sample of it that the new group is told of is the last that the old one
+ *             took.
  *         H3  A row becomes visible after the log has it, all at once under its group's lock.
  *         H4  Only a series that the index lacks can be refused for want of memory.
  * THREADS locks in order: lock (index), a group's, shared_lock, the log's, pool_lock. A writer that adds
@@ -225,14 +227,16 @@ nx_status head_new_group_locked(struct head *h, uint32_t wal_id, struct nx_mutex
 nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *found, int64_t *t_ms,
                              double *v, struct nx_err *err)
 {
-    struct storage_group *g;
     nx_status st = NX_OK;
 
     *found = false;
-    if (s->home.group != HOME_NONE) {
-        g = h->groups[s->home.group];
+    for (uint32_t i = s->n_old + 1; i-- > 0 && !st && !*found;) {
+        const struct home *at = i == s->n_old ? &s->home : &s->old[i];
+        struct storage_group *g = at->group == HOME_NONE ? NULL : h->groups[at->group];
+        if (!g)
+            break;
         nx_lock(g->lock);
-        st = group_newest_locked(g, s->home.col, s->home.from, s->home.to, found, t_ms, v, err);
+        st = group_newest_locked(g, at->col, at->from, at->to, found, t_ms, v, err);
         nx_unlock(g->lock);
     }
     if (!st)
@@ -242,21 +246,21 @@ nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *fo
 
 /* ---- columns --------------------------------------------------------------------------------- */
 
-static uint32_t seq_of(struct storage_group *g)
+static uint32_t next_row_of(struct storage_group *g)
 {
-    uint32_t seq;
+    uint32_t row;
 
     nx_lock(g->lock);
-    seq = g->seq;
+    row = g->next_row;
     nx_unlock(g->lock);
-    return seq;
+    return row;
 }
 
 /* H2 */
 static void end_home(struct head *h, struct memseries *s)
 {
     if (s->home.group != HOME_NONE && s->home.to == HOME_OPEN)
-        s->home.to = seq_of(h->groups[s->home.group]);
+        s->home.to = next_row_of(h->groups[s->home.group]);
 }
 
 /* Gives `s` a column of its own in g, told what its newest sample is so far. */
@@ -297,9 +301,7 @@ static nx_status settle_locked(struct head *h, struct storage_group *g, struct m
     return st;
 }
 
-/* A column of g that leads to the group `to` of a shared series. */
-static nx_status lead_locked(struct storage_group *g, uint32_t col, struct storage_group *to,
-                             struct nx_err *err)
+static nx_status lead_room_locked(struct storage_group *g, uint32_t *at, struct nx_err *err)
 {
     uint32_t i = 0;
 
@@ -313,6 +315,21 @@ static nx_status lead_locked(struct storage_group *g, uint32_t col, struct stora
         g->shared = shared;
         g->cap_shared = cap;
     }
+    *at = i;
+    return NX_OK;
+}
+
+/* A column of g that leads to the group `to` of a shared series. */
+static nx_status lead_locked(struct storage_group *g, uint32_t col, struct storage_group *to,
+                             struct nx_err *err)
+{
+    uint32_t i = 0;
+    nx_status st = lead_room_locked(g, &i, err);
+
+    if (!st)
+        st = group_remember_locked(g, col, g->next_row, err);
+    if (st)
+        return st;
     if (g->loose && g->cols[col].state == COL_OWN)
         loose_unbind(g->head->loose, g->cols[col].series);
     g->shared[i] = to;
@@ -349,25 +366,75 @@ static nx_status add_lead(struct head *h, struct storage_group *g, struct memser
     return NX_OK;
 }
 
+/* H5: `other`, that may be appending all the while, appends to `own` from its next row on. `own` is told
+ * what the newest sample is by then; *found, t_ms and v say so of older homes. */
+static nx_status hand_over(struct storage_group *other, const struct home *was,
+                           struct storage_group *own, uint32_t series, bool found, int64_t t_ms,
+                           double v, struct nx_err *err)
+{
+    bool newer = false;
+    nx_status st;
+
+    nx_lock(other->lock);
+    st = group_newest_locked(other, was->col, was->from, HOME_OPEN, &newer, &t_ms, &v, err);
+    found = found || newer;
+    loose_newest(other->head->loose, series, &found, &t_ms, &v);
+    nx_lock(own->lock);
+    if (!st && found)
+        st = group_inherit_locked(own, 0, t_ms, v, err);
+    if (!st)
+        st = lead_locked(other, was->col, own, err);
+    own->users = 1;
+    nx_unlock(own->lock);
+    nx_unlock(other->lock);
+    return st;
+}
+
+/* The newest sample of a series in the homes before the newest. */
+static nx_status newest_before(struct head *h, const struct memseries *s, bool *found,
+                               int64_t *t_ms, double *v, struct nx_err *err)
+{
+    struct memseries old = {
+        .n_old = s->n_old ? s->n_old - 1 : 0, .home = {.group = HOME_NONE}, .old = s->old};
+
+    if (s->n_old)
+        old.home = s->old[s->n_old - 1];
+    return head_newest_locked(h, &old, found, t_ms, v, err);
+}
+
 /* Another open group writes `s`: moves it to a group of its own, with a column here and there. */
 static nx_status share_locked(struct head *h, struct storage_group *g, struct memseries *s,
                               uint32_t *col, struct nx_err *err)
 {
     struct storage_group *other = h->groups[s->home.group], *own;
-    uint32_t there = s->home.col, ignored;
+    const struct home was = s->home;
+    bool found = false, moved = false;
+    int64_t t_ms = 0;
+    double v = 0;
+    uint32_t only = 0;
     nx_status st = head_new_group_locked(h, 0, &h->shared_lock, &own, err);
 
     if (st)
         return st;
-    st = settle_locked(h, own, s, &ignored, err);
-    if (st)
-        return st; /* `own` is empty; it goes with the next head_drop() */
-    nx_lock(other->lock);
-    st = lead_locked(other, there, own, err);
-    nx_unlock(other->lock);
-    if (st)
+    nx_lock(own->lock);
+    st = group_bind_locked(own, s->id, &only, err);
+    nx_unlock(own->lock);
+    if (!st)
+        st = newest_before(h, s, &found, &t_ms, &v, err);
+    if (!st)
+        st = memseries_move(s, (struct home){own->slot, only, 0, HOME_OPEN}, err);
+    if (!st) {
+        moved = true;
+        st = hand_over(other, &was, own, s->id, found, t_ms, v, err);
+    }
+    if (st) {
+        if (moved)
+            s->home = s->old[--s->n_old];
+        own->closed = true; /* it is empty: it goes with the next head_drop() */
         return st;
-    own->users = 1;
+    }
+    s->old[s->n_old - 1].to =
+        next_row_of(other); /* whatever is appended meanwhile has nothing of it */
     return add_lead(h, g, s, col, err);
 }
 
@@ -458,7 +525,7 @@ static void leave_shared(struct head *h, struct storage_group *to, uint32_t seri
     nx_lock(to->lock);
     if (--to->users == 0) {
         if (s && s->home.group == to->slot && s->home.to == HOME_OPEN)
-            s->home.to = to->seq; /* H2 */
+            s->home.to = to->next_row; /* H2 */
         group_close_locked(to);
     }
     nx_unlock(to->lock);
@@ -478,13 +545,14 @@ void storage_group_release(struct storage_group *g, uint32_t col)
     if (g->cols[col].state == COL_SHARED) {
         to = g->shared[g->cols[col].from];
         g->shared[g->cols[col].from] = NULL;
+        g->cols[col].from = g->next_row;
     } else if (g->loose) {
         loose_unbind(h->loose, series);
     }
     (void)group_free_col_locked(g, col, NULL);
     s = index_series(h->ix, series);
     if (!to && s && s->home.group == g->slot && s->home.col == col)
-        s->home.to = g->seq; /* H2 */
+        s->home.to = g->next_row; /* H2 */
     nx_unlock(g->lock);
     if (to)
         leave_shared(h, to, series);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "storage/group.h"
+#include "storage/headfile.h"
 #include "storage/index.h"
 #include "storage/loose.h"
 #include "storage/tombs.h"
@@ -26,9 +27,10 @@ struct work {
 };
 
 struct head {
-    struct wal *wal;       /* set once, after the replay; not owned */
-    int64_t block_ms;      /* set once */
-    struct memory *memory; /* set once; NULL: no limit */
+    struct wal *wal;         /* set once, after the replay; not owned */
+    struct headfiles *files; /* the same */
+    int64_t block_ms;        /* set once */
+    struct memory *memory;   /* set once; NULL: no limit */
 
     struct nx_rwlock lock; /* the four below, and the homes of series */
     struct index *ix;
@@ -93,18 +95,21 @@ NX_NODISCARD nx_status head_new_group_locked(struct head *h, uint32_t wal_id, st
 void head_saw(struct head *h, int64_t t_ms);
 /* Samples before this are out of bounds. */
 int64_t head_min_valid(const struct head *h);
-/* The newest sample in order of a series, in its newest home or loose. Under h->lock. */
+/* The newest sample in order of a series, in its homes or loose. Under h->lock. */
 NX_NODISCARD nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *found,
                                           int64_t *t_ms, double *v, struct nx_err *err);
 
-/* Replays the log's frames (head_replay.c). */
+/* A start: first what chunk files say (head_load.c), then the log's frames (head_replay.c). */
 struct replay;
 NX_NODISCARD nx_status replay_open(struct replay **out, struct head *h, struct nx_err *err);
+struct headfile_visitor replay_headfiles(struct replay *r);
+/* All chunk files were seen. */
+NX_NODISCARD nx_status replay_headfiles_end(struct replay *r, struct nx_err *err);
 nx_status replay_visit(void *ctx, uint32_t segment, uint8_t type, struct nx_slice payload,
-                       int64_t *max_ms, struct nx_err *err);
+                       int64_t *keep_ms, struct nx_err *err);
 /* Ends the replay: its groups are closed, their series wait for new writers. */
-void replay_close(struct replay *r); /* accepts NULL */
-uint64_t replay_samples(const struct replay *r);
+void replay_close(struct replay *r);             /* accepts NULL */
+uint64_t replay_samples(const struct replay *r); /* of the log */
 
 /* Writes what is in memory and may not have reached the disk into the log's newest segment again: after
  * a failed sync (head_append.c). */
@@ -174,8 +179,6 @@ NX_NODISCARD nx_status head_list_alive(struct head_reader *r, const struct nx_sl
 
 /* Seals tails with rows before `before_ms` (INT64_MAX: all). */
 NX_NODISCARD nx_status head_seal(struct head *h, int64_t before_ms, struct nx_err *err);
-/* Joins small seals of all groups. */
-NX_NODISCARD nx_status head_join(struct head *h, struct nx_err *err);
 /* The lowest time not before `from_ms`; INT64_MAX if there is none. */
 int64_t head_lowest(struct head *h, int64_t from_ms);
 /* Drops rows before `before_ms`, series and groups that have nothing left, and gives memory back. */
@@ -183,18 +186,30 @@ void head_drop(struct head *h, int64_t before_ms);
 
 struct head_counts {
     uint64_t groups; /* open ones */
-    uint64_t seals, chunks, rows, bytes;
+    uint64_t seals, stored, chunks, rows, bytes;
 };
 void head_get_counts(struct head *h, struct head_counts *out);
+
+/* ---- chunk files (head_store.c): the worker ----------------------------------------------------- */
+
+/* Writes seals that are large enough, and everything that the log's segments up to `up_to` (0: none) are
+ * kept for, to chunk files. `between` (may be NULL) is called now and then, without a lock. */
+NX_NODISCARD nx_status head_store(struct head *h, uint32_t up_to, void (*between)(void *ctx),
+                                  void *ctx, struct nx_err *err);
+/* Joins small seals of all groups in memory: for a disk that takes nothing. */
+NX_NODISCARD nx_status head_join(struct head *h, struct nx_err *err);
+/* The first segment of the log that a start would need for rows not before from_ms; UINT32_MAX: none. */
+uint32_t head_log_needed(struct head *h, int64_t from_ms);
 
 /* ---- frame types of the log ------------------------------------------------------------------- */
 
 enum {
     FRAME_GROUP = 1,
-    FRAME_COLUMNS = 2,
+    FRAME_COLUMNS_V1 = 2,
     FRAME_ROW = 3,
     FRAME_LOOSE_SERIES = 4,
     FRAME_LOOSE = 5,
     FRAME_LOOSE_MARK = 6,
-    FRAME_LOOSE_DONE = 7
+    FRAME_LOOSE_DONE = 7,
+    FRAME_COLUMNS = 8
 };

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/define.h"
 #include "storage/head.h"
 #include "storage/wal_row.h"
 
@@ -268,31 +269,13 @@ static void drop_empty_rows(struct work *w)
 
 /* ---- the log --------------------------------------------------------------------------------- */
 
-static void put_slice(struct buf *b, struct nx_slice s)
-{
-    buf_uvarint(b, s.len);
-    buf_slice(b, s);
-}
-
-static void put_column(struct append *a, struct storage_group *g, uint32_t col)
-{
-    struct buf *p = &a->w->payload;
-    const struct memseries *s = index_series(a->h->ix, g->cols[col].series);
-
-    NX_ASSERT_ALWAYS(s != NULL); /* an open column keeps its series */
-    buf_uvarint(p, col);
-    buf_uvarint(p, s->n_pairs);
-    for (uint32_t i = 0; i < s->n_pairs; i++) {
-        struct label l = index_label(a->h->ix, s, i);
-        put_slice(p, l.name);
-        put_slice(p, l.value);
-    }
-}
-
 /* Frames of FRAME_COLUMNS: the group, then columns to the end of the payload. */
-static void put_columns(struct append *a, struct storage_group *g, const uint32_t *cols, uint32_t n)
+/* `freed`: those too whose writer is done with them. */
+static void put_columns(struct append *a, struct storage_group *g, const uint32_t *cols, uint32_t n,
+                        bool freed)
 {
     struct buf *p = &a->w->payload;
+    const struct memseries *before = NULL;
     size_t head;
 
     buf_clear(p);
@@ -300,13 +283,20 @@ static void put_columns(struct append *a, struct storage_group *g, const uint32_
     head = p->len;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t c = cols ? cols[i] : i;
-        if (g->cols[c].state == COL_OWN)
-            put_column(a, g, c);
+        const struct memseries *s = NULL;
+        if (g->cols[c].state == COL_OWN || (freed && g->cols[c].state == COL_FREE))
+            s = index_series(a->h->ix, g->cols[c].series);
+        NX_ASSERT_ALWAYS(s || g->cols[c].state != COL_OWN); /* an open column keeps its series */
+        if (s) {
+            define_put(p, a->h->ix, c, NULL, s, before);
+            before = s;
+        }
         if (p->len > head && (i + 1 == n || p->len >= DEFINE_BYTES)) {
             if (buf_status(p, NULL))
                 a->w->frames.failed = p->failed;
             wal_frame(&a->w->frames, FRAME_COLUMNS, buf_view(p));
             p->len = head;
+            before = NULL;
         }
     }
 }
@@ -316,19 +306,20 @@ static bool needs_definition(const struct append *a, const struct storage_group 
     return g->wal_segment != a->segment || g->n_undefined > 0;
 }
 
-/* A1 */
-static void put_definition(struct append *a, struct storage_group *g)
+/* A1. `row` is the number of the group's row that comes next in the segment. */
+static void put_definition(struct append *a, struct storage_group *g, uint32_t row, bool freed)
 {
     struct buf *p = &a->w->payload;
 
     if (g->wal_segment == a->segment) {
-        put_columns(a, g, g->undefined, g->n_undefined);
+        put_columns(a, g, g->undefined, g->n_undefined, false);
         return;
     }
     buf_clear(p);
     buf_uvarint(p, g->wal_id);
+    buf_uvarint(p, row);
     wal_frame(&a->w->frames, FRAME_GROUP, buf_view(p));
-    put_columns(a, g, NULL, g->n_cols);
+    put_columns(a, g, NULL, g->n_cols, freed);
 }
 
 /* `before` is the row that the segment holds last of this group, or NULL. */
@@ -359,7 +350,7 @@ static nx_status log_rows(struct append *a, struct nx_err *err)
         if (needs_definition(a, g)) {
             if (!a->with_index)
                 return nx_fail(err, NX_CANCELED, "a definition is needed"); /* A3 */
-            put_definition(a, g);
+            put_definition(a, g, g->next_row, false);
         }
         put_row(w, g, w->staged[i].row, g->wal_segment == a->segment ? g->last : NULL);
     }
@@ -393,7 +384,9 @@ static nx_status write_log(struct append *a, struct nx_err *err)
     if (!st && n_loose(a))
         st = loose_log_locked(a->h->loose, a->with_index ? a->h->ix : NULL, a->segment, t_ms,
                               &w->frames, &w->payload, err);
-    return st ? st : wal_write(a->h->wal, a->segment, buf_view(&w->frames), t_ms, err);
+    return st ? st
+              : wal_write(a->h->wal, a->segment, buf_view(&w->frames),
+                          n_loose(a) ? t_ms : INT64_MIN, err);
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
@@ -442,7 +435,7 @@ static void publish(struct append *a)
         publish_loose(a, seq);
     for (size_t i = 0; i < w->n_staged; i++) {
         struct storage_group *g = w->staged[i].g;
-        group_push_locked(g, w->staged[i].row, seq);
+        group_push_locked(g, w->staged[i].row, seq, a->segment);
         g->wal_segment = a->segment;
         g->n_undefined = 0;
         if (g->n_rows == GROUP_TAIL_ROWS)
@@ -627,7 +620,7 @@ static nx_status put_seal_rows(struct append *a, struct storage_group *g, const 
             break;
         }
         for (uint32_t c = 0; c < s->n_cols; c++) {
-            if (c < g->n_cols && g->cols[c].state == COL_OWN && s->first >= g->cols[c].from)
+            if (c < g->n_cols && g->cols[c].state != COL_SHARED && g->cols[c].from < s->end)
                 row->v[c] = all[(size_t)c * s->n_rows + i];
         }
         put_row(w, g, row, *before);
@@ -638,36 +631,52 @@ static nx_status put_seal_rows(struct append *a, struct storage_group *g, const 
     return st;
 }
 
-/* A replay judges what it reads twice and takes it once. */
-static nx_status relog_group(struct append *a, struct storage_group *g, uint64_t epoch,
+/* The number of the row that is written first, if the seals from `from` on are. */
+static uint32_t first_relogged(const struct storage_group *g, uint32_t from)
+{
+    return from < g->n_seals ? g->seals[from]->first : g->sealed;
+}
+
+/* Also when a writer was there first and the segment holds the group: by their numbers a replay knows rows
+ * that it reads twice, and the last row written stays the group's last. */
+static nx_status relog_group(struct append *a, struct storage_group *g, uint32_t epoch,
                              struct nx_err *err)
 {
     nx_status st = NX_OK;
+    uint32_t from = g->n_seals;
+    uint8_t *own_hints = NULL;
     struct row *before = NULL;
     const struct row *newest = NULL;
     struct buf *frames = &a->w->frames;
 
     buf_clear(frames);
-    if (g->closed || !g->last || g->wal_segment == a->segment)
+    while (from > 0 && !g->seals[from - 1]->file && g->seals[from - 1]->epoch >= epoch)
+        from--;
+    if (from == g->n_seals && g->n_rows == 0)
         return NX_OK;
-    put_definition(a, g);
-    if (g->n_seals && g->wal_epoch >= epoch)
-        st = put_seal_rows(a, g, g->seals[g->n_seals - 1], &before, err);
+    if (!g->hints) /* it is closed */
+        g->hints = own_hints = calloc(g->n_cols + 1u, 1);
+    if (!g->hints)
+        return no_memory(err);
+    put_definition(a, g, first_relogged(g, from), true);
+    for (; from < g->n_seals && !st; from++)
+        st = put_seal_rows(a, g, g->seals[from], &before, err);
     newest = before;
     for (uint32_t i = 0; i < g->n_rows && !st; i++) {
         put_row(a->w, g, g->rows[i], newest);
         newest = g->rows[i];
     }
-    if (!st && !newest)
-        put_row(a->w, g, g->last, NULL); /* the log tells the next row against it */
     if (!st)
         st = buf_status(frames, err);
     if (!st)
-        st = wal_write(a->h->wal, a->segment, buf_view(frames), g->last->t_ms, err);
+        st = wal_write(a->h->wal, a->segment, buf_view(frames), INT64_MIN, err);
     if (!st) {
         g->wal_segment = a->segment;
         g->n_undefined = 0;
     }
+    if (own_hints)
+        g->hints = NULL;
+    free(own_hints);
     free(before);
     return st;
 }
@@ -687,7 +696,7 @@ nx_status head_relog(struct head *h, uint64_t epoch, struct nx_err *err)
         struct storage_group *g = end ? NULL : h->groups[i];
         if (g) {
             nx_lock(g->lock);
-            st = relog_group(&a, g, epoch, err);
+            st = relog_group(&a, g, (uint32_t)epoch, err);
             nx_unlock(g->lock);
         }
         nx_rwunlock(&h->lock);

@@ -48,23 +48,6 @@ nx_status head_seal(struct head *h, int64_t before_ms, struct nx_err *err)
     return each_group(h, seal_before, &before_ms, err);
 }
 
-/* Only the worker frees groups, so the pointer stays good without the index lock. */
-nx_status head_join(struct head *h, struct nx_err *err)
-{
-    nx_status st = NX_OK;
-    bool end = false;
-
-    for (uint32_t i = 0; !end && !st; i++) {
-        nx_rdlock(&h->lock);
-        end = i >= h->n_groups;
-        struct storage_group *g = end ? NULL : h->groups[i];
-        nx_rwunlock(&h->lock);
-        if (g)
-            st = group_join_seals(g, err);
-    }
-    return st;
-}
-
 static nx_status drop_before(struct storage_group *g, void *ctx, struct nx_err *err)
 {
     const int64_t *before_ms = ctx;
@@ -85,9 +68,7 @@ static bool home_gone(const struct head *h, const struct home *home)
     if (g->closed && group_empty_locked(g))
         gone = true;
     else
-        gone = home->to != HOME_OPEN && home->to < group_oldest_locked(g);
-    if (!gone && home->to != HOME_OPEN && home->to == g->seq && g->n_seals == 0 && g->n_rows == 0)
-        gone = true; /* ended before its tail had a row */
+        gone = home->to != HOME_OPEN && home->to <= group_oldest_locked(g);
     nx_unlock(g->lock);
     return gone;
 }
@@ -226,6 +207,8 @@ static nx_status count_group(struct storage_group *g, void *ctx, struct nx_err *
     (void)err;
     c->groups += g->closed ? 0 : 1;
     c->seals += g->n_seals;
+    for (uint32_t i = 0; i < g->n_seals; i++)
+        c->stored += g->seals[i]->file != NULL;
     c->rows += g->n_rows;
     for (uint32_t i = 0; i < g->n_seals; i++) {
         c->bytes += seal_bytes(g->seals[i]);

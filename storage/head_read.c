@@ -7,11 +7,11 @@
  *             group meanwhile has no hole. An append takes its number under its groups' locks, so that
  *             one with a number that a reader sees is in place when the reader gets the lock.
  *         D2  The timestamps of a seal are decoded once per reader while it reads many series of a group.
- *         D3  Homes in order, seals in order, rows in order: a series' samples come out ascending. While a
- *             series becomes one that several groups write, the last rows of the old home and the first
- *             of the new one may overlap in time: the reader puts them in order, each time once. Loose
- *             samples (loose.c) are merged in at the end.
- *         D4  What was deleted before the reader was made is left out, wherever the samples lie. */
+ *         D3  Homes in order, seals in order, rows in order: a series' samples come out ascending. Where a
+ *             disk that was damaged or a log that was written twice has it otherwise, the reader puts
+ *             them in order, each time once. Loose samples (loose.c) are merged in at the end.
+ *         D4  What was deleted before the reader was made is left out, wherever the samples lie.
+ *         D5  A damaged page of a chunk file costs its samples; it was counted and logged when it was found. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -235,9 +235,8 @@ static void take_locked(const struct storage_group *g, const struct home *home, 
     out->more = false;
     for (uint32_t i = 0; i < g->n_seals; i++) {
         struct seal *s = g->seals[i];
-        if (s->last < from || s->first > home->to || s->max_ms < mint || s->min_ms > maxt ||
-            s->seq_first > seq || home->col >= s->n_cols ||
-            s->off[home->col] == s->off[home->col + 1])
+        if (s->end <= from || s->first >= home->to || s->max_ms < mint || s->min_ms > maxt ||
+            s->seq_first > seq || !seal_has(s, home->col))
             continue;
         if (out->n_seals == MAX_COPIED) {
             out->more = true;
@@ -246,8 +245,30 @@ static void take_locked(const struct storage_group *g, const struct home *home, 
         }
         out->seals[out->n_seals++] = seal_ref(s);
     }
-    if (home->to >= g->seq)
+    if (home->to > g->sealed)
         take_tail_locked(g, home->col, seq, mint, maxt, out);
+}
+
+static nx_status decode_seal(struct head_reader *r, struct seal *s, uint32_t col, int64_t mint,
+                             int64_t maxt, struct samples *to, struct nx_err *err)
+{
+    const int64_t *t = NULL;
+    size_t n = seal_rows_up_to(s, r->seq);
+    nx_status st = work_room(r->w, s->n_rows, 0, err);
+
+    if (!st)
+        st = times_of(r, s, &t, err);
+    if (!st)
+        st = seal_column(s, col, r->w->v, r->w->scratch, err);
+    if (st)
+        return s->file && st == NX_CORRUPT ? NX_OK : st; /* D5 */
+    if (s->ascending)
+        return samples_add_rows(to, t, r->w->v, n, mint, maxt, err);
+    for (size_t j = 0; j < n && !st; j++) {
+        if (t[j] >= mint && t[j] <= maxt && !chunk_is_absent(r->w->v[j]))
+            st = samples_add(to, t[j], r->w->v[j], err);
+    }
+    return st;
 }
 
 static nx_status decode_taken(struct head_reader *r, struct taken *k, uint32_t col, int64_t mint,
@@ -255,27 +276,8 @@ static nx_status decode_taken(struct head_reader *r, struct taken *k, uint32_t c
 {
     nx_status st = NX_OK;
 
-    for (uint32_t i = 0; i < k->n_seals && !st; i++) {
-        struct seal *s = k->seals[i];
-        const int64_t *t = NULL;
-        size_t n = s->n_rows;
-        st = work_room(r->w, n, 0, err);
-        if (!st)
-            st = times_of(r, s, &t, err);
-        if (!st)
-            st = seal_column(s, col, r->w->v, r->w->scratch, err);
-        if (st)
-            break;
-        n = seal_rows_up_to(s, r->seq);
-        if (s->ascending) {
-            st = samples_add_rows(to, t, r->w->v, n, mint, maxt, err);
-            continue;
-        }
-        for (size_t j = 0; j < n && !st; j++) {
-            if (t[j] >= mint && t[j] <= maxt && !chunk_is_absent(r->w->v[j]))
-                st = samples_add(to, t[j], r->w->v[j], err);
-        }
-    }
+    for (uint32_t i = 0; i < k->n_seals && !st; i++)
+        st = decode_seal(r, k->seals[i], col, mint, maxt, to, err);
     for (uint32_t i = 0; i < k->n_tail && !st; i++)
         st = samples_add(to, k->t[i], k->v[i], err);
     for (uint32_t i = 0; i < k->n_seals; i++)
@@ -316,12 +318,17 @@ static bool has_home(const struct memseries *s, const struct home *home)
     return false;
 }
 
-/* Samples from `from` on, ascending and each time once (D3). They nearly are, so insertion is cheap; of
- * two with one time the one that was there first stays. */
+/* Samples from `from` on, ascending and each time once (D3). They nearly always are; of two with one time
+ * the one that was there first stays. */
 static void put_in_order(struct samples *x, size_t from)
 {
-    size_t n = from;
+    size_t n = from + 1;
 
+    while (n < x->n && x->t[n] > x->t[n - 1])
+        n++;
+    if (n >= x->n)
+        return;
+    n = from;
     for (size_t i = from; i < x->n; i++) {
         int64_t t = x->t[i];
         double v = x->v[i];
@@ -343,7 +350,6 @@ nx_status head_read_all(struct head_reader *r, uint32_t id, int64_t mint, int64_
                         struct samples *to, struct nx_err *err)
 {
     const size_t first = to->n;
-    uint32_t homes = 0;
     struct head *h = r->h;
     struct taken k = {.more = false};
     struct home home = {0};
@@ -367,11 +373,9 @@ nx_status head_read_all(struct head_reader *r, uint32_t id, int64_t mint, int64_
         if (!found)
             break;
         any = true;
-        homes++;
         st = decode_taken(r, &k, home.col, rows_from, maxt, to, err);
     }
-    if (homes > 1)
-        put_in_order(to, first);
+    put_in_order(to, first);
     if (!st)
         st = loose_read(h->loose, id, r->seq, r->pending, mint, maxt, to, first, err);
     return st;
@@ -403,11 +407,10 @@ static bool home_overlaps(struct head *h, const struct home *home, int64_t mint,
     nx_lock(g->lock);
     for (uint32_t i = g->n_seals; i-- > 0 && !overlaps;) {
         const struct seal *s = g->seals[i];
-        overlaps = s->last >= home->from && s->first <= home->to && s->max_ms >= mint &&
-                   s->min_ms <= maxt && home->col < s->n_cols &&
-                   s->off[home->col] != s->off[home->col + 1];
+        overlaps = s->end > home->from && s->first < home->to && s->max_ms >= mint &&
+                   s->min_ms <= maxt && seal_has(s, home->col);
     }
-    for (uint32_t i = home->to >= g->seq ? g->n_rows : 0; i-- > 0 && !overlaps;) {
+    for (uint32_t i = home->to > g->sealed ? g->n_rows : 0; i-- > 0 && !overlaps;) {
         const struct row *row = g->rows[i];
         overlaps = row->t_ms >= mint && row->t_ms <= maxt && home->col < row->n &&
                    !chunk_is_absent(row->v[home->col]);

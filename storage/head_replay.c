@@ -1,40 +1,24 @@
 /* head_replay.c - the log's frames become rows again.
  *
  * SHAPE   A group of the log becomes a group of the head, under the same number, so that it goes on from
- *         one segment to the next. Rows are decoded over the row before, in place, and pushed to the
- *         group's tail; sealing happens as it does for a writer.
- * RULES   P1  A segment relies on nothing of another: FRAME_GROUP forgets the row before.
+ *         one segment to the next, and from what chunk files have of it. Rows are decoded over the row before,
+ *         in place, and pushed to the group's tail; sealing happens as it does for a writer.
+ * RULES   P1  A segment relies on nothing of another: FRAME_GROUP forgets the row before and says the number
+ *             of the row to come.
  *         P2  Rows before the head's floor are in blocks and dropped; they still count as the row before.
- *         P3  Samples are judged by the order rules as a writer's are, so that what was logged twice
- *             (after a failed sync) is there once.
+ *         P3  A row whose number is below the group's next is known, from a chunk file or because it was
+ *             logged twice (after a failed sync): it only counts as the row before. Columns that are
+ *             defined among such rows are bound when the first one is taken that is not known.
  *         P4  Bytes are from outside although their checksum was right: numbers are bounded, and what
- *             makes no sense is NX_CORRUPT. */
+ *             makes no sense is NX_CORRUPT. A group's samples of one series ascend whatever they say.
+ *         P5  Homes are put in order of time at the end: the log's order of definitions need not be it. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/base/hash.h"
-#include "src/base/limits.h"
-#include "storage/head.h"
+#include "storage/grow.h"
+#include "storage/head_replay.h"
 #include "storage/wal_row.h"
-
-struct rgroup {
-    struct storage_group *g;
-    uint32_t segment; /* that last defined it */
-    bool has_row;
-    int64_t t_ms;
-    double *row; /* the one before */
-    uint32_t n, cap;
-};
-
-struct replay {
-    struct head *h;
-    struct loose_replay *loose;
-    struct rgroup *groups; /* by number, open addressing; g NULL: a hole */
-    uint32_t mask, n;
-    uint64_t samples;
-    struct label *labels; /* of the series being read */
-    uint32_t cap_labels;
-};
 
 static nx_status no_memory(struct nx_err *err)
 {
@@ -75,15 +59,17 @@ void replay_close(struct replay *r)
     for (uint32_t i = 0; i <= r->mask; i++) {
         struct storage_group *g = r->groups[i].g;
         free(r->groups[i].row);
+        free(r->groups[i].defined);
         if (!g)
             continue;
         nx_lock(g->lock);
         group_close_locked(g);
         nx_unlock(g->lock);
     }
+    replay_order_homes(r->h);
     loose_replay_free(r->loose);
     free(r->groups);
-    free(r->labels);
+    define_done(&r->def);
     free(r);
 }
 
@@ -94,7 +80,7 @@ uint64_t replay_samples(const struct replay *r)
 
 /* ---- groups ---------------------------------------------------------------------------------- */
 
-static struct rgroup *find_group(struct replay *r, uint32_t id)
+struct rgroup *replay_find(struct replay *r, uint32_t id)
 {
     uint32_t i = id * 0x9e3779b9u & r->mask;
 
@@ -115,67 +101,74 @@ static nx_status groups_room(struct replay *r, struct nx_err *err)
         return no_memory(err);
     for (uint32_t i = 0; i <= r->mask; i++) {
         if (r->groups[i].g)
-            *find_group(&bigger, r->groups[i].g->wal_id) = r->groups[i];
+            *replay_find(&bigger, r->groups[i].g->wal_id) = r->groups[i];
     }
     free(r->groups);
     *r = bigger;
     return NX_OK;
 }
 
-static nx_status read_group(struct replay *r, uint32_t segment, struct reader *in,
-                            struct nx_err *err)
+nx_status replay_group(struct replay *r, uint32_t id, struct rgroup **out, struct nx_err *err)
 {
-    uint64_t id = reader_uvarint(in);
-    struct rgroup *rg;
     struct storage_group *g = NULL;
-    nx_status st;
+    struct rgroup *rg;
+    nx_status st = groups_room(r, err);
 
-    if (in->bad || id == 0 || id >= UINT32_MAX || reader_left(in))
-        return nonsense(err);
-    st = groups_room(r, err);
     if (st)
         return st;
-    rg = find_group(r, (uint32_t)id);
+    rg = replay_find(r, id);
     if (!rg->g) {
         nx_wrlock(&r->h->lock);
-        st = head_new_group_locked(r->h, (uint32_t)id, NULL, &g, err);
+        st = head_new_group_locked(r->h, id, NULL, &g, err);
         nx_rwunlock(&r->h->lock);
         if (st)
             return st;
         *rg = (struct rgroup){.g = g};
         r->n++;
     }
+    *out = rg;
+    return NX_OK;
+}
+
+static nx_status read_group(struct replay *r, uint32_t segment, struct reader *in,
+                            struct nx_err *err)
+{
+    uint64_t id = reader_uvarint(in), row = 0;
+    struct rgroup *rg = NULL;
+    bool judged = reader_left(in) == 0;
+    nx_status st;
+
+    if (!judged)
+        row = reader_uvarint(in);
+    if (in->bad || id == 0 || id >= UINT32_MAX || row >= UINT32_MAX / 2 || reader_left(in))
+        return nonsense(err);
+    st = replay_group(r, (uint32_t)id, &rg, err);
+    if (st)
+        return st;
     rg->segment = segment; /* P1 */
     rg->has_row = false;
-    return NX_OK;
+    rg->judged = judged;
+    rg->next = judged ? rg->g->next_row : (uint32_t)row;
+    rg->n_defined = 0;
+    if (rg->next <= rg->g->next_row)
+        return NX_OK;
+    nx_lock(rg->g->lock); /* rows in between are in blocks, or lost */
+    st = group_seal_locked(rg->g, err);
+    if (!st)
+        rg->g->sealed = rg->g->next_row = rg->next;
+    nx_unlock(rg->g->lock);
+    return st;
 }
 
 /* ---- columns --------------------------------------------------------------------------------- */
 
-static nx_status read_labels(struct replay *r, struct reader *in, struct labels *out,
-                             struct nx_err *err)
+nx_status replay_series(struct replay *r, const struct labels *ls, struct memseries **out,
+                        struct nx_err *err)
 {
-    uint64_t n = reader_uvarint(in);
+    uint64_t hash = labels_hash(ls);
 
-    if (in->bad || n == 0 || n > NX_LIMIT_LABELS_PER_SERIES || n * 2 > reader_left(in))
-        return nonsense(err);
-    if (n > r->cap_labels) {
-        struct label *labels = realloc(r->labels, n * sizeof *labels);
-        if (!labels)
-            return no_memory(err);
-        r->labels = labels;
-        r->cap_labels = (uint32_t)n;
-    }
-    for (uint64_t i = 0; i < n; i++) {
-        struct label *l = &r->labels[i];
-        l->name = reader_bytes(in, reader_uvarint(in));
-        l->value = reader_bytes(in, reader_uvarint(in));
-        if (in->bad || l->name.len == 0 || l->value.len == 0 ||
-            (i && nx_slice_cmp(r->labels[i - 1].name, l->name) >= 0))
-            return nonsense(err);
-    }
-    *out = (struct labels){r->labels, (uint32_t)n};
-    return NX_OK;
+    *out = index_find(r->h->ix, ls, hash);
+    return *out ? NX_OK : index_add(r->h->ix, ls, hash, out, err);
 }
 
 /* The series that had the column does not grow there any more. */
@@ -183,66 +176,85 @@ static void end_home_at(struct head *h, const struct storage_group *g, uint32_t 
 {
     struct memseries *s = col < g->n_cols ? index_series(h->ix, g->cols[col].series) : NULL;
 
-    if (s && s->home.group == g->slot && s->home.col == col && s->home.to == HOME_OPEN)
-        s->home.to = g->seq;
+    for (uint32_t i = 0; s && i <= s->n_old; i++) {
+        struct home *home = i < s->n_old ? &s->old[i] : &s->home;
+        if (home->group == g->slot && home->col == col && home->to == HOME_OPEN)
+            home->to = g->next_row;
+    }
 }
 
-static nx_status settle_at(struct head *h, struct storage_group *g, struct memseries *s,
-                           uint32_t col, struct nx_err *err)
+/* Nothing is inherited here: whatever is not in order then is put in order at the end, P5. */
+static nx_status settle_at(struct head *h, struct storage_group *g, uint32_t series, uint32_t col,
+                           struct nx_err *err)
 {
-    bool found;
-    int64_t t_ms = 0;
-    double v = 0;
-    nx_status st = head_newest_locked(h, s, &found, &t_ms, &v, err);
+    struct memseries *s = index_series(h->ix, series);
+    nx_status st;
 
-    if (st)
-        return st;
+    if (!s || (col < g->n_cols && g->cols[col].series == series && s->home.group == g->slot &&
+               s->home.col == col && s->home.to == HOME_OPEN))
+        return NX_OK;
     nx_lock(g->lock);
     end_home_at(h, g, col);
-    nx_unlock(g->lock);
-    if (s->home.group != HOME_NONE && s->home.to == HOME_OPEN) {
-        struct storage_group *was = h->groups[s->home.group];
-        nx_lock(was->lock);
-        s->home.to = was->seq;
-        nx_unlock(was->lock);
-    }
-    nx_lock(g->lock);
-    st = group_bind_at_locked(g, s->id, col, err);
-    if (!st && found)
-        st = group_inherit_locked(g, col, t_ms, v, err);
+    st = group_bind_at_locked(g, series, col, err);
     nx_unlock(g->lock);
     return st ? st
               : memseries_move(s, (struct home){g->slot, col, g->cols[col].from, HOME_OPEN}, err);
 }
 
-static nx_status read_columns(struct replay *r, uint32_t segment, struct reader *in,
-                              struct nx_err *err)
+/* P3 */
+static nx_status settle_or_note(struct replay *r, struct rgroup *rg, uint32_t series, uint32_t col,
+                                struct nx_err *err)
 {
-    struct head *h = r->h;
-    uint64_t id = reader_uvarint(in);
-    struct storage_group *g = find_group(r, (uint32_t)id)->g;
+    if (rg->next >= rg->g->next_row)
+        return settle_at(r->h, rg->g, series, col, err);
+    if (!grow(&rg->defined, rg->n_defined, &rg->cap_defined, sizeof *rg->defined, 16))
+        return no_memory(err);
+    rg->defined[rg->n_defined++] = (struct rdefined){col, series};
+    return NX_OK;
+}
+
+static nx_status settle_noted(struct replay *r, struct rgroup *rg, struct nx_err *err)
+{
     nx_status st = NX_OK;
 
-    if (in->bad || id >= UINT32_MAX || !g || find_group(r, (uint32_t)id)->segment != segment)
+    if (rg->n_defined == 0)
+        return NX_OK;
+    nx_wrlock(&r->h->lock);
+    for (uint32_t i = 0; i < rg->n_defined && !st; i++)
+        st = settle_at(r->h, rg->g, rg->defined[i].series, rg->defined[i].col, err);
+    nx_rwunlock(&r->h->lock);
+    rg->n_defined = 0;
+    return st;
+}
+
+static nx_status read_columns(struct replay *r, uint32_t segment, struct reader *in, bool plain,
+                              struct nx_err *err)
+{
+    struct define_reader *d = &r->def;
+    uint64_t id = reader_uvarint(in);
+    struct rgroup *rg = replay_find(r, (uint32_t)id);
+    nx_status st = NX_OK;
+
+    if (in->bad || id >= UINT32_MAX || !rg->g || rg->segment != segment)
         return nonsense(err);
-    nx_wrlock(&h->lock);
-    while (reader_left(in) && !st) {
-        uint64_t col = reader_uvarint(in);
+    d->in = *in;
+    d->with_from = false;
+    d->plain = plain;
+    d->n = 0;
+    if (rg->next >= rg->g->next_row)
+        st = settle_noted(r, rg, err);
+    nx_wrlock(&r->h->lock);
+    while (reader_left(&d->in) && !st) {
+        uint32_t col = 0, from = 0;
         struct labels ls;
-        struct memseries *s;
-        uint64_t hash;
-        st = col > UINT32_MAX ? nonsense(err) : read_labels(r, in, &ls, err);
-        if (st)
-            break;
-        hash = labels_hash(&ls);
-        s = index_find(h->ix, &ls, hash);
-        if (!s)
-            st = index_add(h->ix, &ls, hash, &s, err);
-        if (st || (s->home.group == g->slot && s->home.col == col && s->home.to == HOME_OPEN))
-            continue;
-        st = settle_at(h, g, s, (uint32_t)col, err);
+        struct memseries *s = NULL;
+        st = define_get(d, &col, &from, &ls, err);
+        if (!st)
+            st = replay_series(r, &ls, &s, err);
+        if (!st)
+            st = settle_or_note(r, rg, s->id, col, err);
     }
-    nx_rwunlock(&h->lock);
+    nx_rwunlock(&r->h->lock);
     return st;
 }
 
@@ -250,25 +262,27 @@ static nx_status read_columns(struct replay *r, uint32_t segment, struct reader 
 static nx_status read_loose_series(struct replay *r, uint32_t segment, struct reader *in,
                                    struct nx_err *err)
 {
-    struct head *h = r->h;
+    struct define_reader *d = &r->def;
     nx_status st = NX_OK;
 
-    nx_wrlock(&h->lock);
-    while (reader_left(in) && !st) {
-        uint64_t id = reader_uvarint(in), hash;
+    d->in = *in;
+    d->with_from = false;
+    d->plain = true;
+    d->n = 0;
+    nx_wrlock(&r->h->lock);
+    while (reader_left(&d->in) && !st) {
+        uint32_t id = 0, from;
         struct labels ls;
-        struct memseries *s;
-        st = id == 0 || id >= UINT32_MAX ? nonsense(err) : read_labels(r, in, &ls, err);
-        if (st)
-            break;
-        hash = labels_hash(&ls);
-        s = index_find(h->ix, &ls, hash);
-        if (!s)
-            st = index_add(h->ix, &ls, hash, &s, err);
+        struct memseries *s = NULL;
+        st = define_get(d, &id, &from, &ls, err);
+        if (!st && id == 0)
+            st = nonsense(err);
         if (!st)
-            st = loose_replay_define(r->loose, segment, (uint32_t)id, s->id, err);
+            st = replay_series(r, &ls, &s, err);
+        if (!st)
+            st = loose_replay_define(r->loose, segment, id, s->id, err);
     }
-    nx_rwunlock(&h->lock);
+    nx_rwunlock(&r->h->lock);
     return st;
 }
 
@@ -286,7 +300,7 @@ static nx_status row_room(struct rgroup *rg, uint32_t n, struct nx_err *err)
     return NX_OK;
 }
 
-/* P3 */
+/* P4 */
 static nx_status take_samples(struct storage_group *g, struct row *row, uint64_t *taken,
                               struct nx_err *err)
 {
@@ -307,6 +321,14 @@ static nx_status take_samples(struct storage_group *g, struct row *row, uint64_t
             row->v[c] = chunk_absent();
     }
     return st;
+}
+
+/* A row of which nothing is kept has a number all the same. */
+static void pass_row_locked(struct storage_group *g)
+{
+    g->next_row++;
+    if (g->n_rows == 0)
+        g->sealed = g->next_row;
 }
 
 static nx_status push_row(struct replay *r, struct rgroup *rg, struct nx_err *err)
@@ -331,10 +353,12 @@ static nx_status push_row(struct replay *r, struct rgroup *rg, struct nx_err *er
     if (!st && taken)
         st = group_room_locked(g, err);
     if (!st && taken) {
-        group_push_locked(g, row, head_next_seq(r->h));
+        group_push_locked(g, row, head_next_seq(r->h), rg->segment);
         row = NULL;
         if (g->n_rows == GROUP_TAIL_ROWS)
             st = group_seal_locked(g, err);
+    } else if (!st) {
+        pass_row_locked(g);
     }
     nx_unlock(g->lock);
     free(row);
@@ -344,13 +368,32 @@ static nx_status push_row(struct replay *r, struct rgroup *rg, struct nx_err *er
     return st;
 }
 
-static nx_status read_row(struct replay *r, uint32_t segment, struct reader *in, int64_t *max_ms,
-                          struct nx_err *err)
+/* The row that was read, unless it is known. */
+static nx_status take_row(struct replay *r, struct rgroup *rg, struct nx_err *err)
+{
+    struct storage_group *g = rg->g;
+    nx_status st;
+
+    if (rg->next >= UINT32_MAX / 2)
+        return nonsense(err);
+    if (rg->next++ < g->next_row) /* P3 */
+        return NX_OK;
+    if (rg->t_ms >= atomic_load(&r->h->floor_ms)) {
+        st = settle_noted(r, rg, err);
+        return st ? st : push_row(r, rg, err);
+    }
+    nx_lock(g->lock); /* P2 */
+    pass_row_locked(g);
+    nx_unlock(g->lock);
+    return NX_OK;
+}
+
+static nx_status read_row(struct replay *r, uint32_t segment, struct reader *in, struct nx_err *err)
 {
     uint64_t id = reader_uvarint(in);
     int64_t t = reader_varint(in);
     uint64_t n = reader_uvarint(in);
-    struct rgroup *rg = find_group(r, (uint32_t)id);
+    struct rgroup *rg = replay_find(r, (uint32_t)id);
     nx_status st;
 
     if (in->bad || id >= UINT32_MAX || !rg->g || rg->segment != segment ||
@@ -364,15 +407,11 @@ static nx_status read_row(struct replay *r, uint32_t segment, struct reader *in,
     rg->t_ms = rg->has_row ? (int64_t)((uint64_t)rg->t_ms + (uint64_t)t) : t;
     rg->n = (uint32_t)n;
     rg->has_row = true;
-    if (rg->t_ms > *max_ms)
-        *max_ms = rg->t_ms;
-    if (rg->t_ms < atomic_load(&r->h->floor_ms)) /* P2 */
-        return NX_OK;
-    return push_row(r, rg, err);
+    return take_row(r, rg, err);
 }
 
 nx_status replay_visit(void *ctx, uint32_t segment, uint8_t type, struct nx_slice payload,
-                       int64_t *max_ms, struct nx_err *err)
+                       int64_t *keep_ms, struct nx_err *err)
 {
     struct replay *r = ctx;
     struct reader in = reader_of(payload.ptr, payload.len);
@@ -381,15 +420,16 @@ nx_status replay_visit(void *ctx, uint32_t segment, uint8_t type, struct nx_slic
     case FRAME_GROUP:
         return read_group(r, segment, &in, err);
     case FRAME_COLUMNS:
-        return read_columns(r, segment, &in, err);
+    case FRAME_COLUMNS_V1:
+        return read_columns(r, segment, &in, type == FRAME_COLUMNS_V1, err);
     case FRAME_ROW:
-        return read_row(r, segment, &in, max_ms, err);
+        return read_row(r, segment, &in, err);
     case FRAME_LOOSE_SERIES:
         return read_loose_series(r, segment, &in, err);
     case FRAME_LOOSE:
     case FRAME_LOOSE_MARK:
     case FRAME_LOOSE_DONE:
-        return loose_replay_visit(r->loose, segment, type, &in, max_ms, &r->samples, err);
+        return loose_replay_visit(r->loose, segment, type, &in, keep_ms, &r->samples, err);
     default:
         return nx_fail(err, NX_CORRUPT, "a frame of unknown type %u", type);
     }

@@ -11,11 +11,11 @@
 #include "src/base/intern.h"
 #include "storage/postings.h"
 
-/* Where samples of a series lie: column `col` of the group in slot `group`, in seals from..to. */
+/* Where samples of a series lie: column `col` of the group in slot `group`, in rows [from, to). */
 struct home {
     uint32_t group;
     uint32_t col;
-    uint32_t from, to; /* numbers of seals, both included; HOME_OPEN: it still grows */
+    uint32_t from, to; /* numbers of rows; to HOME_OPEN: it still grows */
 };
 #define HOME_OPEN UINT32_MAX
 #define HOME_NONE UINT32_MAX /* group of a series that has no home yet */

@@ -2,14 +2,16 @@
  *
  * SHAPE   dir/lock        held while the store is open
  *         dir/wal/        the log (wal.c) and how far blocks cover it (flush.c)
+ *         dir/head/       chunk files (headfile.c)
  *         dir/ULID/       blocks (block.h)
  * RULES   S1  Opening takes the lock before it changes anything, and not even that in a folder that is
  *             Prometheus's.
  *         S2  Blocks are opened before the log is replayed: they say which rows need no replaying.
  *         S3  A failed sync leaves it open what is on disk: a new segment is begun and what the old one
  *             may have lost is written again.
- *         S4  A segment of the log belongs to one block span as far as possible, so that it can go as
- *             soon as that span's block is there.
+ *         S4  When a segment of the log is closed, all rows in it go to chunk files; then it is deleted. So a
+ *             start replays little more than one segment. It is closed when it has SERIES_BYTES for each
+ *             series, so that chunks get enough rows, and at the end of a block's span.
  * THREADS The worker runs storage_tick() each second; tests may run it themselves. tick_lock is held for
  *         the whole tick, I/O included: nobody else waits for it. */
 #include "storage/storage.h"
@@ -32,6 +34,7 @@
 #define CACHE_BYTES      (32u << 20)
 #define JOIN_MS          15000
 #define RELOG_PAUSE_MS   10000
+#define SERIES_BYTES     64u                /* of a segment: some fifty rows of most targets */
 #define INDEX_MAGIC      "\xba\xaa\xd7\x00" /* of a block of Prometheus */
 
 static nx_status no_memory(struct nx_err *err)
@@ -178,25 +181,48 @@ static nx_status take_folder(struct storage *s, const struct storage_opts *o, st
     return st;
 }
 
-static nx_status replay(struct storage *s, size_t segment_bytes, struct nx_err *err)
+static nx_status open_headfiles(struct storage *s, struct replay *r, struct nx_err *err)
 {
-    char *dir = NULL;
+    struct headfile_visitor v = replay_headfiles(r);
+    char *dir;
+    nx_status st;
+
+    if (asprintf(&dir, "%s/head", s->dir) < 0)
+        return no_memory(err);
+    st = headfiles_open(&s->files, s->fs, dir, s->cache, &v, err);
+    s->head->files = s->files;
+    free(dir);
+    return st ? st : replay_headfiles_end(r, err);
+}
+
+static nx_status open_wal(struct storage *s, struct replay *r, struct nx_err *err)
+{
+    char *dir;
+    nx_status st;
+
+    if (asprintf(&dir, "%s/wal", s->dir) < 0)
+        return no_memory(err);
+    st = fs_mkdirs(s->fs, dir, err);
+    if (!st)
+        st = s->fs->sync_dir(s->fs, s->dir, err);
+    if (!st) {
+        struct wal_opts wo = {s->fs, dir, s->segment_bytes};
+        st = wal_open(&s->wal, &wo, replay_visit, r, err);
+    }
+    free(dir);
+    return st;
+}
+
+static nx_status replay(struct storage *s, struct nx_err *err)
+{
     struct replay *r = NULL;
     int64_t start = clock_mono_ns();
     nx_status st = replay_open(&r, s->head, err);
 
-    if (!st && asprintf(&dir, "%s/wal", s->dir) < 0) {
-        dir = NULL;
-        st = no_memory(err);
-    }
     if (!st)
-        st = fs_mkdirs(s->fs, dir, err);
+        st = open_headfiles(s, r, err);
     if (!st)
-        st = s->fs->sync_dir(s->fs, s->dir, err);
-    if (!st) {
-        struct wal_opts wo = {s->fs, dir, segment_bytes};
-        st = wal_open(&s->wal, &wo, replay_visit, r, err);
-    }
+        st = open_wal(s, r, err);
     s->replay_ms = (clock_mono_ns() - start) / 1000000;
     if (!st && replay_samples(r))
         log_info("Replayed the log", "samples",
@@ -204,7 +230,10 @@ static nx_status replay(struct storage *s, size_t segment_bytes, struct nx_err *
                  log_fmt("%lld", (long long)s->replay_ms));
     replay_close(r);
     s->head->wal = s->wal;
-    free(dir);
+    if (!st) { /* what was there at the start goes to chunk files with the first tick */
+        s->store_up_to = wal_segment(s->wal) - 1;
+        headfiles_sweep(s->files);
+    }
     return st;
 }
 
@@ -259,7 +288,8 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
     s->head->memory = s->memory;
     pressure_open(s);
     storage_set_out_of_order_window(s, opts->out_of_order_window_ms);
-    st = replay(s, opts->wal_segment_bytes, err);
+    s->segment_bytes = opts->wal_segment_bytes;
+    st = replay(s, err);
     if (!st)
         st = load_deletions(s, err);
     s->segment_span = floor_div(atomic_load(&s->head->max_ms), s->block_ms);
@@ -297,6 +327,7 @@ void storage_close(struct storage *s)
         log_warn("The last sync of the log failed", "dir", s->dir);
     wal_close(s->wal);
     head_close(s->head);
+    headfiles_close(s->files);
     for (size_t i = 0; i < s->n_blocks; i++)
         block_unref(s->blocks[i]);
     free(s->blocks);
@@ -354,26 +385,45 @@ void storage_set_out_of_order_window(struct storage *s, int64_t window_ms)
 /* ---- the tick -------------------------------------------------------------------------------- */
 
 /* S3 */
-static void move_off_segment(struct storage *s, int64_t now_ms)
+static void relog(struct storage *s, int64_t now_ms)
 {
     struct nx_err err = {0};
-    uint64_t epoch = head_wal_epoch(s->head);
-    bool moved = false;
     nx_status st;
 
     s->relog_after_ms = now_ms + RELOG_PAUSE_MS;
-    st = wal_rotate(s->wal, &moved, &err);
-    if (!moved) {
-        log_error("No new log segment after a failed sync", "err", err.text);
-        return;
-    }
-    st = head_relog(s->head, epoch ? epoch - 1 : 0, &err);
+    st = head_relog(s->head, s->relog_epoch, &err);
     if (!st)
         st = wal_sync(s->wal, &err);
+    s->relog_due = st != NX_OK;
     if (st)
         log_error("The log could not be written again after a failed sync", "err", err.text);
     else
         log_warn("The log goes on in a new segment after a failed sync", "dir", s->dir);
+}
+
+/* Rows of the last epoch may have been written while the sync that ended it was under way. */
+static void relog_is_due(struct storage *s)
+{
+    uint64_t epoch = head_wal_epoch(s->head);
+
+    if (!s->relog_due)
+        s->relog_epoch = epoch ? epoch - 1 : 0;
+    s->relog_due = true;
+}
+
+static void move_off_segment(struct storage *s, int64_t now_ms)
+{
+    struct nx_err err = {0};
+    bool moved = false;
+
+    relog_is_due(s);
+    if (!wal_rotate(s->wal, &moved, &err) ||
+        moved) { /* that the old one can't be synced is known */
+        relog(s, now_ms);
+        return;
+    }
+    s->relog_after_ms = now_ms + RELOG_PAUSE_MS;
+    log_error("No new log segment after a failed sync", "err", err.text);
 }
 
 static void sync_log(struct storage *s, int64_t now_ms)
@@ -383,7 +433,10 @@ static void sync_log(struct storage *s, int64_t now_ms)
 
     s->synced_ms = now_ms;
     if (!st) {
-        atomic_fetch_add(&s->head->wal_epoch, 1);
+        if (s->relog_due && now_ms >= s->relog_after_ms)
+            relog(s, now_ms);
+        if (!s->relog_due)
+            atomic_fetch_add(&s->head->wal_epoch, 1);
         return;
     }
     log_error("Syncing the log failed", "err", err.text);
@@ -391,30 +444,94 @@ static void sync_log(struct storage *s, int64_t now_ms)
         move_off_segment(s, now_ms);
 }
 
+static size_t segment_bytes(struct storage *s)
+{
+    size_t series;
+
+    if (s->segment_bytes)
+        return s->segment_bytes;
+    nx_rdlock(&s->head->lock);
+    series = index_count(s->head->ix);
+    nx_rwunlock(&s->head->lock);
+    return series * SERIES_BYTES > WAL_SEGMENT_BYTES_DEFAULT ? series * SERIES_BYTES
+                                                             : WAL_SEGMENT_BYTES_DEFAULT;
+}
+
 /* S4 */
 static void rotate_log(struct storage *s, int64_t now_ms)
 {
     struct nx_err err;
     int64_t max_ms = atomic_load(&s->head->max_ms), span = floor_div(max_ms, s->block_ms);
+    uint32_t closed = wal_segment(s->wal);
     bool moved = false;
     nx_status st;
 
+    wal_set_segment_bytes(s->wal, segment_bytes(s));
     if (now_ms < s->relog_after_ms ||
         (!wal_full(s->wal) && (max_ms == INT64_MIN || span == s->segment_span)))
         return;
     st = wal_rotate(s->wal, &moved, &err);
-    if (moved)
+    if (moved) {
+        s->rotate_files = s->rotate_files || span != s->segment_span;
         s->segment_span = span;
+        s->store_up_to = closed;
+    }
     if (!st)
         return;
     log_error("Beginning a segment of the log failed", "err", err.text);
     if (moved) { /* the old one was not synced */
-        st = head_relog(s->head, 0, &err);
-        if (st)
-            log_error("The log could not be written again after a failed sync", "err", err.text);
+        relog_is_due(s);
+        relog(s, now_ms);
     } else {
         s->relog_after_ms = now_ms + RELOG_PAUSE_MS;
     }
+}
+
+/* ---- chunk files ------------------------------------------------------------------------------ */
+
+static bool due(int64_t now_ms, int64_t last_ms, int64_t every_ms);
+
+static void sync_between(void *ctx)
+{
+    struct storage *s = ctx;
+    int64_t now_ms = s->tick_ms + (clock_mono_ns() - s->tick_ns) / 1000000;
+
+    if (due(now_ms, s->synced_ms, s->fsync_ms))
+        sync_log(s, now_ms);
+}
+
+/* S4. What a disk refuses stays in memory and in the log, and is tried again. */
+static void store_chunks(struct storage *s, int64_t now_ms)
+{
+    struct nx_err err;
+    bool all = s->store_up_to != 0;
+    nx_status st;
+
+    if (now_ms < s->store_after_ms || (!all && !due(now_ms, s->joined_ms, JOIN_MS)))
+        return;
+    s->joined_ms = now_ms;
+    st = head_store(s->head, s->store_up_to, sync_between, s, &err);
+    if (st) {
+        log_error("Writing a chunk file failed", "err", err.text);
+        s->store_after_ms = now_ms + RELOG_PAUSE_MS;
+        if (head_join(s->head, &err))
+            log_warn("Joining chunks in memory failed", "err", err.text);
+    } else if (head_log_needed(s->head, s->head_from_ms) > s->store_up_to) {
+        s->store_up_to = 0; /* else a reader still looks at rows in there */
+        if (s->rotate_files)
+            headfiles_rotate(s->files);
+        s->rotate_files = false;
+    }
+}
+
+/* Rows that are in chunk files or blocks need no log. */
+static void truncate_log(struct storage *s)
+{
+    struct nx_err err;
+
+    if (wal_truncate(s->wal, head_log_needed(s->head, s->head_from_ms), s->head_from_ms, &err))
+        log_warn("Deleting a segment of the log failed", "err", err.text);
+    headfiles_sweep(s->files);
 }
 
 static bool due(int64_t now_ms, int64_t last_ms, int64_t every_ms)
@@ -447,19 +564,17 @@ static bool flush_all_due(struct storage *s, int64_t now_ms)
 
 void storage_tick(struct storage *s, int64_t now_ms)
 {
-    struct nx_err err;
     bool more;
 
     nx_lock(&s->tick_lock);
+    s->tick_ms = now_ms;
+    s->tick_ns = clock_mono_ns();
     if (due(now_ms, s->synced_ms, s->fsync_ms))
         sync_log(s, now_ms);
     rotate_log(s, now_ms);
-    if (due(now_ms, s->joined_ms, JOIN_MS)) {
-        s->joined_ms = now_ms;
-        if (head_join(s->head, &err))
-            log_warn("Joining chunks in memory failed", "err", err.text);
-    }
+    store_chunks(s, now_ms);
     more = flush_all_due(s, now_ms);
+    truncate_log(s);
     retention_run(s);
     pressure_tick(s);
     compact_tick(s->compactor, more);

@@ -17,6 +17,8 @@ struct storage {
     int64_t block_ms, max_block_given_ms, fsync_ms;
     struct head *head;
     struct wal *wal;
+    struct headfiles *files; /* of the head's chunks */
+    size_t segment_bytes;    /* 0: as suits the number of series */
     struct cache *cache;
     size_t cache_bytes;    /* what it may be when memory is plenty */
     struct memory *memory; /* NULL: no limit */
@@ -29,12 +31,18 @@ struct storage {
     bool keep_overlapping; /* blocks that overlap stay as they are */
 
     struct nx_mutex tick_lock; /* one tick at a time; the worker's own state below */
+    int64_t tick_ms, tick_ns;  /* when this tick began, by its own clock and the steady one */
     int64_t synced_ms;         /* time of the last sync */
     int64_t joined_ms;
     int64_t rescanned_ms; /* by the steady clock */
     int64_t trimmed_ns;   /* by the steady clock */
     enum memory_level level_told;
     int64_t relog_after_ms; /* no new segment before this: the disk fails */
+    int64_t store_after_ms; /* no chunk file before this: the disk fails */
+    uint32_t store_up_to;   /* segments of the log up to this one are to be emptied */
+    bool rotate_files;      /* the next chunks are of another span: they begin a file */
+    bool relog_due;         /* rows after relog_epoch are to be written again */
+    uint64_t relog_epoch;
     int64_t
         drop_before_ms; /* rows to drop from the head when no reader needs them; INT64_MIN: none */
     bool disk_unknown;  /* the size of the disk could not be had; that was said */

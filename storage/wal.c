@@ -11,7 +11,8 @@
  *             holds nothing but zeros from there, it is a torn tail: cut, counted. Anything else is
  *             damage: the rest is copied to NAME.damaged, then cut, counted; replay goes on with the
  *             next segment. A tail is cut only when its copy is safe.
- *         W4  A segment is unlinked only when the caller says that all its rows are in blocks.
+ *         W4  Segments are unlinked oldest first, when the caller says that all their rows are elsewhere on
+ *             disk. Each names the one before it, so that one that is missing in between is noticed.
  *         W5  A failed write leaves no trace: the place of the next frame does not move, so what was
  *             half written is written over, or cut at replay.
  * STATES  a file -> broken (a sync failed; frames go on to it, syncs fail) -> a new file
@@ -36,8 +37,9 @@
 #include "src/base/thread.h"
 
 #define MAGIC          0x4c57584eu /* "NXWL" */
-#define VERSION        1u
-#define HEADER_BYTES   16u
+#define VERSION        2u
+#define HEADER_BYTES   20u
+#define V1_BYTES       16u /* the header of version 1 */
 #define TYPE_LZ4       0x80u
 #define NAME_DIGITS    8
 #define READ_BYTES     (256u << 10)
@@ -46,7 +48,7 @@
 
 struct segment {
     uint32_t number;
-    int64_t max_ms; /* newest time in it; INT64_MIN: no rows */
+    int64_t keep_ms; /* newest time that it is kept for; INT64_MIN: none */
     uint64_t bytes;
 };
 
@@ -151,7 +153,8 @@ static bool room_for_segment(struct wal *w)
     return true;
 }
 
-static nx_status write_header(struct wal *w, struct fs_file *f, uint32_t number, struct nx_err *err)
+static nx_status write_header(struct wal *w, struct fs_file *f, uint32_t number, uint32_t before,
+                              struct nx_err *err)
 {
     uint8_t h[HEADER_BYTES] = {0};
     size_t wrote;
@@ -159,12 +162,14 @@ static nx_status write_header(struct wal *w, struct fs_file *f, uint32_t number,
     put_u32le(h, MAGIC);
     put_u16le(h + 4, VERSION);
     put_u32le(h + 8, number);
-    put_u32le(h + 12, crc32c(0, h, 12));
+    put_u32le(h + 12, before);
+    put_u32le(h + 16, crc32c(0, h, 16));
     return w->fs->pwrite(w->fs, f, h, sizeof h, 0, &wrote, err);
 }
 
-/* Makes the file of segment `number`, header written, name and header synced. */
-static nx_status make_segment(struct wal *w, uint32_t number, struct fs_file **out,
+/* Makes the file of segment `number`, header written, name and header synced. `before` is the segment
+ * before it, 0 if there is none. */
+static nx_status make_segment(struct wal *w, uint32_t number, uint32_t before, struct fs_file **out,
                               struct nx_err *err)
 {
     nx_status st;
@@ -175,7 +180,7 @@ static nx_status make_segment(struct wal *w, uint32_t number, struct fs_file **o
         return no_memory(err);
     st = w->fs->open(w->fs, path, FS_READ | FS_WRITE | FS_CREATE | FS_TRUNCATE, &f, err);
     if (!st)
-        st = write_header(w, f, number, err);
+        st = write_header(w, f, number, before, err);
     if (!st)
         st = w->fs->sync(w->fs, f, err);
     if (!st)
@@ -213,6 +218,17 @@ bool wal_full(const struct wal *w)
     return atomic_load(&w->newest_bytes) >= w->segment_bytes;
 }
 
+void wal_set_segment_bytes(struct wal *w, size_t bytes)
+{
+    w->segment_bytes = bytes;
+}
+
+/* Of the list; only the worker changes that. */
+static uint32_t last_segment(const struct wal *w)
+{
+    return w->n_segs ? w->segs[w->n_segs - 1].number : 0;
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 /* After a rotation or an opening that found no space. Under the lock, as nobody else may write yet. */
@@ -224,13 +240,13 @@ static nx_status retry_segment_locked(struct wal *w, struct nx_err *err)
 
     if (!room_for_segment(w))
         return no_memory(err);
-    st = make_segment(w, number, &f, err);
+    st = make_segment(w, number, last_segment(w), &f, err);
     if (!st)
         begin_segment_locked(w, number, f);
     return st;
 }
 
-nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames, int64_t t_ms,
+nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames, int64_t keep_ms,
                     struct nx_err *err)
 {
     nx_status st = NX_OK;
@@ -255,8 +271,8 @@ nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames, int
     w->stats.written_bytes += frames.len;
     struct segment *s = &w->segs[w->n_segs - 1];
     s->bytes = w->off;
-    if (t_ms > s->max_ms)
-        s->max_ms = t_ms;
+    if (keep_ms > s->keep_ms)
+        s->keep_ms = keep_ms;
     atomic_store(&w->newest_bytes, w->off);
 
 done:
@@ -312,7 +328,7 @@ nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err)
     bool broken;
 
     *moved = false;
-    st = make_segment(w, number, &f, err);
+    st = make_segment(w, number, last_segment(w), &f, err);
     if (st)
         return st;
     nx_lock(&w->lock);
@@ -334,39 +350,67 @@ nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err)
     return st;
 }
 
-/* Takes the first segment that is not needed off the list; 0: there is none. */
-static uint32_t take_old(struct wal *w, int64_t before_ms)
+/* The first segment from place *i on that is not needed and has something to give; 0: there is none. */
+static uint32_t next_old(struct wal *w, uint32_t segment, int64_t before_ms, size_t *i)
 {
     uint32_t number = 0;
 
     nx_lock(&w->lock);
-    for (size_t i = 0; i + 1 < w->n_segs; i++) {
-        if (w->segs[i].max_ms >= before_ms)
-            continue;
-        number = w->segs[i].number;
-        w->n_segs--;
-        memmove(&w->segs[i], &w->segs[i + 1], (w->n_segs - i) * sizeof *w->segs);
-        break;
+    for (; *i + 1 < w->n_segs && !number; ++*i) {
+        const struct segment *s = &w->segs[*i];
+        bool kept = s->number >= segment || (s->keep_ms != INT64_MIN && s->keep_ms >= before_ms);
+        if (!kept && (*i == 0 || s->bytes > HEADER_BYTES)) {
+            number = s->number;
+            break;
+        }
     }
     nx_unlock(&w->lock);
     return number;
 }
 
-nx_status wal_truncate(struct wal *w, int64_t before_ms, struct nx_err *err)
+static void forget_frames(struct wal *w, size_t i)
+{
+    nx_lock(&w->lock);
+    if (i == 0) {
+        w->n_segs--;
+        memmove(&w->segs[0], &w->segs[1], w->n_segs * sizeof *w->segs);
+    } else {
+        w->segs[i].bytes = HEADER_BYTES;
+        w->segs[i].keep_ms = INT64_MIN;
+    }
+    nx_unlock(&w->lock);
+}
+
+/* W4: an empty one keeps its place, so that none seems to be missing. */
+static nx_status empty_segment(struct wal *w, const char *path, struct nx_err *err)
+{
+    struct fs_file *f = NULL;
+    nx_status st = w->fs->open(w->fs, path, FS_READ | FS_WRITE, &f, err);
+
+    if (!st)
+        st = w->fs->truncate(w->fs, f, HEADER_BYTES, err);
+    w->fs->close(w->fs, f);
+    return st;
+}
+
+nx_status wal_truncate(struct wal *w, uint32_t segment, int64_t before_ms, struct nx_err *err)
 {
     nx_status st = NX_OK;
     uint32_t number;
+    size_t i = 0;
     bool any = false;
 
-    while (!st && (number = take_old(w, before_ms)) != 0) { /* W4 */
+    while (!st && (number = next_old(w, segment, before_ms, &i)) != 0) { /* W4 */
         char *path = segment_path(w, number, "");
         if (!path)
             return no_memory(err);
-        st = w->fs->unlink(w->fs, path, err);
+        st = i ? empty_segment(w, path, err) : w->fs->unlink(w->fs, path, err);
         if (st == NX_NOTFOUND)
             st = NX_OK;
+        if (!st)
+            forget_frames(w, i);
         free(path);
-        any = true;
+        any = any || !st;
     }
     if (any) {
         nx_lock(&w->lock);
@@ -543,24 +587,41 @@ static void leave_tail(struct wal *w, struct fs_file *f, struct segment *s, uint
              log_fmt("%llu", (unsigned long long)(size - off)), "err", st ? err.text : NULL);
 }
 
+/* *good: it is a header, of `*bytes` bytes, and `*before` the segment that it names. */
 static nx_status check_header(struct wal *w, struct window *win, uint32_t number, bool *good,
-                              struct nx_err *err)
+                              uint32_t *before, struct nx_err *err)
 {
     nx_status st = window_fill(win, HEADER_BYTES, err);
     const char *h = win->buf.ptr;
+    size_t bytes;
 
     *good = false;
-    if (st || win->buf.len < HEADER_BYTES || get_u32le(h) != MAGIC ||
-        get_u32le(h + 12) != crc32c(0, h, 12) || get_u32le(h + 8) != number)
+    *before = 0;
+    if (st || win->buf.len < V1_BYTES || get_u32le(h) != MAGIC || get_u32le(h + 8) != number)
         return st;
-    if (get_u16le(h + 4) != VERSION)
+    bytes = get_u16le(h + 4) == 1 ? V1_BYTES : HEADER_BYTES;
+    if (win->buf.len < bytes || get_u32le(h + bytes - 4) != crc32c(0, h, bytes - 4))
+        return NX_OK;
+    if (get_u16le(h + 4) > VERSION)
         return nx_fail(
             err, NX_UNAVAILABLE,
-            "%s/%0*u is in version %u of the log's format, this program reads version %u", w->dir,
-            NAME_DIGITS, number, get_u16le(h + 4), VERSION);
+            "%s/%0*u is in version %u of the log's format, this program reads up to version %u",
+            w->dir, NAME_DIGITS, number, get_u16le(h + 4), VERSION);
     *good = true;
-    win->pos = HEADER_BYTES;
+    if (bytes == HEADER_BYTES)
+        *before = get_u32le(h + 12);
+    win->pos = bytes;
     return NX_OK;
+}
+
+/* W4. `seen` is the one before it in the folder, 0 if it is the first. */
+static void check_gap(struct wal *w, uint32_t number, uint32_t before, uint32_t seen)
+{
+    if (!seen || before <= seen)
+        return;
+    w->stats.corruptions++;
+    log_error("A segment of the log is missing: the rows in it are lost", "dir", w->dir, "segment",
+              log_fmt("%u", before), "named_by", log_fmt("%u", number));
 }
 
 static nx_status replay_frames(struct window *win, struct segment *s, wal_visit_fn *visit,
@@ -584,7 +645,7 @@ static nx_status replay_frames(struct window *win, struct segment *s, wal_visit_
             payload = buf_view(raw);
         }
         if (!st)
-            st = visit(ctx, s->number, type & (uint8_t)~TYPE_LZ4, payload, &s->max_ms, err);
+            st = visit(ctx, s->number, type & (uint8_t)~TYPE_LZ4, payload, &s->keep_ms, err);
         *bad = st == NX_CORRUPT;
         if (st)
             return *bad ? NX_OK : st;
@@ -611,7 +672,7 @@ static nx_status refuse_segment(struct wal *w, struct fs_file *f, uint32_t numbe
         st = only_zeros(w, f, 0, &zeros, err);
     if (st)
         goto done;
-    if (size < HEADER_BYTES || zeros) {
+    if (size < V1_BYTES || zeros) {
         st = w->fs->unlink(w->fs, path, err);
     } else {
         st = w->fs->rename(w->fs, path, aside, err);
@@ -627,11 +688,12 @@ done:
     return st;
 }
 
-static nx_status replay_segment(struct wal *w, uint32_t number, wal_visit_fn *visit, void *ctx,
-                                struct buf *raw, struct nx_err *err)
+static nx_status replay_segment(struct wal *w, uint32_t number, uint32_t seen, wal_visit_fn *visit,
+                                void *ctx, struct buf *raw, struct nx_err *err)
 {
     nx_status st;
     struct segment s = {number, INT64_MIN, 0};
+    uint32_t before = 0;
     struct window win = {.w = w};
     char *path = segment_path(w, number, "");
     bool good = false, torn = false, bad = false;
@@ -643,23 +705,21 @@ static nx_status replay_segment(struct wal *w, uint32_t number, wal_visit_fn *vi
     }
     st = w->fs->open(w->fs, path, FS_READ | FS_WRITE, &win.f, err);
     if (!st)
-        st = check_header(w, &win, number, &good, err);
+        st = check_header(w, &win, number, &good, &before, err);
     if (st)
         goto done;
     if (!good) {
         st = refuse_segment(w, win.f, number, err);
         goto done;
     }
+    check_gap(w, number, before, seen);
     st = replay_frames(&win, &s, visit, ctx, raw, &torn, &bad, err);
     if (st)
         goto done;
     s.bytes = win.base + win.pos;
     if (bad)
         leave_tail(w, win.f, &s, s.bytes, torn);
-    if (s.bytes > HEADER_BYTES || bad)
-        w->segs[w->n_segs++] = s;
-    else
-        (void)w->fs->unlink(w->fs, path, NULL); /* a start that wrote nothing */
+    w->segs[w->n_segs++] = s;
 
 done:
     w->fs->close(w->fs, win.f);
@@ -668,12 +728,12 @@ done:
     return st;
 }
 
-/* The number in a name of eight digits, or 0. */
+/* The number in a name that begins with eight digits, or 0. */
 static uint32_t number_of(const char *name)
 {
     uint32_t n = 0;
 
-    if (strlen(name) != NAME_DIGITS)
+    if (strlen(name) < NAME_DIGITS)
         return 0;
     for (int i = 0; i < NAME_DIGITS; i++) {
         if (name[i] < '0' || name[i] > '9')
@@ -695,8 +755,9 @@ static nx_status replay_all(struct wal *w, wal_visit_fn *visit, void *ctx, uint3
         uint32_t number = number_of(names.v[i]);
         if (!number)
             continue;
-        st = replay_segment(w, number, visit, ctx, &raw, err);
-        *newest = number; /* names are sorted */
+        if (strlen(names.v[i]) == NAME_DIGITS)
+            st = replay_segment(w, number, *newest, visit, ctx, &raw, err);
+        *newest = number; /* names are sorted; what was set aside counts as seen */
     }
     fs_names_done(&names);
     buf_done(&raw);

@@ -1,7 +1,7 @@
 /* wal.h - the write-ahead log: what a restart rebuilds the newest rows from.
  *
- * The log keeps frames of bytes in numbered segments and knows nothing of what they mean, except that
- * each has a time, so that it can tell when a segment is no longer needed. wal_row.h codes rows.
+ * The log keeps frames of bytes in numbered segments and knows nothing of what they mean; the caller
+ * says which segments it needs no more. wal_row.h codes rows.
  * A segment must make sense on its own: whoever writes asks wal_segment(), says again in the new
  * segment what its frames rely on, and names the segment when writing.
  *
@@ -13,7 +13,7 @@
 
 #include "src/base/fs.h"
 
-#define WAL_SEGMENT_BYTES_DEFAULT (32u << 20)
+#define WAL_SEGMENT_BYTES_DEFAULT (4u << 20)
 
 struct wal;
 struct wal_opts {
@@ -22,11 +22,11 @@ struct wal_opts {
     size_t segment_bytes; /* 0: the default; wal_full() is true from here on */
 };
 
-/* Sees one frame during replay, oldest first; `payload` is valid during the call. Raises *max_ms to the
- * newest time in it. NX_CORRUPT means that the bytes make no sense: they are treated as damage. Any
+/* Sees one frame during replay, oldest first; `payload` is valid during the call. Raises
+ * *keep_ms as wal_write() had it. NX_CORRUPT means that the bytes make no sense: they are treated as damage. Any
  * other failure ends the replay. */
 typedef nx_status wal_visit_fn(void *ctx, uint32_t segment, uint8_t type, struct nx_slice payload,
-                               int64_t *max_ms, struct nx_err *err);
+                               int64_t *keep_ms, struct nx_err *err);
 
 /* Opens or creates the log, replays it through `visit` and begins a new segment. A torn tail is cut;
  * damage is set aside as NAME.damaged and the rest replayed. Without space for the new segment the
@@ -45,17 +45,20 @@ uint32_t wal_segment(const struct wal *w);
  * after the next wal_sync(). NX_CANCELED: the segment has changed, make them again. NX_NOSPACE, NX_IO
  * leave the log as it was: the caller may try again. */
 NX_NODISCARD nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames,
-                                 int64_t t_ms, struct nx_err *err);
+                                 int64_t keep_ms, struct nx_err *err);
 
 /* The newest segment is large enough. */
 bool wal_full(const struct wal *w);
+void wal_set_segment_bytes(struct wal *w, size_t bytes); /* the worker */
 /* Everything written before the call is on disk after it. After NX_IO what is on disk is unknown:
  * the caller rotates and writes again what it can't lose. */
 NX_NODISCARD nx_status wal_sync(struct wal *w, struct nx_err *err);
 /* Begins a new segment, then syncs the old one (which may fail as wal_sync does, with *moved true). */
 NX_NODISCARD nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err);
-/* Unlinks segments before the newest whose frames are all older than before_ms. */
-NX_NODISCARD nx_status wal_truncate(struct wal *w, int64_t before_ms, struct nx_err *err);
+/* Unlinks segments before `segment` that are not kept for times from before_ms on, but not the newest. One
+ * that an older one is kept before stays without its frames. */
+NX_NODISCARD nx_status wal_truncate(struct wal *w, uint32_t segment, int64_t before_ms,
+                                    struct nx_err *err);
 
 struct wal_stats {
     uint64_t bytes; /* on disk, all segments */

@@ -724,6 +724,37 @@ static void the_log_is_what_FORMAT_md_says(void **state)
     assert_string_equal(dump_all(f, "up"), ": 0=1 15000=1");
 }
 
+/* The rows of that log, when it has been replayed and the worker has stored what it held. */
+static void a_chunk_file_is_what_FORMAT_md_says(void **state)
+{
+    struct fixture *f = *state;
+    struct fs *fs = simfs_fs(f->sim);
+    uint8_t log[512], want[512];
+    size_t n_log = format_example("log", log, sizeof log);
+    size_t n = format_example("head", want, sizeof want);
+    struct buf got;
+
+    storage_close(f->s);
+    assert_ok(fs_remove_tree(fs, "data", &f->err), &f->err);
+    assert_ok(fs_mkdirs(fs, "data/wal", &f->err), &f->err);
+    assert_ok(fs_publish(fs, "data/wal/00000001", log, n_log, &f->err), &f->err);
+    open_store(f);
+    storage_tick(f->s, T0 + 20000);
+    buf_init(&got, 0);
+    assert_ok(fs_read_file(fs, "data/head/00000001", &got, &f->err), &f->err);
+    assert_int_equal(got.len, n);
+    assert_memory_equal(got.ptr, want, n);
+    buf_done(&got);
+    /* And a folder that holds just these bytes gives the samples back. */
+    storage_close(f->s);
+    assert_ok(fs_remove_tree(fs, "data", &f->err), &f->err);
+    assert_ok(fs_mkdirs(fs, "data/head", &f->err), &f->err);
+    assert_ok(fs_publish(fs, "data/head/00000001", want, n, &f->err), &f->err);
+    open_store(f);
+    assert_string_equal(dump_all(f, "temperature"), ": 0=21.5 15000=21.75");
+    assert_string_equal(dump_all(f, "up"), ": 0=1 15000=1");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -748,6 +779,7 @@ int main(void)
         T(labels_are_listed_with_matchers_and_limits),
         T(counts_are_told),
         T(the_log_is_what_FORMAT_md_says),
+        T(a_chunk_file_is_what_FORMAT_md_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

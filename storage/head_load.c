@@ -1,0 +1,261 @@
+/* head_load.c - chunk files are found at a start.
+ *
+ * SHAPE   Records come in the order they were written. A group's seals are put in the order of their rows;
+ *         columns are kept as the group itself keeps them: the newest binding in cols, older ones in past.
+ *         When all files were seen, each binding becomes a home of its series.
+ * RULES   L1  Of two seals with the same rows the later one counts (headfile.c, X3).
+ *         L2  A seal whose rows are all in blocks is dropped, but its rows count as known.
+ *         L3  Homes that come from different groups are in no order here: at the end of a start they are put
+ *             in order of time.
+ *         L4  Bytes are from outside although their checksum was right. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/grow.h"
+#include "storage/head_replay.h"
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "reading chunk files");
+}
+
+/* ---- columns ----------------------------------------------------------------------------------- */
+
+static nx_status cols_up_to(struct storage_group *g, uint32_t col, struct nx_err *err)
+{
+    if (col < g->n_cols)
+        return NX_OK;
+    return group_cols_room(g, col + 1, err);
+}
+
+/* A binding that was before, or in between, those that are known. */
+static nx_status add_past(struct storage_group *g, uint32_t col, uint32_t series, uint32_t from,
+                          uint32_t to, struct nx_err *err)
+{
+    for (uint32_t i = 0; i < g->n_past; i++) {
+        if (g->past[i].col == col && g->past[i].from == from)
+            return NX_OK;
+    }
+    if (!grow(&g->past, g->n_past, &g->cap_past, sizeof *g->past, 8))
+        return no_memory(err);
+    g->past[g->n_past++] = (struct past){col, series, from, to};
+    return NX_OK;
+}
+
+static nx_status bind(struct storage_group *g, uint32_t col, uint32_t series, uint32_t from,
+                      struct nx_err *err)
+{
+    nx_status st = cols_up_to(g, col, err);
+    struct col *c;
+
+    if (st)
+        return st;
+    c = &g->cols[col];
+    if (c->series && from < c->from)
+        return add_past(g, col, series, from, c->from, err);
+    if (c->series == series || (c->series && from == c->from))
+        return NX_OK;
+    if (c->series)
+        st = add_past(g, col, c->series, c->from, from, err);
+    if (!st)
+        *c = (struct col){.series = series, .from = from, .state = COL_OWN};
+    return st;
+}
+
+static nx_status see_columns(void *ctx, struct nx_slice payload, struct nx_err *err)
+{
+    struct replay *r = ctx;
+    struct define_reader *d = &r->def;
+    struct rgroup *rg = NULL;
+    uint64_t id;
+    nx_status st;
+
+    d->in = reader_of(payload.ptr, payload.len);
+    d->with_from = true;
+    d->plain = false;
+    d->n = 0;
+    id = reader_uvarint(&d->in);
+    if (d->in.bad || id == 0 || id >= UINT32_MAX)
+        return nx_fail(err, NX_CORRUPT, "columns of no group");
+    st = replay_group(r, (uint32_t)id, &rg, err);
+    if (st)
+        return st;
+    nx_wrlock(&r->h->lock);
+    while (reader_left(&d->in) && !st) {
+        uint32_t col = 0, from = 0;
+        struct labels ls;
+        struct memseries *s = NULL;
+        st = define_get(d, &col, &from, &ls, err);
+        if (!st)
+            st = replay_series(r, &ls, &s, err);
+        if (!st)
+            st = bind(rg->g, col, s->id, from, err);
+    }
+    nx_rwunlock(&r->h->lock);
+    return st;
+}
+
+/* ---- seals ------------------------------------------------------------------------------------- */
+
+/* L1. Nearly always it comes last. */
+static nx_status add_seal(struct storage_group *g, struct seal *s, struct nx_err *err)
+{
+    uint32_t kept = 0, at;
+
+    for (uint32_t i = 0; i < g->n_seals; i++) {
+        struct seal *old = g->seals[i];
+        if (old->first < s->end && s->first < old->end)
+            seal_unref(old);
+        else
+            g->seals[kept++] = old;
+    }
+    g->n_seals = kept;
+    if (!grow(&g->seals, g->n_seals, &g->cap_seals, sizeof(struct seal *), 2))
+        return no_memory(err);
+    for (at = g->n_seals; at > 0 && g->seals[at - 1]->first > s->first; at--)
+        g->seals[at] = g->seals[at - 1];
+    g->seals[at] = s;
+    g->n_seals++;
+    return NX_OK;
+}
+
+static nx_status see_seal(void *ctx, uint32_t group, struct seal *s, struct nx_err *err)
+{
+    struct replay *r = ctx;
+    struct storage_group *g = replay_find(r, group)->g;
+    int64_t floor_ms = atomic_load(&r->h->floor_ms);
+    nx_status st = NX_OK;
+
+    if (g && s->end > g->next_row)
+        g->next_row = g->sealed = s->end;
+    if (!g || s->max_ms < floor_ms) { /* L2 */
+        seal_unref(s);
+        return NX_OK;
+    }
+    st = add_seal(g, s, err);
+    if (st) {
+        seal_unref(s);
+        return st;
+    }
+    if (s->max_ms > g->newest_ms)
+        g->newest_ms = s->max_ms;
+    head_saw(r->h, s->max_ms);
+    head_saw(r->h, s->min_ms < floor_ms ? floor_ms : s->min_ms);
+    return NX_OK;
+}
+
+struct headfile_visitor replay_headfiles(struct replay *r)
+{
+    return (struct headfile_visitor){r, see_columns, see_seal};
+}
+
+/* ---- homes ------------------------------------------------------------------------------------- */
+
+static nx_status add_home(struct head *h, struct storage_group *g, uint32_t series, uint32_t col,
+                          uint32_t from, uint32_t to, struct nx_err *err)
+{
+    struct memseries *s = index_series(h->ix, series);
+
+    if (!s || g->n_seals == 0)
+        return NX_OK;
+    return memseries_move(s, (struct home){g->slot, col, from, to}, err);
+}
+
+static nx_status add_homes(struct head *h, struct storage_group *g, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (uint32_t i = 0; i < g->n_past && !st; i++) {
+        const struct past *p = &g->past[i];
+        st = add_home(h, g, p->series, p->col, p->from, p->to, err);
+    }
+    for (uint32_t c = 0; c < g->n_cols && !st; c++) {
+        if (g->cols[c].series)
+            st = add_home(h, g, g->cols[c].series, c, g->cols[c].from, HOME_OPEN, err);
+    }
+    if (g->n_seals == 0) { /* as if it had never been bound: what the log defines finds a home */
+        for (uint32_t c = 0; c < g->n_cols; c++)
+            g->cols[c] = (struct col){0};
+    }
+    g->n_past = 0;
+    return st;
+}
+
+nx_status replay_headfiles_end(struct replay *r, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    nx_wrlock(&r->h->lock);
+    for (uint32_t i = 0; i <= r->mask && !st; i++) {
+        if (r->groups[i].g)
+            st = add_homes(r->h, r->groups[i].g, err);
+    }
+    nx_rwunlock(&r->h->lock);
+    return st;
+}
+
+/* ---- the order of homes -------------------------------------------------------------------------- */
+
+/* The first time of the series there; INT64_MAX: it has no sample. */
+static int64_t first_time(struct head *h, const struct home *home)
+{
+    struct storage_group *g = h->groups[home->group];
+    int64_t t_ms = INT64_MAX;
+
+    nx_lock(g->lock);
+    for (uint32_t i = 0; i < g->n_seals && t_ms == INT64_MAX; i++) {
+        const struct seal *s = g->seals[i];
+        if (s->end > home->from && s->first < home->to && seal_has(s, home->col))
+            t_ms = s->min_ms;
+    }
+    if (t_ms == INT64_MAX && g->n_rows && home->to > g->sealed)
+        t_ms = g->rows[0]->t_ms; /* there was no memory to seal it */
+    nx_unlock(g->lock);
+    return t_ms;
+}
+
+static void order_homes(struct head *h, struct memseries *s)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < s->n_old; i++) { /* insertion: there are few */
+        struct home home = s->old[i];
+        int64_t t_ms = first_time(h, &home);
+        uint32_t at = n;
+        if (t_ms == INT64_MAX)
+            continue;
+        while (at > 0 && first_time(h, &s->old[at - 1]) > t_ms) {
+            s->old[at] = s->old[at - 1];
+            at--;
+        }
+        s->old[at] = home;
+        n++;
+    }
+    s->n_old = n;
+    int64_t newest_ms = first_time(h, &s->home);
+    if (n && newest_ms == INT64_MAX) {
+        s->home = s->old[--s->n_old];
+    } else if (n && first_time(h, &s->old[n - 1]) > newest_ms) {
+        struct home home = s->home;
+        uint32_t at = n - 1;
+        s->home = s->old[at];
+        for (; at > 0 && first_time(h, &s->old[at - 1]) > newest_ms; at--)
+            s->old[at] = s->old[at - 1];
+        s->old[at] = home;
+    }
+    if (s->n_old == 0) {
+        free(s->old);
+        s->old = NULL;
+    }
+}
+
+void replay_order_homes(struct head *h)
+{
+    nx_wrlock(&h->lock);
+    for (uint32_t id = 1, end = index_end(h->ix); id < end; id++) {
+        struct memseries *s = index_series(h->ix, id);
+        if (s && s->n_old)
+            order_homes(h, s);
+    }
+    nx_rwunlock(&h->lock);
+}

@@ -1,0 +1,43 @@
+/* head_replay.h - what head_load.c and head_replay.c share: a start under way. Private to them. */
+#pragma once
+
+#include "storage/define.h"
+#include "storage/head.h"
+
+/* A column that a segment of the log defines, while its rows are ones that a chunk file had. */
+struct rdefined {
+    uint32_t col, series;
+};
+
+struct rgroup {
+    struct storage_group *g; /* NULL: a hole */
+    uint32_t segment;        /* of the log, that last defined it */
+    uint32_t next;           /* number of its next row there */
+    bool judged;             /* version 1: rows have no numbers, so samples are judged by time */
+    bool has_row;
+    int64_t t_ms;
+    double *row; /* the one before */
+    uint32_t n, cap;
+    struct rdefined *defined; /* to be bound with the first row that is taken */
+    uint32_t n_defined, cap_defined;
+};
+
+struct replay {
+    struct head *h;
+    struct loose_replay *loose;
+    struct rgroup *groups; /* by number, open addressing */
+    uint32_t mask, n;
+    uint64_t samples;
+    struct define_reader def;
+};
+
+/* The group of that number, made if need be; *out NULL never with NX_OK. */
+NX_NODISCARD nx_status replay_group(struct replay *r, uint32_t id, struct rgroup **out,
+                                    struct nx_err *err);
+/* g NULL: there is none. */
+struct rgroup *replay_find(struct replay *r, uint32_t id);
+/* The series of these labels, made if need be. Under h->lock for writing. */
+NX_NODISCARD nx_status replay_series(struct replay *r, const struct labels *ls,
+                                     struct memseries **out, struct nx_err *err);
+/* The homes of series that have several, in order of time; those without samples go. */
+void replay_order_homes(struct head *h);

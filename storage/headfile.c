@@ -1,0 +1,1189 @@
+/* headfile.c - chunk files.
+ *
+ * WHY     A log that must hold hours is long to replay, and seals in memory for hours are what a small
+ *         machine lacks. Here sealed rows are on disk minutes after they came, and a start reads where
+ *         they are, not what they hold.
+ * SHAPE   A header, then records (FORMAT.md): columns, seals, marks. A seal's record has a head (numbers,
+ *         times, a directory of pages) and a body (pages), each page with a checksum of its own.
+ * RULES   X1  Before a seal in memory gives way to a stored one, the record was synced.
+ *         X2  A mark says that what is before it was synced. What comes after the last mark of a file may be
+ *             half there: its pages are read and checked at a start, and the first bad one ends the
+ *             file. The log still has those rows.
+ *         X3  A write or sync that fails ends the file at its last sync; records after it are written
+ *             again, to another one. Should they be there all the same, of two records with the same
+ *             rows the later one counts.
+ *         X4  A bad record before the last mark is damage: the next good one is looked for, so it costs its
+ *             own rows; the file is kept under NAME.damaged when its time has come.
+ *         X5  A file goes when no seal leads to it: its rows are in blocks.
+ * THREADS The worker writes. Readers use pread through the cache, which locks itself. */
+#include "storage/headfile.h"
+
+#include <lz4.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/hash.h"
+#include "src/base/limits.h"
+#include "src/base/log.h"
+
+#define FILE_MAGIC    0x4348584eu /* "NXHC" */
+#define RECORD_MAGIC  0x5248584eu /* "NXHR" */
+#define VERSION       1u
+#define HEADER_BYTES  16u
+#define RECORD_BYTES  20u
+#define PAGE_ENTRY    16u
+#define NAME_DIGITS   8
+#define FILE_BYTES    (64u << 20) /* a file is closed at this size */
+#define BUFFER_BYTES  (256u << 10)
+#define WINDOW_BYTES  (64u << 10)
+#define PAGE_BYTES    8192u /* a page is closed when it unpacks to so much */
+#define PAGE_PACKED   0x80000000u
+#define MAX_PAGE      (16u << 20)
+#define MAX_HEAD      (64u << 20)
+#define MAX_COLS      (1u << 22)
+#define LZ4_MIN_BYTES 64u
+#define MAX_TOLD      100u /* times that damage of one file is logged */
+
+enum { RECORD_COLUMNS = 1, RECORD_SEAL = 2, RECORD_MARK = 3 };
+enum { SEAL_ASCENDING = 1, SEAL_REBOUND = 2, SEAL_MAP = 4 };
+
+struct headfile {
+    atomic_uint refs;
+    struct headfiles *set; /* set once */
+    uint32_t number;       /* set once */
+    uint64_t id;           /* set once; in the cache */
+    struct fs_file *file;
+    uint64_t bytes;   /* the worker's */
+    bool damaged;     /* the worker's: kept when its time has come */
+    atomic_uint told; /* times that damage of it was logged */
+};
+
+struct headfiles {
+    struct fs *fs; /* set once */
+    char *dir;     /* set once */
+    struct cache *cache;
+    /* the worker's */
+    struct headfile **v;
+    size_t n, cap;
+    struct headfile *out; /* that is written to; NULL: none */
+    struct buf buf;       /* of it, from `written` on */
+    uint64_t written, synced;
+    uint32_t next_number;
+    struct buf page, head, body; /* of a record in the making */
+    /* atomic */
+    atomic_uint_least64_t n_files, n_bytes, written_bytes, damaged, lost_bytes;
+};
+
+static nx_status no_memory(struct nx_err *err)
+{
+    return nx_fail(err, NX_NOMEM, "a chunk file");
+}
+
+static char *file_path(const struct headfiles *hs, uint32_t number, const char *suffix)
+{
+    char *path;
+
+    if (asprintf(&path, "%s/%0*u%s", hs->dir, NAME_DIGITS, number, suffix) < 0)
+        return NULL;
+    return path;
+}
+
+static uint32_t record_crc(uint64_t at, const void *record, size_t head_bytes)
+{
+    uint8_t place[8];
+    const char *p = record;
+
+    put_u64le(place, at);
+    return crc32c(crc32c(crc32c(0, place, 8), p, RECORD_BYTES - 4), p + RECORD_BYTES, head_bytes);
+}
+
+static uint32_t page_crc(uint64_t at, const void *page, size_t bytes)
+{
+    uint8_t place[8];
+
+    put_u64le(place, at);
+    return crc32c(crc32c(0, place, 8), page, bytes);
+}
+
+/* ---- the head of a seal's record -------------------------------------------------------------- */
+
+struct seal_head {
+    uint32_t group, first, end, n_rows, n_cols, n_pages, flags;
+    int64_t min_ms, max_ms;
+    const uint8_t *pages; /* n_pages entries: first column, place in the body, length, CRC */
+    struct nx_slice times;
+    const uint8_t *map;
+};
+
+/* False: it makes no sense. */
+static bool read_seal_head(const void *ptr, size_t len, uint64_t body_bytes, struct seal_head *h)
+{
+    struct reader r = reader_of(ptr, len);
+    uint64_t group = reader_uvarint(&r), first = reader_uvarint(&r), n = reader_uvarint(&r);
+    uint64_t n_rows = reader_uvarint(&r), flags = reader_uvarint(&r), n_cols, n_pages, last = 0;
+
+    h->min_ms = reader_varint(&r);
+    h->max_ms = (int64_t)((uint64_t)h->min_ms + reader_uvarint(&r));
+    n_cols = reader_uvarint(&r);
+    n_pages = reader_uvarint(&r);
+    if (r.bad || group == 0 || group >= UINT32_MAX || first >= UINT32_MAX || n == 0 ||
+        n >= UINT32_MAX - first || n_rows == 0 || n_rows > n || n_rows > CHUNK_MAX_ROWS ||
+        flags > 7 || h->max_ms < h->min_ms || n_cols == 0 || n_cols > MAX_COLS || n_pages > n_cols)
+        return false;
+    *h = (struct seal_head){.group = (uint32_t)group,
+                            .first = (uint32_t)first,
+                            .end = (uint32_t)(first + n),
+                            .n_rows = (uint32_t)n_rows,
+                            .n_cols = (uint32_t)n_cols,
+                            .n_pages = (uint32_t)n_pages,
+                            .flags = (uint32_t)flags,
+                            .min_ms = h->min_ms,
+                            .max_ms = h->max_ms};
+    h->pages = (const uint8_t *)reader_bytes(&r, n_pages * PAGE_ENTRY).ptr;
+    h->times = reader_bytes(&r, reader_uvarint(&r));
+    if (h->flags & SEAL_MAP)
+        h->map = (const uint8_t *)reader_bytes(&r, (n_cols + 7) / 8).ptr;
+    if (r.bad || reader_left(&r))
+        return false;
+    for (uint32_t i = 0; i < h->n_pages; i++) {
+        const uint8_t *e = h->pages + (size_t)i * PAGE_ENTRY;
+        uint64_t col = get_u32le(e), at = get_u32le(e + 4), bytes = get_u32le(e + 8) & ~PAGE_PACKED;
+        if ((i ? col <= last : col != 0) || col >= n_cols || bytes > MAX_PAGE ||
+            at + bytes > body_bytes)
+            return false;
+        last = col;
+    }
+    return h->n_pages > 0;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+static nx_status damage(const struct seal *s, uint64_t at, const char *what, struct nx_err *err)
+{
+    struct headfiles *hs = s->file->set;
+    struct nx_err own;
+    nx_status st = nx_fail(err ? err : &own, NX_CORRUPT,
+                           "%s/%0*u: %s at %llu; times %lld to %lld of %u series", hs->dir,
+                           NAME_DIGITS, s->file->number, what, (unsigned long long)at,
+                           (long long)s->min_ms, (long long)s->max_ms, s->n_cols);
+
+    if (atomic_fetch_add(&s->file->told, 1) < MAX_TOLD) {
+        atomic_fetch_add(&hs->damaged, 1);
+        log_error("Samples in a chunk file are lost", "err", err ? err->text : own.text);
+    }
+    return st;
+}
+
+static nx_status read_exactly(const struct headfile *f, void *to, size_t len, uint64_t at,
+                              bool *all, struct nx_err *err)
+{
+    struct fs *fs = f->set->fs;
+    size_t got = 0;
+    nx_status st = fs->pread(fs, f->file, to, len, at, &got, err);
+
+    *all = got == len;
+    return st;
+}
+
+/* The head of the record, as it lies in the file. */
+static nx_status load_head(void *ctx, uint64_t at, uint8_t **ptr, size_t *len, struct nx_err *err)
+{
+    const struct seal *s = ctx;
+    size_t n = RECORD_BYTES + (size_t)s->head_bytes;
+    uint8_t *p = malloc(n);
+    struct seal_head h;
+    bool all = false;
+    nx_status st = p ? read_exactly(s->file, p, n, at, &all, err) : no_memory(err);
+
+    if (!st && (!all || get_u32le(p) != RECORD_MAGIC || get_u32le(p + 8) != s->head_bytes ||
+                get_u32le(p + 16) != record_crc(at, p, s->head_bytes) ||
+                !read_seal_head(p + RECORD_BYTES, s->head_bytes, get_u32le(p + 12), &h) ||
+                h.n_rows != s->n_rows || h.n_cols != s->n_cols))
+        st = damage(s, at, "a damaged record", err);
+    if (st) {
+        free(p);
+        return st;
+    }
+    *ptr = p;
+    *len = n;
+    return NX_OK;
+}
+
+struct page_load {
+    const struct seal *s;
+    const uint8_t *entry;
+};
+
+/* 0: it does not unpack. */
+static size_t unpacked_bytes(const uint8_t *p, size_t n, size_t *head)
+{
+    struct reader r = reader_of(p, n);
+    uint64_t raw = reader_uvarint(&r);
+
+    *head = n - reader_left(&r);
+    return r.bad || raw > MAX_PAGE ? 0 : (size_t)raw;
+}
+
+static nx_status unpack_page(const struct page_load *l, uint64_t at, uint8_t **p, size_t *n,
+                             struct nx_err *err)
+{
+    size_t head = 0, raw = unpacked_bytes(*p, *n, &head);
+    uint8_t *room = raw ? malloc(raw) : NULL;
+
+    if (raw && !room)
+        return no_memory(err);
+    if (!raw || LZ4_decompress_safe((const char *)*p + head, (char *)room, (int)(*n - head),
+                                    (int)raw) != (int)raw) {
+        free(room);
+        return damage(l->s, at, "a page that does not unpack", err);
+    }
+    free(*p);
+    *p = room;
+    *n = raw;
+    return NX_OK;
+}
+
+static nx_status load_page(void *ctx, uint64_t at, uint8_t **ptr, size_t *len, struct nx_err *err)
+{
+    const struct page_load *l = ctx;
+    uint32_t stored = get_u32le(l->entry + 8);
+    size_t n = stored & ~PAGE_PACKED;
+    uint8_t *p = malloc(n + 1);
+    bool all = false;
+    nx_status st = p ? read_exactly(l->s->file, p, n, at, &all, err) : no_memory(err);
+
+    if (!st && (!all || get_u32le(l->entry + 12) != page_crc(at, p, n)))
+        st = damage(l->s, at, "a damaged page", err);
+    if (!st && (stored & PAGE_PACKED))
+        st = unpack_page(l, at, &p, &n, err);
+    if (st) {
+        free(p);
+        return st;
+    }
+    *ptr = p;
+    *len = n;
+    return NX_OK;
+}
+
+static nx_status get_head(const struct seal *s, struct cache_page *page, struct seal_head *h,
+                          struct nx_err *err)
+{
+    nx_status st = cache_get(s->file->set->cache, s->file->id, s->at, load_head,
+                             (void *)(uintptr_t)s, page, err);
+
+    if (!st)
+        (void)read_seal_head(page->ptr + RECORD_BYTES, s->head_bytes, get_u32le(page->ptr + 12), h);
+    return st;
+}
+
+nx_status headfile_times(const struct seal *s, int64_t *t, struct chunk_scratch *scratch,
+                         struct nx_err *err)
+{
+    struct cache *cache = s->file->set->cache;
+    struct cache_page page = {0};
+    struct seal_head h;
+    nx_status st = get_head(s, &page, &h, err);
+    bool good = true;
+
+    if (!st)
+        st = times_decode(h.times.ptr, h.times.len, t, s->n_rows, scratch, err);
+    for (uint32_t i = 0; i < s->n_rows && !st; i++)
+        good = good && t[i] >= s->min_ms && t[i] <= s->max_ms &&
+               (!s->ascending || i == 0 || t[i] > t[i - 1]);
+    if (st == NX_CORRUPT || !good)
+        st = damage(s, s->at, "timestamps that are none", err);
+    cache_put(cache, &page);
+    return st;
+}
+
+/* The last page that begins at or before `col`. */
+static const uint8_t *page_of(const struct seal_head *h, uint32_t col)
+{
+    uint32_t lo = 0, hi = h->n_pages;
+
+    while (hi - lo > 1) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (get_u32le(h->pages + (size_t)mid * PAGE_ENTRY) <= col)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return h->pages + (size_t)lo * PAGE_ENTRY;
+}
+
+/* A page: the lengths of its columns, then their bytes. */
+static bool find_column(const struct cache_page *page, const struct seal_head *h,
+                        const uint8_t *entry, uint32_t col, struct nx_slice *out)
+{
+    struct reader r = reader_of(page->ptr, page->len);
+    uint32_t first = get_u32le(entry);
+    bool last = entry == h->pages + (size_t)(h->n_pages - 1) * PAGE_ENTRY;
+    uint32_t end = last ? h->n_cols : get_u32le(entry + PAGE_ENTRY);
+    uint64_t before = 0, len = 0;
+
+    for (uint32_t c = first; c < end; c++) {
+        uint64_t n = reader_uvarint(&r);
+        if (n > MAX_PAGE)
+            return false;
+        before += c < col ? n : 0;
+        len = c == col ? n : len;
+    }
+    (void)reader_bytes(&r, before);
+    *out = reader_bytes(&r, len);
+    return !r.bad;
+}
+
+nx_status headfile_column(const struct seal *s, uint32_t col, double *v,
+                          struct chunk_scratch *scratch, struct nx_err *err)
+{
+    struct cache *cache = s->file->set->cache;
+    struct cache_page head = {0}, page = {0};
+    struct seal_head h;
+    struct nx_slice bytes = {0};
+    const uint8_t *entry;
+    uint64_t at;
+    nx_status st = get_head(s, &head, &h, err);
+
+    if (st)
+        return st;
+    entry = page_of(&h, col);
+    at = s->at + RECORD_BYTES + s->head_bytes + get_u32le(entry + 4);
+    st = cache_get(cache, s->file->id, at, load_page, &(struct page_load){s, entry}, &page, err);
+    if (!st && !find_column(&page, &h, entry, col, &bytes))
+        st = damage(s, at, "a page that makes no sense", err);
+    if (!st && bytes.len == 0) {
+        for (uint32_t i = 0; i < s->n_rows; i++)
+            v[i] = chunk_absent();
+    } else if (!st) {
+        st = chunk_decode(bytes.ptr, bytes.len, v, s->n_rows, scratch, err);
+        if (st == NX_CORRUPT)
+            st = damage(s, at, "a chunk that makes no sense", err);
+    }
+    cache_put(cache, &page);
+    cache_put(cache, &head);
+    return st;
+}
+
+/* ---- files --------------------------------------------------------------------------------------- */
+
+struct headfile *headfile_ref(struct headfile *f)
+{
+    atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
+    return f;
+}
+
+/* The set holds a reference: files are closed by headfiles_sweep() alone. */
+void headfile_unref(struct headfile *f)
+{
+    if (f)
+        atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel);
+}
+
+static void file_close(struct headfiles *hs, struct headfile *f)
+{
+    if (!f)
+        return;
+    cache_forget_file(hs->cache, f->id);
+    hs->fs->close(hs->fs, f->file);
+    free(f);
+}
+
+/* In the set, with its reference. */
+static nx_status file_new(struct headfiles *hs, uint32_t number, int flags, struct headfile **out,
+                          struct nx_err *err)
+{
+    struct headfile *f = NULL;
+    char *path = file_path(hs, number, "");
+    nx_status st;
+
+    if (hs->n == hs->cap) {
+        size_t cap = hs->cap * 2 + 8;
+        struct headfile **v = realloc(hs->v, cap * sizeof(struct headfile *));
+        if (!v) {
+            free(path);
+            return no_memory(err);
+        }
+        hs->v = v;
+        hs->cap = cap;
+    }
+    f = calloc(1, sizeof *f);
+    if (!f || !path) {
+        st = no_memory(err);
+        goto done;
+    }
+    atomic_init(&f->refs, 1);
+    f->set = hs;
+    f->number = number;
+    f->id = cache_file_id(hs->cache);
+    st = hs->fs->open(hs->fs, path, flags, &f->file, err);
+    if (st)
+        goto done;
+    hs->v[hs->n++] = f;
+    atomic_store(&hs->n_files, hs->n);
+    *out = f;
+    f = NULL;
+
+done:
+    free(f);
+    free(path);
+    return st;
+}
+
+/* Takes the file off the list and deletes it, or sets it aside. */
+static void file_delete(struct headfiles *hs, size_t i)
+{
+    struct headfile *f = hs->v[i];
+    char *path = file_path(hs, f->number, ""), *aside = file_path(hs, f->number, ".damaged");
+    struct nx_err err;
+    nx_status st = NX_OK;
+
+    if (path && aside)
+        st = f->damaged ? hs->fs->rename(hs->fs, path, aside, &err)
+                        : hs->fs->unlink(hs->fs, path, &err);
+    if (st && st != NX_NOTFOUND)
+        log_warn("A chunk file could not be deleted", "err", err.text);
+    free(path);
+    free(aside);
+    atomic_fetch_sub(&hs->n_bytes, f->bytes);
+    file_close(hs, f);
+    hs->n--;
+    memmove(&hs->v[i], &hs->v[i + 1], (hs->n - i) * sizeof hs->v[0]);
+    atomic_store(&hs->n_files, hs->n);
+}
+
+void headfiles_sweep(struct headfiles *hs)
+{
+    for (size_t i = hs->n; i-- > 0;) { /* X5 */
+        if (hs->v[i] != hs->out && atomic_load(&hs->v[i]->refs) == 1)
+            file_delete(hs, i);
+    }
+}
+
+/* ---- writing ------------------------------------------------------------------------------------- */
+
+/* X3 */
+static void give_up_file(struct headfiles *hs)
+{
+    struct headfile *f = hs->out;
+
+    hs->out = NULL;
+    buf_clear(&hs->buf);
+    if (!f)
+        return;
+    (void)hs->fs->truncate(hs->fs, f->file, hs->synced, NULL);
+    atomic_fetch_sub(&hs->n_bytes, f->bytes - hs->synced);
+    f->bytes = hs->synced;
+}
+
+static nx_status write_buffer(struct headfiles *hs, struct nx_err *err)
+{
+    size_t wrote;
+    nx_status st = buf_status(&hs->buf, err);
+
+    if (!st && hs->buf.len)
+        st = hs->fs->pwrite(hs->fs, hs->out->file, hs->buf.ptr, hs->buf.len, hs->written, &wrote,
+                            err);
+    if (st) {
+        give_up_file(hs);
+        return st;
+    }
+    hs->written += hs->buf.len;
+    hs->out->bytes += hs->buf.len;
+    atomic_fetch_add(&hs->n_bytes, hs->buf.len);
+    atomic_fetch_add(&hs->written_bytes, hs->buf.len);
+    buf_clear(&hs->buf);
+    return NX_OK;
+}
+
+static nx_status begin_file(struct headfiles *hs, struct nx_err *err)
+{
+    uint8_t h[HEADER_BYTES] = {0};
+    uint32_t number = hs->next_number;
+    nx_status st;
+
+    if (hs->out)
+        return NX_OK;
+    st = file_new(hs, number, FS_READ | FS_WRITE | FS_CREATE | FS_TRUNCATE, &hs->out, err);
+    if (st)
+        return st;
+    hs->next_number++;
+    put_u32le(h, FILE_MAGIC);
+    put_u16le(h + 4, VERSION);
+    put_u32le(h + 8, number);
+    put_u32le(h + 12, crc32c(0, h, 12));
+    hs->written = hs->synced = 0;
+    buf_clear(&hs->buf);
+    buf_append(&hs->buf, h, sizeof h);
+    return NX_OK;
+}
+
+static void put_record(struct headfiles *hs, uint8_t type, struct nx_slice head,
+                       struct nx_slice body)
+{
+    struct buf *b = &hs->buf;
+    uint64_t at = hs->written + b->len;
+    size_t start = b->len;
+    char *room = buf_reserve(b, RECORD_BYTES);
+
+    if (!room)
+        return;
+    memset(room, 0, RECORD_BYTES);
+    put_u32le(room, RECORD_MAGIC);
+    room[4] = (char)type;
+    put_u32le(room + 8, (uint32_t)head.len);
+    put_u32le(room + 12, (uint32_t)body.len);
+    b->len += RECORD_BYTES;
+    buf_slice(b, head);
+    if (b->failed == NX_OK)
+        put_u32le(b->ptr + start + 16, record_crc(at, b->ptr + start, head.len));
+    buf_slice(b, body);
+}
+
+/* Makes the file if need be, and a mark if what is before was synced. */
+static nx_status begin_record(struct headfiles *hs, struct nx_err *err)
+{
+    nx_status st = begin_file(hs, err);
+
+    if (!st && hs->buf.len >= BUFFER_BYTES)
+        st = write_buffer(hs, err);
+    if (!st && hs->synced && hs->written + hs->buf.len == hs->synced) /* X2 */
+        put_record(hs, RECORD_MARK, (struct nx_slice){0}, (struct nx_slice){0});
+    return st;
+}
+
+/* Raw length and LZ4 block if that saves an eighth; else false. */
+static bool pack(struct buf *to, const struct buf *raw)
+{
+    size_t start = to->len, bound = raw->len - raw->len / 8;
+    int n;
+    char *room;
+
+    if (raw->len < LZ4_MIN_BYTES || raw->len > (size_t)LZ4_MAX_INPUT_SIZE)
+        return false;
+    buf_uvarint(to, raw->len);
+    room = buf_reserve(to, bound);
+    n = room ? LZ4_compress_fast(raw->ptr, room, (int)raw->len, (int)bound, 1) : 0;
+    if (n <= 0) {
+        to->len = start;
+        return false;
+    }
+    to->len += (size_t)n;
+    return true;
+}
+
+nx_status headfiles_columns(struct headfiles *hs, struct nx_slice payload, struct nx_err *err)
+{
+    nx_status st = begin_record(hs, err);
+
+    if (st)
+        return st;
+    buf_clear(&hs->page);
+    buf_clear(&hs->head);
+    buf_slice(&hs->page, payload);
+    if (!pack(&hs->head, &hs->page)) {
+        buf_clear(&hs->head);
+        buf_uvarint(&hs->head, 0); /* as it is */
+        buf_slice(&hs->head, payload);
+    }
+    put_record(hs, RECORD_COLUMNS, buf_view(&hs->head), (struct nx_slice){0});
+    st = buf_status(&hs->head, err);
+    if (!st)
+        st = buf_status(&hs->buf, err);
+    if (st)
+        give_up_file(hs);
+    return st;
+}
+
+/* Puts columns [from, to) into the body as a page and its entry into the head. */
+static void put_page(struct headfiles *hs, const struct seal *s, uint32_t from, uint32_t to)
+{
+    struct buf *p = &hs->page, *body = &hs->body;
+    size_t start = body->len, n;
+    uint32_t flag;
+
+    buf_clear(p);
+    for (uint32_t c = from; c < to; c++)
+        buf_uvarint(p, s->off[c + 1] - s->off[c]);
+    buf_append(p, seal_data(s) + s->off[from], s->off[to] - s->off[from]);
+    flag = pack(body, p) ? PAGE_PACKED : 0;
+    if (!flag)
+        buf_slice(body, buf_view(p));
+    if (p->failed != NX_OK)
+        body->failed = p->failed;
+    n = body->len - start;
+    buf_u32le(&hs->head, from);
+    buf_u32le(&hs->head, (uint32_t)start);
+    buf_u32le(&hs->head, (uint32_t)n | flag);
+    buf_u32le(&hs->head, 0); /* its CRC, once its place is known */
+}
+
+static uint32_t put_pages(struct headfiles *hs, const struct seal *s)
+{
+    uint32_t from = 0, n = 0;
+
+    for (uint32_t c = 1; c <= s->n_cols; c++) {
+        if (c < s->n_cols && s->off[c] - s->off[from] + (c - from) < PAGE_BYTES)
+            continue;
+        put_page(hs, s, from, c);
+        from = c;
+        n++;
+    }
+    return n;
+}
+
+static void put_map(struct buf *b, const struct seal *s)
+{
+    for (uint32_t c = 0; c < s->n_cols; c += 8) {
+        unsigned byte = 0;
+        for (uint32_t i = c; i < c + 8 && i < s->n_cols; i++)
+            byte |= (unsigned)seal_has(s, i) << (i - c);
+        buf_u8(b, (uint8_t)byte);
+    }
+}
+
+/* The head, with the pages' entries from *pages_at on, and the body. */
+static nx_status make_seal(struct headfiles *hs, uint32_t group, const struct seal *s,
+                           size_t *pages_at, uint32_t *n_pages, struct nx_err *err)
+{
+    struct buf *h = &hs->head, entries = {0};
+    bool map = false;
+    nx_status st;
+
+    buf_clear(h);
+    buf_clear(&hs->body);
+    buf_init(&entries, MAX_HEAD);
+    *n_pages = put_pages(hs, s);
+    buf_slice(&entries, buf_view(h));
+    if (h->failed != NX_OK)
+        entries.failed = h->failed;
+    buf_clear(h);
+    for (uint32_t c = 0; c < s->n_cols && !map; c++)
+        map = !seal_has(s, c);
+    buf_uvarint(h, group);
+    buf_uvarint(h, s->first);
+    buf_uvarint(h, s->end - s->first);
+    buf_uvarint(h, s->n_rows);
+    buf_uvarint(h, (s->ascending ? SEAL_ASCENDING : 0u) | (s->rebound ? SEAL_REBOUND : 0u) |
+                       (map ? SEAL_MAP : 0u));
+    buf_varint(h, s->min_ms);
+    buf_uvarint(h, (uint64_t)s->max_ms - (uint64_t)s->min_ms);
+    buf_uvarint(h, s->n_cols);
+    buf_uvarint(h, *n_pages);
+    *pages_at = h->len;
+    buf_slice(h, buf_view(&entries));
+    buf_uvarint(h, s->off[s->n_cols + 1] - s->off[s->n_cols]);
+    buf_append(h, seal_data(s) + s->off[s->n_cols], s->off[s->n_cols + 1] - s->off[s->n_cols]);
+    if (map)
+        put_map(h, s);
+    st = buf_status(&entries, err);
+    if (!st)
+        st = buf_status(h, err);
+    if (!st)
+        st = buf_status(&hs->body, err);
+    buf_done(&entries);
+    return st;
+}
+
+nx_status headfiles_seal(struct headfiles *hs, uint32_t group, const struct seal *s,
+                         struct seal **stub, struct nx_err *err)
+{
+    nx_status st;
+    size_t pages_at;
+    uint32_t n_pages;
+    uint64_t at;
+
+    NX_ASSERT(!s->light && !s->file);
+    st = make_seal(hs, group, s, &pages_at, &n_pages, err);
+    if (!st)
+        st = begin_record(hs, err);
+    if (st)
+        return st;
+    at = hs->written + hs->buf.len;
+    for (uint32_t i = 0; i < n_pages; i++) {
+        char *e = hs->head.ptr + pages_at + (size_t)i * PAGE_ENTRY;
+        uint32_t off = get_u32le(e + 4), n = get_u32le(e + 8) & ~PAGE_PACKED;
+        put_u32le(e + 12, page_crc(at + RECORD_BYTES + hs->head.len + off, hs->body.ptr + off, n));
+    }
+    put_record(hs, RECORD_SEAL, buf_view(&hs->head), buf_view(&hs->body));
+    st = buf_status(&hs->buf, err);
+    *stub = st ? NULL : seal_stub(s, hs->out, at, (uint32_t)hs->head.len);
+    if (!st && !*stub)
+        st = no_memory(err);
+    if (st)
+        give_up_file(hs);
+    return st;
+}
+
+uint32_t headfiles_number(const struct headfiles *hs)
+{
+    return hs->out ? hs->out->number : 0;
+}
+
+size_t headfiles_unsynced(const struct headfiles *hs)
+{
+    return hs->out ? (size_t)(hs->written - hs->synced) + hs->buf.len : 0;
+}
+
+nx_status headfiles_sync(struct headfiles *hs, struct nx_err *err)
+{
+    bool fresh = hs->synced == 0;
+    nx_status st;
+
+    if (headfiles_unsynced(hs) == 0)
+        return NX_OK;
+    st = write_buffer(hs, err);
+    if (st)
+        return st;
+    st = hs->fs->sync(hs->fs, hs->out->file, err);
+    if (!st && fresh)
+        st = hs->fs->sync_dir(hs->fs, hs->dir, err);
+    if (st) {
+        give_up_file(hs);
+        return st;
+    }
+    hs->synced = hs->written;
+    if (hs->written >= FILE_BYTES)
+        headfiles_rotate(hs);
+    return NX_OK;
+}
+
+void headfiles_rotate(struct headfiles *hs)
+{
+    NX_ASSERT(headfiles_unsynced(hs) == 0);
+    hs->out = NULL;
+}
+
+/* ---- at a start ----------------------------------------------------------------------------------- */
+
+/* A view of a stretch of the file. */
+struct window {
+    struct headfile *f;
+    struct buf buf;
+    uint64_t base;
+};
+
+/* *p: `n` bytes at `at`; NULL: the file ends before. */
+static nx_status window_at(struct window *w, uint64_t at, size_t n, const char **p,
+                           struct nx_err *err)
+{
+    struct fs *fs = w->f->set->fs;
+    size_t ask = n > WINDOW_BYTES ? n : WINDOW_BYTES, got = 0;
+    char *room;
+    nx_status st;
+
+    *p = NULL;
+    if (at + n > w->f->bytes)
+        return NX_OK;
+    if (at < w->base || at + n > w->base + w->buf.len) {
+        buf_clear(&w->buf);
+        room = buf_reserve(&w->buf, ask);
+        if (!room)
+            return buf_status(&w->buf, err);
+        st = fs->pread(fs, w->f->file, room, ask, at, &got, err);
+        if (st)
+            return st;
+        w->base = at;
+        w->buf.len = got;
+        if (got < n)
+            return NX_OK;
+    }
+    *p = w->buf.ptr + (at - w->base);
+    return NX_OK;
+}
+
+struct record {
+    uint64_t at;
+    uint8_t type;
+    uint32_t head_bytes, body_bytes;
+    const char *head; /* valid until the window moves */
+};
+
+/* The record at `at`; *good tells whether there is one, whole. */
+static nx_status record_at(struct window *w, uint64_t at, struct record *r, bool *good,
+                           struct nx_err *err)
+{
+    const char *p;
+    nx_status st = window_at(w, at, RECORD_BYTES, &p, err);
+
+    *good = false;
+    if (st || !p || get_u32le(p) != RECORD_MAGIC)
+        return st;
+    *r = (struct record){.at = at,
+                         .type = (uint8_t)p[4],
+                         .head_bytes = get_u32le(p + 8),
+                         .body_bytes = get_u32le(p + 12)};
+    if (r->head_bytes > MAX_HEAD || r->type < RECORD_COLUMNS || r->type > RECORD_MARK)
+        return NX_OK;
+    st = window_at(w, at, RECORD_BYTES + r->head_bytes, &p, err);
+    if (st || !p)
+        return st;
+    r->head = p + RECORD_BYTES;
+    *good = get_u32le(p + 16) == record_crc(at, p, r->head_bytes) &&
+            at + RECORD_BYTES + r->head_bytes + r->body_bytes <= w->f->bytes;
+    return NX_OK;
+}
+
+/* The next good record from `at` on; *good is false if there is none. */
+static nx_status find_record(struct window *w, uint64_t at, struct record *r, bool *good,
+                             struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    const char *p = "";
+
+    *good = false;
+    for (; !*good && !st && p; at++) {
+        st = window_at(w, at, 4, &p, err);
+        if (!st && p && get_u32le(p) == RECORD_MAGIC)
+            st = record_at(w, at, r, good, err);
+    }
+    return st;
+}
+
+/* A seal that is described and not yet known to be whole. */
+struct found {
+    uint32_t group;
+    struct seal *seal;
+};
+
+struct scan {
+    struct headfiles *hs;
+    const struct headfile_visitor *v;
+    struct window w;
+    struct buf raw;
+    struct found *found; /* since the last mark */
+    size_t n_found, cap_found;
+    uint64_t end; /* of the last good record */
+    uint64_t gap; /* where no record was found, since the last mark; 0: nowhere */
+    uint64_t gap_bytes;
+};
+
+static nx_status found_seal(struct scan *sc, const struct record *r, struct nx_err *err)
+{
+    struct seal_head h;
+    struct seal *s;
+
+    if (!read_seal_head(r->head, r->head_bytes, r->body_bytes, &h))
+        return nx_fail(err, NX_CORRUPT, "a seal that makes no sense");
+    if (sc->n_found == sc->cap_found) {
+        size_t cap = sc->cap_found * 2 + 16;
+        struct found *more = realloc(sc->found, cap * sizeof *more);
+        if (!more)
+            return no_memory(err);
+        sc->found = more;
+        sc->cap_found = cap;
+    }
+    s = calloc(1, sizeof *s + (h.map ? (h.n_cols + 31) / 32 : 0) * sizeof s->off[0]);
+    if (!s)
+        return no_memory(err);
+    atomic_init(&s->refs, 1);
+    s->first = h.first;
+    s->end = h.end;
+    s->n_rows = h.n_rows;
+    s->n_cols = h.n_cols;
+    s->min_ms = h.min_ms;
+    s->max_ms = h.max_ms;
+    s->ascending = h.flags & SEAL_ASCENDING;
+    s->rebound = h.flags & SEAL_REBOUND;
+    s->has_map = h.map != NULL;
+    for (uint32_t c = 0; h.map && c < h.n_cols; c++)
+        s->off[c / 32] |= (uint32_t)(h.map[c / 8] >> c % 8 & 1) << c % 32;
+    s->file = headfile_ref(sc->w.f);
+    s->at = r->at;
+    s->head_bytes = r->head_bytes;
+    sc->found[sc->n_found++] = (struct found){h.group, s};
+    return NX_OK;
+}
+
+static nx_status found_columns(struct scan *sc, const struct record *r, struct nx_err *err)
+{
+    struct reader in = reader_of(r->head, r->head_bytes);
+    uint64_t raw = reader_uvarint(&in);
+    size_t left = reader_left(&in);
+    char *room;
+
+    if (in.bad || raw > NX_LIMIT_WAL_RECORD_BYTES || raw > 256 * (uint64_t)left)
+        return nx_fail(err, NX_CORRUPT, "columns of a wrong length");
+    if (raw == 0)
+        return sc->v->columns(sc->v->ctx, nx_slice_of((const char *)in.ptr, left), err);
+    buf_clear(&sc->raw);
+    room = buf_reserve(&sc->raw, raw);
+    if (!room)
+        return buf_status(&sc->raw, err);
+    if (LZ4_decompress_safe((const char *)in.ptr, room, (int)left, (int)raw) != (int)raw)
+        return nx_fail(err, NX_CORRUPT, "columns that do not unpack");
+    return sc->v->columns(sc->v->ctx, nx_slice_of(room, raw), err);
+}
+
+/* What was found is whole: hands it on. */
+static nx_status accept_found(struct scan *sc, size_t n, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    size_t i = 0;
+
+    for (; i < n && !st; i++)
+        st = sc->v->seal(sc->v->ctx, sc->found[i].group, sc->found[i].seal, err);
+    for (; i < sc->n_found; i++)
+        seal_unref(sc->found[i].seal);
+    sc->n_found = 0;
+    return st;
+}
+
+/* X2: pages of one seal are as their checksums say. */
+static nx_status pages_whole(struct scan *sc, const struct seal *s, bool *whole, struct nx_err *err)
+{
+    struct record r;
+    struct seal_head h;
+    struct buf entries = {0};
+    bool good = false;
+    nx_status st = record_at(&sc->w, s->at, &r, &good, err);
+
+    *whole = false;
+    if (st || !good || !read_seal_head(r.head, r.head_bytes, r.body_bytes, &h))
+        return st;
+    buf_init(&entries, 0);
+    buf_append(&entries, h.pages, (size_t)h.n_pages * PAGE_ENTRY);
+    st = buf_status(&entries, err);
+    *whole = true;
+    for (uint32_t i = 0; i < h.n_pages && *whole && !st; i++) {
+        const char *e = entries.ptr + (size_t)i * PAGE_ENTRY, *p;
+        uint64_t at = s->at + RECORD_BYTES + s->head_bytes + get_u32le(e + 4);
+        size_t n = get_u32le(e + 8) & ~PAGE_PACKED;
+        st = window_at(&sc->w, at, n, &p, err);
+        *whole = !st && p && page_crc(at, p, n) == get_u32le(e + 12);
+    }
+    buf_done(&entries);
+    return st;
+}
+
+/* What follows the last mark; the first torn one ends the file. */
+static nx_status check_found(struct scan *sc, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+    size_t n = 0;
+    bool whole = true;
+
+    while (n < sc->n_found && whole && !st) {
+        if (sc->gap && sc->found[n].seal->at > sc->gap)
+            break;
+        st = pages_whole(sc, sc->found[n].seal, &whole, err);
+        if (whole && !st)
+            n++;
+    }
+    if (!st && !whole)
+        sc->end = sc->found[n].seal->at;
+    else if (!st && sc->gap)
+        sc->end = sc->gap;
+    nx_status handed = accept_found(sc, st ? 0 : n, st ? NULL : err);
+    return st ? st : handed;
+}
+
+static void count_damage(struct headfile *f, uint64_t at, uint64_t bytes, const char *what)
+{
+    struct headfiles *hs = f->set;
+
+    f->damaged = true;
+    atomic_fetch_add(&hs->damaged, 1);
+    atomic_fetch_add(&hs->lost_bytes, bytes);
+    log_error("Damage in a chunk file: the rows in it are lost", "dir", hs->dir, "file",
+              log_fmt("%0*u", NAME_DIGITS, f->number), "offset",
+              log_fmt("%llu", (unsigned long long)at), "bytes",
+              log_fmt("%llu", (unsigned long long)bytes), "what", what);
+}
+
+static nx_status scan_records(struct scan *sc, struct nx_err *err)
+{
+    struct headfile *f = sc->w.f;
+    struct nx_err why = {0};
+    uint64_t at = HEADER_BYTES;
+    nx_status st = NX_OK;
+
+    sc->end = at;
+    while (at < f->bytes && !st) {
+        struct record r;
+        bool good = false;
+        st = record_at(&sc->w, at, &r, &good, err);
+        if (!st && !good) {
+            st = find_record(&sc->w, at + 1, &r, &good, err); /* X4 */
+            if (st || !good)
+                break; /* a torn end */
+            if (!sc->gap)
+                sc->gap = at;
+            sc->gap_bytes += r.at - at;
+        }
+        if (st)
+            break;
+        if (r.type == RECORD_MARK && sc->gap) {
+            count_damage(f, sc->gap, sc->gap_bytes, "no record");
+            sc->gap = sc->gap_bytes = 0;
+        }
+        if (r.type == RECORD_MARK)
+            st = accept_found(sc, sc->n_found, err);
+        else
+            st = r.type == RECORD_SEAL ? found_seal(sc, &r, &why) : found_columns(sc, &r, &why);
+        if (st == NX_CORRUPT) {
+            count_damage(f, r.at, RECORD_BYTES + r.head_bytes, why.text);
+            st = NX_OK;
+        } else if (st && r.type != RECORD_MARK) {
+            st = nx_fail(err, st, "%s", why.text);
+        }
+        at = sc->end = r.at + RECORD_BYTES + r.head_bytes + r.body_bytes;
+    }
+    return st;
+}
+
+/* X2: what is after the end was never synced, or is damage after which nothing good comes. */
+static void cut_end(struct scan *sc)
+{
+    struct headfiles *hs = sc->hs;
+    struct headfile *f = sc->w.f;
+    struct nx_err err = {0};
+    nx_status st;
+
+    if (sc->end >= f->bytes)
+        return;
+    st = hs->fs->truncate(hs->fs, f->file, sc->end, &err);
+    if (!st)
+        st = hs->fs->sync(hs->fs, f->file, &err);
+    atomic_fetch_add(&hs->lost_bytes, f->bytes - sc->end);
+    log_warn("Cut the torn end of a chunk file", "dir", hs->dir, "file",
+             log_fmt("%0*u", NAME_DIGITS, f->number), "offset",
+             log_fmt("%llu", (unsigned long long)sc->end), "bytes",
+             log_fmt("%llu", (unsigned long long)(f->bytes - sc->end)), "err",
+             st ? err.text : NULL);
+    f->bytes = sc->end;
+}
+
+static nx_status check_header(struct window *w, bool *good, struct nx_err *err)
+{
+    const struct headfile *f = w->f;
+    const char *h;
+    nx_status st = window_at(w, 0, HEADER_BYTES, &h, err);
+
+    *good = false;
+    if (st || !h || get_u32le(h) != FILE_MAGIC || get_u32le(h + 12) != crc32c(0, h, 12) ||
+        get_u32le(h + 8) != f->number)
+        return st;
+    if (get_u16le(h + 4) != VERSION)
+        return nx_fail(
+            err, NX_UNAVAILABLE,
+            "%s/%0*u is in version %u of the format of chunk files, this program reads version %u",
+            f->set->dir, NAME_DIGITS, f->number, get_u16le(h + 4), VERSION);
+    *good = true;
+    return NX_OK;
+}
+
+static nx_status scan_file(struct headfiles *hs, uint32_t number, const struct headfile_visitor *v,
+                           struct nx_err *err)
+{
+    struct scan sc = {.hs = hs, .v = v};
+    bool good = false;
+    nx_status st = file_new(hs, number, FS_READ | FS_WRITE, &sc.w.f, err);
+
+    if (st)
+        return st;
+    buf_init(&sc.w.buf, 0);
+    buf_init(&sc.raw, 0);
+    st = hs->fs->size(hs->fs, sc.w.f->file, &sc.w.f->bytes, err);
+    atomic_fetch_add(&hs->n_bytes, sc.w.f->bytes);
+    if (!st)
+        st = check_header(&sc.w, &good, err);
+    if (!st && good) {
+        st = scan_records(&sc, err);
+        if (!st)
+            st = check_found(&sc, err);
+        if (!st)
+            cut_end(&sc);
+    } else if (!st && sc.w.f->bytes > HEADER_BYTES) { /* shorter it never held anything */
+        count_damage(sc.w.f, 0, sc.w.f->bytes, "no header");
+    }
+    (void)accept_found(&sc, 0, NULL);
+    buf_done(&sc.w.buf);
+    buf_done(&sc.raw);
+    free(sc.found);
+    return st;
+}
+
+/* The number in a name of eight digits, or 0. */
+static uint32_t number_of(const char *name)
+{
+    uint32_t n = 0;
+
+    if (strlen(name) < NAME_DIGITS)
+        return 0;
+    for (int i = 0; i < NAME_DIGITS; i++) {
+        if (name[i] < '0' || name[i] > '9')
+            return 0;
+        n = n * 10 + (uint32_t)(name[i] - '0');
+    }
+    return n;
+}
+
+static nx_status scan_all(struct headfiles *hs, const struct headfile_visitor *v,
+                          struct nx_err *err)
+{
+    struct fs_names names = {0};
+    nx_status st = hs->fs->list(hs->fs, hs->dir, &names, err);
+
+    for (size_t i = 0; i < names.n && !st; i++) {
+        uint32_t number = number_of(names.v[i]);
+        if (!number)
+            continue;
+        if (number >= hs->next_number)
+            hs->next_number = number + 1; /* also after those set aside */
+        if (strlen(names.v[i]) == NAME_DIGITS)
+            st = scan_file(hs, number, v, err);
+    }
+    fs_names_done(&names);
+    return st;
+}
+
+nx_status headfiles_open(struct headfiles **out, struct fs *fs, const char *dir,
+                         struct cache *cache, const struct headfile_visitor *v, struct nx_err *err)
+{
+    struct headfiles *hs = calloc(1, sizeof *hs);
+    nx_status st;
+
+    if (!hs)
+        return no_memory(err);
+    hs->fs = fs;
+    hs->cache = cache;
+    hs->next_number = 1;
+    buf_init(&hs->buf, 0);
+    buf_init(&hs->page, 0);
+    buf_init(&hs->head, MAX_HEAD);
+    buf_init(&hs->body, UINT32_MAX);
+    hs->dir = strdup(dir);
+    st = hs->dir ? fs_mkdirs(fs, dir, err) : no_memory(err);
+    if (!st)
+        st = scan_all(hs, v, err);
+    /* The seals that were handed on lead here: the caller closes it after them, in any case. */
+    *out = hs;
+    return st;
+}
+
+void headfiles_close(struct headfiles *hs)
+{
+    if (!hs)
+        return;
+    for (size_t i = 0; i < hs->n; i++) {
+        NX_ASSERT(atomic_load(&hs->v[i]->refs) == 1);
+        file_close(hs, hs->v[i]);
+    }
+    buf_done(&hs->buf);
+    buf_done(&hs->page);
+    buf_done(&hs->head);
+    buf_done(&hs->body);
+    free(hs->v);
+    free(hs->dir);
+    free(hs);
+}
+
+void headfiles_get_stats(struct headfiles *hs, struct headfile_stats *out)
+{
+    *out = (struct headfile_stats){.files = atomic_load(&hs->n_files),
+                                   .bytes = atomic_load(&hs->n_bytes),
+                                   .written_bytes = atomic_load(&hs->written_bytes),
+                                   .damaged = atomic_load(&hs->damaged),
+                                   .lost_bytes = atomic_load(&hs->lost_bytes)};
+}
