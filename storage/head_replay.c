@@ -12,12 +12,13 @@
  *         P4  Bytes are from outside although their checksum was right: numbers are bounded, and what
  *             makes no sense is NX_CORRUPT. A group's samples of one series ascend whatever they say.
  *         P5  Homes are put in order of time at the end: the log's order of definitions need not be it. */
+#include "storage/head_replay.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/base/hash.h"
 #include "storage/grow.h"
-#include "storage/head_replay.h"
 #include "storage/wal_row.h"
 
 static nx_status no_memory(struct nx_err *err)
