@@ -161,7 +161,7 @@ static nx_status read_all(struct backfill *bf, const struct input *in, struct nx
         if (!st)
             st = storage_import_add(bf->import, bf->last_ref, e.ts_ms, e.value, err);
         if (st)
-            return st;
+            return nx_context(err, "block creation: process blocks: add sample");
     }
 }
 

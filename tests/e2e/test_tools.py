@@ -77,16 +77,20 @@ def test_create_blocks(stage):
         server.stop()
 
 
-@pytest.mark.parametrize("text", ["a 1 1600000000\n", "# TYPE a gauge\na 1\n# EOF\n", "a{b=c} 1 1600000000\n# EOF\n"])
+@pytest.mark.parametrize("text", ["a 1 1600000000\n", "# TYPE a gauge\na 1\n# EOF\n", "a{b=c} 1 1600000000\n# EOF\n",
+                                  'a{a="1",a="2"} 1 1600000000\n# EOF\n', "a 1 x\n# EOF\n", "a 1 1600000000\n# EOF\nb"])
 def test_create_blocks_refuses(stage, text):
     source = os.path.join(stage.folder, "in.om")
     with open(source, "w") as f:
         f.write(text)
+    said = []
     for binary, name in ((harness.BINARY, "tested"), (harness.PROMETHEUS, "reference")):
         out = os.path.join(stage.folder, name)
         r = harness.run_tool(binary, "tsdb", "create-blocks-from", "openmetrics", source, out)
         assert r.returncode == 1 and r.stderr, (binary, r.stdout)
+        said.append(r.stderr.split(" while parsing")[0].split(" (\"INVALID")[0].strip())
         shutil.rmtree(out, ignore_errors=True)
+    assert said[1].startswith(said[0].rsplit(", got", 1)[0]), said  # 3.x says more of a parse error
 
 
 @pytest.mark.skipif(harness.IS_REFERENCE, reason="Prometheus has no such command")
