@@ -393,6 +393,11 @@ NX_NODISCARD nx_status storage_verify_blocks(struct fs *fs, const char *dir,
                                              void *ctx, struct storage_verified *out,
                                              struct nx_err *err);
 
+/* The same for chunk files, those records that blocks hold by now included. */
+NX_NODISCARD nx_status storage_verify_head_files(struct fs *fs, const char *dir,
+                                                 storage_problem_fn *problem, void *ctx,
+                                                 struct storage_verified *out, struct nx_err *err);
+
 /* ---- loading in bulk ------------------------------------------------------------------------ */
 
 /* Writes finished blocks into a folder from samples in any order, as `tsdb create-blocks-from` does.

@@ -2,13 +2,13 @@
 
 /* tsdb_verify.c - `tsdb verify`: is everything in a data folder as it was written.
  *
- * SHAPE   Blocks are checked by storage itself, page by page. All else, the log and what belongs to it, is
- *         checked by doing what a start does, changing nothing: a start reads every frame and every note and
+ * SHAPE   Blocks and chunk files are checked by storage itself, page by page. All else, the log and what
+ *         belongs to it, is checked by doing what a start does, changing nothing: a start reads every frame and every note and
  *         logs what it can't use. Those lines become problems here. Then every series of the head
  *         is read and its order checked.
  * RULES   V1  A server may be at work in the folder. Its log may end, for a moment, within a frame that is
  *             being written; so a complaint counts if it is made again a little later.
- *         V2  What a start says of blocks has been told before. */
+ *         V2  What a start says of blocks and chunk files has been told before. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +33,7 @@ struct check {
     struct buf problems, notes; /* of JSON, in the making */
     struct storage_verified counts;
     uint64_t head_series, head_samples;
+    bool chunk_files; /* of those, problems were told */
 };
 
 /* ---- telling --------------------------------------------------------------------------------- */
@@ -98,31 +99,34 @@ static bool lines_have(const struct lines *l, const char *line)
     return false;
 }
 
-/* The log's lines from `msg=` on, each once. */
+/* Takes `line` (malloc'ed), unless it is there. */
+static void lines_add(struct lines *l, char *line)
+{
+    char **v = NULL;
+
+    if (line && l->n < MAX_COMPLAINTS && !lines_have(l, line))
+        v = reallocarray(l->v, l->n + 1, sizeof *v);
+    if (!v) {
+        free(line);
+        return;
+    }
+    l->v = v;
+    v[l->n++] = line;
+}
+
+/* The log's lines from `msg=` on. */
 static void on_log(void *ctx, const char *line, size_t len)
 {
-    struct lines *l = ctx;
     const char *msg = memmem(line, len, " msg=", 5);
-    char *copy, **v;
 
-    if (!msg || l->n >= MAX_COMPLAINTS)
+    if (!msg)
         return;
     len -= (size_t)(msg + 1 - line);
     while (len && msg[len] == '\n')
         len--;
-    copy = strndup(msg + 1, len);
-    if (!copy || strncmp(copy, "msg=\"A block ", 13) == 0 || /* V2 */
-        strncmp(copy, "msg=\"A damaged page ", 20) == 0 || lines_have(l, copy)) {
-        free(copy);
-        return;
-    }
-    v = reallocarray(l->v, l->n + 1, sizeof *v);
-    if (!v) {
-        free(copy);
-        return;
-    }
-    l->v = v;
-    v[l->n++] = copy;
+    if (strncmp(msg, " msg=\"A block ", 14) != 0 && /* V2 */
+        strncmp(msg, " msg=\"A damaged page ", 21) != 0)
+        lines_add(ctx, strndup(msg + 1, len));
 }
 
 /* Takes `key=value` off a line of logfmt; the value, without quotes, or NULL. malloc'ed. */
@@ -181,6 +185,11 @@ static void tell_complaint(struct check *c, char *line)
         line[--n] = 0;
     if (file && strlen(file) > 8 && strcmp(file + strlen(file) - 8, ".damaged") == 0)
         file[strlen(file) - 8] = 0;
+    if (file && dir && !strchr(file, '/') && asprintf(&place, "%s/%s", dir, file) >= 0) {
+        free(file);
+        file = place;
+        place = NULL;
+    }
     if (!file && segment &&
         asprintf(&place, "%s/%08lu", dir ? dir : c->dir, strtoul(segment, NULL, 10)) < 0)
         place = NULL;
@@ -199,6 +208,65 @@ static void tell_complaint(struct check *c, char *line)
     free(dir);
     free(what);
     free(place);
+}
+
+static void pause_ms(int64_t ms)
+{
+    struct nx_mutex m;
+    struct nx_cond wake;
+
+    nx_mutex_init(&m, NX_RANK_QUEUE);
+    nx_cond_init(&wake);
+    nx_lock(&m);
+    (void)nx_cond_wait_ms(&wake, &m, ms);
+    nx_unlock(&m);
+    nx_cond_done(&wake);
+    nx_mutex_done(&m);
+}
+
+/* ---- chunk files ------------------------------------------------------------------------------- */
+
+static void on_chunk_file(void *ctx, const struct storage_problem *p)
+{
+    char *line = NULL;
+
+    if (asprintf(&line, "%lld %zu %s%s", (long long)p->offset, strlen(p->file), p->file, p->what) >=
+        0)
+        lines_add(ctx, line);
+}
+
+static void tell_chunk_file(struct check *c, const char *line)
+{
+    char *end, *file;
+    int64_t offset = strtoll(line, &end, 10);
+    size_t n = strtoul(end, &end, 10);
+
+    file = strndup(end + 1, n);
+    problem(c, file ? file : c->dir, offset, end + 1 + n);
+    free(file);
+    c->chunk_files = true;
+}
+
+static nx_status verify_chunk_files(struct check *c, struct nx_err *err)
+{
+    struct lines first = {0}, again = {0};
+    struct storage_verified counts;
+    nx_status st =
+        storage_verify_head_files(fs_real(), c->dir, on_chunk_file, &first, &counts, err);
+
+    if (!st)
+        c->counts.pages += counts.pages;
+    if (!st && first.n) { /* V1 */
+        pause_ms(AGAIN_MS);
+        st = storage_verify_head_files(fs_real(), c->dir, on_chunk_file, &again, &counts, err);
+    }
+    for (size_t i = 0; i < again.n && !st; i++) {
+        if (lines_have(&first, again.v[i]))
+            tell_chunk_file(c, again.v[i]);
+    }
+    lines_done(&first);
+    lines_done(&again);
+    return st;
 }
 
 /* ---- the head -------------------------------------------------------------------------------- */
@@ -257,20 +325,6 @@ static nx_status start(struct check *c, struct lines *found, struct nx_err *err)
     return st;
 }
 
-static void pause_ms(int64_t ms)
-{
-    struct nx_mutex m;
-    struct nx_cond wake;
-
-    nx_mutex_init(&m, NX_RANK_QUEUE);
-    nx_cond_init(&wake);
-    nx_lock(&m);
-    (void)nx_cond_wait_ms(&wake, &m, ms);
-    nx_unlock(&m);
-    nx_cond_done(&wake);
-    nx_mutex_done(&m);
-}
-
 static nx_status verify_head(struct check *c, struct nx_err *err)
 {
     struct lines first = {0}, again = {0};
@@ -280,7 +334,8 @@ static nx_status verify_head(struct check *c, struct nx_err *err)
         pause_ms(AGAIN_MS);
         st = start(c, &again, err);
         for (size_t i = 0; i < again.n && !st; i++) {
-            if (lines_have(&first, again.v[i]))
+            if (lines_have(&first, again.v[i]) &&
+                !(c->chunk_files && strstr(again.v[i], "chunk file"))) /* V2 */
                 tell_complaint(c, again.v[i]);
         }
     }
@@ -327,6 +382,8 @@ int tool_tsdb_verify(const struct flags *f)
         st = nx_fail(&err, st, "opening the db dir: stat %s: no such file or directory", c.dir);
     if (!st)
         st = storage_verify_blocks(fs_real(), c.dir, on_problem, on_note, &c, &c.counts, &err);
+    if (!st)
+        st = verify_chunk_files(&c, &err);
     if (!st)
         st = verify_head(&c, &err);
     if (st)
