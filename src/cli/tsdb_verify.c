@@ -3,9 +3,9 @@
 /* tsdb_verify.c - `tsdb verify`: is everything in a data folder as it was written.
  *
  * SHAPE   Blocks and chunk files are checked by storage itself, page by page. All else, the log and what
- *         belongs to it, is checked by doing what a start does, changing nothing: a start reads every frame and every note and
- *         logs what it can't use. Those lines become problems here. Then every series of the head
- *         is read and its order checked.
+ *         belongs to it, is checked by doing what a start does, changing nothing: a start reads every
+ *         frame and every note and logs what it can't use. Those lines become problems here. Then every
+ *         series of the head is read and its order checked.
  * RULES   V1  A server may be at work in the folder. Its log may end, for a moment, within a frame that is
  *             being written; so a complaint counts if it is made again a little later.
  *         V2  What a start says of blocks and chunk files has been told before. */
