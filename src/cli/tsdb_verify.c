@@ -178,7 +178,8 @@ static void tell_complaint(struct check *c, char *line)
 {
     char *msg = take_key(line, "msg"), *file = take_key(line, "file");
     char *segment = take_key(line, "segment"), *offset = take_key(line, "offset");
-    char *dir = take_key(line, "dir"), *what = NULL, *place = NULL;
+    char *dir = take_key(line, "dir"), *why = take_key(line, "err"), *what = NULL, *place = NULL;
+    bool has_why = why && strcmp(why, "<nil>") != 0;
     size_t n = strlen(line);
 
     while (n && line[n - 1] == ' ')
@@ -193,8 +194,8 @@ static void tell_complaint(struct check *c, char *line)
     if (!file && segment &&
         asprintf(&place, "%s/%08lu", dir ? dir : c->dir, strtoul(segment, NULL, 10)) < 0)
         place = NULL;
-    if (asprintf(&what, "%s%s%s%s", msg ? in_other_words(msg) : "", n ? " (" : "", line,
-                 n ? ")" : "") < 0)
+    if (asprintf(&what, "%s%s%s%s%s%s", msg ? in_other_words(msg) : "", has_why ? ": " : "",
+                 has_why ? why : "", n ? " (" : "", line, n ? ")" : "") < 0)
         what = NULL;
     problem(c,
             file    ? file
@@ -206,6 +207,7 @@ static void tell_complaint(struct check *c, char *line)
     free(segment);
     free(offset);
     free(dir);
+    free(why);
     free(what);
     free(place);
 }
