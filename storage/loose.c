@@ -27,8 +27,6 @@
 #include "storage/head.h"
 #include "storage/wal_row.h"
 
-#define JOIN_ROWS 128u /* seals of a span are joined when they have as many samples */
-
 static nx_status no_memory(struct nx_err *err)
 {
     return nx_fail(err, NX_NOMEM, "the head");
@@ -314,30 +312,58 @@ static nx_status add_seal(const struct loose_seal *s, uint64_t seq, int64_t mint
     return st ? st : merge_parts(to, 0, mid, err);
 }
 
-static bool can_join(const struct loose *l, const struct loose_seal *s, int64_t span, uint64_t seen)
+/* Seals of one size are joined when they have so many samples; those of that many are joined in turn, and
+ * the largest are left alone. */
+static const uint32_t join_at[] = {WAL_ROW_COLUMN_MAX, 256};
+
+static unsigned size_of(const struct loose_seal *s)
 {
-    return s->n < JOIN_ROWS && !s->taken && !s->written && s->seq_last <= seen &&
-           floor_div(s->min_ms, l->block_ms) == span;
+    return s->n < join_at[0] / 2 ? 0 : s->n < join_at[1] / 2 ? 1 : 2;
 }
 
-/* Small seals of the newest one's span become one when they have enough samples. */
-static nx_status join_seals(struct loose *l, struct loose_series *s, struct work *w,
-                            struct nx_err *err)
+static bool of_span(const struct loose *l, const struct loose_seal *s, int64_t span)
 {
-    uint64_t seen = head_seen_by_all(l->head), seq_last = 0, epoch = 0;
-    int64_t span = floor_div(s->seals[s->n_seals - 1]->min_ms, l->block_ms);
+    return floor_div(s->min_ms, l->block_ms) == span;
+}
+
+/* The newest seals of a span, as long as they are of one size and every reader sees them. */
+struct run {
+    int64_t span;
+    uint32_t from, n; /* the first one's place; seals of other spans may be among them */
+    uint32_t samples;
+};
+
+static struct run find_run(const struct loose *l, const struct loose_series *s)
+{
+    const struct loose_seal *newest = s->seals[s->n_seals - 1];
+    const uint64_t seen = head_seen_by_all(l->head);
+    struct run r = {.span = floor_div(newest->min_ms, l->block_ms)};
+
+    for (uint32_t i = s->n_seals; i-- > 0;) {
+        const struct loose_seal *seal = s->seals[i];
+        if (!of_span(l, seal, r.span))
+            continue;
+        if (size_of(seal) != size_of(newest) || seal->taken || seal->written ||
+            seal->seq_last > seen)
+            break; /* L1: what is older than it must stay before it */
+        r.from = i;
+        r.n++;
+        r.samples += seal->n;
+    }
+    return r;
+}
+
+/* *seal: all of the run; its sum of samples is as many, less those of one time. */
+static nx_status code_run(struct loose *l, const struct loose_series *s, const struct run *r,
+                          struct work *w, struct loose_seal **out, struct nx_err *err)
+{
     struct samples x = {0};
-    struct loose_seal *joined = NULL;
-    uint32_t total = 0, kept = 0;
+    uint64_t seq_last = 0, epoch = 0;
     nx_status st = NX_OK;
 
-    for (uint32_t i = 0; i < s->n_seals; i++)
-        total += can_join(l, s->seals[i], span, seen) ? s->seals[i]->n : 0;
-    if (total < JOIN_ROWS)
-        return NX_OK;
-    for (uint32_t i = 0; i < s->n_seals && !st; i++) {
+    for (uint32_t i = r->from; i < s->n_seals && !st; i++) {
         const struct loose_seal *seal = s->seals[i];
-        if (!can_join(l, seal, span, seen))
+        if (!of_span(l, seal, r->span))
             continue;
         st = add_seal(seal, UINT64_MAX, INT64_MIN, INT64_MAX, w, &x, err);
         seq_last = seal->seq_last > seq_last ? seal->seq_last : seq_last;
@@ -348,29 +374,55 @@ static nx_status join_seals(struct loose *l, struct loose_series *s, struct work
     if (!st) {
         memcpy(w->t, x.t, x.n * sizeof *w->t);
         memcpy(w->v, x.v, x.n * sizeof *w->v);
-        st = seal_new(l, w, (uint32_t)x.n, NULL, &joined, err);
+        st = seal_new(l, w, (uint32_t)x.n, NULL, out, err);
     }
     if (!st) {
-        struct loose_seal *put = joined;
-        joined->seq_last = seq_last;
-        joined->wal_epoch = epoch;
-        atomic_fetch_add(&l->bytes, loose_seal_bytes(joined));
-        atomic_fetch_sub(&l->samples, total - x.n);
-        for (uint32_t i = 0; i < s->n_seals; i++) {
-            struct loose_seal *seal = s->seals[i];
-            if (!can_join(l, seal, span, seen)) {
-                s->seals[kept++] = seal;
-                continue;
-            }
-            if (put) /* in the first one's place */
-                s->seals[kept++] = put;
-            put = NULL;
-            atomic_fetch_sub(&l->bytes, loose_seal_bytes(seal));
-            loose_seal_unref(seal);
-        }
-        s->n_seals = kept;
+        (*out)->seq_last = seq_last;
+        (*out)->wal_epoch = epoch;
     }
     samples_done(&x);
+    return st;
+}
+
+static void replace_run(struct loose *l, struct loose_series *s, const struct run *r,
+                        struct loose_seal *joined)
+{
+    uint32_t kept = r->from + 1;
+
+    for (uint32_t i = r->from; i < s->n_seals; i++) {
+        struct loose_seal *seal = s->seals[i];
+        if (!of_span(l, seal, r->span)) {
+            s->seals[kept++] = seal;
+            continue;
+        }
+        atomic_fetch_sub(&l->bytes, loose_seal_bytes(seal));
+        loose_seal_unref(seal);
+    }
+    s->seals[r->from] = joined;
+    s->n_seals = kept;
+    atomic_fetch_add(&l->bytes, loose_seal_bytes(joined));
+    atomic_fetch_sub(&l->samples, r->samples - joined->n);
+}
+
+static nx_status join_seals(struct loose *l, struct loose_series *s, struct work *w,
+                            struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    while (!st) {
+        struct loose_seal *joined = NULL;
+        unsigned size = size_of(s->seals[s->n_seals - 1]);
+        struct run r = {0};
+        if (size < NX_COUNT(join_at))
+            r = find_run(l, s);
+        if (r.n < 2 || r.samples < join_at[size])
+            break;
+        st = code_run(l, s, &r, w, &joined, err);
+        if (!st)
+            replace_run(l, s, &r, joined);
+        if (!st && r.from + 1 < s->n_seals)
+            break; /* the newest one is of another span now */
+    }
     return st;
 }
 
