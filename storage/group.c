@@ -366,8 +366,12 @@ nx_status group_bind_locked(struct storage_group *g, uint32_t series, uint32_t *
     NX_ASSERT(nx_mutex_held(g->lock));
     if (!grow(&g->undefined, g->n_undefined, &g->cap_undefined, sizeof *g->undefined, 2))
         return no_memory(err);
-    if (g->n_free && (g->loose || g->free_cols[0].row <= g->sealed)) { /* G1 */
-        nx_status st = group_remember_locked(g, g->free_cols[0].col, g->free_cols[0].row, err);
+    if (g->loose)
+        g->sealed = ++g->next_row; /* no row comes, but a home is known by its number */
+    if (g->n_free && g->free_cols[0].row <= g->sealed) { /* G1 */
+        nx_status st =
+            g->loose ? NX_OK
+                     : group_remember_locked(g, g->free_cols[0].col, g->free_cols[0].row, err);
         if (st)
             return st;
         *col = g->free_cols[0].col;
