@@ -289,7 +289,7 @@ static nx_status settle_locked(struct head *h, struct storage_group *g, struct m
     }
     nx_unlock(g->lock);
     if (!st) {
-        st = memseries_move(s, (struct home){g->slot, *col, from, HOME_OPEN}, err);
+        st = memseries_move(h->ix, s, (struct home){g->slot, *col, from, HOME_OPEN}, err);
         if (st) {
             nx_lock(g->lock);
             (void)group_free_col_locked(g, *col, NULL);

@@ -59,8 +59,9 @@ static nx_status drop_before(struct storage_group *g, void *ctx, struct nx_err *
 
 /* ---- series and groups ----------------------------------------------------------------------- */
 
-static bool home_gone(const struct head *h, const struct home *home)
+static bool home_gone(const void *ctx, const struct home *home)
 {
+    const struct head *h = ctx;
     struct storage_group *g = h->groups[home->group];
     bool gone;
 
@@ -73,28 +74,6 @@ static bool home_gone(const struct head *h, const struct home *home)
     return gone;
 }
 
-/* Drops homes that are gone; true when none is left. C2 */
-static bool prune_homes(struct head *h, struct memseries *s)
-{
-    uint32_t kept = 0;
-
-    for (uint32_t i = 0; i < s->n_old; i++) {
-        if (!home_gone(h, &s->old[i]))
-            s->old[kept++] = s->old[i];
-    }
-    s->n_old = kept;
-    if (kept == 0) {
-        free(s->old);
-        s->old = NULL;
-    }
-    if (s->home.group != HOME_NONE && !home_gone(h, &s->home))
-        return false;
-    if (kept == 0)
-        return true;
-    s->home = s->old[--s->n_old];
-    return false;
-}
-
 /* False when memory ran out before all homes were looked at: then no group may go. */
 static bool drop_series_locked(struct head *h)
 {
@@ -104,7 +83,7 @@ static bool drop_series_locked(struct head *h)
 
     for (uint32_t id = 1; id < end && all; id++) {
         struct memseries *s = index_series(h->ix, id);
-        if (!s || !prune_homes(h, s))
+        if (!s || !memseries_prune(h->ix, s, home_gone, h)) /* C2 */
             continue;
         s->home.group = HOME_NONE; /* its group may go, whether the series can or not */
         if (loose_holds(h->loose, id))

@@ -286,32 +286,36 @@ static nx_status decode_taken(struct head_reader *r, struct taken *k, uint32_t c
 }
 
 /* Home number `i` of the series, oldest first; false when there are no more. */
-static bool home_at(const struct memseries *s, uint32_t i, struct home *out)
+static bool home_at(const struct index *ix, const struct memseries *s, uint32_t i, struct home *out)
 {
-    if (i > s->n_old || (i == s->n_old && s->home.group == HOME_NONE))
+    uint32_t n;
+    const struct home *old = memseries_old(ix, s, &n);
+
+    if (i > n || (i == n && s->home.group == HOME_NONE))
         return false;
-    *out = i < s->n_old ? s->old[i] : s->home;
+    *out = i < n ? old[i] : s->home;
     return true;
 }
 
 /* The home after `done` (NULL: the first). Homes may go while a series is read, the oldest first: if
  * `done` is not there any more, all that are there come after it. */
-static bool home_after(const struct memseries *s, const struct home *done, struct home *out)
+static bool home_after(const struct index *ix, const struct memseries *s, const struct home *done,
+                       struct home *out)
 {
     struct home at;
 
-    for (uint32_t i = 0; done && home_at(s, i, &at); i++) {
+    for (uint32_t i = 0; done && home_at(ix, s, i, &at); i++) {
         if (at.group == done->group && at.col == done->col && at.from == done->from)
-            return home_at(s, i + 1, out);
+            return home_at(ix, s, i + 1, out);
     }
-    return home_at(s, 0, out);
+    return home_at(ix, s, 0, out);
 }
 
-static bool has_home(const struct memseries *s, const struct home *home)
+static bool has_home(const struct index *ix, const struct memseries *s, const struct home *home)
 {
     struct home at;
 
-    for (uint32_t i = 0; home_at(s, i, &at); i++) {
+    for (uint32_t i = 0; home_at(ix, s, i, &at); i++) {
         if (at.group == home->group && at.col == home->col && at.from == home->from)
             return true;
     }
@@ -361,8 +365,8 @@ nx_status head_read_all(struct head_reader *r, uint32_t id, int64_t mint, int64_
         const struct memseries *s;
         nx_rdlock(&h->lock);
         s = index_series(h->ix, id);
-        k.more = k.more && s && has_home(s, &home);
-        found = s && (k.more || home_after(s, any ? &home : NULL, &home));
+        k.more = k.more && s && has_home(h->ix, s, &home);
+        found = s && (k.more || home_after(h->ix, s, any ? &home : NULL, &home));
         if (found) {
             struct storage_group *g = h->groups[home.group];
             nx_lock(g->lock);
@@ -424,9 +428,11 @@ static bool series_overlaps(struct head_reader *r, const struct memseries *s, in
 {
     const int64_t rows_from = mint > r->from_ms ? mint : r->from_ms;
     struct home home;
+    uint32_t n_old;
 
-    for (uint32_t i = s->n_old + 1; i-- > 0;) { /* the newest first: most queries look there */
-        if (home_at(s, i, &home) && home_overlaps(r->h, &home, rows_from, maxt))
+    (void)memseries_old(r->h->ix, s, &n_old);
+    for (uint32_t i = n_old + 1; i-- > 0;) { /* the newest first: most queries look there */
+        if (home_at(r->h->ix, s, i, &home) && home_overlaps(r->h, &home, rows_from, maxt))
             return true;
     }
     return loose_series_overlaps(r->h->loose, s->id, mint, maxt);

@@ -199,7 +199,8 @@ static nx_status settle_at(struct head *h, struct storage_group *g, uint32_t ser
     st = group_bind_at_locked(g, series, col, err);
     nx_unlock(g->lock);
     return st ? st
-              : memseries_move(s, (struct home){g->slot, col, g->cols[col].from, HOME_OPEN}, err);
+              : memseries_move(h->ix, s, (struct home){g->slot, col, g->cols[col].from, HOME_OPEN},
+                               err);
 }
 
 /* P3 */

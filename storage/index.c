@@ -5,7 +5,11 @@
  * SHAPE   pairs[]   {name, value, series numbers ascending}; number 0 is no pair. A list of one lies
  *                   in the pair itself: most values of an id-like label belong to one series.
  *         names[]   {name, its pairs}; few, so it is searched by hash of the interned number.
- *         pages[]   series by number, 1024 to a page; a page whose series are all gone is freed.
+ *         pages[]   series by number, 1024 to a page. A page is one piece of memory for all its
+ *                   series, one behind the other: fifty bytes each need no allocation of their own. When half of
+ *                   it belongs to series that are gone it is packed, when all are it is freed.
+ *         olds[]    homes before the newest, of the few series that have any: after a restart, or when they
+ *                   changed their writer. One lies in the entry itself.
  *         by_labels, by_pair: open addressing, linear probing, holes closed by shifting back.
  * RULES   I1  Series numbers rise and are not reused; every list is therefore ascending.
  *         I2  A pair holds one reference on its two strings, a name entry one on its own.
@@ -40,7 +44,18 @@ struct name {
 
 struct page {
     uint32_t live;
-    struct memseries *v[PAGE_SERIES];
+    uint32_t used, cap, gone; /* words; `gone` of those used */
+    uint32_t *words;
+    uint32_t at[PAGE_SERIES]; /* place of a series in words + 1; 0: there is none */
+};
+
+struct old {
+    uint32_t n, cap; /* cap 0: one, or (n 0) a free entry */
+    union {
+        struct home one;
+        struct home *many;
+        uint32_t next; /* free entry */
+    } homes;
 };
 
 struct table { /* of numbers; 0 is a hole */
@@ -58,6 +73,8 @@ struct index {
     struct page **pages;
     uint32_t cap_pages;
     uint32_t next_id;
+    struct old *olds; /* number 0 is none */
+    uint32_t n_olds, cap_olds, free_old;
     struct table by_labels, by_pair;
 };
 
@@ -158,7 +175,15 @@ static bool pair_room(struct pair *p)
         p->cap = 4;
         return true;
     }
-    return grow(&p->list.many, p->n, &p->cap, sizeof *many, 4);
+    if (cap > UINT32_MAX - cap / 8 - 4)
+        return false;
+    cap += cap / 8 + 4; /* every series is in some of these: they grow by little */
+    many = reallocarray(p->list.many, cap, sizeof *many);
+    if (!many)
+        return false;
+    p->list.many = many;
+    p->cap = cap;
+    return true;
 }
 
 static void pair_append(struct pair *p, uint32_t id)
@@ -181,6 +206,7 @@ struct index *index_new(void)
         return NULL;
     ix->next_id = 1;
     ix->n_pairs = 1;
+    ix->n_olds = 1;
     ix->pool = intern_new();
     ix->pairs = calloc(16, sizeof *ix->pairs);
     ix->cap_pairs = 16;
@@ -191,22 +217,20 @@ struct index *index_new(void)
     return ix;
 }
 
-static void memseries_free(struct memseries *s)
-{
-    if (s)
-        free(s->old);
-    free(s);
-}
-
 void index_free(struct index *ix)
 {
     if (!ix)
         return;
     for (uint32_t i = 0; i < ix->cap_pages; i++) {
-        for (uint32_t j = 0; ix->pages[i] && j < PAGE_SERIES; j++)
-            memseries_free(ix->pages[i]->v[j]);
+        if (ix->pages[i])
+            free(ix->pages[i]->words);
         free(ix->pages[i]);
     }
+    for (uint32_t i = 1; i < ix->n_olds; i++) {
+        if (ix->olds[i].cap)
+            free(ix->olds[i].homes.many);
+    }
+    free(ix->olds);
     for (uint32_t i = 1; ix->pairs && i < ix->n_pairs; i++) {
         if (ix->pairs[i].name && ix->pairs[i].cap)
             free(ix->pairs[i].list.many);
@@ -226,11 +250,12 @@ void index_free(struct index *ix)
 
 struct memseries *index_series(const struct index *ix, uint32_t id)
 {
-    uint32_t p = id / PAGE_SERIES;
+    uint32_t p = id / PAGE_SERIES, at;
 
     if (p >= ix->cap_pages || !ix->pages[p])
         return NULL;
-    return ix->pages[p]->v[id % PAGE_SERIES];
+    at = ix->pages[p]->at[id % PAGE_SERIES];
+    return at ? (struct memseries *)(ix->pages[p]->words + at - 1) : NULL;
 }
 
 uint32_t index_end(const struct index *ix)
@@ -360,25 +385,62 @@ static uint32_t want_pair(struct index *ix, const struct label *l)
     return p;
 }
 
-static bool page_room(struct index *ix, uint32_t id)
+static uint32_t series_words(uint32_t n_pairs)
 {
+    return (uint32_t)(sizeof(struct memseries) / sizeof(uint32_t)) + n_pairs;
+}
+
+/* Changes how many words the page can hold; not fewer than it uses. */
+static bool page_resize(struct page *p, uint32_t cap)
+{
+    uint32_t *words = reallocarray(p->words, cap, sizeof *words);
+
+    if (!words)
+        return false;
+    p->words = words;
+    p->cap = cap;
+    return true;
+}
+
+/* The series after this one begin a new page: what is left of its memory can go. */
+static void page_end(struct page *p)
+{
+    if (p && p->used && p->used < p->cap)
+        (void)page_resize(p, p->used);
+}
+
+/* Room for series `id` with n_pairs in its page; the place is not taken yet. NULL out of memory. */
+static struct memseries *page_room(struct index *ix, uint32_t id, uint32_t n_pairs)
+{
+    uint32_t need = series_words(n_pairs);
+    struct page *page;
     uint32_t p = id / PAGE_SERIES, old = ix->cap_pages;
 
     if (p >= old) {
         if (!grow(&ix->pages, p, &ix->cap_pages, sizeof *ix->pages, 4))
-            return false;
+            return NULL;
         memset(ix->pages + old, 0, (ix->cap_pages - old) * sizeof *ix->pages);
     }
-    if (!ix->pages[p])
+    if (!ix->pages[p]) {
         ix->pages[p] = calloc(1, sizeof *ix->pages[p]);
-    return ix->pages[p] != NULL;
+        if (!ix->pages[p])
+            return NULL;
+        if (p > 0)
+            page_end(ix->pages[p - 1]);
+    }
+    page = ix->pages[p];
+    if (page->cap - page->used < need &&
+        !page_resize(page, page->used + need + page->used / 4 + 64))
+        return NULL;
+    return (struct memseries *)(page->words + page->used);
 }
 
 static void link_series(struct index *ix, struct memseries *s)
 {
     struct page *page = ix->pages[s->id / PAGE_SERIES];
 
-    page->v[s->id % PAGE_SERIES] = s;
+    page->at[s->id % PAGE_SERIES] = page->used + 1;
+    page->used += series_words(s->n_pairs);
     page->live++;
     table_put(&ix->by_labels, s->hash, s->id);
     for (uint32_t i = 0; i < s->n_pairs; i++) {
@@ -395,22 +457,20 @@ static void drop_pair_if_empty(struct index *ix, uint32_t p);
 nx_status index_add(struct index *ix, const struct labels *ls, uint64_t hash,
                     struct memseries **out, struct nx_err *err)
 {
-    struct memseries *s = calloc(1, sizeof *s + ls->n * sizeof s->pairs[0]);
+    struct memseries *s = NULL;
+    uint32_t p;
 
-    if (!s)
+    if (ix->next_id != UINT32_MAX)
+        s = page_room(ix, ix->next_id, ls->n);
+    if (!s || !table_room(&ix->by_labels, ix, series_slot_hash))
         return nx_fail(err, NX_NOMEM, "adding a series");
-    s->hash = (uint32_t)hash;
-    s->id = ix->next_id;
-    s->home.group = HOME_NONE;
+    *s = (struct memseries){.id = ix->next_id, .hash = (uint32_t)hash, .home.group = HOME_NONE};
     for (; s->n_pairs < ls->n; s->n_pairs++) {
-        uint32_t p = want_pair(ix, &ls->v[s->n_pairs]);
+        p = want_pair(ix, &ls->v[s->n_pairs]);
         s->pairs[s->n_pairs] = p;
         if (!p || !pair_room(&ix->pairs[p]))
             goto nomem;
     }
-    if (ix->next_id == UINT32_MAX || !page_room(ix, s->id) ||
-        !table_room(&ix->by_labels, ix, series_slot_hash))
-        goto nomem;
     link_series(ix, s); /* I3 */
     ix->next_id++;
     *out = s;
@@ -421,21 +481,102 @@ nomem:
         if (s->pairs[i])
             drop_pair_if_empty(ix, s->pairs[i]);
     }
-    memseries_free(s);
     return nx_fail(err, NX_NOMEM, "adding a series");
 }
 
-nx_status memseries_move(struct memseries *s, struct home h, struct nx_err *err)
+/* ---- homes ----------------------------------------------------------------------------------- */
+
+static struct home *old_homes(struct old *o)
+{
+    return o->cap ? o->homes.many : &o->homes.one;
+}
+
+const struct home *memseries_old(const struct index *ix, const struct memseries *s, uint32_t *n)
+{
+    struct old *o = s->old ? &ix->olds[s->old] : NULL;
+
+    *n = o ? o->n : 0;
+    return o ? old_homes(o) : NULL;
+}
+
+static bool old_room(struct old *o)
+{
+    struct home *many;
+
+    if (o->cap)
+        return grow(&o->homes.many, o->n, &o->cap, sizeof *many, 2);
+    if (o->n == 0)
+        return true;
+    many = malloc(4 * sizeof *many); /* the one in the entry moves out */
+    if (!many)
+        return false;
+    many[0] = o->homes.one;
+    o->homes.many = many;
+    o->cap = 4;
+    return true;
+}
+
+static uint32_t new_old(struct index *ix)
+{
+    uint32_t i = ix->free_old;
+
+    if (i)
+        ix->free_old = ix->olds[i].homes.next;
+    else if (grow(&ix->olds, ix->n_olds, &ix->cap_olds, sizeof *ix->olds, 4))
+        i = ix->n_olds++;
+    if (i)
+        ix->olds[i] = (struct old){0};
+    return i;
+}
+
+static void free_old(struct index *ix, struct memseries *s)
+{
+    struct old *o = &ix->olds[s->old];
+
+    if (!s->old)
+        return;
+    if (o->cap)
+        free(o->homes.many);
+    *o = (struct old){.homes.next = ix->free_old};
+    ix->free_old = s->old;
+    s->old = 0;
+}
+
+nx_status memseries_move(struct index *ix, struct memseries *s, struct home h, struct nx_err *err)
 {
     if (s->home.group != HOME_NONE) {
-        struct home *old = realloc(s->old, (s->n_old + 1) * sizeof *old);
-        if (!old)
+        uint32_t i = s->old ? s->old : new_old(ix);
+        if (!i || !old_room(&ix->olds[i])) /* an entry that is there has at least one home */
             return nx_fail(err, NX_NOMEM, "moving a series");
-        s->old = old;
-        s->old[s->n_old++] = s->home;
+        s->old = i;
+        old_homes(&ix->olds[i])[ix->olds[i].n] = s->home;
+        ix->olds[i].n++;
     }
     s->home = h;
     return NX_OK;
+}
+
+bool memseries_prune(struct index *ix, struct memseries *s,
+                     bool (*gone)(const void *ctx, const struct home *home), const void *ctx)
+{
+    struct old *o = s->old ? &ix->olds[s->old] : NULL;
+    struct home *homes = o ? old_homes(o) : NULL;
+    bool none = s->home.group == HOME_NONE || gone(ctx, &s->home);
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; o && i < o->n; i++) {
+        if (!gone(ctx, &homes[i]))
+            homes[kept++] = homes[i];
+    }
+    if (none && kept) {
+        s->home = homes[--kept];
+        none = false;
+    }
+    if (o)
+        o->n = kept;
+    if (kept == 0)
+        free_old(ix, s);
+    return none;
 }
 
 /* ---- removing -------------------------------------------------------------------------------- */
@@ -515,7 +656,8 @@ static void filter_pair(struct index *ix, struct pair *p)
 
 static void unlink_series(struct index *ix, struct memseries *s)
 {
-    struct page *page = ix->pages[s->id / PAGE_SERIES];
+    uint32_t number = s->id / PAGE_SERIES;
+    struct page *page = ix->pages[number];
 
     table_drop(&ix->by_labels, ix, series_slot_hash, s->id);
     for (uint32_t i = 0; i < s->n_pairs; i++) {
@@ -523,11 +665,90 @@ static void unlink_series(struct index *ix, struct memseries *s)
         n->n_series--;
         n->bytes -= intern_str(ix->pool, ix->pairs[s->pairs[i]].value).len;
     }
-    page->v[s->id % PAGE_SERIES] = NULL;
-    if (--page->live == 0 && s->id / PAGE_SERIES != ix->next_id / PAGE_SERIES) {
+    free_old(ix, s);
+    page->at[s->id % PAGE_SERIES] = 0;
+    page->gone += series_words(s->n_pairs);
+    if (--page->live == 0 && number != ix->next_id / PAGE_SERIES) {
+        free(page->words);
         free(page);
-        ix->pages[s->id / PAGE_SERIES] = NULL;
+        ix->pages[number] = NULL;
     }
+}
+
+/* Puts the series of a page close together again. */
+static void page_pack(struct page *p)
+{
+    uint32_t used = 0;
+
+    for (uint32_t i = 0; i < PAGE_SERIES; i++) { /* numbers and places both ascend */
+        struct memseries *s;
+        uint32_t n;
+        if (!p->at[i])
+            continue;
+        s = (struct memseries *)(p->words + p->at[i] - 1);
+        n = series_words(s->n_pairs);
+        memmove(p->words + used, s, n * sizeof *p->words);
+        p->at[i] = used + 1;
+        used += n;
+    }
+    p->used = used;
+    p->gone = 0;
+    if (used)
+        (void)page_resize(p, used);
+}
+
+static void pack_pages(struct index *ix)
+{
+    for (uint32_t i = 0; i < ix->cap_pages; i++) {
+        struct page *p = ix->pages[i];
+        if (p && p->gone > p->used / 2)
+            page_pack(p);
+    }
+}
+
+/* What grew with series that are gone gives its memory back; where that fails, it stays. */
+static void table_trim(struct table *t, const struct index *ix, slot_hash_fn *hash)
+{
+    uint64_t cap = (uint64_t)t->mask + 1, want = 64;
+
+    while (want * 3 / 8 < t->n) /* with room to grow by half */
+        want *= 2;
+    if (!t->v || want * 2 >= cap)
+        return;
+    struct table smaller = {calloc(want, sizeof *smaller.v), (uint32_t)want - 1, 0};
+    if (!smaller.v)
+        return;
+    for (uint64_t i = 0; i < cap; i++) {
+        if (t->v[i])
+            table_put(&smaller, hash(ix, t->v[i]), t->v[i]);
+    }
+    free(t->v);
+    *t = smaller;
+}
+
+static void array_trim(uint32_t **v, uint32_t n, uint32_t *cap)
+{
+    uint32_t want = n + n / 8 + 4, *fewer;
+
+    if (want >= *cap / 2)
+        return;
+    fewer = realloc(*v, want * sizeof *fewer);
+    if (!fewer)
+        return;
+    *v = fewer;
+    *cap = want;
+}
+
+static void trim(struct index *ix, const uint8_t *touched)
+{
+    for (uint32_t p = 1; p < ix->n_pairs; p++) {
+        if (touched[p] && ix->pairs[p].cap)
+            array_trim(&ix->pairs[p].list.many, ix->pairs[p].n, &ix->pairs[p].cap);
+    }
+    for (uint32_t i = 0; i < ix->n_names; i++)
+        array_trim(&ix->names[i].pairs, ix->names[i].n, &ix->names[i].cap);
+    table_trim(&ix->by_labels, ix, series_slot_hash);
+    table_trim(&ix->by_pair, ix, pair_slot_hash);
 }
 
 size_t index_remove(struct index *ix, const uint32_t *ids, size_t n)
@@ -541,8 +762,8 @@ size_t index_remove(struct index *ix, const uint32_t *ids, size_t n)
         for (uint32_t j = 0; j < s->n_pairs; j++)
             touched[s->pairs[j]] = 1;
         unlink_series(ix, s);
-        memseries_free(s);
     }
+    pack_pages(ix);
     for (uint32_t p = 1; p < ix->n_pairs; p++) {
         if (touched[p])
             filter_pair(ix, &ix->pairs[p]);
@@ -553,6 +774,7 @@ size_t index_remove(struct index *ix, const uint32_t *ids, size_t n)
             release_pair(ix, p);
     }
     drop_empty_names(ix);
+    trim(ix, touched);
     free(touched);
     return n;
 }
@@ -569,8 +791,8 @@ static nx_status source_all(void *ctx, struct arena *a, struct ids *out, struct 
         return arena_failed(a, err);
     for (uint32_t p = 0; p < ix->cap_pages; p++) {
         for (uint32_t i = 0; ix->pages[p] && i < PAGE_SERIES; i++) {
-            if (ix->pages[p]->v[i])
-                v[n++] = ix->pages[p]->v[i]->id;
+            if (ix->pages[p]->at[i])
+                v[n++] = p * PAGE_SERIES + i;
         }
     }
     *out = (struct ids){v, n};

@@ -20,13 +20,13 @@ struct home {
 #define HOME_OPEN UINT32_MAX
 #define HOME_NONE UINT32_MAX /* group of a series that has no home yet */
 
+/* Valid until a series is added or removed, or the lock is given back. */
 struct memseries {
     uint32_t id;
-    uint32_t hash; /* low bits of labels_hash() */
-    uint32_t n_pairs;
-    uint32_t n_old;
+    uint32_t hash;    /* low bits of labels_hash() */
     struct home home; /* the newest */
-    struct home *old; /* those before, oldest first; all samples in them are older */
+    uint32_t old;     /* see memseries_old(); the index's own */
+    uint32_t n_pairs;
     uint32_t pairs[]; /* in label order */
 };
 
@@ -47,8 +47,14 @@ size_t index_count(const struct index *ix);
  * removes fewer; returns how many went. */
 size_t index_remove(struct index *ix, const uint32_t *ids, size_t n);
 
+/* The homes before the newest, oldest first: all samples in them are older. Valid as `s` is. */
+const struct home *memseries_old(const struct index *ix, const struct memseries *s, uint32_t *n);
 /* Makes `h` the newest home; the one before moves to the old ones. */
-NX_NODISCARD nx_status memseries_move(struct memseries *s, struct home h, struct nx_err *err);
+NX_NODISCARD nx_status memseries_move(struct index *ix, struct memseries *s, struct home h,
+                                      struct nx_err *err);
+/* Drops homes that are gone; true when none is left. */
+bool memseries_prune(struct index *ix, struct memseries *s,
+                     bool (*gone)(const void *ctx, const struct home *home), const void *ctx);
 
 /* The index as matchers see it. Valid while the lock is held. */
 struct postings_source index_source(struct index *ix);

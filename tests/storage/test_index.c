@@ -174,22 +174,103 @@ static void the_index_agrees_with_a_list(void **state)
     free(f);
 }
 
+static bool group_is_even(const void *ctx, const struct home *home)
+{
+    (void)ctx;
+    return home->group % 2 == 0;
+}
+
+static bool every_group(const void *ctx, const struct home *home)
+{
+    (void)ctx;
+    (void)home;
+    return true;
+}
+
 static void homes_are_kept_in_order(void **state)
 {
     struct label v = {STR("a"), STR("b")};
     struct labels ls = {&v, 1};
     struct index *ix = index_new();
+    const struct home *old;
     struct memseries *s;
     struct nx_err err;
+    uint32_t n;
 
     (void)state;
     assert_ok(index_add(ix, &ls, labels_hash(&ls), &s, &err), &err);
     for (uint32_t i = 0; i < 5; i++)
-        assert_ok(memseries_move(s, (struct home){i, i * 2, 0, HOME_OPEN}, &err), &err);
-    assert_int_equal(s->n_old, 4);
-    assert_int_equal(s->old[0].group, 0);
-    assert_int_equal(s->old[3].col, 6);
+        assert_ok(memseries_move(ix, s, (struct home){i, i * 2, 0, HOME_OPEN}, &err), &err);
+    old = memseries_old(ix, s, &n);
+    assert_int_equal(n, 4);
+    assert_int_equal(old[0].group, 0);
+    assert_int_equal(old[3].col, 6);
     assert_int_equal(s->home.group, 4);
+    /* They go in any order; the newest of the rest takes the place of the newest. */
+    assert_false(memseries_prune(ix, s, group_is_even, NULL));
+    old = memseries_old(ix, s, &n);
+    assert_int_equal(n, 1);
+    assert_int_equal(old[0].group, 1);
+    assert_int_equal(s->home.group, 3);
+    assert_ok(memseries_move(ix, s, (struct home){7, 0, 0, HOME_OPEN}, &err), &err);
+    assert_false(memseries_prune(ix, s, group_is_even, NULL));
+    (void)memseries_old(ix, s, &n);
+    assert_int_equal(n, 2);
+    assert_true(memseries_prune(ix, s, every_group, NULL));
+    assert_null(memseries_old(ix, s, &n));
+    assert_int_equal(n, 0);
+    index_free(ix);
+}
+
+static struct labels numbered(struct label v[2], char text[16], uint32_t number)
+{
+    snprintf(text, 16, "%u", number);
+    v[0] = (struct label){STR(LABEL_NAME), STR("m")};
+    v[1] = (struct label){STR("number"), STR(text)};
+    return (struct labels){v, 2};
+}
+
+/* Every third series stays, with its homes: pages are packed around it. */
+static void what_stays_is_found_when_pages_are_packed(void **state)
+{
+    enum { N = 5000 };
+    struct index *ix = index_new();
+    struct nx_err err;
+    uint32_t *gone = calloc(N, sizeof *gone);
+    size_t n_gone = 0;
+    struct label v[2];
+    char text[16];
+
+    (void)state;
+    for (uint32_t i = 0; i < N; i++) {
+        struct labels ls = numbered(v, text, i);
+        struct memseries *s;
+        assert_ok(index_add(ix, &ls, labels_hash(&ls), &s, &err), &err);
+        for (uint32_t k = 0; k < i % 7; k++)
+            assert_ok(memseries_move(ix, s, (struct home){i, k, 0, HOME_OPEN}, &err), &err);
+        if (i % 3)
+            gone[n_gone++] = s->id;
+    }
+    assert_int_equal(index_remove(ix, gone, n_gone), n_gone);
+    assert_int_equal(index_count(ix), N - n_gone);
+    for (uint32_t i = 0; i < N; i++) {
+        struct labels ls = numbered(v, text, i);
+        struct memseries *s = index_find(ix, &ls, labels_hash(&ls));
+        uint32_t n;
+        if (i % 3) {
+            assert_null(s);
+            continue;
+        }
+        assert_non_null(s);
+        assert_ptr_equal(s, index_series(ix, s->id));
+        const struct home *old = memseries_old(ix, s, &n);
+        assert_int_equal(n, i % 7 > 1 ? i % 7 - 1 : 0);
+        for (uint32_t k = 0; k < n; k++)
+            assert_true(old[k].group == i && old[k].col == k);
+        if (i % 7)
+            assert_true(s->home.group == i && s->home.col == i % 7 - 1);
+    }
+    free(gone);
     index_free(ix);
 }
 
@@ -198,6 +279,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_index_agrees_with_a_list),
         cmocka_unit_test(homes_are_kept_in_order),
+        cmocka_unit_test(what_stays_is_found_when_pages_are_packed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
