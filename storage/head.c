@@ -224,21 +224,32 @@ nx_status head_new_group_locked(struct head *h, uint32_t wal_id, struct nx_mutex
     return no_memory(err);
 }
 
-nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *found, int64_t *t_ms,
-                             double *v, struct nx_err *err)
+/* The newest sample in any of these homes, which ascend. */
+static nx_status newest_in(struct head *h, const struct home *homes, uint32_t n, bool *found,
+                           int64_t *t_ms, double *v, struct nx_err *err)
 {
     nx_status st = NX_OK;
 
     *found = false;
-    for (uint32_t i = s->n_old + 1; i-- > 0 && !st && !*found;) {
-        const struct home *at = i == s->n_old ? &s->home : &s->old[i];
-        struct storage_group *g = at->group == HOME_NONE ? NULL : h->groups[at->group];
-        if (!g)
-            break;
+    for (uint32_t i = n; i-- > 0 && !st && !*found;) {
+        const struct home *at = &homes[i];
+        struct storage_group *g = h->groups[at->group];
         nx_lock(g->lock);
         st = group_newest_locked(g, at->col, at->from, at->to, found, t_ms, v, err);
         nx_unlock(g->lock);
     }
+    return st;
+}
+
+nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *found, int64_t *t_ms,
+                             double *v, struct nx_err *err)
+{
+    uint32_t n_old;
+    const struct home *old = memseries_old(h->ix, s, &n_old);
+    nx_status st = newest_in(h, &s->home, s->home.group != HOME_NONE, found, t_ms, v, err);
+
+    if (!st && !*found)
+        st = newest_in(h, old, n_old, found, t_ms, v, err);
     if (!st)
         loose_newest(h->loose, s->id, found, t_ms, v);
     return st;
@@ -394,12 +405,10 @@ static nx_status hand_over(struct storage_group *other, const struct home *was,
 static nx_status newest_before(struct head *h, const struct memseries *s, bool *found,
                                int64_t *t_ms, double *v, struct nx_err *err)
 {
-    struct memseries old = {
-        .n_old = s->n_old ? s->n_old - 1 : 0, .home = {.group = HOME_NONE}, .old = s->old};
+    uint32_t n_old;
+    const struct home *old = memseries_old(h->ix, s, &n_old);
 
-    if (s->n_old)
-        old.home = s->old[s->n_old - 1];
-    return head_newest_locked(h, &old, found, t_ms, v, err);
+    return newest_in(h, old, n_old, found, t_ms, v, err);
 }
 
 /* Another open group writes `s`: moves it to a group of its own, with a column here and there. */
@@ -411,7 +420,8 @@ static nx_status share_locked(struct head *h, struct storage_group *g, struct me
     bool found = false, moved = false;
     int64_t t_ms = 0;
     double v = 0;
-    uint32_t only = 0;
+    uint32_t only = 0, n_old;
+    struct home *old;
     nx_status st = head_new_group_locked(h, 0, &h->shared_lock, &own, err);
 
     if (st)
@@ -422,19 +432,19 @@ static nx_status share_locked(struct head *h, struct storage_group *g, struct me
     if (!st)
         st = newest_before(h, s, &found, &t_ms, &v, err);
     if (!st)
-        st = memseries_move(s, (struct home){own->slot, only, 0, HOME_OPEN}, err);
+        st = memseries_move(h->ix, s, (struct home){own->slot, only, 0, HOME_OPEN}, err);
     if (!st) {
         moved = true;
         st = hand_over(other, &was, own, s->id, found, t_ms, v, err);
     }
     if (st) {
         if (moved)
-            s->home = s->old[--s->n_old];
+            memseries_back(h->ix, s);
         own->closed = true; /* it is empty: it goes with the next head_drop() */
         return st;
     }
-    s->old[s->n_old - 1].to =
-        next_row_of(other); /* whatever is appended meanwhile has nothing of it */
+    old = memseries_old(h->ix, s, &n_old);
+    old[n_old - 1].to = next_row_of(other); /* whatever is appended meanwhile has nothing of it */
     return add_lead(h, g, s, col, err);
 }
 

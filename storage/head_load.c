@@ -158,7 +158,7 @@ static nx_status add_home(struct head *h, struct storage_group *g, uint32_t seri
 
     if (!s || g->n_seals == 0)
         return NX_OK;
-    return memseries_move(s, (struct home){g->slot, col, from, to}, err);
+    return memseries_move(h->ix, s, (struct home){g->slot, col, from, to}, err);
 }
 
 static nx_status add_homes(struct head *h, struct storage_group *g, struct nx_err *err)
@@ -216,37 +216,34 @@ static int64_t first_time(struct head *h, const struct home *home)
 
 static void order_homes(struct head *h, struct memseries *s)
 {
-    uint32_t n = 0;
+    uint32_t n = 0, n_old;
+    struct home *old = memseries_old(h->ix, s, &n_old);
 
-    for (uint32_t i = 0; i < s->n_old; i++) { /* insertion: there are few */
-        struct home home = s->old[i];
+    for (uint32_t i = 0; i < n_old; i++) { /* insertion: there are few */
+        struct home home = old[i];
         int64_t t_ms = first_time(h, &home);
         uint32_t at = n;
         if (t_ms == INT64_MAX)
             continue;
-        while (at > 0 && first_time(h, &s->old[at - 1]) > t_ms) {
-            s->old[at] = s->old[at - 1];
+        while (at > 0 && first_time(h, &old[at - 1]) > t_ms) {
+            old[at] = old[at - 1];
             at--;
         }
-        s->old[at] = home;
+        old[at] = home;
         n++;
     }
-    s->n_old = n;
     int64_t newest_ms = first_time(h, &s->home);
     if (n && newest_ms == INT64_MAX) {
-        s->home = s->old[--s->n_old];
-    } else if (n && first_time(h, &s->old[n - 1]) > newest_ms) {
+        s->home = old[--n];
+    } else if (n && first_time(h, &old[n - 1]) > newest_ms) {
         struct home home = s->home;
         uint32_t at = n - 1;
-        s->home = s->old[at];
-        for (; at > 0 && first_time(h, &s->old[at - 1]) > newest_ms; at--)
-            s->old[at] = s->old[at - 1];
-        s->old[at] = home;
+        s->home = old[at];
+        for (; at > 0 && first_time(h, &old[at - 1]) > newest_ms; at--)
+            old[at] = old[at - 1];
+        old[at] = home;
     }
-    if (s->n_old == 0) {
-        free(s->old);
-        s->old = NULL;
-    }
+    memseries_keep_old(h->ix, s, n);
 }
 
 void replay_order_homes(struct head *h)
@@ -254,7 +251,7 @@ void replay_order_homes(struct head *h)
     nx_wrlock(&h->lock);
     for (uint32_t id = 1, end = index_end(h->ix); id < end; id++) {
         struct memseries *s = index_series(h->ix, id);
-        if (s && s->n_old)
+        if (s && s->old)
             order_homes(h, s);
     }
     nx_rwunlock(&h->lock);

@@ -177,8 +177,11 @@ static void end_home_at(struct head *h, const struct storage_group *g, uint32_t 
 {
     struct memseries *s = col < g->n_cols ? index_series(h->ix, g->cols[col].series) : NULL;
 
-    for (uint32_t i = 0; s && i <= s->n_old; i++) {
-        struct home *home = i < s->n_old ? &s->old[i] : &s->home;
+    uint32_t n_old = 0;
+    struct home *old = s ? memseries_old(h->ix, s, &n_old) : NULL;
+
+    for (uint32_t i = 0; s && i <= n_old; i++) {
+        struct home *home = i < n_old ? &old[i] : &s->home;
         if (home->group == g->slot && home->col == col && home->to == HOME_OPEN)
             home->to = g->next_row;
     }

@@ -491,7 +491,7 @@ static struct home *old_homes(struct old *o)
     return o->cap ? o->homes.many : &o->homes.one;
 }
 
-const struct home *memseries_old(const struct index *ix, const struct memseries *s, uint32_t *n)
+struct home *memseries_old(const struct index *ix, const struct memseries *s, uint32_t *n)
 {
     struct old *o = s->old ? &ix->olds[s->old] : NULL;
 
@@ -556,6 +556,22 @@ nx_status memseries_move(struct index *ix, struct memseries *s, struct home h, s
     return NX_OK;
 }
 
+void memseries_keep_old(struct index *ix, struct memseries *s, uint32_t n)
+{
+    if (s->old)
+        ix->olds[s->old].n = n;
+    if (n == 0)
+        free_old(ix, s);
+}
+
+void memseries_back(struct index *ix, struct memseries *s)
+{
+    struct old *o = &ix->olds[s->old];
+
+    s->home = old_homes(o)[o->n - 1];
+    memseries_keep_old(ix, s, o->n - 1);
+}
+
 bool memseries_prune(struct index *ix, struct memseries *s,
                      bool (*gone)(const void *ctx, const struct home *home), const void *ctx)
 {
@@ -572,10 +588,7 @@ bool memseries_prune(struct index *ix, struct memseries *s,
         s->home = homes[--kept];
         none = false;
     }
-    if (o)
-        o->n = kept;
-    if (kept == 0)
-        free_old(ix, s);
+    memseries_keep_old(ix, s, kept);
     return none;
 }
 

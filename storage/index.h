@@ -48,7 +48,11 @@ size_t index_count(const struct index *ix);
 size_t index_remove(struct index *ix, const uint32_t *ids, size_t n);
 
 /* The homes before the newest, oldest first: all samples in them are older. Valid as `s` is. */
-const struct home *memseries_old(const struct index *ix, const struct memseries *s, uint32_t *n);
+struct home *memseries_old(const struct index *ix, const struct memseries *s, uint32_t *n);
+/* Leaves the first n of them; the homes may have been changed and put in another order before. */
+void memseries_keep_old(struct index *ix, struct memseries *s, uint32_t n);
+/* Undoes a memseries_move(): the newest of the old ones (there must be one) is the newest again. */
+void memseries_back(struct index *ix, struct memseries *s);
 /* Makes `h` the newest home; the one before moves to the old ones. */
 NX_NODISCARD nx_status memseries_move(struct index *ix, struct memseries *s, struct home h,
                                       struct nx_err *err);
