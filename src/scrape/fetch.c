@@ -513,12 +513,14 @@ static nx_status proxy(struct fetch *f, const struct config_proxy *p, struct nx_
 
 size_t fetch_seconds(char to[64], int64_t ms)
 {
-    size_t n =
-        (size_t)snprintf(to, 64, "%lld.%03lld", (long long)(ms / 1000), (long long)(ms % 1000));
+    size_t n = (size_t)snprintf(to, 64, "%lld", (long long)(ms / 1000));
+    int64_t rest = ms % 1000;
 
-    while (to[n - 1] == '0')
-        n--;
-    return to[n - 1] == '.' ? n - 1 : n;
+    if (rest)
+        to[n++] = '.';
+    for (; rest; rest = rest % 100 * 10)
+        to[n++] = (char)('0' + rest / 100);
+    return n;
 }
 
 static nx_status headers(struct fetch *f, struct fetch_client *c, const struct fetch_request *r,

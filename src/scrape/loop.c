@@ -16,8 +16,11 @@
  * THREADS This one owns everything in struct scrape that is not said to be under a lock. */
 #include "src/scrape/manager.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include "src/base/clock.h"
 #include "src/base/log.h"
@@ -51,7 +54,10 @@ struct work *work_pop(struct work_queue *q)
 
 void loop_wake(struct scrape *s)
 {
-    curl_multi_wakeup(s->multi);
+    const uint64_t one = 1;
+
+    while (write(s->wake_fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
 }
 
 /* ---- works --------------------------------------------------------------------------------------- */
@@ -202,7 +208,8 @@ static nx_status begin_fetch(struct scrape *s, struct work *w, struct target *t,
         .timeout_ms = w->timeout_ms,
         .compression = c->enable_compression,
         .limit_bytes = c->limits.body_size_bytes,
-        .keep = !t->unix_socket && fetch_client_is_plain(w->job->client) && wire_takes(t->url),
+        .keep = !t->unix_socket && fetch_client_is_plain(w->job->client) &&
+                (t->kept_fd >= 0 || wire_takes(t->url)),
         .memory = s->opts.memory,
     };
     int64_t left_ms;
@@ -221,6 +228,7 @@ static nx_status begin_fetch(struct scrape *s, struct work *w, struct target *t,
     w->fetch->owner = w;
     if (curl_multi_add_handle(s->multi, w->fetch->easy))
         return nx_fail(err, NX_NOMEM, "out of memory");
+    s->n_transfers++;
     t->fetching = w;
     t->state = TARGET_FETCHING;
     return NX_OK;
@@ -354,11 +362,14 @@ static void take_back(struct scrape *s)
         finish(s, w);
 }
 
-static void collect_transfers(struct scrape *s)
+static void move_transfers(struct scrape *s)
 {
     CURLMsg *m;
     int left;
 
+    if (!s->n_transfers)
+        return;
+    curl_multi_perform(s->multi, &left);
     while ((m = curl_multi_info_read(s->multi, &left))) {
         CURL *easy = m->easy_handle;
         CURLcode result = m->data.result;
@@ -370,6 +381,7 @@ static void collect_transfers(struct scrape *s)
         curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
         f = (struct fetch *)(void *)private;
         curl_multi_remove_handle(s->multi, easy); /* m is gone from here on */
+        s->n_transfers--;
         f->result = result;
         asker_keep(((struct work *)f->owner)->target, f);
         hand_over(s, f->owner);
@@ -436,15 +448,22 @@ static bool has_urgent_work(struct scrape *s)
     return urgent;
 }
 
-/* Waits for bytes, for discovery, for a wake-up, or for the next thing to do. */
+/* Waits for bytes, for discovery, for a wake-up, or for the next thing to do. True: discovery has news. */
 static bool wait_for_news(struct scrape *s)
 {
-    struct curl_waitfd fd = {.fd = discovery_fd(s->discovery), .events = CURL_WAIT_POLLIN};
-    int n = 0;
+    struct curl_waitfd fd = {.fd = s->loop_epoll_fd, .events = CURL_WAIT_POLLIN};
+    struct epoll_event ev[2];
+    int n = has_urgent_work(s) ? 0 : wait_ms(s);
+    bool news = false;
 
-    curl_multi_poll(s->multi, fd.fd >= 0 ? &fd : NULL, fd.fd >= 0 ? 1 : 0,
-                    has_urgent_work(s) ? 0 : wait_ms(s), &n);
-    return fd.revents != 0;
+    if (s->n_transfers) { /* what libcurl waits for as well */
+        curl_multi_poll(s->multi, &fd, 1, n, NULL);
+        n = 0;
+    }
+    n = epoll_wait(s->loop_epoll_fd, ev, NX_COUNT(ev), n);
+    for (int i = 0; i < n; i++)
+        news = news || ev[i].data.fd != s->wake_fd;
+    return news;
 }
 
 static bool discovery_due(const struct scrape *s)
@@ -491,15 +510,13 @@ void loop_main(void *arg)
     bool news = false;
 
     while (!stopping(s)) {
-        int running;
         take_config(s);
         take_back(s);
         if (news || discovery_due(s))
             pools_poll_discovery(s);
         start_due(s);
         asker_check_deadlines(s);
-        curl_multi_perform(s->multi, &running);
-        collect_transfers(s);
+        move_transfers(s);
         news = wait_for_news(s);
     }
     abandon(s);

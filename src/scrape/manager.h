@@ -154,8 +154,12 @@ struct scrape {
     bool eager; /* the loop wants to hear of every work that is done */
     bool stop;
 
+    int loop_epoll_fd; /* what the loop waits at: wake_fd and discovery */
+    int wake_fd;
+
     /* loop */
     CURLM *multi;
+    size_t n_transfers; /* that libcurl has */
     struct discovery *discovery;
     struct target **heap;
     size_t n_heap, cap_heap;

@@ -33,13 +33,23 @@ static void init_locks(struct scrape *s)
     nx_cond_init(&s->applied);
 }
 
+/* Bells are heard by their edge, so nobody has to read what they count. */
 static nx_status init_waiting(struct scrape *s, struct nx_err *err)
 {
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLET};
+    struct epoll_event bell = {.events = EPOLLIN | EPOLLET}, wake = bell,
+                       news = {.events = EPOLLIN};
+    int discovery = discovery_fd(s->discovery);
 
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     s->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (s->epoll_fd < 0 || s->bell_fd < 0 || epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->bell_fd, &ev))
+    s->loop_epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    wake.data.fd = s->wake_fd;
+    news.data.fd = discovery;
+    if (s->epoll_fd < 0 || s->bell_fd < 0 || s->loop_epoll_fd < 0 || s->wake_fd < 0 ||
+        epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->bell_fd, &bell) ||
+        epoll_ctl(s->loop_epoll_fd, EPOLL_CTL_ADD, s->wake_fd, &wake) ||
+        (discovery >= 0 && epoll_ctl(s->loop_epoll_fd, EPOLL_CTL_ADD, discovery, &news)))
         return nx_fail_errno(err, errno, "epoll");
     return NX_OK;
 }
@@ -52,7 +62,7 @@ nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct
     if (!s)
         return nx_fail(err, NX_NOMEM, "out of memory");
     s->opts = *opts;
-    s->epoll_fd = s->bell_fd = -1;
+    s->epoll_fd = s->bell_fd = s->loop_epoll_fd = s->wake_fd = -1;
     if (!s->opts.workers)
         s->opts.workers = DEFAULT_WORKERS;
     if (!s->opts.discovery_reload_ms)
@@ -72,9 +82,9 @@ nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct
              ? NX_OK
              : nx_fail(err, NX_NOMEM, "out of memory");
     if (!st)
-        st = init_waiting(s, err);
-    if (!st)
         st = discovery_new(&s->discovery, err);
+    if (!st)
+        st = init_waiting(s, err);
     if (!st)
         st = target_scratch_init(&s->scratch, err);
     if (!st)
@@ -128,6 +138,12 @@ static void free_wired(struct scrape *s)
     }
 }
 
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
 void scrape_free(struct scrape *s)
 {
     if (!s)
@@ -136,8 +152,7 @@ void scrape_free(struct scrape *s)
     s->stop = true;
     nx_unlock(&s->queue);
     worker_ring(s);
-    if (s->multi)
-        loop_wake(s);
+    loop_wake(s);
     nx_thread_join(&s->loop);
     for (unsigned i = 0; i < s->n_workers; i++)
         nx_thread_join(&s->workers[i]); /* they finish what was received */
@@ -156,10 +171,10 @@ void scrape_free(struct scrape *s)
     free(s->workers);
     free(s->user_agent);
     nx_cond_done(&s->applied);
-    if (s->epoll_fd >= 0)
-        close(s->epoll_fd);
-    if (s->bell_fd >= 0)
-        close(s->bell_fd);
+    close_if_open(s->epoll_fd);
+    close_if_open(s->bell_fd);
+    close_if_open(s->loop_epoll_fd);
+    close_if_open(s->wake_fd);
     nx_mutex_done(&s->lock);
     nx_mutex_done(&s->status);
     nx_mutex_done(&s->queue);
