@@ -137,6 +137,25 @@ static nx_status find_series(struct backfill *bf, const struct expo_entry *e, en
     return st;
 }
 
+static nx_status no_timestamp(struct nx_err *err)
+{
+    return nx_fail(err, NX_BADINPUT,
+                   "getting min and max timestamp: expected timestamp for series got none");
+}
+
+/* Files are mostly sorted by series: the lines after this one differ by value and time only. */
+static nx_status read_more(struct backfill *bf, struct expo *x, struct nx_slice prefix,
+                           struct nx_err *err)
+{
+    struct expo_sample got;
+    nx_status st = NX_OK;
+
+    while (!st && expo_try_sample(x, prefix.ptr, prefix.len, &got))
+        st = got.has_ts ? storage_import_add(bf->import, bf->last_ref, got.ts_ms, got.value, err)
+                        : no_timestamp(err);
+    return st;
+}
+
 static nx_status read_all(struct backfill *bf, const struct input *in, struct nx_err *err)
 {
     struct expo x;
@@ -155,11 +174,12 @@ static nx_status read_all(struct backfill *bf, const struct input *in, struct nx
             continue;
         }
         if (!e.has_ts)
-            return nx_fail(err, NX_BADINPUT,
-                           "getting min and max timestamp: expected timestamp for series got none");
+            return no_timestamp(err);
         st = find_series(bf, &e, x.type, err);
         if (!st)
             st = storage_import_add(bf->import, bf->last_ref, e.ts_ms, e.value, err);
+        if (!st)
+            st = read_more(bf, &x, e.prefix, err);
         if (st)
             return nx_context(err, "block creation: process blocks: add sample");
     }

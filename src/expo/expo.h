@@ -75,10 +75,10 @@ struct expo_sample {
     int64_t ts_ms;
     bool has_ts;
 };
-/* If the parser stands at the start of a line that is `prefix`, a plain value, an optional integer
- * timestamp (text only) and a newline, takes the line and returns true. Otherwise nothing is taken and
- * expo_next() must decide: false says nothing about the line being right or wrong. `prefix` must come
- * from an entry of the same format. */
+/* If the parser stands at the start of a line that is `prefix`, a plain value, an optional timestamp
+ * (OpenMetrics: a plain decimal) and a newline, takes the line and returns true. Otherwise nothing is
+ * taken and expo_next() must decide: false says nothing about the line being right or wrong. `prefix`
+ * must come from an entry of the same format. */
 bool expo_try_sample(struct expo *x, const char *prefix, size_t len, struct expo_sample *out);
 /* The same for a caller that compared the prefix itself: `value` is behind it. */
 bool expo_try_value(struct expo *x, const char *value, struct expo_sample *out);

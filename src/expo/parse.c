@@ -588,6 +588,13 @@ static nx_status text_timestamp(struct expo *x, struct expo_entry *e, struct nx_
                               : unexpected(x, "expected next entry after timestamp", t, err);
 }
 
+static int64_t to_ms(double seconds)
+{
+    seconds *= 1000;
+    /* Beyond 64 bits Go's conversion gives the smallest number; so far from now all are refused alike. */
+    return seconds >= -9.2e18 && seconds <= 9.2e18 ? (int64_t)seconds : INT64_MIN;
+}
+
 /* Seconds in the token at hand to milliseconds, towards zero. */
 static nx_status float_timestamp(struct expo *x, const char *what, int64_t *ms, struct nx_err *err)
 {
@@ -601,9 +608,7 @@ static nx_status float_timestamp(struct expo *x, const char *what, int64_t *ms, 
                        isnan(seconds) ? "NaN"
                        : seconds > 0  ? "+Inf"
                                       : "-Inf");
-    seconds *= 1000;
-    /* Beyond 64 bits Go's conversion gives the smallest number; so far from now all are refused alike. */
-    *ms = seconds >= -9.2e18 && seconds <= 9.2e18 ? (int64_t)seconds : INT64_MIN;
+    *ms = to_ms(seconds);
     return NX_OK;
 }
 
@@ -803,6 +808,23 @@ bool expo_try_skip(struct expo *x, const char *bytes, size_t len)
     return true;
 }
 
+/* A plain decimal; NULL if it is anything else. */
+static const char *scan_number(const struct expo *x, const char *p, double *v)
+{
+    return x->end - p >= NUMBER_AHEAD ? number_scan_ahead(p, v) : number_scan(p, v);
+}
+
+/* OpenMetrics' timestamp in seconds after one blank; NULL if it is anything but a plain decimal. */
+static const char *scan_seconds(const struct expo *x, const char *p, int64_t *ms)
+{
+    double seconds;
+
+    p = scan_number(x, p + 1, &seconds);
+    if (p)
+        *ms = to_ms(seconds);
+    return p;
+}
+
 /* Digits of a text timestamp after one blank; NULL if it is anything else. */
 static const char *scan_timestamp(const char *p, int64_t *ms)
 {
@@ -821,8 +843,7 @@ bool expo_try_value(struct expo *x, const char *value, struct expo_sample *out)
 
     if (!is_blank(value[-1]) && value[-1] != '}')
         return false; /* `i-2` had the prefix `i`; `i1` is another name */
-    p = x->end - value >= NUMBER_AHEAD ? number_scan_ahead(value, &out->value)
-                                       : number_scan(value, &out->value);
+    p = scan_number(x, value, &out->value);
     if (!p || (*p != '\n' && *p != ' ')) {
         for (p = value; *p != '\n' && !is_blank(*p) && *p != '{' && *p != '\0';)
             p++;
@@ -830,8 +851,9 @@ bool expo_try_value(struct expo *x, const char *value, struct expo_sample *out)
             return false;
     }
     out->has_ts = false;
-    if (*p == ' ' && x->format == EXPO_TEXT) {
-        p = scan_timestamp(p, &out->ts_ms);
+    if (*p == ' ') {
+        p = x->format == EXPO_TEXT ? scan_timestamp(p, &out->ts_ms)
+                                   : scan_seconds(x, p, &out->ts_ms);
         if (!p)
             return false;
         out->has_ts = true;

@@ -287,7 +287,16 @@ static void known_prefixes_give_what_the_parser_gives(void **state)
                                          "1{",
                                          "0.000001",
                                          "1e+0005",
-                                         "1e00001"};
+                                         "1e00001",
+                                         "1 1790000000.123",
+                                         "1 -2.0005",
+                                         "1 1.79e9",
+                                         "1 1e22",
+                                         "1 1e300",
+                                         "1 NaN",
+                                         "1 1.5 2",
+                                         "1  1",
+                                         "1 1 # {} 1"};
     static const char prefix[] = "x{a=\"b\"} ";
     size_t taken = 0;
 
