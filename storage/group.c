@@ -287,7 +287,7 @@ void group_free(struct storage_group *g)
     free(g->rows);
     free(g->seals);
     free(g->cols);
-    free(g->hints);
+    free(g->states);
     free(g->free_cols);
     free(g->shared);
     free(g->inherited);
@@ -305,12 +305,12 @@ void group_close_locked(struct storage_group *g)
         return; /* no memory: the tail is read as it is */
     free(g->rows);
     free(g->last);
-    free(g->hints);
+    free(g->states);
     free(g->free_cols);
     free(g->undefined);
     g->rows = NULL;
     g->last = NULL;
-    g->hints = NULL;
+    g->states = NULL;
     g->free_cols = NULL;
     g->undefined = NULL;
     g->n_free = g->cap_free = 0;
@@ -328,10 +328,10 @@ static nx_status cols_room(struct storage_group *g, uint32_t n, struct nx_err *e
         cap += cap / 4 + 2;
     if (cap == g->cap_cols)
         return NX_OK;
-    uint8_t *hints = realloc(g->hints, cap);
-    if (hints)
-        g->hints = hints;
-    struct col *cols = hints ? realloc(g->cols, cap * sizeof *cols) : NULL;
+    wal_pack_state *states = realloc(g->states, cap * sizeof *states);
+    if (states)
+        g->states = states;
+    struct col *cols = states ? realloc(g->cols, cap * sizeof *cols) : NULL;
     if (!cols)
         return no_memory(err);
     g->cols = cols;
@@ -348,7 +348,7 @@ nx_status group_cols_room(struct storage_group *g, uint32_t n, struct nx_err *er
     st = cols_room(g, n, err);
     for (; g->n_cols < n && !st; g->n_cols++) {
         g->cols[g->n_cols] = (struct col){0};
-        g->hints[g->n_cols] = 0;
+        g->states[g->n_cols] = 0;
     }
     return st;
 }
@@ -356,7 +356,6 @@ nx_status group_cols_room(struct storage_group *g, uint32_t n, struct nx_err *er
 static void bind_col(struct storage_group *g, uint32_t series, uint32_t col)
 {
     g->cols[col] = (struct col){.series = series, .from = g->next_row, .state = COL_OWN};
-    g->hints[col] = 0;
     g->undefined[g->n_undefined++] = col;
 }
 
@@ -384,6 +383,7 @@ nx_status group_bind_locked(struct storage_group *g, uint32_t series, uint32_t *
         nx_status st = cols_room(g, g->n_cols + 1, err);
         if (st)
             return st;
+        g->states[g->n_cols] = 0; /* one that is bound anew keeps its own, as in a reader */
         *col = g->n_cols++;
     }
     bind_col(g, series, *col);

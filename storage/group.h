@@ -19,6 +19,7 @@
 #include "storage/samples.h"
 #include "storage/seal.h"
 #include "storage/storage.h"
+#include "storage/wal_pack.h"
 
 #define GROUP_TAIL_ROWS 16u
 
@@ -66,7 +67,7 @@ struct storage_group {
 
     /* under lock */
     struct col *cols;
-    uint8_t *hints; /* parallel to cols */
+    wal_pack_state *states; /* parallel to cols: of the rows in the log */
     uint32_t n_cols, cap_cols;
     struct free_col *free_cols; /* row ascends */
     uint32_t n_free, cap_free;

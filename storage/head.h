@@ -211,5 +211,6 @@ enum {
     FRAME_LOOSE = 5,
     FRAME_LOOSE_MARK = 6,
     FRAME_LOOSE_DONE = 7,
-    FRAME_COLUMNS = 8
+    FRAME_COLUMNS = 8,
+    FRAME_PACKED = 9 /* a row */
 };

@@ -10,19 +10,21 @@
  *         A4  Late is what is older than its series' newest sample, or than the head takes rows; the
  *             window it must lie in ends at the head's newest time as it was when the append began.
  *         A3  Definitions need the index, whose lock comes before a group's: an append that finds it
- *             needs them starts over with the index locked. Without new series that is once a segment. */
+ *             needs them starts over with the index locked. Without new series that is once a segment.
+ *         A5  The states that rows are packed by move on while a row is coded. If the log does not take it,
+ *             the group is one that no segment knows. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "storage/define.h"
 #include "storage/head.h"
-#include "storage/wal_row.h"
 
 #define DEFINE_BYTES (1u << 20) /* one frame of definitions is closed at this size */
 
 struct staged {
     struct storage_group *g;
     struct row *row;
+    bool coded; /* the group's states have moved on with it */
 };
 
 struct append {
@@ -70,7 +72,7 @@ static nx_status stage(struct append *a, struct storage_group *g, uint32_t n, st
     *out = group_row_new(a->t_ms, n);
     if (!*out)
         return no_memory(err);
-    w->staged[w->n_staged++] = (struct staged){g, *out};
+    w->staged[w->n_staged++] = (struct staged){g, *out, false};
     return NX_OK;
 }
 
@@ -333,11 +335,12 @@ static void put_row(struct work *w, struct storage_group *g, const struct row *r
     buf_varint(p, (int64_t)((uint64_t)row->t_ms - (uint64_t)(before ? before->t_ms : 0)));
     buf_uvarint(p, row->n);
     if (!before)
-        memset(g->hints, 0, g->n_cols);
-    wal_row_encode(p, row->v, row->n, before ? before->v : NULL, before ? before->n : 0, g->hints);
+        memset(g->states, 0, g->n_cols * sizeof *g->states);
+    wal_pack_encode(p, row->v, row->n, before ? before->v : NULL, before ? before->n : 0,
+                    g->states);
     if (buf_status(p, NULL))
         w->frames.failed = p->failed;
-    wal_frame(&w->frames, FRAME_ROW, buf_view(p));
+    wal_frame_plain(&w->frames, FRAME_PACKED, buf_view(p));
 }
 
 static nx_status log_rows(struct append *a, struct nx_err *err)
@@ -353,6 +356,7 @@ static nx_status log_rows(struct append *a, struct nx_err *err)
             put_definition(a, g, g->next_row, false);
         }
         put_row(w, g, w->staged[i].row, g->wal_segment == a->segment ? g->last : NULL);
+        w->staged[i].coded = true;
     }
     return buf_status(&w->frames, err);
 }
@@ -384,9 +388,13 @@ static nx_status write_log(struct append *a, struct nx_err *err)
     if (!st && n_loose(a))
         st = loose_log_locked(a->h->loose, a->with_index ? a->h->ix : NULL, a->segment, t_ms,
                               &w->frames, &w->payload, err);
-    return st ? st
-              : wal_write(a->h->wal, a->segment, buf_view(&w->frames),
-                          n_loose(a) ? t_ms : INT64_MIN, err);
+    if (!st)
+        st = wal_write(a->h->wal, a->segment, buf_view(&w->frames), n_loose(a) ? t_ms : INT64_MIN,
+                       err);
+    for (size_t i = 0; i < w->n_staged && st; i++)
+        if (w->staged[i].coded)
+            w->staged[i].g->wal_segment = 0; /* A5 */
+    return st;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
@@ -644,7 +652,7 @@ static nx_status relog_group(struct append *a, struct storage_group *g, uint32_t
 {
     nx_status st = NX_OK;
     uint32_t from = g->n_seals;
-    uint8_t *own_hints = NULL;
+    wal_pack_state *own_states = NULL;
     struct row *before = NULL;
     const struct row *newest = NULL;
     struct buf *frames = &a->w->frames;
@@ -654,9 +662,9 @@ static nx_status relog_group(struct append *a, struct storage_group *g, uint32_t
         from--;
     if (from == g->n_seals && g->n_rows == 0)
         return NX_OK;
-    if (!g->hints) /* it is closed */
-        g->hints = own_hints = calloc(g->n_cols + 1u, 1);
-    if (!g->hints)
+    if (!g->states) /* it is closed */
+        g->states = own_states = calloc(g->n_cols + 1u, sizeof *own_states);
+    if (!g->states)
         return no_memory(err);
     put_definition(a, g, first_relogged(g, from), true);
     for (; from < g->n_seals && !st; from++)
@@ -673,10 +681,12 @@ static nx_status relog_group(struct append *a, struct storage_group *g, uint32_t
     if (!st) {
         g->wal_segment = a->segment;
         g->n_undefined = 0;
+    } else {
+        g->wal_segment = 0; /* A5 */
     }
-    if (own_hints)
-        g->hints = NULL;
-    free(own_hints);
+    if (own_states)
+        g->states = NULL;
+    free(own_states);
     free(before);
     return st;
 }

@@ -60,6 +60,7 @@ void replay_close(struct replay *r)
     for (uint32_t i = 0; i <= r->mask; i++) {
         struct storage_group *g = r->groups[i].g;
         free(r->groups[i].row);
+        free(r->groups[i].states);
         free(r->groups[i].defined);
         if (!g)
             continue;
@@ -148,6 +149,7 @@ static nx_status read_group(struct replay *r, uint32_t segment, struct reader *i
         return st;
     rg->segment = segment; /* P1 */
     rg->has_row = false;
+    rg->n_states = 0;
     rg->judged = judged;
     rg->next = judged ? rg->g->next_row : (uint32_t)row;
     rg->n_defined = 0;
@@ -298,11 +300,33 @@ static nx_status row_room(struct rgroup *rg, uint32_t n, struct nx_err *err)
     if (n <= rg->cap)
         return NX_OK;
     double *row = realloc(rg->row, n * sizeof *row);
-    if (!row)
+    if (row)
+        rg->row = row;
+    wal_pack_state *states = row ? realloc(rg->states, n * sizeof *states) : NULL;
+    if (!states)
         return no_memory(err);
-    rg->row = row;
+    rg->states = states;
     rg->cap = n;
     return NX_OK;
+}
+
+/* A column that is new takes a bit at least, so a few bytes can't ask for much memory (P4). */
+static bool too_many(const struct rgroup *rg, bool packed, uint64_t n, size_t left)
+{
+    return packed ? n > rg->n_states + 8 * (uint64_t)left : n > 4 * (uint64_t)left;
+}
+
+static bool decode_row(struct rgroup *rg, bool packed, struct reader *in, uint32_t n)
+{
+    uint32_t n_before = rg->has_row ? rg->n : 0;
+
+    if (!packed)
+        return wal_row_decode(in, rg->row, n, rg->row, n_before);
+    if (n > rg->n_states) {
+        memset(rg->states + rg->n_states, 0, (n - rg->n_states) * sizeof *rg->states);
+        rg->n_states = n;
+    }
+    return wal_pack_decode(in, rg->row, n, rg->row, n_before, rg->states);
 }
 
 /* P4 */
@@ -393,7 +417,8 @@ static nx_status take_row(struct replay *r, struct rgroup *rg, struct nx_err *er
     return NX_OK;
 }
 
-static nx_status read_row(struct replay *r, uint32_t segment, struct reader *in, struct nx_err *err)
+static nx_status read_row(struct replay *r, uint32_t segment, bool packed, struct reader *in,
+                          struct nx_err *err)
 {
     uint64_t id = reader_uvarint(in);
     int64_t t = reader_varint(in);
@@ -402,12 +427,12 @@ static nx_status read_row(struct replay *r, uint32_t segment, struct reader *in,
     nx_status st;
 
     if (in->bad || id >= UINT32_MAX || !rg->g || rg->segment != segment ||
-        n > 4 * (uint64_t)reader_left(in))
+        too_many(rg, packed, n, reader_left(in)))
         return nonsense(err);
     st = row_room(rg, (uint32_t)n, err);
     if (st)
         return st;
-    if (!wal_row_decode(in, rg->row, n, rg->row, rg->has_row ? rg->n : 0) || reader_left(in))
+    if (!decode_row(rg, packed, in, (uint32_t)n) || reader_left(in))
         return nonsense(err);
     rg->t_ms = rg->has_row ? (int64_t)((uint64_t)rg->t_ms + (uint64_t)t) : t;
     rg->n = (uint32_t)n;
@@ -428,7 +453,8 @@ nx_status replay_visit(void *ctx, uint32_t segment, uint8_t type, struct nx_slic
     case FRAME_COLUMNS_V1:
         return read_columns(r, segment, &in, type == FRAME_COLUMNS_V1, err);
     case FRAME_ROW:
-        return read_row(r, segment, &in, err);
+    case FRAME_PACKED:
+        return read_row(r, segment, type == FRAME_PACKED, &in, err);
     case FRAME_LOOSE_SERIES:
         return read_loose_series(r, segment, &in, err);
     case FRAME_LOOSE:

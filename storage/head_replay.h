@@ -16,8 +16,10 @@ struct rgroup {
     bool judged;             /* version 1: rows have no numbers, so samples are judged by time */
     bool has_row;
     int64_t t_ms;
-    double *row; /* the one before */
+    double *row;            /* the one before */
+    wal_pack_state *states; /* of packed rows; cap of both */
     uint32_t n, cap;
+    uint32_t n_states;        /* columns that a packed row had */
     struct rdefined *defined; /* to be bound with the first row that is taken */
     uint32_t n_defined, cap_defined;
 };

@@ -118,6 +118,17 @@ void wal_frame(struct buf *to, uint8_t type, struct nx_slice payload)
         buf_u32le(to, crc32c(0, to->ptr + start, to->len - start));
 }
 
+void wal_frame_plain(struct buf *to, uint8_t type, struct nx_slice payload)
+{
+    size_t start = to->len;
+
+    buf_u8(to, type);
+    buf_uvarint(to, payload.len);
+    buf_slice(to, payload);
+    if (to->failed == NX_OK)
+        buf_u32le(to, crc32c(0, to->ptr + start, to->len - start));
+}
+
 static nx_status unpack(struct nx_slice packed, struct buf *to, struct nx_err *err)
 {
     struct reader r = reader_of(packed.ptr, packed.len);

@@ -39,6 +39,9 @@ void wal_close(struct wal *w); /* accepts NULL; does not sync */
  * Failures show in buf_status(to). */
 void wal_frame(struct buf *to, uint8_t type, struct nx_slice payload);
 
+/* The same, always as it is: for a payload that LZ4 has nothing to find in. */
+void wal_frame_plain(struct buf *to, uint8_t type, struct nx_slice payload);
+
 /* The segment that frames now go to. */
 uint32_t wal_segment(const struct wal *w);
 /* Appends whole frames made for `segment`. Once it returns NX_OK they survive kill -9; power loss only

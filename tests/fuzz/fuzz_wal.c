@@ -8,6 +8,7 @@
 #include "src/base/log.h"
 #include "storage/storage.h"
 #include "storage/wal.h"
+#include "storage/wal_pack.h"
 #include "storage/wal_row.h"
 #include "tests/support/simfs.h"
 
@@ -29,7 +30,7 @@ static void put_frames(struct buf *b, const uint8_t *p, size_t n)
         size_t len = p[1] | (size_t)(p[2] & 3) << 8;
         if (len > n - 3)
             len = n - 3;
-        wal_frame(b, (uint8_t)(p[0] % 9 ? p[0] % 9 : 127), nx_slice_of((const char *)p + 3, len));
+        wal_frame(b, (uint8_t)(p[0] % 10 ? p[0] % 10 : 127), nx_slice_of((const char *)p + 3, len));
         p += 3 + len;
         n -= 3 + len;
     }
@@ -92,12 +93,18 @@ static uint64_t digest(struct storage *s)
 /* The codings of rows and columns alone, over any bytes. */
 static void decode(const uint8_t *data, size_t size)
 {
+    wal_pack_state states[64];
     double v[64];
     struct reader r = reader_of(data, size);
 
     for (int i = 0; i < 64; i++)
         v[i] = i * 0.5;
     (void)wal_row_decode(&r, v, data[0] % 64, v, data[0] % 50);
+    for (int i = 0; i < 64; i++)
+        states[i] = (wal_pack_state)((const unsigned[]){0, 1, 8, 15}[i % 4] |
+                                     (unsigned)i << 4); /* all histories */
+    r = reader_of(data, size);
+    (void)wal_pack_decode(&r, v, data[0] % 64, v, data[0] % 50, states);
     (void)wal_row_decode_column(nx_slice_of((const char *)data, size), v, 1 + data[0] % 64);
 }
 

@@ -6,6 +6,7 @@
 #include "src/base/num.h"
 #include "storage/chunk.h"
 #include "storage/wal.h"
+#include "storage/wal_pack.h"
 #include "storage/wal_row.h"
 #include "tests/support/simfs.h"
 
@@ -410,6 +411,102 @@ static void what_does_not_change_costs_two_bits(void **state)
     buf_done(&b);
 }
 
+/* What a column of this kind has next: constants, counters, decimals, raw ones, and anything at all. */
+static double next_value(struct test_random *r, size_t kind, double before)
+{
+    switch (kind % 8) {
+    case 0:
+        return test_random_below(r, 200) ? before : any_value(r, before);
+    case 1:
+    case 2:
+        return before + (double)test_random_below(r, 1u << kind % 30);
+    case 3:
+        return (double)test_random_below(r, 20000) / 100;
+    case 4:
+        return test_random_below(r, 3) ? before : before + 1;
+    case 5:
+        return (double)test_random(r) / 3e18;
+    case 6:
+        return test_random_below(r, 60) ? before + 1000000 : any_value(r, before);
+    default:
+        return any_value(r, before);
+    }
+}
+
+#define PACKED 130
+
+static void packed_rows_decode_to_the_bit(void **state)
+{
+    struct test_random rnd = {44};
+    double rows[2][PACKED] = {{0}}, got[PACKED] = {0}, other[PACKED];
+    wal_pack_state out[PACKED] = {0}, in[PACKED] = {0}, scratch[PACKED];
+    size_t n_before = 0;
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 0);
+    for (int step = 0; step < 6000; step++) {
+        double *before = rows[step % 2], *v = rows[(step + 1) % 2];
+        size_t n = test_random_below(&rnd, 50) ? PACKED : test_random_below(&rnd, PACKED);
+        if (step % 1000 == 999) { /* a new segment */
+            memset(out, 0, sizeof out);
+            memset(in, 0, sizeof in);
+            n_before = 0;
+        }
+        for (size_t i = 0; i < n; i++)
+            v[i] = next_value(&rnd, i, i < n_before ? before[i] : 0);
+        buf_clear(&b);
+        wal_pack_encode(&b, v, n, before, n_before, out);
+        for (int damage = 0; damage < 2; damage++) { /* reads nothing outside, and ends */
+            struct buf d;
+            buf_init(&d, 0);
+            buf_append(&d, b.ptr, damage ? b.len : test_random_below(&rnd, b.len + 1));
+            if (damage)
+                d.ptr[test_random_below(&rnd, d.len)] ^= (char)(1 << test_random_below(&rnd, 8));
+            memcpy(scratch, in, sizeof in);
+            struct reader r = reader_of(d.ptr, d.len);
+            (void)wal_pack_decode(&r, other, n, got, n_before, scratch);
+            buf_done(&d);
+        }
+        struct reader r = reader_of(b.ptr, b.len);
+        assert_true(wal_pack_decode(&r, got, n, got, n_before, in));
+        assert_int_equal(reader_left(&r), 0);
+        assert_memory_equal(got, v, n * sizeof *v);
+        assert_memory_equal(in, out, sizeof in);
+        n_before = n;
+    }
+    buf_done(&b);
+}
+
+static void what_goes_on_as_always_costs_next_to_nothing(void **state)
+{
+    double v[1000], before[1000];
+    wal_pack_state states[1000] = {0};
+    size_t last = 0;
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 0);
+    for (int i = 0; i < 1000; i++)
+        before[i] = i * 1.7;
+    for (int step = 0; step < 30; step++) {
+        for (int i = 0; i < 1000; i++) /* every fourth one is a counter */
+            v[i] = i % 4 ? before[i] : (step ? before[i] : 0) + 1000 + i % 24;
+        buf_clear(&b);
+        wal_pack_encode(&b, v, 1000, before, step ? 1000 : 0, states);
+        last = b.len;
+        memcpy(before, v, sizeof v);
+    }
+    assert_in_range(last, 300, 460); /* 250 values of 11 bits, zigzag, and one each that says so */
+    buf_clear(&b);
+    v[1]++; /* a quiet one: its number, and a value of another width */
+    for (int i = 0; i < 1000; i += 4)
+        v[i] += 1000 + i % 24;
+    wal_pack_encode(&b, v, 1000, before, 1000, states);
+    assert_in_range(b.len, last, last + 12);
+    buf_done(&b);
+}
+
 static void no_log(void *ctx, const char *line, size_t len)
 {
     (void)ctx;
@@ -430,6 +527,8 @@ int main(void)
         cmocka_unit_test(a_newer_format_is_refused_and_left_alone),
         cmocka_unit_test(rows_decode_to_the_bit),
         cmocka_unit_test(columns_decode_to_the_bit),
+        cmocka_unit_test(packed_rows_decode_to_the_bit),
+        cmocka_unit_test(what_goes_on_as_always_costs_next_to_nothing),
         cmocka_unit_test(what_does_not_change_costs_two_bits),
     };
     log_capture(no_log, NULL);

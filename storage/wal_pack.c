@@ -1,0 +1,484 @@
+/* wal_pack.c - the rows of a group one after the other, as bits.
+ *
+ * WHY     The log is most of what is written while samples come in. Half of all columns hardly ever
+ *         change, nearly all others change with every row, by differences that take as many bits as the
+ *         last ones did.
+ * SHAPE   A state is 4 bits of history, 6 bits of width, 4 bits of digits. History 1 is a *quiet* column,
+ *         15 a *busy* one. First come the quiet columns that changed: their number, and the gaps between
+ *         them. Then bits, the lowest of each byte first: for each column that is neither quiet nor busy
+ *         one that says whether it changed; and behind it, as for all busy and all listed ones, a value:
+ *           0    a difference of `width` bits; in a raw column an XOR
+ *           10   a difference of `width` + WIDER bits
+ *           11   and three bits: another width, other digits, an XOR, absent, or the same as before
+ *         Differences are of integers, the values times 10^digits, in zigzag.
+ * RULES   P1  Both sides move a state on by the same function of what was written.
+ *         P2  What a value is told against is computed by the same function on both sides, so it need
+ *             not be exact; the value itself is checked to come out to the bit before it is coded so.
+ *         P3  A column of digits RAW is tried for digits again only after as many values as its width
+ *             says, since the trial costs more than all else.
+ * NOT     LZ4 over it: these bits have nothing left to find. */
+#include "storage/wal_pack.h"
+
+#include <endian.h>
+#include <math.h>
+#include <string.h>
+
+#include "storage/chunk.h"
+
+#define EXACT     9007199254740992.0 /* 2^53 */
+#define RAW       15u                /* digits of a column that is coded by XOR */
+#define MOST_TRY  9u                 /* more digits are found only by chance */
+#define RAW_REST  32u
+#define WIDER     3u
+#define MOST_BITS 80u  /* of one value, and its flag */
+
+enum history { NEW, QUIET, BUSY = 15, AFTER_NEW = 8, AFTER_QUIET = 5, AFTER_BUSY = 12 };
+#define FIRST_WIDTH 8u
+
+enum kind { KIND_WIDTH, KIND_DIGITS, KIND_XOR, KIND_ABSENT, KIND_SAME };
+
+static const double pow10s[RAW] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6, 1e7,
+                                   1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14};
+
+/* ---- states ------------------------------------------------------------------------------------ */
+
+struct column {
+    unsigned history, width, digits;
+};
+
+static inline struct column load(wal_pack_state s)
+{
+    if (s == 0)
+        return (struct column){AFTER_NEW, FIRST_WIDTH, 0};
+    return (struct column){s & 15u, s >> 4 & 63u, s >> 10 & 15u};
+}
+
+static inline wal_pack_state keep(struct column c)
+{
+    return (wal_pack_state)(c.history | c.width << 4 | c.digits << 10);
+}
+
+static inline unsigned after_change(unsigned history)
+{
+    return history == QUIET ? AFTER_QUIET : history < BUSY ? history + 1 : BUSY;
+}
+
+static inline unsigned after_same(unsigned history)
+{
+    return history == BUSY ? AFTER_BUSY : history > QUIET ? history - 1 : QUIET;
+}
+
+static inline unsigned next_width(unsigned width, unsigned bits)
+{
+    return bits + 1 >= width ? bits : width - 1;
+}
+
+static inline unsigned rest_of_raw(struct column c)
+{
+    return c.digits == RAW && c.width ? c.width - 1 : RAW_REST;
+}
+
+/* ---- numbers ----------------------------------------------------------------------------------- */
+
+/* P2 */
+static inline int64_t scaled(double v, unsigned digits)
+{
+    double x = v * pow10s[digits];
+
+    if (!(fabs(x) < EXACT))
+        return 0; /* also NaN, absent ones with it */
+    return (int64_t)(x < 0 ? x - 0.5 : x + 0.5);
+}
+
+static inline double unscaled(uint64_t q, unsigned digits)
+{
+    return (double)(int64_t)q / pow10s[digits];
+}
+
+static inline bool exact(double v, unsigned digits)
+{
+    return fabs(v * pow10s[digits]) < EXACT &&
+           num_bits(unscaled((uint64_t)scaled(v, digits), digits)) == num_bits(v);
+}
+
+static inline uint64_t zigzag(int64_t d)
+{
+    return ((uint64_t)d << 1) ^ (uint64_t)(d >> 63);
+}
+
+static inline uint64_t unzigzag(uint64_t z)
+{
+    return z >> 1 ^ -(z & 1);
+}
+
+static inline unsigned bit_width(uint64_t v)
+{
+    return v ? 64u - (unsigned)__builtin_clzll(v) : 0;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------- */
+
+struct bit_writer {
+    uint8_t *p;
+    uint64_t held;
+    unsigned n; /* bits held, below 64 */
+};
+
+/* n is 1 to 63, and v is not wider. */
+static inline void put(struct bit_writer *w, uint64_t v, unsigned n)
+{
+    w->held |= v << w->n;
+    w->n += n;
+    if (w->n >= 64) {
+        uint64_t le = htole64(w->held);
+        memcpy(w->p, &le, sizeof le);
+        w->p += sizeof le;
+        w->n -= 64;
+        w->held = w->n ? v >> (n - w->n) : 0;
+    }
+}
+
+static uint8_t *put_rest(struct bit_writer *w)
+{
+    for (; w->n; w->n -= w->n < 8 ? w->n : 8, w->held >>= 8)
+        *w->p++ = (uint8_t)w->held;
+    return w->p;
+}
+
+static void put_kind(struct bit_writer *w, enum kind k)
+{
+    put(w, 3u | (unsigned)k << 2, 5);
+}
+
+/* 6 bits for one less than the width, and so many bits. */
+static void put_wide(struct bit_writer *w, uint64_t z)
+{
+    unsigned bits = z ? bit_width(z) : 1;
+
+    put(w, bits - 1, 6);
+    put(w, z, bits);
+}
+
+static void put_xor(struct bit_writer *w, uint64_t x)
+{
+    unsigned lead = (unsigned)__builtin_clzll(x) / 8, trail = (unsigned)__builtin_ctzll(x) / 8;
+    unsigned bits = 64 - 8 * (lead + trail);
+
+    put(w, lead | trail << 3, 6);
+    x >>= 8 * trail;
+    if (bits > 32) {
+        put(w, x & 0xffffffffu, 32);
+        x >>= 32;
+        bits -= 32;
+    }
+    put(w, x, bits);
+}
+
+static unsigned find_digits(double v)
+{
+    for (unsigned d = 0; d <= MOST_TRY; d++)
+        if (exact(v, d))
+            return d;
+    return RAW;
+}
+
+/* A value that its column's digits do not hold. */
+static void put_other(struct bit_writer *w, double v, double before, struct column *c)
+{
+    unsigned digits = c->digits == RAW && c->width ? RAW : find_digits(v); /* P3 */
+
+    if (digits != RAW) {
+        uint64_t z = zigzag(scaled(v, digits) - scaled(before, digits));
+        put_kind(w, KIND_DIGITS);
+        put(w, digits, 4);
+        put_wide(w, z);
+        c->digits = digits;
+        c->width = bit_width(z);
+        return;
+    }
+    if (c->digits == RAW)
+        put(w, 0, 1);
+    else
+        put_kind(w, KIND_XOR);
+    put_xor(w, num_bits(v) ^ num_bits(before));
+    c->width = rest_of_raw(*c);
+    c->digits = RAW;
+}
+
+static inline void put_value(struct bit_writer *w, double v, double before, struct column *c)
+{
+    uint64_t z;
+    unsigned bits;
+
+    if (chunk_is_absent(v)) {
+        put_kind(w, KIND_ABSENT);
+        return;
+    }
+    if (c->digits == RAW || !exact(v, c->digits)) {
+        put_other(w, v, before, c);
+        return;
+    }
+    z = zigzag(scaled(v, c->digits) - scaled(before, c->digits));
+    bits = bit_width(z);
+    if (bits <= c->width) {
+        put(w, z << 1, c->width + 1);
+    } else if (bits <= c->width + WIDER) {
+        put(w, 1 | z << 2, c->width + WIDER + 2);
+    } else {
+        put_kind(w, KIND_WIDTH);
+        put_wide(w, z);
+    }
+    c->width = next_width(c->width, bits);
+}
+
+static inline bool same(double a, double b)
+{
+    return num_bits(a) == num_bits(b);
+}
+
+static inline double at(const double *v, size_t n, size_t i)
+{
+    return i < n ? v[i] : chunk_absent();
+}
+
+static void list_changed(struct buf *to, const double *v, size_t n, const double *prev,
+                         size_t n_prev, const wal_pack_state *state)
+{
+    size_t count = 0, last = 0;
+
+    for (size_t i = 0; i < n; i++)
+        count += (state[i] & 15) == QUIET && !same(v[i], at(prev, n_prev, i));
+    buf_uvarint(to, count);
+    for (size_t i = 0; count; i++) {
+        if ((state[i] & 15) != QUIET || same(v[i], at(prev, n_prev, i)))
+            continue;
+        buf_uvarint(to, i - last);
+        last = i;
+        count--;
+    }
+}
+
+void wal_pack_encode(struct buf *to, const double *v, size_t n, const double *prev, size_t n_prev,
+                     wal_pack_state *state)
+{
+    struct bit_writer w = {0};
+    char *room;
+
+    list_changed(to, v, n, prev, n_prev, state);
+    room = buf_reserve(to, n * (MOST_BITS / 8) + 16);
+    if (!room)
+        return;
+    w.p = (uint8_t *)room;
+    for (size_t i = 0; i < n; i++) {
+        double before = at(prev, n_prev, i);
+        bool still = same(v[i], before);
+        struct column c;
+
+        if (still && (state[i] & 15) == QUIET)
+            continue;
+        c = load(state[i]);
+        if (c.history != QUIET && c.history != BUSY)
+            put(&w, !still, 1);
+        if (still && c.history == BUSY)
+            put_kind(&w, KIND_SAME);
+        if (!still)
+            put_value(&w, v[i], before, &c);
+        c.history = still ? after_same(c.history) : after_change(c.history);
+        state[i] = keep(c);
+    }
+    to->len += (size_t)((char *)put_rest(&w) - room);
+}
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+struct bit_reader {
+    const uint8_t *p, *end;
+    uint64_t held;
+    unsigned n;
+    bool bad;
+};
+
+static inline void fill(struct bit_reader *r)
+{
+    uint64_t le;
+
+    if (r->end - r->p >= 8) {
+        memcpy(&le, r->p, sizeof le);
+        r->held |= le64toh(le) << r->n;
+        r->p += (63 - r->n) / 8;
+        r->n |= 56;
+        return;
+    }
+    for (; r->n <= 56 && r->p < r->end; r->n += 8)
+        r->held |= (uint64_t)*r->p++ << r->n;
+}
+
+/* n is 1 to 56. */
+static inline uint64_t get(struct bit_reader *r, unsigned n)
+{
+    uint64_t v;
+
+    if (r->n < n) {
+        fill(r);
+        if (r->n < n) {
+            r->bad = true;
+            return 0;
+        }
+    }
+    v = r->held & ((UINT64_C(1) << n) - 1);
+    r->held >>= n;
+    r->n -= n;
+    return v;
+}
+
+static inline uint64_t get_long(struct bit_reader *r, unsigned n)
+{
+    uint64_t low;
+
+    if (n <= 32)
+        return get(r, n);
+    low = get(r, 32);
+    return low | get(r, n - 32) << 32;
+}
+
+static double get_xor(struct bit_reader *r, double before, struct column *c)
+{
+    unsigned head = (unsigned)get(r, 6), lead = head & 7, trail = head >> 3;
+
+    if (lead + trail > 7) {
+        r->bad = true;
+        return before;
+    }
+    c->width = rest_of_raw(*c);
+    c->digits = RAW;
+    return num_from_bits(num_bits(before) ^ get_long(r, 64 - 8 * (lead + trail)) << 8 * trail);
+}
+
+static inline double add(double before, uint64_t z, unsigned digits)
+{
+    return unscaled((uint64_t)scaled(before, digits) + unzigzag(z), digits);
+}
+
+static double get_kind(struct bit_reader *r, double before, struct column *c)
+{
+    unsigned kind = (unsigned)get(r, 3), bits;
+    uint64_t z;
+
+    switch (kind) {
+    case KIND_DIGITS:
+        c->digits = (unsigned)get(r, 4);
+        c->width = 0;
+        break;
+    case KIND_WIDTH:
+        break;
+    case KIND_XOR:
+        return get_xor(r, before, c);
+    case KIND_ABSENT:
+        return chunk_absent();
+    default:
+        r->bad = r->bad || kind != KIND_SAME;
+        return before;
+    }
+    bits = (unsigned)get(r, 6) + 1;
+    z = get_long(r, bits);
+    if (c->digits == RAW || bits > 56) {
+        r->bad = true;
+        return before;
+    }
+    c->width = next_width(c->width, bit_width(z));
+    return add(before, z, c->digits);
+}
+
+static inline double get_value(struct bit_reader *r, double before, struct column *c)
+{
+    unsigned bits = c->width;
+    uint64_t z;
+
+    if (get(r, 1)) {
+        if (get(r, 1))
+            return get_kind(r, before, c);
+        bits += WIDER;
+        r->bad = r->bad || c->digits == RAW;
+    } else if (c->digits == RAW) {
+        return get_xor(r, before, c);
+    }
+    if (r->bad || bits > 60)
+        return before;
+    z = bits ? get_long(r, bits) : 0;
+    c->width = next_width(c->width, bit_width(z));
+    return add(before, z, c->digits);
+}
+
+/* The quiet columns that changed, one by one. */
+struct listed {
+    struct reader *r;
+    uint64_t left, next; /* UINT64_MAX: no more */
+};
+
+static void next_listed(struct listed *l, uint64_t from)
+{
+    uint64_t gap;
+
+    if (l->left == 0) {
+        l->next = UINT64_MAX;
+        return;
+    }
+    l->left--;
+    gap = reader_uvarint(l->r);
+    l->next = gap < UINT32_MAX ? from + gap : UINT64_MAX - 1;
+}
+
+/* The bits begin where the list ends. */
+static bool find_bits(const struct reader *r, size_t n, struct bit_reader *bits)
+{
+    struct reader ahead = *r;
+    uint64_t count = reader_uvarint(&ahead);
+
+    if (ahead.bad || count > n || count > reader_left(&ahead))
+        return false;
+    for (; count; count--)
+        reader_uvarint(&ahead);
+    *bits = (struct bit_reader){.p = ahead.ptr, .end = ahead.end};
+    return !ahead.bad;
+}
+
+bool wal_pack_decode(struct reader *r, double *v, size_t n, const double *prev, size_t n_prev,
+                     wal_pack_state *state)
+{
+    struct bit_reader b;
+    struct listed l = {.r = r};
+
+    if (r->bad || !find_bits(r, n, &b))
+        return false;
+    l.left = reader_uvarint(r);
+    next_listed(&l, 0);
+    for (size_t i = 0; i < n; i++) {
+        double before = at(prev, n_prev, i);
+        bool changed = i == l.next;
+        struct column c;
+
+        v[i] = before;
+        if ((state[i] & 15) == QUIET && !changed)
+            continue;
+        c = load(state[i]);
+        if (changed) {
+            if (c.history != QUIET)
+                return false;
+            next_listed(&l, i);
+            if (l.next == i)
+                return false;
+        } else {
+            changed = c.history == BUSY || get(&b, 1);
+        }
+        if (changed) {
+            v[i] = get_value(&b, before, &c);
+            changed = !same(v[i], before);
+        }
+        c.history = changed ? after_change(c.history) : after_same(c.history);
+        state[i] = keep(c);
+        if (b.bad)
+            return false;
+    }
+    r->ptr = r->end;
+    return l.next == UINT64_MAX && b.p == b.end && b.n < 8 && b.held == 0;
+}
