@@ -30,7 +30,7 @@
 #define MOST_TRY  9u                 /* more digits are found only by chance */
 #define RAW_REST  32u
 #define WIDER     3u
-#define MOST_BITS 80u  /* of one value, and its flag */
+#define MOST_BITS 80u /* of one value, and its flag */
 
 enum history { NEW, QUIET, BUSY = 15, AFTER_NEW = 8, AFTER_QUIET = 5, AFTER_BUSY = 12 };
 #define FIRST_WIDTH 8u
