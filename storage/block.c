@@ -235,6 +235,16 @@ void block_unref(struct block *b)
     free(b);
 }
 
+nx_status block_keep_open(struct block *b, struct nx_err *err)
+{
+    nx_status st;
+
+    if (atomic_load_explicit(&b->refs, memory_order_acquire) == 1)
+        return NX_OK;
+    st = page_file_keep(block_index_file(b->index), err);
+    return st ? st : page_file_keep(b->chunks, err);
+}
+
 struct block_index *block_index_of(struct block *b)
 {
     return b->index;

@@ -6,7 +6,8 @@
  * meta.json and the roots of both files, whatever the size. Samples can be deleted: a file beside the
  * sealed ones says which are, and readers leave those out. On disk: FORMAT.md, "Blocks".
  *
- * Owner    block_open() gives a reference; block_ref/unref share it. The last one closes the files.
+ * Owner    block_open() gives a reference; block_ref/unref share it. The last one closes the files, which
+ *          are open when they are read and else only some of them (files.h).
  * Threads  a block may be read by any threads at a time. A writer belongs to one thread.
  * Units    Unix milliseconds; ranges asked for include both ends. Sizes in bytes. */
 #pragma once
@@ -93,6 +94,9 @@ NX_NODISCARD nx_status block_open(struct block **out, struct fs *fs, struct cach
                                   const char *dir, struct nx_err *err);
 struct block *block_ref(struct block *b);
 void block_unref(struct block *b); /* accepts NULL */
+
+/* Before its files go: who has a reference besides the caller can read on. */
+NX_NODISCARD nx_status block_keep_open(struct block *b, struct nx_err *err);
 
 const struct block_meta *block_meta(const struct block *b);
 const char *block_dir(const struct block *b);

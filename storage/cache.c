@@ -34,6 +34,7 @@ struct cache {
     struct entry *newest, *oldest;
     size_t limit_bytes, bytes, pinned_bytes;
     uint64_t next_file, hits, misses, evictions;
+    struct files *files; /* set once */
 };
 
 static size_t cost(const struct entry *e)
@@ -53,7 +54,10 @@ struct cache *cache_new(size_t limit_bytes)
     if (!c)
         return NULL;
     c->buckets = calloc(FIRST_BUCKETS, sizeof(struct entry *));
-    if (!c->buckets) {
+    c->files = files_new(CACHE_MAX_FILES);
+    if (!c->buckets || !c->files) {
+        files_free(c->files);
+        free(c->buckets);
         free(c);
         return NULL;
     }
@@ -162,8 +166,14 @@ void cache_free(struct cache *c)
         }
     }
     free(c->buckets);
+    files_free(c->files);
     nx_mutex_done(&c->lock);
     free(c);
+}
+
+struct files *cache_files(struct cache *c)
+{
+    return c->files;
 }
 
 void cache_set_limit(struct cache *c, size_t limit_bytes)

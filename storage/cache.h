@@ -9,7 +9,7 @@
  *          same page at the same time both load it and one copy is kept. */
 #pragma once
 
-#include "src/base/status.h"
+#include "storage/files.h"
 
 struct cache;
 
@@ -27,6 +27,10 @@ struct cache *cache_new(size_t limit_bytes); /* NULL out of memory */
 void cache_free(struct cache *c);            /* accepts NULL; nothing may be pinned */
 /* Shrinks at once if need be. */
 void cache_set_limit(struct cache *c, size_t limit_bytes);
+
+#define CACHE_MAX_FILES 256u
+/* The pool of the files that pages come from: at most CACHE_MAX_FILES are open and idle. */
+struct files *cache_files(struct cache *c);
 
 uint64_t cache_file_id(struct cache *c);                /* a number never given before */
 void cache_forget_file(struct cache *c, uint64_t file); /* its unpinned pages go */

@@ -10,6 +10,7 @@
  *         F3  The footer names the root's place and must end exactly at the end of the file: a file
  *             that was cut or grew is refused at opening.
  *         F4  Root and directory entries ascend in item numbers and stay within the file.
+ *         F5  The file is open while it is read, and as long after as there are not too many (files.h).
  * THREADS Only the list of damaged pages changes after opening; it has a lock of its own. */
 #include "storage/page.h"
 
@@ -280,13 +281,14 @@ void page_writer_close(struct page_writer *w)
 
 struct page_file {
     struct page_opts opts; /* set once */
-    struct fs_file *file;
+    struct lazy_file file;
     char *path;
     uint64_t bytes, id;
     struct tree trees[PAGE_MAX_TREES];
     struct buf extra;
     struct nx_mutex lock; /* STATS: protects what follows; leaf, never held across I/O */
-    uint64_t damaged[MAX_DAMAGED], n_damaged;
+    uint64_t *damaged;    /* places, MAX_DAMAGED at most; malloc'ed with the first */
+    uint64_t n_damaged;
 };
 
 static nx_status damaged(struct page_file *f, uint64_t at, struct nx_err *err, const char *what)
@@ -294,11 +296,14 @@ static nx_status damaged(struct page_file *f, uint64_t at, struct nx_err *err, c
     size_t known;
 
     nx_lock(&f->lock);
+    if (!f->damaged)
+        f->damaged = calloc(MAX_DAMAGED, sizeof *f->damaged); /* else each find counts */
     known = f->n_damaged < MAX_DAMAGED ? (size_t)f->n_damaged : MAX_DAMAGED;
+    known = f->damaged ? known : 0;
     while (known > 0 && f->damaged[known - 1] != at)
         known--;
     if (!known) {
-        if (f->n_damaged < MAX_DAMAGED)
+        if (f->damaged && f->n_damaged < MAX_DAMAGED)
             f->damaged[f->n_damaged] = at;
         f->n_damaged++;
     }
@@ -309,9 +314,14 @@ static nx_status damaged(struct page_file *f, uint64_t at, struct nx_err *err, c
 static nx_status read_all(struct page_file *f, void *to, size_t len, uint64_t at,
                           struct nx_err *err)
 {
+    struct fs_file *file;
     size_t got = 0;
-    nx_status st = f->opts.fs->pread(f->opts.fs, f->file, to, len, at, &got, err);
+    nx_status st = lazy_file_get(&f->file, &file, err);
 
+    if (st)
+        return st;
+    st = f->opts.fs->pread(f->opts.fs, file, to, len, at, &got, err);
+    lazy_file_put(&f->file);
     if (st)
         return st;
     return got == len ? NX_OK : damaged(f, at, err, "the file ends within it");
@@ -460,6 +470,18 @@ static nx_status check_frame(struct page_file *f, uint64_t *root, struct nx_err 
     return NX_OK;
 }
 
+static nx_status read_size(struct page_file *f, struct nx_err *err)
+{
+    struct fs_file *file;
+    nx_status st = lazy_file_get(&f->file, &file, err);
+
+    if (st)
+        return st;
+    st = f->opts.fs->size(f->opts.fs, file, &f->bytes, err);
+    lazy_file_put(&f->file);
+    return st;
+}
+
 nx_status page_file_open(struct page_file **out, const char *path, const struct page_opts *opts,
                          struct nx_err *err)
 {
@@ -476,9 +498,8 @@ nx_status page_file_open(struct page_file **out, const char *path, const struct 
         st = nx_fail(err, NX_NOMEM, "%s: out of memory", path);
         goto done;
     }
-    st = opts->fs->open(opts->fs, path, FS_READ, &f->file, err);
-    if (!st)
-        st = opts->fs->size(opts->fs, f->file, &f->bytes, err);
+    lazy_file_init(&f->file, cache_files(opts->cache), opts->fs, f->path);
+    st = read_size(f, err);
     if (!st)
         st = check_frame(f, &root, err);
     if (!st)
@@ -500,14 +521,19 @@ void page_file_close(struct page_file *f)
         return;
     if (f->id)
         cache_forget_file(f->opts.cache, f->id);
-    if (f->file)
-        f->opts.fs->close(f->opts.fs, f->file);
+    lazy_file_done(&f->file);
     for (unsigned i = 0; i < PAGE_MAX_TREES; i++)
         free(f->trees[i].v);
     buf_done(&f->extra);
     nx_mutex_done(&f->lock);
+    free(f->damaged);
     free(f->path);
     free(f);
+}
+
+nx_status page_file_keep(struct page_file *f, struct nx_err *err)
+{
+    return lazy_file_keep(&f->file, err);
 }
 
 struct nx_slice page_file_extra(const struct page_file *f)

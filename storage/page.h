@@ -44,6 +44,8 @@ struct page_opts {
 NX_NODISCARD nx_status page_file_open(struct page_file **out, const char *path,
                                       const struct page_opts *opts, struct nx_err *err);
 void page_file_close(struct page_file *f); /* accepts NULL */
+/* The file stays open from now on, since its name is about to go. */
+NX_NODISCARD nx_status page_file_keep(struct page_file *f, struct nx_err *err);
 
 struct nx_slice page_file_extra(const struct page_file *f);
 uint64_t page_file_items(const struct page_file *f, unsigned tree);

@@ -139,17 +139,6 @@ nx_status blocks_add(struct storage *s, const char *ulid, int64_t head_from_ms, 
     return st;
 }
 
-static bool is_open(struct storage *s, const char *ulid)
-{
-    bool found = false;
-
-    nx_lock(&s->lock);
-    for (size_t i = 0; i < s->n_blocks && !found; i++)
-        found = strcmp(block_meta(s->blocks[i])->ulid, ulid) == 0;
-    nx_unlock(&s->lock);
-    return found;
-}
-
 /* B1 */
 static nx_status open_found(struct storage *s, const char *ulid, bool complain, struct nx_err *err)
 {
@@ -200,13 +189,33 @@ nx_status blocks_open(struct storage *s, struct nx_err *err)
 
 /* ---- B4 -------------------------------------------------------------------------------------- */
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
 static bool in_names(const struct fs_names *names, const char *ulid)
 {
-    for (size_t i = 0; i < names->n; i++) {
-        if (strcmp(names->v[i], ulid) == 0)
-            return true;
+    return names->n && bsearch(&ulid, names->v, names->n, sizeof *names->v, by_name);
+}
+
+/* The names of the blocks of the list, sorted. */
+static bool open_ulids(struct storage *s, struct fs_names *out)
+{
+    bool ok;
+
+    nx_lock(&s->lock);
+    *out = (struct fs_names){.v = calloc(s->n_blocks + 1, sizeof(char *))};
+    ok = out->v != NULL;
+    for (size_t i = 0; ok && i < s->n_blocks; i++) {
+        out->v[i] = strdup(block_meta(s->blocks[i])->ulid);
+        ok = out->v[i] != NULL;
+        out->n += ok;
     }
-    return false;
+    nx_unlock(&s->lock);
+    if (ok && out->n)
+        qsort(out->v, out->n, sizeof *out->v, by_name);
+    return ok;
 }
 
 static void forget_missing(struct storage *s, const struct fs_names *names, uint64_t replaced)
@@ -230,7 +239,7 @@ static void forget_missing(struct storage *s, const struct fs_names *names, uint
 
 static void rescan(struct storage *s)
 {
-    struct fs_names names = {0};
+    struct fs_names names = {0}, known = {0};
     struct nx_err err;
     uint64_t replaced;
 
@@ -242,15 +251,19 @@ static void rescan(struct storage *s)
         return;
     }
     forget_missing(s, &names, replaced);
+    /* What was being published when the folder was listed must be in the list by now; else another time. */
+    if (compact_busy(s) || !open_ulids(s, &known))
+        fs_names_done(&names);
     for (size_t i = 0; i < names.n; i++) {
         if (compact_busy(s))
             continue;
         if (ends_with(names.v[i], BLOCK_DELETING_SUFFIX)) /* that failed, or the name is old */
             remove_leftover(s, names.v[i]);
-        else if (block_ulid_valid(names.v[i]) && !is_open(s, names.v[i]))
+        else if (block_ulid_valid(names.v[i]) && !in_names(&known, names.v[i]))
             (void)!open_found(s, names.v[i], false, &err);
     }
     fs_names_done(&names);
+    fs_names_done(&known);
 }
 
 /* ---- B3 -------------------------------------------------------------------------------------- */
@@ -348,7 +361,7 @@ static struct block *take_over_size(struct storage *s)
     return found;
 }
 
-/* B2. Readers that have the block keep its files open. */
+/* B2. For readers that have the block its files are kept open. */
 void blocks_delete(struct storage *s, struct block *b, const char *msg)
 {
     struct nx_err err;
@@ -361,6 +374,9 @@ void blocks_delete(struct storage *s, struct block *b, const char *msg)
     if (asprintf(&to, "%s/%s%s", s->dir, ulid, BLOCK_DELETING_SUFFIX) < 0)
         to = NULL;
     if (from && to) {
+        if (block_keep_open(b, &err))
+            log_warn("Queries under way may fail for a block that is being deleted", "block", ulid,
+                     "err", err.text);
         st = s->fs->rename(s->fs, from, to, &err);
         if (!st) /* else a power cut could leave the old name with a part of the files */
             st = s->fs->sync_dir(s->fs, s->dir, &err);
