@@ -1,0 +1,215 @@
+"""Samples with timestamps of their own, shuffled: beside the reference, with and without a window.
+
+Each server gets the same pages in the same order, whenever it asks: what is stored then hangs on the pages
+alone. After the last one both must answer alike, and count alike what they refused.
+"""
+
+import http.server
+import random
+import threading
+import time
+
+import harness
+
+SERIES = 30
+PAGES = 16
+INTERVAL = "250ms"  # a page that came too late would be gone
+COUNTERS = [
+    "prometheus_target_scrapes_sample_out_of_order_total",
+    "prometheus_target_scrapes_sample_duplicate_timestamp_total",
+    "prometheus_target_scrapes_sample_out_of_bounds_total",
+    'prometheus_tsdb_out_of_order_samples_total{type="float"}',
+    'prometheus_tsdb_out_of_bound_samples_total{type="float"}',
+    'prometheus_tsdb_too_old_samples_total{type="float"}',
+]
+
+
+def value(series, t):
+    """Of a time there is but one value: which of two stays is a test of its own."""
+    return series * 1000 + t // 1000 % 997
+
+
+class Pages:
+    """Shows each client the next page of a job; the last one again and again. The path is /client/job."""
+
+    def __init__(self, jobs):
+        self.jobs = jobs
+        self.shown = {}
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                at = outer.shown.get(self.path, 0)
+                outer.shown[self.path] = at + 1
+                pages = outer.jobs[self.path.rpartition("/")[2]]
+                body = pages[min(at, len(pages) - 1)].encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                pass  # a scrape that was given up
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def all_shown(self):
+        return all(self.shown.get(f"/{client}/{job}", 0) > len(pages) + 1
+                   for job, pages in self.jobs.items() for client in ("ours", "ref"))
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def config(pages, client, window=None):
+    text = f"global: {{scrape_interval: {INTERVAL}, scrape_timeout: {INTERVAL}}}\nscrape_configs:\n"
+    for job in pages.jobs:
+        text += f"""  - job_name: {job}
+    metrics_path: /{client}/{job}
+    honor_timestamps: {'false' if job == 'own' else 'true'}
+    static_configs: [{{targets: ['127.0.0.1:{pages.port}'], labels: {{instance: pages}}}}]
+"""
+    return text + (f"storage: {{tsdb: {{out_of_order_time_window: {window}}}}}\n" if window else "")
+
+
+def run_both(stage, pages, window=None):
+    ref = stage.server(config(pages, "ref", window), binary=harness.PROMETHEUS, name="ref", wait=False)
+    ours = stage.server(config(pages, "ours", window), name="ours")
+    ref.wait_ready()
+    harness.wait_for("all pages", pages.all_shown)
+    time.sleep(0.3)  # the last ones are in
+    return ours, ref
+
+
+def samples(server, expr):
+    """All raw samples: {labels: [[t, v]...]}"""
+    data = server.query(expr, time=time.time() + 7200)["result"]
+    return {harness.series_key(s["metric"]): s["values"] for s in data}
+
+
+def counters(server):
+    text = server.get("/metrics").text
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(lines.get(name, 0)) for name in COUNTERS}
+
+
+def shuffled(now, seed, back):
+    """Each series at some time of the last `back` seconds, a page; some in step, some alone."""
+    rnd = random.Random(seed)
+    pages = []
+    for _ in range(PAGES):
+        shared = now - rnd.randrange(back) * 1000
+        lines = []
+        for i in range(SERIES):
+            if rnd.random() < 0.2:
+                continue
+            t = shared if i % 3 else now - rnd.randrange(back * 1000)
+            lines.append(f'late{{n="{i}"}} {value(i, t)} {t}')
+        if rnd.random() < 0.5:
+            rnd.shuffle(lines)
+        pages.append("\n".join(lines + ["plain 1", ""]))
+    return pages + ["plain 2\n"]
+
+
+def refused(now):
+    return [
+        f"a 1 {now}\nb 1 {now - 1800000}\nc 1 {now}\nd 1\n",
+        f"a 2 {now}\nb 2 {now - 1900000}\nc 1 {now}\nd 1\n",  # another value; older; the same
+        f"a 3 {now + 3600000}\nb 3 {now - 5400000}\nc 2 {now - 1}\nd 1\n",  # too far; too old; older
+        f"a 4 {now + 300000}\nb 4 {now - 1700000}\nd 1\n",  # ahead, not too far
+        "d 2\n",
+    ]
+
+
+def check_same(ours, ref, exprs):
+    for expr in exprs:
+        want = samples(ref, expr)
+        assert want and samples(ours, expr) == want, expr
+
+
+def check_ranges(ours, ref):
+    now = time.time()
+    for expr in ["late", "sum(count_over_time(late[10m]))", "max_over_time(late[1m])", "sum by (n) (late)"]:
+        a = ours.query_range(expr, now - 1800, now + 300, 15)
+        b = ref.query_range(expr, now - 1800, now + 300, 15)
+        assert harness.differences(a, b) == [], expr
+
+
+def restart(server):
+    server.kill()
+    server.start()
+
+
+def test_without_a_window(stage):
+    now = int(time.time() * 1000)
+    pages = Pages({
+        "late": shuffled(now, 7, 1500),
+        "refused": refused(now),
+        "own": [f"e 1 {now - 7200000}\n", f"e 2 {now + 7200000}\n", f"e 3 {now - 1}\n", "e 4\n"],
+    })
+    try:
+        ours, ref = run_both(stage, pages)
+        check_same(ours, ref, ["late[4h]", "a[4h]", "b[4h]", "c[4h]"])
+        assert sum(len(v) for v in samples(ref, "late[4h]").values()) < SERIES * PAGES * 0.4
+        check_ranges(ours, ref)
+        want = counters(ref)
+        assert want[COUNTERS[0]] > 100 and want[COUNTERS[1]] > 0 and want[COUNTERS[2]] > 0
+        assert counters(ours) == want
+        for server in ours, ref:  # timestamps that are not honored
+            assert [float(v[1]) for v in next(iter(samples(server, "e[4h]").values()))][:4] == [1, 2, 3, 4]
+            for text in [
+                "Error on ingesting out-of-order samples",
+                "Error on ingesting samples with different value but same timestamp",
+                "Error on ingesting samples that are too old or are too far into the future",
+            ]:
+                assert text in server.log()
+        late = samples(ours, "late[4h]")
+        restart(ours)
+        assert samples(ours, "late[4h]") == late
+    finally:
+        pages.close()
+
+
+def test_with_a_window(stage):
+    """A series that comes twice in a page: without a window the older one would be refused. The second "a"
+    is late by what the page said before, in the window, and both are there."""
+    now = int(time.time() * 1000)
+    pages = Pages({
+        "late": shuffled(now, 8, 1500),
+        "twice": [f"a 1 {now - 9000}\na 2 {now - 8000}\nb 1 {now - 8000}\nb 2 {now - 9000}\n", "d 2\n"],
+    })
+    try:
+        ours, ref = run_both(stage, pages, "30m")
+        check_same(ours, ref, ["late[4h]", "a[4h]", "b[4h]"])
+        late = samples(ours, "late[4h]")
+        assert len(late) == SERIES and sum(len(v) for v in late.values()) > SERIES * PAGES * 0.7
+        check_ranges(ours, ref)
+        assert counters(ours) == counters(ref)
+        restart(ours)
+        assert samples(ours, "late[4h]") == late
+    finally:
+        pages.close()
+
+
+def test_the_window_follows_a_reload(stage):
+    now = int(time.time() * 1000)
+    pages = Pages({"j": [f"a 1 {now}\n"]})
+    try:
+        ours = stage.server(config(pages, "ours"), name="ours")
+        harness.wait_for("a sample", lambda: samples(ours, "a[4h]"))
+        pages.jobs = {"j": [f"a 2 {now - 60000}\n"]}
+        harness.wait_for("a refusal", lambda: counters(ours)[COUNTERS[0]] > 0)
+        assert [len(v) for v in samples(ours, "a[4h]").values()] == [1]
+        ours.write_config(config(pages, "ours", "10m"))
+        ours.reload()
+        harness.wait_for("the late one", lambda: [len(v) for v in samples(ours, "a[4h]").values()] == [2])
+    finally:
+        pages.close()
