@@ -122,8 +122,9 @@ nx_status pd_head_chunks_read(struct fs *fs, const char *dir, struct pd_damage *
     size_t last = 0;
     nx_status st;
 
-    if (fs->stat(fs, dir, &stat, NULL))
-        return NX_OK;
+    st = fs->stat(fs, dir, &stat, err);
+    if (st)
+        return st == NX_NOTFOUND ? NX_OK : st;
     st = fs->list(fs, dir, &names, err);
     for (size_t i = 0; i < names.n; i++)
         if (pd_segment_number(names.v[i], &number))

@@ -167,6 +167,22 @@ static void remove_leftovers(struct pd_import *im)
     fs_names_done(&names);
 }
 
+/* What was just made is safe when the folders above it are synced; those that can't be are not ours. */
+static void sync_parents(struct fs *fs, const char *path)
+{
+    char *dir = strdup(path);
+
+    for (size_t i = dir ? strlen(dir) : 0; i-- > 0;) {
+        if (dir[i] != '/')
+            continue;
+        dir[i] = 0;
+        (void)!fs->sync_dir(fs, i ? dir : "/", NULL);
+    }
+    if (path[0] != '/')
+        (void)!fs->sync_dir(fs, ".", NULL);
+    free(dir);
+}
+
 /* P2, P3 */
 static nx_status take_out(struct pd_import *im, struct fs_file **lock, struct nx_err *err)
 {
@@ -178,6 +194,7 @@ static nx_status take_out(struct pd_import *im, struct fs_file **lock, struct nx
         st = fs_mkdirs(fs, im->o->out, err);
         if (st)
             return st;
+        sync_parents(fs, im->o->out);
         if (asprintf(&path, "%s/lock", im->o->out) < 0)
             return nomem(err);
         st = fs->lock(fs, path, lock, err);
@@ -289,6 +306,7 @@ static nx_status add_unit(struct pd_import *im, const char *name, struct nx_err 
         st = NX_OK;
     } else if (!st) {
         const struct pd_meta *m = pd_block_meta(b);
+        u->print = pd_block_print(b);
         if (m) {
             u->min_ms = m->min_ms;
             u->max_ms = m->max_ms;

@@ -13,6 +13,7 @@ struct pd_unit {
     char name[PD_ULID_SIZE];
     int64_t min_ms, max_ms; /* max exclusive */
     bool aside;             /* see struct pd_meta */
+    uint64_t print;         /* pd_block_print() */
 };
 
 struct pd_import {

@@ -36,6 +36,7 @@ struct cluster {
     uint64_t print;
     int64_t min_ms, max_ms; /* both inclusive: of the chunks */
     uint64_t series, chunks, groups;
+    uint64_t walked; /* samples of the last walk */
     struct pd_samples samples, more, spare;
 };
 
@@ -102,6 +103,7 @@ static nx_status walk(struct cluster *c, int64_t min_ms, int64_t max_ms, bool co
     const struct labels *ls;
     nx_status st = NX_OK;
 
+    c->walked = 0;
     for (size_t i = 0; i < c->n && !st; i++) {
         pd_block_rewind(c->sources[i].block);
         st = advance(c, &c->sources[i], err);
@@ -119,6 +121,7 @@ static nx_status walk(struct cluster *c, int64_t min_ms, int64_t max_ms, bool co
             if (h.any)
                 st = pd_histogram_series(c->im, ls, err);
         }
+        c->walked += c->samples.n;
         if (!st && c->samples.n)
             st = fn(ctx, ls, &c->samples, err);
         for (size_t i = 0; i < c->n && !st; i++)
@@ -227,12 +230,17 @@ static nx_status write_piece(struct cluster *c, const char *name, int64_t min_ms
     const struct storage_load_opts o = {.fs = c->im->o->fs, .dir = c->im->o->out, .ulid = name};
     struct storage_import_block b;
     struct storage_load *l = NULL;
+    uint64_t surveyed = 0;
     nx_status st = storage_load_open(&l, &o, err);
 
     if (!st)
         st = walk(c, min_ms, max_ms, true, on_survey, l, err);
+    surveyed = c->walked;
     if (!st)
         st = walk(c, min_ms, max_ms, false, on_series, l, err);
+    if (!st && c->walked != surveyed) /* C3 */
+        st = nx_fail(err, NX_IO, "block %s of Prometheus reads differently than a moment ago",
+                     c->units[0].name);
     if (!st)
         st = storage_load_finish(l, &b, err);
     storage_load_close(l);
@@ -330,6 +338,9 @@ static nx_status open_sources(struct cluster *c, struct nx_err *err)
         }
         st = pd_block_open(&c->sources[i].block, c->im->o->fs, dir, &c->im->damage, err);
         free(dir);
+        if (!st && pd_block_print(c->sources[i].block) != c->units[i].print)
+            st = nx_fail(err, NX_IO, "block %s of Prometheus reads differently than a moment ago",
+                         name);
         if (!st)
             c->print = hash_mix(hash_mix(c->print, hash_bytes(name, strlen(name))),
                                 pd_block_print(c->sources[i].block));

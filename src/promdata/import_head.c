@@ -314,8 +314,9 @@ static nx_status find_checkpoint(struct head *h, struct nx_err *err)
     nx_status st;
 
     h->checkpoint_number = -1;
-    if (fs->stat(fs, h->wal_dir, &stat, NULL))
-        return NX_OK;
+    st = fs->stat(fs, h->wal_dir, &stat, err);
+    if (st)
+        return st == NX_NOTFOUND ? NX_OK : st;
     st = fs->list(fs, h->wal_dir, &names, err);
     for (size_t i = 0; i < names.n && !st; i++) {
         const char *name = names.v[i];
@@ -352,7 +353,7 @@ static nx_status read_all(struct head *h, struct nx_err *err)
     struct pd_visitor take = {.ctx = h, .series = on_series, .sample = on_sample};
     struct pd_visitor seen_late = {.ctx = h, .histogram = on_late_histogram_seen};
     struct pd_visitor late = {.ctx = h, .sample = on_late_sample};
-    uint64_t before;
+    uint64_t before, records;
     nx_status st;
 
     h->defining = true;
@@ -360,6 +361,7 @@ static nx_status read_all(struct head *h, struct nx_err *err)
     if (!st)
         st = pd_wal_read(&h->wal, h->wbl_dir, -1, true, &seen_late, err);
     h->defining = false;
+    records = h->wal.records;
     pd_stones_order(&h->stones);
     h->im->res->exemplar_records = define.exemplar_records;
     h->im->res->unknown_records = define.unknown_records + seen_late.unknown_records;
@@ -373,6 +375,8 @@ static nx_status read_all(struct head *h, struct nx_err *err)
         st = read_log(h, &take, err);
     if (!st)
         st = pd_wal_read(&h->wal, h->wbl_dir, -1, true, &late, err);
+    if (!st && h->wal.records != 2 * records) /* what is told is told of the first reading alone */
+        st = nx_fail(err, NX_IO, "the log of Prometheus reads differently than a moment ago");
     return st;
 }
 

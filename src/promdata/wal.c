@@ -264,8 +264,9 @@ nx_status pd_wal_read(struct pd_wal *w, const char *dir, int64_t after, bool new
     size_t last = 0;
     int64_t number = 0, expected = -1;
 
-    if (w->fs->stat(w->fs, dir, &stat, NULL))
-        return NX_OK;
+    st = w->fs->stat(w->fs, dir, &stat, err);
+    if (st)
+        return st == NX_NOTFOUND ? NX_OK : st;
     st = w->fs->list(w->fs, dir, &names, err);
     for (size_t i = 0; i < names.n; i++)
         if (pd_segment_number(names.v[i], &number))
