@@ -10,9 +10,7 @@
  *         I3  Open tails together hold at most TAIL_BYTES; then all of them are coded.
  *         I4  Nothing but finished blocks is left: the spill lives in a folder named as an unfinished
  *             block and is removed at the end, or by the next storage_open().
- * TIMES   Series of one instance and job mostly share their timestamps, but a dump has them series by
- *         series. So each window's timestamps are first united per (instance, job), and a series uses
- *         the union where that is not much longer than itself; rows it lacks are absent. */
+ * TIMES   What series of a window share is surveyed first (shared_times.h). */
 #include "storage/storage.h"
 
 #include <inttypes.h>
@@ -24,15 +22,13 @@
 #include "src/base/hash.h"
 #include "src/base/intern.h"
 #include "src/base/num.h"
-#include "storage/block.h"
+#include "storage/shared_times.h"
 
 #define DEFAULT_BLOCK_MS (2 * 3600 * 1000)
 #define TAIL_ROWS        256u
 #define FIRST_TAIL_ROWS  8u
 #define TAIL_BYTES       (64u << 20)
 #define SPILL_BYTES      (4u << 20)
-#define ROWS_AT_ONCE     4096u /* of a chunk in the blocks */
-#define WORTH_SHARING    4u    /* a union may be so many times longer than a series that uses it */
 #define NONE             UINT32_MAX
 
 struct part {
@@ -51,7 +47,6 @@ struct import_series {
     struct part *parts;
     uint32_t n_parts, cap_parts;
     uint32_t next_part; /* when writing: parts are sorted by window */
-    uint32_t group;     /* when writing */
 };
 
 struct storage_import {
@@ -382,30 +377,15 @@ nx_status storage_import_add(struct storage_import *im, uint32_t ref, int64_t t_
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-/* The union of timestamps of the series of one (instance, job) in a window. */
-struct group {
-    uint64_t key;
-    int64_t *t;
-    size_t n, cap;
-    size_t longest; /* of its series */
-    bool apart;     /* the series have little in common */
-};
-
 struct writing {
     struct storage_import *im;
     struct labels *labels; /* by series number */
     uint32_t *order;       /* series numbers in label order */
     struct arena *arena;
-    /* of the window */
-    struct group *groups;
-    uint32_t n_groups, cap_groups;
-    uint32_t *slots;
-    size_t n_slots;
-    struct samples samples, spread;
+    struct shared_times times; /* of the window */
+    struct samples samples;
     uint32_t *sorted; /* for sorting samples */
     size_t cap_sorted;
-    int64_t *merged;
-    size_t cap_merged;
 };
 
 static int by_labels(const void *x, const void *y, void *ctx)
@@ -546,112 +526,6 @@ static bool in_window(const struct import_series *s, int64_t window)
     return s->next_part < s->n_parts && s->parts[s->next_part].window == window;
 }
 
-static uint64_t group_key(const struct labels *ls)
-{
-    struct nx_slice job = labels_get_str(ls, "job"), instance = labels_get_str(ls, "instance");
-
-    return hash_mix(hash_bytes(job.ptr, job.len), hash_bytes(instance.ptr, instance.len));
-}
-
-/* Finds or adds; series of two groups with the same hash merely share what they have in common. */
-static nx_status find_group(struct writing *w, uint64_t key, uint32_t *out, struct nx_err *err)
-{
-    size_t at;
-
-    if ((size_t)w->n_groups * 2 >= w->n_slots) {
-        size_t n = w->n_slots ? w->n_slots * 2 : 64;
-        free(w->slots);
-        w->slots = malloc(n * sizeof *w->slots);
-        w->n_slots = w->slots ? n : 0;
-        if (!w->slots)
-            return nomem(err);
-        memset(w->slots, 0xff, n * sizeof *w->slots);
-        for (uint32_t i = 0; i < w->n_groups; i++) {
-            at = w->groups[i].key & (n - 1);
-            while (w->slots[at] != NONE)
-                at = (at + 1) & (n - 1);
-            w->slots[at] = i;
-        }
-    }
-    for (at = key & (w->n_slots - 1); w->slots[at] != NONE; at = (at + 1) & (w->n_slots - 1)) {
-        if (w->groups[w->slots[at]].key == key) {
-            *out = w->slots[at];
-            return NX_OK;
-        }
-    }
-    if (w->n_groups == w->cap_groups) {
-        uint32_t cap = w->cap_groups ? w->cap_groups * 2 : 32;
-        struct group *g = realloc(w->groups, cap * sizeof *g);
-        if (!g)
-            return nomem(err);
-        w->groups = g;
-        w->cap_groups = cap;
-    }
-    w->groups[w->n_groups] = (struct group){.key = key};
-    w->slots[at] = w->n_groups;
-    *out = w->n_groups++;
-    return NX_OK;
-}
-
-static void drop_groups(struct writing *w)
-{
-    for (uint32_t i = 0; i < w->n_groups; i++)
-        free(w->groups[i].t);
-    w->n_groups = 0;
-    if (w->n_slots)
-        memset(w->slots, 0xff, w->n_slots * sizeof *w->slots);
-}
-
-static size_t unite(const int64_t *x, size_t n, const int64_t *y, size_t m, int64_t *to)
-{
-    size_t i = 0, k = 0, got = 0;
-
-    while (i < n && k < m) {
-        const int64_t p = x[i], q = y[k];
-        to[got++] = p < q ? p : q;
-        i += p <= q;
-        k += q <= p;
-    }
-    while (i < n)
-        to[got++] = x[i++];
-    while (k < m)
-        to[got++] = y[k++];
-    return got;
-}
-
-/* Unites the timestamps of w->samples with those of the group. */
-static nx_status join_group(struct writing *w, struct group *g, struct nx_err *err)
-{
-    const struct samples *s = &w->samples;
-    size_t n;
-
-    g->longest = s->n > g->longest ? s->n : g->longest;
-    if (g->apart || (g->n == s->n && memcmp(g->t, s->t, s->n * sizeof *s->t) == 0))
-        return NX_OK;
-    if (w->cap_merged < g->n + s->n) {
-        int64_t *p = realloc(w->merged, (g->n + s->n) * sizeof *p);
-        if (!p)
-            return nomem(err);
-        w->merged = p;
-        w->cap_merged = g->n + s->n;
-    }
-    n = unite(g->t, g->n, s->t, s->n, w->merged);
-    if (n > WORTH_SHARING * g->longest) {
-        g->apart = true;
-        return NX_OK;
-    }
-    if (g->cap < n) {
-        int64_t *p = realloc(g->t, 2 * n * sizeof *p);
-        if (!p)
-            return nomem(err);
-        g->t = p;
-        g->cap = 2 * n;
-    }
-    memcpy(g->t, w->merged, n * sizeof *g->t);
-    g->n = n;
-    return NX_OK;
-}
-
 /* First pass over a window: groups, their unions, and the range of times. */
 static nx_status survey(struct writing *w, int64_t window, int64_t *min, int64_t *max,
                         struct nx_err *err)
@@ -666,65 +540,14 @@ static nx_status survey(struct writing *w, int64_t window, int64_t *min, int64_t
         if (!in_window(s, window))
             continue;
         st = read_series(w, s, window, false, err);
-        if (!st)
-            st = find_group(w, group_key(&w->labels[i]), &s->group, err);
-        if (!st)
-            st = join_group(w, &w->groups[s->group], err);
+        if (!st && w->samples.n)
+            st = shared_times_add(&w->times, &w->labels[i], w->samples.t, w->samples.n, err);
         if (!st && w->samples.n) {
             *min = w->samples.t[0] < *min ? w->samples.t[0] : *min;
             *max = w->samples.t[w->samples.n - 1] > *max ? w->samples.t[w->samples.n - 1] : *max;
         }
     }
     return st;
-}
-
-static nx_status put_rows(struct block_writer *b, const int64_t *t, const double *v, size_t n,
-                          struct nx_err *err)
-{
-    nx_status st = NX_OK;
-
-    for (size_t at = 0; at < n && !st; at += ROWS_AT_ONCE) {
-        const size_t rows = n - at < ROWS_AT_ONCE ? n - at : ROWS_AT_ONCE;
-        uint32_t vector;
-
-        st = block_writer_times(b, t + at, rows, &vector, err);
-        if (!st)
-            st = block_writer_chunk(b, vector, v + at, rows, err);
-    }
-    return st;
-}
-
-/* The samples over the rows of the union; they are a subset of it. */
-static nx_status spread_rows(struct writing *w, const struct group *g, struct nx_err *err)
-{
-    const struct samples *s = &w->samples;
-    nx_status st;
-
-    w->spread.n = 0;
-    st = samples_reserve(&w->spread, g->n, err);
-    if (st)
-        return st;
-    for (size_t i = 0, k = 0; i < g->n; i++) {
-        const bool has = k < s->n && s->t[k] == g->t[i];
-        w->spread.v[i] = has ? s->v[k] : chunk_absent();
-        k += has;
-    }
-    return NX_OK;
-}
-
-static nx_status put_series(struct writing *w, struct block_writer *b, uint32_t i,
-                            struct nx_err *err)
-{
-    const struct group *g = &w->groups[w->im->series[i].group];
-    const struct samples *s = &w->samples;
-    nx_status st = block_writer_series(b, &w->labels[i], err);
-
-    if (st)
-        return st;
-    if (g->apart || s->n == g->n || s->n * WORTH_SHARING < g->n)
-        return put_rows(b, s->t, s->v, s->n, err);
-    st = spread_rows(w, g, err);
-    return st ? st : put_rows(b, g->t, w->spread.v, g->n, err);
 }
 
 static nx_status write_window(struct writing *w, int64_t window, int64_t min, int64_t max,
@@ -741,7 +564,10 @@ static nx_status write_window(struct writing *w, int64_t window, int64_t min, in
             continue;
         st = read_series(w, &w->im->series[k], window, true, err);
         if (!st)
-            st = put_series(w, b, k, err);
+            st = block_writer_series(b, &w->labels[k], err);
+        if (!st)
+            st = shared_times_put(&w->times, b, &w->labels[k], w->samples.t, w->samples.v,
+                                  w->samples.n, err);
     }
     if (!st)
         st = block_writer_commit(b, meta, err);
@@ -790,7 +616,7 @@ static nx_status write_blocks(struct writing *w,
         st = survey(w, window, &min, &max, err);
         if (!st)
             st = write_window(w, window, min, max, named ? b.ulid : NULL, &meta, err);
-        drop_groups(w);
+        shared_times_clear(&w->times);
         if (st)
             break;
         memcpy(b.ulid, meta.ulid, sizeof b.ulid);
@@ -809,14 +635,10 @@ static nx_status write_blocks(struct writing *w,
 
 static void writing_done(struct writing *w)
 {
-    drop_groups(w);
+    shared_times_done(&w->times);
     arena_free(w->arena);
-    free(w->groups);
-    free(w->slots);
     samples_done(&w->samples);
-    samples_done(&w->spread);
     free(w->sorted);
-    free(w->merged);
 }
 
 nx_status storage_import_finish(struct storage_import *im,

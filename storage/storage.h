@@ -408,6 +408,7 @@ struct storage_import_block {
     int64_t min_ms, max_ms; /* max exclusive */
     uint64_t samples, chunks, series, bytes;
 };
+/* `dir` is made when the first byte is written. */
 NX_NODISCARD nx_status storage_import_open(struct storage_import **out, struct fs *fs,
                                            const char *dir, int64_t block_ms, struct nx_err *err);
 /* Returns a handle for a label set (copied), to be used while the import is open. */

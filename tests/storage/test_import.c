@@ -210,14 +210,17 @@ static void an_import_that_is_closed_leaves_nothing(void **state)
 {
     struct simfs *sim = simfs_new(1);
     struct storage_import *im;
+    struct fs_stat stat;
 
     (void)state;
     assert_ok(storage_import_open(&im, simfs_fs(sim), DIR, 0, &err), &err);
     assert_ok(storage_import_add(im, series_of(im, "m", "a"), 5, 1, &err), &err);
     storage_import_close(im);
-    only_blocks_are_left(simfs_fs(sim), 0);
+    assert_status(simfs_fs(sim)->stat(simfs_fs(sim), DIR, &stat, &err),
+                  NX_NOTFOUND); /* not even the folder */
     assert_ok(storage_import_open(&im, simfs_fs(sim), DIR, 0, &err), &err);
     assert_ok(storage_import_finish(im, NULL, NULL, &err), &err); /* nothing to write */
+    only_blocks_are_left(simfs_fs(sim), 0);
     assert_status(storage_import_add(im, 0, 5, 1, &err), NX_BADINPUT);
     storage_import_close(im);
     storage_import_close(NULL);
