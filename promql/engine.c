@@ -475,6 +475,8 @@ nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_r
 {
     struct run r;
     struct nx_err own;
+    const struct pql_watch *watch = NULL;
+    uint32_t watched = PQL_NOT_BEGUN;
     int64_t begun = clock_mono_ns(), at = begun, timeout_ms = e->opts.timeout_ms;
     bool placed = false;
     nx_status st;
@@ -491,16 +493,21 @@ nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_r
         st = check_query(&r, err);
     if (st)
         goto done;
+    watch = e->opts.watch;
     at = clock_mono_ns();
     st = place_take(e, q, r.ev.deadline_ns, err);
     if (st)
         goto done;
     placed = true;
+    if (watch)
+        watched = watch->begin(watch->ctx, q);
     r.result->stats.queue_s = since(&at);
     st = run_query(&r, err);
     r.result->stats.total_s = since(&begun);
 
 done:
+    if (watch)
+        watch->end(watch->ctx, watched, q, r.result, st ? err : NULL);
     if (placed)
         place_give(e, st ? NULL : r.result, r.ev.total);
     if (!st) {

@@ -48,6 +48,25 @@ void pql_each_selector(const struct pql_expr *e,
 
 /* ---- evaluation ------------------------------------------------------------------------------ */
 
+struct pql_query;
+struct pql_result;
+
+/* Who asked, for the query log. What does not apply is empty. */
+struct pql_origin {
+    const char *client_ip, *method, *path; /* over HTTP */
+    const char *rule_file, *rule_group;
+};
+/* Is told of every query whose text is right, by its own thread. */
+struct pql_watch {
+    void *ctx;
+    /* It begins to run. At most max_concurrency have begun and not ended; the number goes to `end`. */
+    uint32_t (*begin)(void *ctx, const struct pql_query *q);
+    /* It ended: `err` is NULL, or why it failed; of `r` only the statistics are sure to be there. */
+    void (*end)(void *ctx, uint32_t begun, const struct pql_query *q, const struct pql_result *r,
+                const struct nx_err *err);
+};
+#define PQL_NOT_BEGUN UINT32_MAX /* for `end`: it found no place */
+
 struct pql_engine;
 struct pql_engine_opts {
     int64_t lookback_ms;      /* 0: 5 min */
@@ -57,6 +76,7 @@ struct pql_engine_opts {
     struct memory *memory;    /* borrowed; NULL: no limit */
     uint64_t
         max_bytes; /* of memory for one query; 0: a third of the memory limit, if there is one */
+    const struct pql_watch *watch; /* borrowed; may be NULL */
     struct pql_features features;
 };
 NX_NODISCARD nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts,
@@ -81,6 +101,7 @@ struct pql_query {
     int64_t timeout_ms;  /* 0: the engine's; never more than the engine's */
     const struct pql_source *source;
     const int *cancel; /* set to non-zero (atomically) from another thread to stop; may be NULL */
+    const struct pql_origin *origin; /* for the watch; may be NULL */
 };
 
 /* One series of a result. In a range result t[i] = start + k * step with gaps left out. */

@@ -41,6 +41,7 @@ struct server {
     struct memory *memory;
     struct storage *storage;
     struct pql_engine *engine;
+    struct query_log *query_log;
     struct scrape *scrape;
     struct web *web;
     bool ready;      /* atomic */
@@ -158,6 +159,8 @@ static nx_status apply(struct server *s, const struct config *cfg, const struct 
     const struct storage_retention r = retention(s, cfg);
 
     if (rules && storage_set_rules(s->storage, &rules->rules, err))
+        return err->code;
+    if (query_log_set_file(s->query_log, cfg->global.query_log_file, err))
         return err->code;
     storage_set_retention(s->storage, &r);
     storage_set_max_exemplars(s->storage, max_exemplars(s, cfg));
@@ -388,7 +391,13 @@ static nx_status open_engine(struct server *s, struct nx_err *err)
         .max_bytes = flags_bytes(&s->flags, "query.max-memory"),
         .features = s->features,
     };
+    nx_status st =
+        query_log_new(&s->query_log, fs_real(), flags_str(&s->flags, "storage.tsdb.path"),
+                      o.max_concurrency ? o.max_concurrency : 20, err);
 
+    if (st)
+        return st;
+    o.watch = query_log_watch(s->query_log);
     return pql_engine_new(&s->engine, &o, err);
 }
 
@@ -451,7 +460,7 @@ static nx_status start_parts(struct server *s, struct nx_err *err)
     if (!st)
         st = open_scrape(s, err);
     if (!st) {
-        struct web_data data = {s->storage, s->scrape, s->engine};
+        struct web_data data = {s->storage, s->scrape, s->engine, s->query_log};
         web_attach(s->web, &data);
         st = apply(s, s->cfg, NULL, err); /* the rules it was opened with */
     }
@@ -526,6 +535,7 @@ static void stop(struct server *s)
         log_info("Stopping scrape manager...");
     scrape_free(s->scrape);
     pql_engine_free(s->engine);
+    query_log_free(s->query_log);
     storage_close(s->storage);
     memory_free(s->memory);
 }

@@ -123,11 +123,6 @@ static bool uses_refs(const struct config *cfg)
     return false;
 }
 
-static bool uses_query_log(const struct config *cfg)
-{
-    return cfg->global.query_log_file.len > 0;
-}
-
 // clang-format off
 static const struct later rows[] = {
     { "rule_files",                 "recording and alerting rules are not evaluated",        uses_rules },
@@ -142,7 +137,6 @@ static const struct later rows[] = {
     { "scrape_protocols: PrometheusProto", "targets are asked for the text formats only",    uses_protobuf },
     { "oauth2.grant_type: ...jwt-bearer", "scrapes with it fail: there is only client_credentials", uses_jwt },
     { "*_ref (secret manager)",     "there is no secret manager to ask",                     uses_refs },
-    { "global.query_log_file",      "queries are not logged",                                uses_query_log },
 };
 // clang-format on
 

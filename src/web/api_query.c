@@ -5,6 +5,7 @@
  * A result is written while it is sent: the engine's columns are turned to text in pieces, a piece
  * may end within a series. */
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,7 +68,7 @@ static bool put_matrix_series(struct result_stream *rs, const struct pql_series 
     return true;
 }
 
-static void put_stats(struct buf *b, const struct pql_result *r)
+void json_query_stats(struct buf *b, const struct pql_result *r)
 {
     static const char *const names[] = {"evalTotalTime", "resultSortTime", "queryPreparationTime",
                                         "innerEvalTime", "execQueueTime",  "execTotalTime"};
@@ -78,7 +79,7 @@ static void put_stats(struct buf *b, const struct pql_result *r)
                              r->stats.queue_s,
                              r->stats.total_s};
 
-    buf_str(b, ",\"stats\":{\"timings\":{");
+    buf_str(b, "{\"timings\":{");
     for (size_t i = 0; i < NX_COUNT(names); i++) {
         buf_printf(b, "%s\"%s\":", i ? "," : "", names[i]);
         buf_num(b, values[i]);
@@ -94,8 +95,10 @@ static void put_end(struct result_stream *rs, struct buf *b)
 {
     struct pql_result *r = rs->result;
 
-    if (rs->stats)
-        put_stats(b, r);
+    if (rs->stats) {
+        buf_str(b, ",\"stats\":");
+        json_query_stats(b, r);
+    }
     buf_char(b, '}');
     if (rs->truncated) {
         buf_str(b, ",\"warnings\":[\"results truncated due to limit\"");
@@ -256,10 +259,30 @@ static void run_out_of_time(struct web_req *r, const struct pql_query *q)
     web_error(r, WEB_ERR_TIMEOUT, "query timed out in query execution");
 }
 
+/* For the query log: the peer's address, which behind a proxy is the proxy's. */
+static void client_ip(const struct web_req *r, char to[INET6_ADDRSTRLEN])
+{
+    const union MHD_ConnectionInfo *i =
+        MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *a = i ? i->client_addr : NULL;
+
+    to[0] = 0;
+    if (a && a->sa_family == AF_INET)
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)a)->sin_addr, to,
+                  INET6_ADDRSTRLEN);
+    else if (a && a->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr, to,
+                  INET6_ADDRSTRLEN);
+}
+
 static void run(struct web_req *r, struct pql_query *q, size_t limit)
 {
     const struct web_data *d = web_data(r->w);
     struct pql_source source = pql_source_storage(d->storage);
+    char ip[INET6_ADDRSTRLEN];
+    struct pql_origin origin = {.client_ip = ip,
+                                .method = r->method == WEB_POST ? "POST" : "GET",
+                                .path = r->route->pattern};
     struct pql_result *result = NULL;
     struct nx_err err = {0};
 
@@ -267,7 +290,9 @@ static void run(struct web_req *r, struct pql_query *q, size_t limit)
         run_out_of_time(r, q);
         return;
     }
+    client_ip(r, ip);
     q->source = &source;
+    q->origin = &origin;
     if (pql_exec(d->engine, q, &result, &err))
         web_fail(r, &err, err.code == NX_BADINPUT ? "invalid parameter \"query\": " : "");
     else

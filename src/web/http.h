@@ -164,6 +164,8 @@ void web_ok_list(struct web_req *r, size_t n, void (*item)(void *ctx, size_t i, 
 
 void json_string(struct buf *b, struct nx_slice s); /* quoted; <, >, & escaped as Go does */
 void json_cstr(struct buf *b, const char *s);
+void json_query_stats(struct buf *b,
+                      const struct pql_result *r); /* the object "stats" (api_query.c) */
 /* A sample's time: seconds, 0 or 3 decimals. Returns the length; there is no NUL. */
 #define JSON_TIME_BYTES 32
 size_t json_time_text(char to[JSON_TIME_BYTES], int64_t ms);

@@ -23,10 +23,11 @@ struct self {
     struct storage_stats st;
     struct scrape_stats sc;
     struct pql_engine_stats en;
+    struct query_log_stats ql;
     struct process_info pr;
     struct memory_stats mem;
     bool has_data;
-    uint64_t ready, reload_ok, conns_accepted, conns_closed;
+    uint64_t ready, reload_ok, conns_accepted, conns_closed, query_log_enabled;
     double reload_s, head_min_s, head_max_s, lowest_s, replay_s, exemplar_oldest_s;
     double retention_s, retention_percent;
     int64_t head_min_ms, head_max_ms, lowest_ms, mem_level;
@@ -306,6 +307,8 @@ static const struct row rows[] = {
     { "prometheus_engine_queries",      G, U(en.active),     "Queries running or waiting." },
     { "prometheus_engine_queries_concurrent_max", G, U(en.max_concurrency), "Queries that may run at once." },
     { "prometheus_engine_query_duration_seconds", EXPO_SUMMARY, E(emit_query_duration), "Query times by part." },
+    { "prometheus_engine_query_log_enabled", G, U(query_log_enabled), "Whether queries are logged: 1 or 0." },
+    { "prometheus_engine_query_log_failures_total", C, U(ql.failures), "Queries that could not be logged." },
     { "prometheus_engine_query_samples_total", C, U(en.samples_total), "Samples read by all queries." },
     { "prometheus_http_request_duration_seconds", EXPO_HISTOGRAM, E(emit_http_duration), "Time to answer requests." },
     { "prometheus_http_requests_total", C, E(emit_requests), "Requests by handler and status." },
@@ -407,6 +410,8 @@ static nx_status gather_data(struct self *s, const struct web_data *d, struct nx
 {
     storage_get_stats(d->storage, &s->st);
     pql_engine_get_stats(d->engine, &s->en);
+    query_log_get_stats(d->query_log, &s->ql);
+    s->query_log_enabled = s->ql.enabled;
     s->head_min_ms = s->st.head_min_ms;
     s->head_max_ms = s->st.head_max_ms;
     s->lowest_ms = s->st.oldest_ms;

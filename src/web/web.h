@@ -6,6 +6,7 @@
 #pragma once
 
 #include "promql/promql.h"
+#include "src/base/fs.h"
 #include "src/base/status.h"
 #include "src/scrape/scrape.h"
 #include "storage/storage.h"
@@ -47,10 +48,12 @@ struct web_opts {
 };
 
 /* What answers are made from. All are borrowed. */
+struct query_log;
 struct web_data {
     struct storage *storage;
     struct scrape *scrape;
     struct pql_engine *engine;
+    struct query_log *query_log; /* may be NULL */
 };
 
 /* Listens and answers. Until web_attach() that is only what needs no data; hooks.ready must not say
@@ -66,3 +69,26 @@ void web_close(struct web *w); /* accepts NULL */
 NX_NODISCARD nx_status web_check_url(const char *url, struct nx_err *err);
 /* The lines of --version: "NAME, version ...", who built what and when. */
 void web_version_text(struct buf *b, const char *name);
+
+/* ---- the query log, and the file that names the queries under way (querylog.c) ------------------ */
+
+/* One, that outlives the engine whose queries it watches. query_log_set_file(): one thread at a time; the
+ * watch: any. */
+
+/* Makes DIR/queries.active with room for max_queries; what a process that ended without a word left there is
+ * logged first. A file that can't be made is logged and done without. NX_NOMEM. */
+NX_NODISCARD nx_status query_log_new(struct query_log **out, struct fs *fs, const char *dir,
+                                     uint32_t max_queries, struct nx_err *err);
+void query_log_free(struct query_log *l); /* accepts NULL */
+
+/* One line of JSON per query goes to the end of `path`, from now on; empty: nowhere. Opened anew at each
+ * call, so that a log that was moved away is let go. On failure everything stays as it was. */
+NX_NODISCARD nx_status query_log_set_file(struct query_log *l, struct nx_slice path,
+                                          struct nx_err *err);
+const struct pql_watch *query_log_watch(struct query_log *l);
+
+struct query_log_stats {
+    bool enabled;
+    uint64_t failures; /* lines that could not be written */
+};
+void query_log_get_stats(struct query_log *l, struct query_log_stats *out); /* NULL: all zero */
