@@ -101,7 +101,7 @@ static nx_status is_dead(struct look *l, const struct tombs *t, uint32_t id, boo
     if (st)
         return st;
     while (from <= to && tspans_gap(s, from, to, &gap)) {
-        bool alive;
+        bool alive = false;
         st = has_samples(l, id, gap, &alive, err);
         if (st || alive)
             return st;
