@@ -330,6 +330,8 @@ nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64
         return NX_OK;
     t = block_tombs(b);
     st = block_index_match(b->index, m, n, a, &ids, err);
+    if (b->meta.resolution_ms && !whole) /* series end with their last column */
+        mint += mint > b->meta.min_ms ? block_column_shift(&b->meta, COLUMN_COUNT) : 0;
     if (!st && ids.n)
         st = block_index_labels(b->index, ids, whole ? INT64_MIN : mint, whole ? INT64_MAX : maxt,
                                 a, out, err);
@@ -438,7 +440,7 @@ nx_status block_series_span(struct block *b, uint64_t ref, int64_t *min_ms, int6
                        (unsigned long long)ref, (unsigned long long)b->meta.n_series);
     st = block_index_get(b->index, (uint32_t)ref, &e, err);
     *min_ms = e.mint;
-    *max_ms = e.maxt;
+    *max_ms = e.maxt - (b->meta.resolution_ms ? block_column_shift(&b->meta, COLUMN_COUNT) : 0);
     return in_block(b, st, err);
 }
 
@@ -755,7 +757,7 @@ static nx_status verify_chunk(void *ctx, const struct block_chunk *c, struct nx_
 
     if (c->t[0] <= v->last && v->chunks)
         return nx_fail(err, NX_CORRUPT, "chunks overlap at %lld", (long long)c->t[0]);
-    if (c->t[0] < v->b->meta.min_ms || c->t[c->n - 1] >= v->b->meta.max_ms)
+    if (c->t[0] < v->b->meta.min_ms || c->t[c->n - 1] >= block_times_end(&v->b->meta))
         return nx_fail(err, NX_CORRUPT, "samples lie outside the block");
     if (chunk_is_absent(c->v[0]) || chunk_is_absent(c->v[c->n - 1]))
         return nx_fail(err, NX_CORRUPT, "a chunk begins or ends without a sample");

@@ -32,6 +32,17 @@ struct block_parent {
     char ulid[BLOCK_ULID_LEN + 1];
     int64_t min_ms, max_ms;
 };
+/* What a block of a resolution holds of each series (storage/coarse.h). */
+enum block_column {
+    COLUMN_LAST,
+    COLUMN_MIN,
+    COLUMN_MAX,
+    COLUMN_SUM,
+    COLUMN_FALLEN,
+    COLUMN_FIRST,
+    COLUMN_COUNT,
+    COLUMNS
+};
 struct block_meta {
     char ulid[BLOCK_ULID_LEN + 1];
     int64_t min_ms, max_ms; /* max exclusive */
@@ -41,8 +52,20 @@ struct block_meta {
     size_t n_sources;
     struct block_parent *parents;
     size_t n_parents;
-    uint64_t bytes; /* of all files; not in meta.json */
+    int64_t resolution_ms; /* 0: samples; else points of windows of that length, see below */
+    uint64_t bytes;        /* of all files; not in meta.json */
 };
+/* In a block of a resolution what block_read() and its kin call the time t is, for column c, t +
+ * block_column_shift(c), and min_ms and max_ms bound t itself. Read them by storage/coarse.h. */
+static inline int64_t block_column_shift(const struct block_meta *m, unsigned c)
+{
+    return (int64_t)c * (m->max_ms - m->min_ms);
+}
+/* The end of what block_read() calls times. */
+static inline int64_t block_times_end(const struct block_meta *m)
+{
+    return m->max_ms + (m->resolution_ms ? block_column_shift(m, COLUMNS - 1) : 0);
+}
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -57,7 +80,8 @@ struct block_writer_opts {
     size_t n_sources;
     const struct block_parent *parents; /* copied */
     size_t n_parents;
-    bool fast; /* LZ4 and the fast encoder rather than the smallest result */
+    int64_t resolution_ms; /* of a block of points; 0: of samples */
+    bool fast;             /* LZ4 and the fast encoder rather than the smallest result */
 };
 /* Makes the temporary folder. A leftover of the same name is removed first. */
 NX_NODISCARD nx_status block_writer_open(struct block_writer **out,

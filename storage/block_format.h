@@ -8,6 +8,10 @@
 
 #define BLOCK_FORMAT 1u /* "narthex": {"format": ...} in meta.json */
 
+#define BLOCK_FORMAT_COARSE                                                                        \
+    2u /* a block of points: older programs must not take them for samples */
+#define BLOCK_MAX_RESOLUTION_MS (24 * 3600000LL)
+
 #define BLOCK_INDEX_FILE   "index"
 #define BLOCK_CHUNKS_FILE  "chunks"
 #define BLOCK_META_FILE    "meta.json"

@@ -135,10 +135,11 @@ nx_status block_meta_print(const struct block_meta *m, struct buf *to, struct nx
         buf_printf(to, "%s\n\t\t\t\"%s\"", i ? "," : "", m->sources[i]);
     buf_str(to, "\n\t\t]");
     print_parents(m, to);
-    buf_printf(to,
-               "\n\t},\n\t\"version\": 1,\n\t\"narthex\": {\n\t\t\"format\": %u,\n\t\t" CRC_KEY
-               "00000000\"\n\t}\n}\n",
-               BLOCK_FORMAT);
+    buf_printf(to, "\n\t},\n\t\"version\": 1,\n\t\"narthex\": {\n\t\t\"format\": %u,\n\t\t",
+               m->resolution_ms ? BLOCK_FORMAT_COARSE : BLOCK_FORMAT);
+    if (m->resolution_ms)
+        buf_printf(to, "\"resolution\": %" PRId64 ",\n\t\t", m->resolution_ms);
+    buf_str(to, CRC_KEY "00000000\"\n\t}\n}\n");
     buf_char(to, '\0'); /* for strstr; taken back */
     st = buf_status(to, err);
     if (st)
@@ -218,6 +219,21 @@ static bool get_parents(const json_t *a, struct block_meta *m)
     return true;
 }
 
+/* A block of points says of which resolution; a block of samples has none. */
+static bool get_resolution(const json_t *root, struct block_meta *m)
+{
+    const json_t *own = json_object_get(root, "narthex");
+    int64_t format;
+
+    if (!get_int(own, "format", &format))
+        return false;
+    if (format == BLOCK_FORMAT)
+        return true;
+    return get_int(own, "resolution", &m->resolution_ms) && m->resolution_ms > 0 &&
+           m->resolution_ms <= BLOCK_MAX_RESOLUTION_MS && m->max_ms - m->min_ms <= INT64_MAX / 16 &&
+           m->max_ms <= INT64_MAX / 16 && m->min_ms >= INT64_MIN / 16;
+}
+
 static bool get_fields(const json_t *root, struct block_meta *m)
 {
     const json_t *stats = json_object_get(root, "stats"),
@@ -235,7 +251,7 @@ static bool get_fields(const json_t *root, struct block_meta *m)
     if (!get_int(compaction, "level", &level) || level < 1 || level > UINT32_MAX)
         return false;
     m->level = (uint32_t)level;
-    return get_sources(json_object_get(compaction, "sources"), m) &&
+    return get_resolution(root, m) && get_sources(json_object_get(compaction, "sources"), m) &&
            get_parents(json_object_get(compaction, "parents"), m);
 }
 
@@ -266,7 +282,7 @@ nx_status block_meta_parse(struct nx_slice text, struct block_meta *out, struct 
         st = nx_fail(err, NX_CORRUPT, "line %d: %s", why.line, why.text);
     else if (!get_int(root, "version", &version) || version != 1 ||
              !get_int(json_object_get(root, "narthex"), "format", &format) ||
-             format != BLOCK_FORMAT)
+             (format != BLOCK_FORMAT && format != BLOCK_FORMAT_COARSE))
         st = nx_fail(err, NX_CORRUPT, "format version is not known");
     else if (!make_room(root, &m))
         st = nx_fail(err, NX_NOMEM, "out of memory");

@@ -88,8 +88,10 @@ static nx_status set_meta(struct block_writer *w, const struct block_writer_opts
                           struct nx_err *err)
 {
     char own[1][BLOCK_ULID_LEN + 1];
-    struct block_meta m = {
-        .min_ms = opts->min_ms, .max_ms = opts->max_ms, .level = opts->level ? opts->level : 1};
+    struct block_meta m = {.min_ms = opts->min_ms,
+                           .max_ms = opts->max_ms,
+                           .level = opts->level ? opts->level : 1,
+                           .resolution_ms = opts->resolution_ms};
 
     if (opts->min_ms >= opts->max_ms || (opts->ulid && !block_ulid_valid(opts->ulid)))
         return nx_fail(err, NX_BADINPUT, "a block from %lld to %lld named %s",
@@ -405,7 +407,7 @@ nx_status block_writer_chunk(struct block_writer *w, uint32_t times, const doubl
     st = times_of(w, times, &t, err);
     if (st)
         return st;
-    if (t[from] < w->meta.min_ms || t[to - 1] >= w->meta.max_ms ||
+    if (t[from] < w->meta.min_ms || t[to - 1] >= block_times_end(&w->meta) ||
         (w->n_chunks && t[from] <= w->maxt)) /* W3 */
         return nx_fail(err, NX_BADINPUT, "samples from %lld to %lld do not fit block %s",
                        (long long)t[from], (long long)t[to - 1], w->meta.ulid);

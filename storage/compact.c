@@ -76,7 +76,8 @@ struct compactor {
 struct look {
     struct block **v;
     struct compact_block *plan;
-    size_t n;
+    size_t n;   /* blocks of samples, by min_ms; they come first */
+    size_t all; /* those of points after them */
     int64_t max_block_ms;
     struct keep keep; /* with a reference on the rules */
     uint64_t rules_version;
@@ -159,7 +160,7 @@ static bool avoid(struct compactor *c, const char *ulid, int64_t until_ms)
 
 static void look_done(struct look *l)
 {
-    for (size_t i = 0; i < l->n; i++)
+    for (size_t i = 0; i < l->all; i++)
         block_unref(l->v[i]);
     free(l->v);
     free(l->plan);
@@ -182,10 +183,15 @@ static nx_status look(struct compactor *c, struct look *l, struct nx_err *err)
     l->plan = calloc(s->n_blocks + 1, sizeof *l->plan);
     if (!l->v || !l->plan)
         st = no_memory(err);
-    for (size_t i = 0; i < s->n_blocks && !st; i++) {
-        const struct block_meta *m = block_meta(s->blocks[i]);
-        l->v[l->n++] = block_ref(s->blocks[i]);
-        l->plan[i] = (struct compact_block){m->min_ms, m->max_ms, is_avoided(c, m->ulid, now_ms)};
+    for (size_t i = 0; i < 2 * s->n_blocks && !st; i++) {
+        struct block *b = s->blocks[i % s->n_blocks];
+        const struct block_meta *m = block_meta(b);
+        if ((m->resolution_ms > 0) != (i >= s->n_blocks))
+            continue;
+        l->plan[l->all] =
+            (struct compact_block){m->min_ms, m->max_ms, is_avoided(c, m->ulid, now_ms)};
+        l->v[l->all++] = block_ref(b);
+        l->n += m->resolution_ms == 0;
     }
     nx_unlock(&s->lock);
     return st;
@@ -198,9 +204,15 @@ struct job {
     struct block *source[COMPACT_MAX_SOURCES]; /* the same, opened for the merge (C5) */
     size_t n;
     char ulid[BLOCK_ULID_LEN + 1];
-    const struct keep *keep; /* what is left out while it is written; NULL: nothing */
-    int64_t max_ms;          /* end of the new block */
-    size_t bad;              /* the source that failed, or COMPACT_NONE */
+    struct keep keep;                         /* what is left out while it is written, */
+    bool leave_out;                           /* if anything */
+    int64_t resolution_ms;                    /* of the new block */
+    bool by_rule;                             /* it is written for what is left out */
+    bool beside;                              /* it does not replace its source, but `stale` */
+    struct block *stale[COMPACT_MAX_SOURCES]; /* borrowed of the look */
+    size_t n_stale;
+    int64_t max_ms; /* end of the new block */
+    size_t bad;     /* the source that failed, or COMPACT_NONE */
     struct compact_result res;
 };
 
@@ -221,7 +233,7 @@ static int64_t job_from_ms(void *ctx, const struct labels *ls)
 {
     const struct job *j = ctx;
 
-    return keep_from(j->keep, ls, j->max_ms);
+    return keep_from(&j->keep, ls, j->max_ms);
 }
 
 static nx_status write_merged(struct compactor *c, struct job *j, struct nx_err *err)
@@ -237,9 +249,12 @@ static nx_status write_merged(struct compactor *c, struct job *j, struct nx_err 
                                   .source = j->source,
                                   .n = j->n,
                                   .stop = &c->s->give_way,
-                                  .from_ms = j->keep ? job_from_ms : NULL,
+                                  .from_ms = j->leave_out ? job_from_ms : NULL,
                                   .ctx = j};
-        st = compact_merge(&m, &j->res, err);
+        if (j->resolution_ms)
+            st = compact_downsample(&m, j->resolution_ms, &j->res, err);
+        else
+            st = compact_merge(&m, &j->res, err);
         j->bad = j->res.bad;
     }
     for (size_t i = 0; i < j->n; i++)
@@ -298,12 +313,40 @@ static nx_status change_over(struct compactor *c, struct job *j, bool *gone, str
     if (!st)
         st = s->fs->sync_dir(s->fs, s->dir, err);
     if (!st)
+        st = blocks_room(s, err);
+    if (!st)
         st = block_open(&b, s->fs, s->cache, dir, err);
     free(dir);
-    *gone = !st && !blocks_replace(s, j->listed, j->n, b);
+    if (j->beside)
+        *gone = !st && !blocks_replace(s, j->stale, j->n_stale, b);
+    else
+        *gone = !st && !blocks_replace(s, j->listed, j->n, b);
     if (*gone)
         block_unref(b);
     return st;
+}
+
+static bool is_plain(const struct storage *s, const char *ulid)
+{
+    for (size_t i = 0; i < s->n_plain; i++)
+        if (strcmp(s->plain[i], ulid) == 0)
+            return true;
+    return false;
+}
+
+/* No points can be made of it: nobody is to wait for them. Without memory to note it, it is tried again. */
+static void stays_plain(struct compactor *c, const char *ulid)
+{
+    struct storage *s = c->s;
+    char(*more)[BLOCK_ULID_LEN + 1];
+
+    nx_lock(&s->lock);
+    more = is_plain(s, ulid) ? NULL : realloc(s->plain, (s->n_plain + 1) * sizeof *more);
+    if (more) {
+        s->plain = more;
+        memcpy(more[s->n_plain++], ulid, sizeof *more);
+    }
+    nx_unlock(&s->lock);
 }
 
 static nx_status merge(struct compactor *c, struct job *j, bool *gone, struct nx_err *err)
@@ -318,8 +361,12 @@ static nx_status merge(struct compactor *c, struct job *j, bool *gone, struct nx
     block_ulid(j->ulid, clock_now_ms());
     set_busy(c, true);
     st = write_merged(c, j, err);
-    if (st == NX_NOTFOUND && j->bad == COMPACT_NONE &&
-        (j->res.expired || j->res.deleted)) { /* all was left out */
+    if (j->beside && ((st == NX_NOTFOUND && j->bad == COMPACT_NONE) || st == NX_CORRUPT))
+        stays_plain(c, block_meta(j->listed[0])->ulid);
+    if (j->beside && st == NX_NOTFOUND && j->bad == COMPACT_NONE)
+        st = NX_OK; /* there is nothing to tell of it */
+    else if (st == NX_NOTFOUND && j->bad == COMPACT_NONE &&
+             (j->res.expired || j->res.deleted)) { /* all was left out */
         *gone = !blocks_replace(c->s, j->listed, j->n, NULL);
         st = NX_OK;
     } else {
@@ -328,8 +375,8 @@ static nx_status merge(struct compactor *c, struct job *j, bool *gone, struct nx
         if (st || *gone)
             discard(c, j->ulid);
     }
-    for (size_t i = 0; i < j->n && !st && !*gone; i++)
-        blocks_delete(c->s, block_ref(j->listed[i]), NULL);
+    for (size_t i = 0; i < (j->beside ? j->n_stale : j->n) && !st && !*gone; i++)
+        blocks_delete(c->s, block_ref(j->beside ? j->stale[i] : j->listed[i]), NULL);
     set_busy(c, false);
     return st;
 }
@@ -357,7 +404,9 @@ static void failed(struct compactor *c, const struct job *j, nx_status st, const
 static void succeeded(struct compactor *c, const struct job *j, int64_t start_ms)
 {
     c->pause_ms = 0;
-    log_info(j->n > 1 ? "Merged blocks" : "Wrote a block again without what need not be kept",
+    log_info(j->beside  ? "Made a block of a coarser resolution"
+             : j->n > 1 ? "Merged blocks"
+                        : "Wrote a block again without what need not be kept",
              "count", LOG_NUMBER(j->n), "ulid", j->ulid, "mint",
              LOG_NUMBER(block_meta(j->listed[0])->min_ms), "samples", LOG_NUMBER(j->res.samples),
              "duplicates", LOG_NUMBER(j->res.dropped), "expired", LOG_NUMBER(j->res.expired),
@@ -381,7 +430,8 @@ static bool run_job(struct compactor *c, struct job *j)
     nx_lock(&s->lock);
     s->compactions += st == NX_OK;
     s->compactions_failed += st != NX_OK;
-    s->rewrites += st == NX_OK && j->n == 1;
+    s->rewrites += st == NX_OK && j->n == 1 && !j->beside;
+    s->downsampled += st == NX_OK && j->beside;
     s->samples_expired += st == NX_OK ? j->res.expired : 0;
     nx_unlock(&s->lock);
     if (st)
@@ -393,7 +443,8 @@ static bool run_job(struct compactor *c, struct job *j)
 
 nx_status compact_rewrite(struct compactor *c, struct block *b, struct nx_err *err)
 {
-    struct job j = {.bad = COMPACT_NONE, .listed = {b}, .n = 1};
+    struct job j = {
+        .bad = COMPACT_NONE, .listed = {b}, .n = 1, .resolution_ms = block_meta(b)->resolution_ms};
     const int64_t start_ms = steady_ms();
     bool gone;
     nx_status st = merge(c, &j, &gone, err);
@@ -407,8 +458,10 @@ nx_status compact_rewrite(struct compactor *c, struct block *b, struct nx_err *e
  * spans of them. */
 static size_t worth_cleaning(const struct look *l, size_t pick[COMPACT_MAX_SOURCES])
 {
-    for (size_t i = 0; i + 1 < l->n; i++) {
+    for (size_t i = 0; i < l->all; i++) {
         uint64_t series, spans;
+        if (i + 1 == l->n)
+            continue;
         block_count_tombs(l->v[i], &series, &spans);
         if (!l->plan[i].avoid && spans * 20 > block_meta(l->v[i])->n_series + 1) {
             pick[0] = i;
@@ -423,7 +476,7 @@ static bool plan_keep(struct compactor *c, const struct look *l, struct job *j)
 {
     struct nx_err err = {0};
     size_t which;
-    nx_status st = keep_find(c->checks, c->s->fs, l->v, l->plan, l->n, &l->keep, l->rules_version,
+    nx_status st = keep_find(c->checks, c->s->fs, l->v, l->plan, l->all, &l->keep, l->rules_version,
                              &c->s->give_way, &which, &err);
 
     if (which != COMPACT_NONE)
@@ -433,7 +486,50 @@ static bool plan_keep(struct compactor *c, const struct look *l, struct job *j)
         failed(c, j, st, &err);
     }
     j->n = !st && which != COMPACT_NONE;
+    j->by_rule = j->n > 0;
     return j->n > 0;
+}
+
+/* Merging is done: one block that is to be kept at a coarser resolution. */
+static bool plan_coarse(struct compactor *c, const struct look *l, struct job *j)
+{
+    const struct keep_rules *rules = l->keep.rules;
+    struct storage *s = c->s;
+
+    for (size_t i = 0; i < l->all && keep_n_levels(rules); i++) {
+        const struct block_meta *m = block_meta(l->v[i]);
+        bool plain;
+        if (l->plan[i].avoid || !coarse_is_wanted(l->v, l->all, &l->keep, m, true))
+            continue;
+        nx_lock(&s->lock);
+        plain = is_plain(s, m->ulid);
+        nx_unlock(&s->lock);
+        if (plain)
+            continue;
+        j->listed[0] = l->v[i];
+        j->n = 1;
+        j->beside = true;
+        j->resolution_ms = keep_level(rules, coarse_level_of(&l->keep, m))->resolution_ms;
+        for (size_t k = l->n; k < l->all && j->n_stale < COMPACT_MAX_SOURCES; k++)
+            if (block_meta(l->v[k])->resolution_ms == j->resolution_ms &&
+                coarse_is_part(block_meta(l->v[k]), m))
+                j->stale[j->n_stale++] = l->v[k];
+        return true;
+    }
+    return false;
+}
+
+/* What is left out: by the rules, in all resolutions. What only the retention of all ends goes in whole
+ * blocks, and not before points were made of it. */
+static void prepare(const struct look *l, struct job *j)
+{
+    if (!j->beside)
+        j->resolution_ms = block_meta(j->listed[0])->resolution_ms;
+    j->keep = keep_of_resolution(&l->keep, j->resolution_ms);
+    j->leave_out = keep_n_rules(l->keep.rules) > 0;
+    if (keep_n_levels(l->keep.rules) && !j->by_rule &&
+        (j->n > 1 || coarse_is_wanted(l->v, l->all, &l->keep, block_meta(j->listed[0]), false)))
+        j->keep.retention_ms = 0;
 }
 
 /* Merges one set, or writes one block again. False when there is nothing to do now. */
@@ -458,9 +554,11 @@ static bool merge_one(struct compactor *c)
             j.n = worth_cleaning(&l, pick);
         for (size_t i = 0; i < j.n; i++)
             j.listed[i] = l.v[pick[i]];
-        if (keep_n_rules(l.keep.rules))
-            j.keep = &l.keep;
-        more = (j.n > 0 || plan_keep(c, &l, &j)) && run_job(c, &j);
+        more = j.n > 0 || plan_coarse(c, &l, &j) || plan_keep(c, &l, &j);
+        if (more) {
+            prepare(&l, &j);
+            more = run_job(c, &j);
+        }
     }
     look_done(&l);
     return more;
@@ -468,10 +566,19 @@ static bool merge_one(struct compactor *c)
 
 /* ---- after a crash ---------------------------------------------------------------------------- */
 
+/* Points made again of a block that had grown. */
+static bool is_older_version(const struct block_meta *now, const struct block_meta *m)
+{
+    return m->resolution_ms && strcmp(m->ulid, now->ulid) < 0 && coarse_is_part(m, now);
+}
+
 static bool is_rest_of(const struct block_meta *merged, const struct block_meta *m)
 {
+    if (m->resolution_ms !=
+        merged->resolution_ms) /* points are kept beside what they were made of */
+        return false;
     return m->min_ms >= merged->min_ms && m->max_ms <= merged->max_ms &&
-           compact_made_of(merged, m->ulid);
+           (compact_made_of(merged, m->ulid) || is_older_version(merged, m));
 }
 
 /* Deletes block `i` of the look, unless somebody else is about to. */
@@ -488,7 +595,7 @@ static void drop_rests_of(struct compactor *c, struct look *l, size_t merged)
     struct nx_err err;
     bool whole = false;
 
-    for (size_t i = 0; i < l->n; i++) {
+    for (size_t i = 0; i < l->all; i++) {
         if (!is_rest_of(meta, block_meta(l->v[i])))
             continue;
         if (!whole) {
@@ -515,7 +622,7 @@ static void drop_rests(struct compactor *c)
 
     set_busy(c, true);
     if (!look(c, &l, &err)) {
-        for (size_t i = 0; i < l.n && now_ms >= c->not_before_ms; i++) {
+        for (size_t i = 0; i < l.all && now_ms >= c->not_before_ms; i++) {
             const struct block_meta *m = block_meta(l.v[i]);
             if (m->level > 1 && !is_avoided(c, m->ulid, now_ms) && !atomic_load(&c->stop))
                 drop_rests_of(c, &l, i);

@@ -58,6 +58,11 @@ struct compact_result {
 NX_NODISCARD nx_status compact_merge(const struct compact_merge *c, struct compact_result *res,
                                      struct nx_err *err);
 
+/* The same for one source, as points of a resolution: of samples, or of points that are as fine or finer. Nothing
+ * but from_ms(), deletions and stale markers without a sample can leave nothing: NX_NOTFOUND. */
+NX_NODISCARD nx_status compact_downsample(const struct compact_merge *c, int64_t resolution_ms,
+                                          struct compact_result *res, struct nx_err *err);
+
 /* ---- what need not be kept (compact_keep.c) --------------------------------------------------- */
 
 struct keep_checks;                        /* remembers what was looked at */

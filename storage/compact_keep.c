@@ -120,19 +120,20 @@ nx_status keep_find(struct keep_checks *c, struct fs *fs, struct block *const *v
     bool any = false;
 
     *which = COMPACT_NONE;
-    if (!keep_n_rules(k->rules))
+    if (!keep_n_rules(k->rules)) /* then there are times for whole blocks alone */
         return NX_OK;
     st = renew(c, v, n, err);
     for (; i < n && !st && !any; i++) {
         const struct block_meta *meta = block_meta(v[i]);
-        const size_t passed = keep_n_passed(k, meta->max_ms);
+        const struct keep own = keep_of_resolution(k, meta->resolution_ms);
+        const size_t passed = keep_n_passed(&own, meta->max_ms);
         struct clean *known = find_clean(c, meta->ulid);
         if (plan[i].avoid || !passed || passed > keep_n_rules(k->rules)) /* R2 */
             continue;
         if (known->version == version && known->passed == passed)
             continue;
         *which = i;
-        st = look_into(fs, block_dir(v[i]), k, stop, &any, err);
+        st = look_into(fs, block_dir(v[i]), &own, stop, &any, err);
         if (!st && !any) {
             known->version = version;
             known->passed = passed;

@@ -24,6 +24,8 @@ struct keep_rules {
     struct arena *arena;
     struct rule *rules;
     size_t n;
+    struct storage_level *levels;
+    size_t n_levels;
 };
 
 static nx_status copy_matcher(struct arena *a, const struct matcher *from, struct matcher *to,
@@ -62,6 +64,31 @@ static nx_status copy_rule(struct keep_rules *k, const struct storage_keep_rule 
     return st;
 }
 
+static bool level_ok(const struct storage_level *l, const struct storage_level *before)
+{
+    if (l->after_ms <= 0 || l->resolution_ms < 1000 || l->resolution_ms > 24 * 3600000LL ||
+        l->keep_ms <= l->after_ms)
+        return false;
+    return !before || (l->after_ms > before->after_ms && l->keep_ms > before->keep_ms &&
+                       l->resolution_ms > before->resolution_ms &&
+                       l->resolution_ms % before->resolution_ms == 0);
+}
+
+static nx_status copy_levels(struct keep_rules *k, const struct storage_rules *from,
+                             struct nx_err *err)
+{
+    k->levels = arena_array(k->arena, from->n_levels ? from->n_levels : 1, sizeof *k->levels);
+    if (!k->levels)
+        return arena_failed(k->arena, err);
+    for (size_t i = 0; i < from->n_levels; i++) {
+        if (!level_ok(&from->levels[i], i ? &from->levels[i - 1] : NULL))
+            return nx_fail(err, NX_BADINPUT, "level %zu of downsampling makes no sense", i);
+        k->levels[i] = from->levels[i];
+    }
+    k->n_levels = from->n_levels;
+    return NX_OK;
+}
+
 nx_status keep_rules_new(struct keep_rules **out, const struct storage_rules *from,
                          struct nx_err *err)
 {
@@ -83,6 +110,8 @@ nx_status keep_rules_new(struct keep_rules **out, const struct storage_rules *fr
     }
     for (size_t i = 0; i < from->n_keep && !st; i++)
         st = copy_rule(k, &from->keep[i], err);
+    if (!st)
+        st = copy_levels(k, from, err);
     if (st)
         goto done;
     *out = k;
@@ -116,6 +145,26 @@ void keep_rules_unref(struct keep_rules *k)
 size_t keep_n_rules(const struct keep_rules *k)
 {
     return k ? k->n : 0;
+}
+
+size_t keep_n_levels(const struct keep_rules *k)
+{
+    return k ? k->n_levels : 0;
+}
+
+const struct storage_level *keep_level(const struct keep_rules *k, size_t i)
+{
+    return &k->levels[i];
+}
+
+struct keep keep_of_resolution(const struct keep *k, int64_t resolution_ms)
+{
+    struct keep own = *k;
+
+    for (size_t i = 0; resolution_ms && i < keep_n_levels(k->rules); i++)
+        if (k->rules->levels[i].resolution_ms == resolution_ms)
+            own.retention_ms = k->rules->levels[i].keep_ms;
+    return own;
 }
 
 static bool matches(const struct rule *r, const struct labels *ls)

@@ -22,6 +22,12 @@ struct keep {
     int64_t newest_ms;              /* end of the newest block */
 };
 
+/* Levels of downsampling. */
+size_t keep_n_levels(const struct keep_rules *k); /* accepts NULL */
+const struct storage_level *keep_level(const struct keep_rules *k, size_t i);
+/* The same for blocks of a resolution: its level's time instead of the retention of all, if there is one. */
+struct keep keep_of_resolution(const struct keep *k, int64_t resolution_ms);
+
 size_t keep_n_rules(const struct keep_rules *k); /* accepts NULL */
 /* The place of the first rule that matches; keep_n_rules() if none does. */
 size_t keep_rule_of(const struct keep_rules *k, const struct labels *ls);

@@ -12,11 +12,15 @@
  *             (imports, late samples) and late samples of the head: then they are merged, and of equal
  *             times the first source's is kept.
  *         Q4  A damaged page of chunks costs its samples, one of an index what is asked of that block:
- *             it is counted, logged when it is found, and the read goes on without. */
+ *             it is counted, logged when it is found, and the read goes on without.
+ *         Q5  Where a time is held as samples and as points of a coarser resolution, coarse_pick.c says which is
+ *             read; names and labels are those of all. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/base/log.h"
+#include "storage/coarse.h"
+#include "storage/coarse_pick.h"
 #include "storage/storage_impl.h"
 
 #define REF_MANY   (1ull << 63) /* the rest is a place in `many` */
@@ -32,7 +36,10 @@ struct store_querier {
     uint64_t entered; /* its number, from 1 */
     struct head_reader *head;
     struct block **blocks;
-    size_t n_blocks;
+    size_t n_blocks, n_coarse;   /* all; those of points */
+    struct coarse_points points; /* of one read, as are these two */
+    struct coarse_rise rise;
+    struct samples column;
     struct chunk_scratch *scratch;
     uint64_t *many; /* runs of refs, each ended by 0 with REF_MANY set */
     size_t n_many, cap_many;
@@ -58,6 +65,12 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* Points are read from before a range that is shorter than they lie apart. */
+static bool block_reaches(const struct block_meta *m, int64_t mint, int64_t maxt)
+{
+    return m->min_ms <= maxt && (m->max_ms > mint || m->max_ms + 2 * m->resolution_ms > mint);
+}
+
 /* Source `i` (0: the head) has rows of its own in the range. */
 static bool source_overlaps(const struct store_querier *q, size_t i, int64_t mint, int64_t maxt)
 {
@@ -67,8 +80,7 @@ static bool source_overlaps(const struct store_querier *q, size_t i, int64_t min
                 mint <= atomic_load(&h->max_ms)) ||
                loose_overlaps(h->loose, mint, maxt);
     }
-    const struct block_meta *m = block_meta(q->blocks[i - 1]);
-    return m->min_ms <= maxt && m->max_ms > mint;
+    return block_reaches(block_meta(q->blocks[i - 1]), mint, maxt);
 }
 
 /* ---- selecting ------------------------------------------------------------------------------- */
@@ -189,9 +201,14 @@ static nx_status select_block(struct block *b, const struct matcher *m, size_t n
                               int64_t maxt, struct arena *a, struct series_list *list,
                               struct nx_err *err)
 {
+    const int64_t resolution_ms = block_meta(b)->resolution_ms;
     uint64_t damaged = block_pages_damaged(b);
     struct nx_err damage;
-    nx_status st = block_select(b, m, n, mint, maxt, a, list, &damage);
+    nx_status st;
+
+    if (mint > INT64_MIN + 2 * resolution_ms)
+        mint -= 2 * resolution_ms;
+    st = block_select(b, m, n, mint, maxt, a, list, &damage);
 
     return unless_damaged(b, damaged, st, &damage, err);
 }
@@ -233,6 +250,9 @@ static nx_status q_select(struct querier *base, const struct matcher *m, size_t 
     free(lists);
     return st;
 }
+
+static nx_status q_read_for(struct querier *base, const struct series *s, const struct read_hint *h,
+                            int64_t mint, int64_t maxt, struct column *c, struct nx_err *err);
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -324,23 +344,162 @@ static nx_status put_in_order(struct samples *s, struct nx_err *err)
     return NX_OK;
 }
 
+/* ---- points beside samples ---- */
+
+static int64_t ref_resolution(const struct store_querier *q, uint64_t ref)
+{
+    const uint64_t source = ref >> REF_SOURCE;
+
+    return source ? block_meta(q->blocks[source - 1])->resolution_ms : 0;
+}
+
+/* The sources of a series: one, or a run of `many`. */
+static const uint64_t *refs_of(const struct store_querier *q, const struct series *s, size_t *n)
+{
+    const uint64_t *refs = &s->ref;
+
+    *n = 1;
+    if (s->ref & REF_MANY) {
+        refs = &q->many[s->ref & ~REF_MANY];
+        for (*n = 0; !(refs[*n] & REF_MANY);)
+            ++*n;
+    }
+    return refs;
+}
+
+/* Q5: the points of one part. */
+static nx_status read_points(struct store_querier *q, uint64_t ref, const struct pick_part *part,
+                             const struct read_hint *h, int64_t mint, int64_t maxt,
+                             struct column *c, struct samples *to, struct nx_err *err)
+{
+    struct block *b = q->blocks[(ref >> REF_SOURCE) - 1];
+    const struct block_meta *m = block_meta(b);
+    const int64_t resolution_ms = m->resolution_ms;
+    const bool exact = pick_is_exact(h, resolution_ms);
+    const size_t had = to->n;
+    uint64_t damaged = block_pages_damaged(b);
+    struct nx_err damage;
+    nx_status st;
+
+    if (h && !exact && mint > INT64_MIN + 2 * resolution_ms)
+        mint -= 2 * resolution_ms;
+    mint = later(mint, part->from_ms);
+    maxt = earlier(maxt, part->to_ms);
+    if (mint > maxt)
+        return NX_OK;
+    q->points.n = 0;
+    st = coarse_read(b, ref & REF_NUMBER, later(mint - resolution_ms, m->min_ms), maxt, &q->points,
+                     &q->column, q->scratch, &damage);
+    st = unless_damaged(b, damaged, st, &damage, err);
+    if (!st)
+        st = coarse_emit(&q->points, resolution_ms, h ? h->use : READ_VALUE, exact, mint, maxt,
+                         &q->rise, to, err);
+    c->coarse_to_ms = later(c->coarse_to_ms, maxt);
+    if (st || to->n == had)
+        return st;
+    c->exact = exact && (c->exact || !c->resolution_ms);
+    c->resolution_ms = later(c->resolution_ms, resolution_ms);
+    return NX_OK;
+}
+
+/* Q5. Samples beside points tell what the points tell. */
+static nx_status read_part(struct store_querier *q, uint64_t ref, const struct pick_part *part,
+                           const struct read_hint *h, int64_t mint, int64_t maxt, struct column *c,
+                           struct samples *to, struct nx_err *err)
+{
+    const size_t had = to->n;
+    nx_status st;
+
+    if (ref_resolution(q, ref))
+        return read_points(q, ref, part, h, mint, maxt, c, to, err);
+    if (ref >> REF_SOURCE) { /* the head has late samples before its time, too */
+        mint = later(mint, part->from_ms);
+        maxt = earlier(maxt, part->to_ms);
+    }
+    if (mint > maxt)
+        return NX_OK;
+    st = read_source(q, ref, mint, maxt, to, err);
+    for (size_t i = had; i < to->n && h && h->use == READ_COUNT; i++)
+        to->v[i] = num_is_stale(to->v[i]) ? to->v[i] : 1;
+    if (h && h->use == READ_COUNTER)
+        coarse_rise_samples(&q->rise, to, had);
+    return st;
+}
+
+static nx_status read_mixed(struct store_querier *q, const uint64_t *refs, size_t n,
+                            const struct read_hint *h, int64_t mint, int64_t maxt, struct column *c,
+                            struct samples *to, struct nx_err *err)
+{
+    struct pick_source *v = calloc(n + 1, sizeof *v);
+    struct pick_part *parts = calloc(pick_max(n) + 1, sizeof *parts);
+    bool *skip = calloc(pick_max(n) + 1, sizeof *skip), points = false;
+    size_t n_parts = 0, at_mint = 0;
+    nx_status st = v && parts && skip ? NX_OK : no_memory(err);
+
+    for (size_t i = 0; i < n && !st; i++) {
+        const uint64_t source = refs[i] >> REF_SOURCE;
+        v[i] = (struct pick_source){q->head_from_ms, INT64_MAX, 0};
+        if (source) {
+            const struct block_meta *m = block_meta(q->blocks[source - 1]);
+            v[i] = (struct pick_source){m->min_ms, m->max_ms, m->resolution_ms};
+        }
+    }
+    if (!st)
+        n_parts = pick_parts(v, n, h, parts);
+    q->rise = (struct coarse_rise){0};
+    while (at_mint < n_parts && parts[at_mint].to_ms < mint)
+        at_mint++;
+    for (size_t i = 0; i < n_parts && !st; i++) {
+        /* What ended before is read for the points that go on with it, and not where finer ones begin. */
+        skip[i] = parts[i].from_ms > maxt ||
+                  (parts[i].to_ms < mint && refs[parts[i].source] >> REF_SOURCE &&
+                   (at_mint == n_parts ||
+                    v[parts[i].source].resolution_ms != v[parts[at_mint].source].resolution_ms));
+        points = points || (!skip[i] && v[parts[i].source].resolution_ms);
+    }
+    for (size_t i = 0; i < n_parts && !st; i++)
+        if (!skip[i])
+            st = read_part(q, refs[parts[i].source], &parts[i], points ? h : NULL, mint, maxt, c,
+                           to, err);
+    if (!st)
+        st = put_in_order(to, err);
+    free(v);
+    free(parts);
+    free(skip);
+    return st;
+}
+
 static nx_status q_read(struct querier *base, const struct series *s, int64_t mint, int64_t maxt,
                         struct column *c, struct nx_err *err)
 {
+    return q_read_for(base, s, NULL, mint, maxt, c, err);
+}
+
+static nx_status q_read_for(struct querier *base, const struct series *s, const struct read_hint *h,
+                            int64_t mint, int64_t maxt, struct column *c, struct nx_err *err)
+{
     struct store_querier *q = of(base);
     struct samples *to = column_samples(c);
+    size_t n;
+    const uint64_t *refs = refs_of(q, s, &n);
+    bool points = false;
     nx_status st = NX_OK;
 
     if (!to)
         return no_memory(err);
+    c->resolution_ms = 0;
+    c->coarse_to_ms = INT64_MIN;
+    c->exact = false;
     mint = later(mint, q->mint);
     maxt = earlier(maxt, q->maxt);
-    if (!(s->ref & REF_MANY)) {
-        st = read_source(q, s->ref, mint, maxt, to, err);
+    for (size_t i = 0; i < n && q->n_coarse; i++)
+        points = points || ref_resolution(q, refs[i]);
+    if (points) {
+        st = read_mixed(q, refs, n, h, mint, maxt, c, to, err);
     } else {
-        for (size_t i = s->ref & ~REF_MANY; !(q->many[i] & REF_MANY) && !st; i++)
-            st = read_source(q, q->many[i], mint, maxt, to, err);
-        if (!st)
+        for (size_t i = 0; i < n && !st; i++)
+            st = read_source(q, refs[i], mint, maxt, to, err);
+        if (!st && n > 1)
             st = put_in_order(to, err);
     }
     c->t = to->t;
@@ -477,12 +636,15 @@ static void q_close(struct querier *base)
         block_unref(q->blocks[i]);
     head_reader_free(q->head);
     chunk_scratch_free(q->scratch);
+    coarse_points_done(&q->points);
+    samples_done(&q->column);
     free(q->blocks);
     free(q->many);
     free(q);
 }
 
-static const struct querier_ops ops = {q_select, q_read, q_label_names, q_label_values, q_close};
+static const struct querier_ops ops = {q_select,       q_read,  q_label_names,
+                                       q_label_values, q_close, q_read_for};
 
 bool storage_is_read_before(struct storage *s, int64_t before_ms)
 {
@@ -519,8 +681,10 @@ static nx_status enter(struct store_querier *q, struct storage *s, struct nx_err
     }
     for (size_t i = 0; i < s->n_blocks && !st; i++) {
         const struct block_meta *m = block_meta(s->blocks[i]);
-        if (m->min_ms <= q->maxt && m->max_ms > q->mint)
-            q->blocks[q->n_blocks++] = block_ref(s->blocks[i]);
+        if (!block_reaches(m, q->mint, q->maxt))
+            continue;
+        q->blocks[q->n_blocks++] = block_ref(s->blocks[i]);
+        q->n_coarse += m->resolution_ms > 0;
     }
     q->head_from_ms = s->head_from_ms;
     q->entered = ++s->n_entered;

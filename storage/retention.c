@@ -95,6 +95,16 @@ static size_t place_locked(const struct storage *s, const struct block *b)
     return i;
 }
 
+nx_status blocks_room(struct storage *s, struct nx_err *err)
+{
+    nx_status st;
+
+    nx_lock(&s->lock);
+    st = room_locked(s, err);
+    nx_unlock(&s->lock);
+    return st;
+}
+
 bool blocks_replace(struct storage *s, struct block *const *old, size_t n, struct block *b)
 {
     bool all = true;
@@ -102,6 +112,8 @@ bool blocks_replace(struct storage *s, struct block *const *old, size_t n, struc
     nx_lock(&s->lock);
     for (size_t i = 0; i < n && all; i++)
         all = place_locked(s, old[i]) < s->n_blocks;
+    if (all && b && n == 0)
+        all = room_locked(s, NULL) == NX_OK;
     for (size_t i = 0; i < n && all; i++)
         block_unref(take_locked(s, place_locked(s, old[i]))); /* the caller has references, too */
     if (all && b)
@@ -279,18 +291,30 @@ struct keep retention_keep_locked(const struct storage *s)
     return k;
 }
 
+/* L3 of coarse_plan.c */
+static bool waits_for_points_locked(const struct storage *s, const struct keep *k,
+                                    const struct block_meta *m)
+{
+    if (!keep_n_levels(s->rules) || !coarse_is_wanted(s->blocks, s->n_blocks, k, m, false))
+        return false;
+    for (size_t i = 0; i < s->n_plain; i++)
+        if (strcmp(s->plain[i], m->ulid) == 0)
+            return false;
+    return true;
+}
+
 /* Takes the block to delete off the list, or NULL. */
 static struct block *take_over_time(struct storage *s)
 {
     struct block *found = NULL;
-    struct keep k;
-    int64_t longest;
+    struct keep all;
 
     nx_lock(&s->lock);
-    k = retention_keep_locked(s);
-    longest = keep_longest(&k);
+    all = retention_keep_locked(s);
     for (size_t i = 0; i < s->n_blocks; i++) {
-        if (k.newest_ms - block_meta(s->blocks[i])->max_ms < longest)
+        const struct block_meta *m = block_meta(s->blocks[i]);
+        const struct keep k = keep_of_resolution(&all, m->resolution_ms);
+        if (k.newest_ms - m->max_ms < keep_longest(&k) || waits_for_points_locked(s, &all, m))
             continue;
         found = take_locked(s, i);
         s->time_deletions++;

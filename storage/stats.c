@@ -90,6 +90,7 @@ void storage_get_stats(struct storage *s, struct storage_stats *out)
     out->size_retention_deletions = s->size_deletions;
     out->retention = s->retention;
     out->rewrites = s->rewrites;
+    out->downsampled = s->downsampled;
     out->samples_expired = s->samples_expired;
     out->disk_bytes = s->disk_bytes;
     nx_unlock(&s->lock);

@@ -331,6 +331,7 @@ void storage_close(struct storage *s)
     for (size_t i = 0; i < s->n_blocks; i++)
         block_unref(s->blocks[i]);
     free(s->blocks);
+    free(s->plain);
     keep_rules_unref(s->rules);
     cache_free(s->cache);
     exemplars_free(s->exemplars);

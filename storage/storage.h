@@ -156,13 +156,35 @@ struct series_list {
     size_t n;
 };
 
+/* What the samples that are read are for: where only points of a coarser resolution are kept, they tell
+ * different things. */
+enum read_use {
+    READ_VALUE, /* the newest value at a time */
+    READ_MIN,   /* the least one over a time, */
+    READ_MAX,   /* the greatest, */
+    READ_SUM,   /* their sum, */
+    READ_COUNT, /* how many there were: a point's value is its count, 1 for a sample beside points */
+    READ_COUNTER, /* how far a counter rose, resets counted */
+    READ_CHANGE,  /* the change from the first to the last */
+    READ_FALLS,   /* how often a counter was reset */
+    READ_SHAPE    /* all of them, one by one */
+};
+/* And how: at times `first_ms` + k * step_ms (0: at that time alone), over the range_ms before each. */
+struct read_hint {
+    enum read_use use;
+    int64_t first_ms, step_ms, range_ms; /* range 0: the newest value */
+};
+
 /* Samples of one series in time order, stale markers included. t and v are borrowed from the column
  * and valid until the column is read into again or done; a column may be reused for many reads. */
 struct column {
     const int64_t *t;
     const double *v;
     size_t n;
-    void *own; /* private to the implementation of the querier */
+    int64_t resolution_ms; /* of the coarsest points among them; 0: all are samples */
+    int64_t coarse_to_ms;  /* those up to this time may be points */
+    bool exact; /* points, but for these times as good as samples: docs/DOWNSAMPLING.md */
+    void *own;  /* private to the implementation of the querier */
     void (*own_free)(void *own);
 };
 static inline void column_done(struct column *c)
@@ -192,6 +214,10 @@ struct querier_ops {
                               size_t n, int64_t mint, int64_t maxt, size_t limit, struct arena *a,
                               struct nx_slice **out, size_t *n_out, struct nx_err *err);
     void (*close)(struct querier *q);
+    /* As read, for a use; may be NULL where there are samples alone. Points may be older than mint by twice
+     * their resolution, if they are not exact. */
+    nx_status (*read_for)(struct querier *q, const struct series *s, const struct read_hint *h,
+                          int64_t mint, int64_t maxt, struct column *c, struct nx_err *err);
 };
 
 /* A consistent view of head and blocks over [mint, maxt]. Blocks it uses stay until it is closed. */
@@ -211,9 +237,17 @@ struct storage_keep_rule {
     struct matcher_set match;
     int64_t keep_ms; /* > 0 */
 };
+/* Blocks whose end is `after_ms` behind the newest block's are kept as points of windows of that length,
+ * too, for keep_ms in all (docs/DOWNSAMPLING.md). Each level's times and resolution are above those of the one before,
+ * and its resolution is a multiple. */
+struct storage_level {
+    int64_t after_ms, resolution_ms, keep_ms;
+};
 struct storage_rules {
     const struct storage_keep_rule *keep; /* the first that matches a series decides */
     size_t n_keep;
+    const struct storage_level *levels; /* of downsampling; none: there is none */
+    size_t n_levels;
 };
 /* Reload: copied; NULL: no rules any more. Blocks are gone over in time, one by one. */
 NX_NODISCARD nx_status storage_set_rules(struct storage *s, const struct storage_rules *rules,
@@ -310,6 +344,7 @@ struct storage_stats {
     int64_t newest_ms; /* none is higher; INT64_MIN when empty */
     uint64_t compactions, compactions_failed, retention_deletions, size_retention_deletions;
     struct storage_retention retention; /* as it was set */
+    uint64_t downsampled;               /* blocks of points that were made */
     uint64_t rewrites, samples_expired; /* blocks written again by rules, and what those left out */
     uint64_t disk_bytes; /* size of the disk, when it was last asked for `percent`; 0: not known */
     uint64_t cache_bytes, cache_limit_bytes, symbol_bytes, symbols, label_pairs;

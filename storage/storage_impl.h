@@ -66,7 +66,9 @@ struct storage {
     struct storage_retention retention;
     struct keep_rules *rules; /* NULL: none; owned, and whoever works by them has a reference */
     uint64_t rules_version;   /* counts changes of either */
-    uint64_t rewrites, samples_expired;
+    uint64_t rewrites, samples_expired, downsampled;
+    char (*plain)[BLOCK_ULID_LEN + 1]; /* blocks that no points can be made of, by their names */
+    size_t n_plain;
     int64_t max_block_ms; /* follows the retention, unless max_block_given_ms */
     uint64_t disk_bytes;  /* 0: not known */
     uint64_t compactions, compactions_failed, time_deletions, size_deletions;
@@ -129,6 +131,8 @@ void flush_drop(struct storage *s);
 NX_NODISCARD nx_status blocks_open(struct storage *s, struct nx_err *err);
 NX_NODISCARD nx_status blocks_add(struct storage *s, const char *ulid, int64_t head_from_ms,
                                   struct nx_err *err);
+/* Room for one more on the list, so that blocks_replace() of none need not ask for memory. */
+NX_NODISCARD nx_status blocks_room(struct storage *s, struct nx_err *err);
 /* Puts `b` (taken; NULL: nothing) into the list for the `n` blocks `old`, whose references the list gives up.
  * False, and nothing is changed, when one of them is not in the list any more. */
 NX_NODISCARD bool blocks_replace(struct storage *s, struct block *const *old, size_t n,
@@ -137,6 +141,16 @@ NX_NODISCARD bool blocks_replace(struct storage *s, struct block *const *old, si
 void blocks_delete(struct storage *s, struct block *b, const char *msg);
 /* What decides now; `rules` are the store's (borrowed until the lock is given up). */
 struct keep retention_keep_locked(const struct storage *s);
+/* coarse_plan.c. `v` are all blocks, under lock or referenced. */
+/* The level that a block is to be kept at next; keep_n_levels(): none. */
+size_t coarse_level_of(const struct keep *k, const struct block_meta *m);
+/* All that `part` was made of went into `of`. */
+bool coarse_is_part(const struct block_meta *part, const struct block_meta *of);
+bool coarse_is_done(struct block *const *v, size_t n, const struct block_meta *m,
+                    int64_t resolution_ms);
+/* Points are to be made of a block and are not there; `soon`: only if its time has come. */
+bool coarse_is_wanted(struct block *const *v, size_t n, const struct keep *k,
+                      const struct block_meta *m, bool soon);
 /* Asks for the size of the disk, if a bound depends on it. */
 void retention_measure(struct storage *s);
 void retention_run(struct storage *s);

@@ -83,7 +83,7 @@ static struct matcher business = {.type = MATCH_RE, .name = CONST(LABEL_NAME)},
                           {.type = MATCH_NEQ, .name = CONST(LABEL_NAME), .value = CONST("plain")}};
 static const struct storage_keep_rule keep[] = {
     {{&business, 1}, 100LL * BLOCK_MS}, {{&debug, 1}, BLOCK_MS}, {{long_term, 2}, 6LL * BLOCK_MS}};
-static const struct storage_rules rules = {keep, NX_COUNT(keep)};
+static const struct storage_rules rules = {.keep = keep, .n_keep = NX_COUNT(keep)};
 
 static struct storage *open_store(struct fs *fs, int64_t max_block_ms)
 {
@@ -216,9 +216,10 @@ static void other_rules_take_effect_and_none_do(void **state)
 {
     static const struct storage_keep_rule shorter[] = {{{&business, 1}, 5LL * BLOCK_MS},
                                                        {{long_term, 2}, 8LL * BLOCK_MS}};
-    static const struct storage_rules other = {shorter, NX_COUNT(shorter)}, bad = {keep, 0};
+    static const struct storage_rules other = {.keep = shorter, .n_keep = NX_COUNT(shorter)},
+                                      bad = {.keep = keep};
     struct storage_keep_rule never = {{&debug, 1}, 0};
-    const struct storage_rules nonsense = {&never, 1};
+    const struct storage_rules nonsense = {.keep = &never, .n_keep = 1};
     struct simfs *sim = new_disk(1);
     struct storage *s = open_store(simfs_fs(sim), BLOCK_MS);
     struct querier *q;
