@@ -205,7 +205,9 @@ struct range_source {
     int64_t pin_ms;
     bool anchored, smoothed;
     int64_t lookback_ms;
-    int64_t mint, maxt; /* what is read */
+    int64_t mint, maxt; /* what is read, */
+    bool hinted;        /* for this: */
+    struct read_hint hint;
     const struct series_list *list;
     struct rows *inner;   /* of a subquery */
     uint64_t inner_total; /* samples it took: they count where the subquery is the result, not below

@@ -6,12 +6,16 @@
  *       S2  A range is (t - range, t] without stale markers.
  *       S3  With @ the data time is fixed, with offset it is shifted; the time of the result is not.
  *       S4  A subquery's steps are multiples of its step, in the range as S2 has it.
+ *       S6  A point of a coarser resolution holds until the next one may be: an instant that it lies within
+ *           lookback and resolution of has its value. A range too short for points is taken as long as they
+ *           need (points.h), for the times that only points are known of.
  *       S5  One column and one set of buffers serve all series: what a read gave is valid until the next. */
 #include "promql/eval.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "promql/points.h"
 #include "src/base/num.h"
 
 bool eval_at(const struct eval *ev, const struct pql_shift *shift, int64_t *at_ms)
@@ -91,6 +95,7 @@ struct instants {
     int64_t offset_ms, mint, maxt;
     bool pinned, sample_times, smoothed;
     int64_t pin_ms;
+    struct read_hint hint;
 };
 
 void select_instants(const struct column *c, const struct eval_times *tm, const int64_t *pin,
@@ -111,6 +116,29 @@ void select_instants(const struct column *c, const struct eval_times *tm, const 
         points += has;
     }
     into->points = points;
+}
+
+/* S6 */
+static void select_points(const struct column *c, const struct eval_times *tm,
+                          const struct instants *in, int64_t lookback_ms, struct row *into)
+{
+    size_t j = 0;
+
+    into->points = 0;
+    for (uint32_t k = 0; k < tm->n; k++) {
+        int64_t at = (in->pinned ? in->pin_ms : eval_time(tm, k)) - in->offset_ms;
+        int64_t reach = lookback_ms;
+        bool has;
+
+        while (j < c->n && c->t[j] <= at)
+            j++;
+        if (j > 0 && c->t[j - 1] <= c->coarse_to_ms)
+            reach += c->resolution_ms;
+        has = j > 0 && c->t[j - 1] > at - reach && !num_is_stale(c->v[j - 1]);
+        into->has[k] = has;
+        into->v[k] = !has ? 0 : in->sample_times ? (double)c->t[j - 1] / 1000 : c->v[j - 1];
+        into->points += has;
+    }
 }
 
 /* A smoothed instant lies on the line between the samples around it. */
@@ -156,12 +184,13 @@ static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct
                                struct nx_err *err)
 {
     const struct instants *in = r->ctx;
-    nx_status st =
-        ev->querier->ops->read(ev->querier, &in->list.v[i], in->mint, in->maxt, &ev->col, err);
+    nx_status st = points_read(ev, &in->list.v[i], &in->hint, in->mint, in->maxt, err);
 
     if (st)
         return nx_context(err, "expanding series");
-    if (in->smoothed)
+    if (ev->col.resolution_ms && !ev->col.exact)
+        select_points(&ev->col, r->tm, in, ev->lookback_ms, into);
+    else if (in->smoothed)
         select_smoothed(&ev->col, r->tm, in, ev->lookback_ms, into);
     else
         select_instants(&ev->col, r->tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
@@ -190,6 +219,7 @@ nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct 
     in->maxt = (in->pinned ? in->pin_ms : eval_time(tm, tm->n - 1)) - in->offset_ms;
     if (in->smoothed)
         in->maxt += ev->lookback_ms;
+    in->hint = points_hint(READ_VALUE, tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms, 0);
     st = eval_select(ev, sel->m, sel->n, in->mint, in->maxt, &in->list, err);
     if (!st)
         st = rows_new(ev, tm, 0, &r, err);
@@ -231,6 +261,7 @@ static nx_status open_selector(struct eval *ev, const struct pql_expr *e,
         s->mint -= ev->lookback_ms;
     if (s->smoothed)
         s->maxt += ev->lookback_ms;
+    s->hint = points_hint(READ_SHAPE, tm, s->pinned ? &s->pin_ms : NULL, s->offset_ms, s->range_ms);
     st = eval_select(ev, sel->m, sel->n, s->mint, s->maxt, list, err);
     if (st)
         return st;
@@ -396,7 +427,7 @@ nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct s
 
     if (s->inner)
         return read_subquery(ev, s, i, out, err);
-    st = ev->querier->ops->read(ev->querier, &s->list->v[i], s->mint, s->maxt, &ev->col, err);
+    st = points_read(ev, &s->list->v[i], s->hinted ? &s->hint : NULL, s->mint, s->maxt, err);
     if (st)
         return nx_context(err, "expanding series");
     if (!any_stale(c->v, c->n)) {
@@ -434,13 +465,16 @@ struct range_call {
     int64_t *end;
     double *scratch;
     size_t scratch_cap;
+    int64_t range_ms, times_range_ms; /* of the windows at work; of those in lo and hi */
+    const struct points_use *points;
+    struct row spare[2]; /* made when they are needed first */
 };
 
 /* The windows of all steps over one series. */
 static void find_windows(struct range_call *c, const struct eval_times *tm, const struct samples *s)
 {
     const struct range_source *src = c->src;
-    int64_t before = src->range_ms + (src->anchored || src->smoothed ? src->lookback_ms : 0);
+    int64_t before = c->range_ms + (src->anchored || src->smoothed ? src->lookback_ms : 0);
     int64_t beyond = src->smoothed ? src->lookback_ms : 0;
     size_t lo = 0, hi = 0;
 
@@ -465,7 +499,8 @@ static void find_windows(struct range_call *c, const struct eval_times *tm, cons
 static nx_status take_windows(struct eval *ev, struct range_call *c, const struct eval_times *tm,
                               const struct samples *s, struct nx_err *err)
 {
-    if (s->n && s->n == c->n_times && memcmp(s->t, c->times, s->n * sizeof *s->t) == 0)
+    if (s->n && s->n == c->n_times && c->range_ms == c->times_range_ms &&
+        memcmp(s->t, c->times, s->n * sizeof *s->t) == 0)
         return NX_OK;
     if (s->n > c->times_cap) {
         c->times_cap = s->n + s->n / 2 + 64;
@@ -476,6 +511,7 @@ static nx_status take_windows(struct eval *ev, struct range_call *c, const struc
     if (s->n)
         memcpy(c->times, s->t, s->n * sizeof *s->t);
     c->n_times = s->n;
+    c->times_range_ms = c->range_ms;
     c->noted = false;
     find_windows(c, tm, s);
     return NX_OK;
@@ -497,7 +533,7 @@ static nx_status run_windows(struct eval *ev, const struct range_call *c, const 
         struct pql_window w = {.t = s->t + c->lo[k],
                                .v = s->v + c->lo[k],
                                .n = n,
-                               .start = c->end[k] - c->src->range_ms,
+                               .start = c->end[k] - c->range_ms,
                                .end = c->end[k],
                                .eval_ms = eval_time(r->tm, k),
                                .scratch = c->scratch,
@@ -537,47 +573,114 @@ static void note_non_counter(struct eval *ev, const struct range_call *c, size_t
         (int)name.len, name.ptr);
 }
 
-static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
-                            struct nx_err *err)
+/* The function over all windows of one series. */
+static nx_status run_kernel(struct eval *ev, struct range_call *c, const struct rows *r,
+                            const struct samples *s, struct row *into, struct nx_err *err)
 {
-    struct range_call *c = r->ctx;
-    struct samples s;
-    nx_status st = range_read(ev, c->src, i, &s, err);
+    const bool points = !c->src->inner && ev->col.resolution_ms && c->points->slide;
+    nx_status st = take_windows(ev, c, r->tm, s, err);
 
-    if (st)
-        return st;
-    st = take_windows(ev, c, r->tm, &s, err);
     if (!st)
         st = eval_room(ev, c->largest, err);
     if (st)
         return st;
-    if (s.n + 2 > c->scratch_cap) { /* also for kernels that keep something per sample */
-        c->scratch_cap = s.n + s.n / 2 + 64;
+    if (s->n + 2 > c->scratch_cap) { /* also for kernels that keep something per sample */
+        c->scratch_cap = s->n + s->n / 2 + 64;
         c->scratch = arena_array(ev->work, c->scratch_cap, 2 * sizeof *c->scratch);
         if (!c->scratch)
             return eval_nomem(ev, ev->work, err);
     }
+    if (!c->func->slide)
+        return run_windows(ev, c, r, s, into, err);
+    struct pql_slide slide = {.t = s->t,
+                              .v = s->v,
+                              .n = s->n,
+                              .lo = c->lo,
+                              .hi = c->hi,
+                              .tm = r->tm,
+                              .range_ms = c->range_ms,
+                              .end = c->end,
+                              .arg = (const double *const *)c->args,
+                              .ev = ev,
+                              .e = c->e,
+                              .anchored = c->src->anchored,
+                              .smoothed = c->src->smoothed,
+                              .scratch = c->scratch,
+                              .notes = c->notes,
+                              .noted = &c->noted};
+    (points ? c->points->slide : c->func->slide)(&slide, into->v, into->has);
+    return NX_OK;
+}
+
+static nx_status spare_row(struct eval *ev, struct range_call *c, const struct rows *r, size_t i,
+                           struct nx_err *err)
+{
+    return c->spare[i].v ? NX_OK : row_new(ev, r->tm, &c->spare[i], err);
+}
+
+/* S6: the windows of steps that only points are known of, as long as the function needs them. */
+static nx_status widen(struct eval *ev, struct range_call *c, const struct rows *r,
+                       const struct samples *s, struct row *into, struct nx_err *err)
+{
+    const int64_t asked_ms = c->range_ms, wide_ms = c->points->needs * ev->col.resolution_ms;
+    const double share = c->points->grows ? (double)asked_ms / (double)wide_ms : 1;
+    const struct row *wide = &c->spare[0];
+    nx_status st;
+
+    if (ev->col.exact || asked_ms >= wide_ms)
+        return NX_OK;
+    st = spare_row(ev, c, r, 0, err);
+    if (st)
+        return st;
+    c->range_ms = wide_ms;
+    st = run_kernel(ev, c, r, s, &c->spare[0], err);
+    c->range_ms = asked_ms;
+    for (uint32_t k = 0; k < r->tm->n && !st; k++) {
+        if (c->end[k] - asked_ms >= ev->col.coarse_to_ms)
+            continue;
+        into->has[k] = wide->has[k];
+        into->v[k] = wide->v[k] * share;
+    }
+    return st;
+}
+
+/* Reads a series for a use, and what the function makes of it. */
+static nx_status pull_use(struct eval *ev, struct range_call *c, const struct rows *r, size_t i,
+                          enum read_use use, struct row *into, bool *points, struct nx_err *err)
+{
+    struct samples s;
+    nx_status st;
+
+    c->src->hinted = true;
+    c->src->hint.use = use;
+    st = range_read(ev, c->src, i, &s, err);
+    if (st)
+        return st;
+    *points = !c->src->inner && ev->col.resolution_ms > 0;
+    st = run_kernel(ev, c, r, &s, into, err);
+    if (!st && *points)
+        st = widen(ev, c, r, &s, into, err);
+    return st;
+}
+
+static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                            struct nx_err *err)
+{
+    struct range_call *c = r->ctx;
+    bool points;
+    nx_status st = pull_use(ev, c, r, i, c->points->use, into, &points, err);
+
+    if (st)
+        return st;
     ev->total += c->all;
-    if (c->func->slide) {
-        struct pql_slide slide = {.t = s.t,
-                                  .v = s.v,
-                                  .n = s.n,
-                                  .lo = c->lo,
-                                  .hi = c->hi,
-                                  .tm = r->tm,
-                                  .range_ms = c->src->range_ms,
-                                  .end = c->end,
-                                  .arg = (const double *const *)c->args,
-                                  .ev = ev,
-                                  .e = c->e,
-                                  .anchored = c->src->anchored,
-                                  .smoothed = c->src->smoothed,
-                                  .scratch = c->scratch,
-                                  .notes = c->notes,
-                                  .noted = &c->noted};
-        c->func->slide(&slide, into->v, into->has);
-    } else {
-        st = run_windows(ev, c, r, &s, into, err);
+    if (points && c->points->mean) {
+        st = spare_row(ev, c, r, 1, err);
+        if (!st)
+            st = pull_use(ev, c, r, i, READ_COUNT, &c->spare[1], &points, err);
+        for (uint32_t k = 0; k < r->tm->n && !st; k++) {
+            into->has[k] = into->has[k] && c->spare[1].has[k];
+            into->v[k] = into->has[k] ? into->v[k] / c->spare[1].v[k] : 0;
+        }
         if (st)
             return st;
     }
@@ -635,6 +738,7 @@ nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struc
         return eval_nomem(ev, ev->work, err);
     c->e = e;
     c->func = e->call.func;
+    c->points = points_use_of(c->func);
     c->lo = arena_array(ev->work, tm->n, sizeof *c->lo);
     c->hi = arena_array(ev->work, tm->n, sizeof *c->hi);
     c->end = arena_array(ev->work, tm->n, sizeof *c->end);
@@ -648,6 +752,7 @@ nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struc
         st = rows_new(ev, tm, 0, &r, err);
     if (st)
         return st;
+    c->range_ms = c->src->range_ms;
     for (uint32_t k = 0; k < tm->n; k++)
         c->end[k] = (c->src->pinned ? c->src->pin_ms : eval_time(tm, k)) - c->src->offset_ms;
     r->n = c->src->n;

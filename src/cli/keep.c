@@ -27,9 +27,17 @@ static nx_status parse_rules(struct keep_file *k, const struct config_keep *from
 {
     nx_status st = NX_OK;
 
+    struct storage_level *levels = arena_array(k->arena, from->downsample.n + 1, sizeof *levels);
+
     k->rules.keep = arena_array(k->arena, from->retention.n + 1, sizeof *k->rules.keep);
-    if (!k->rules.keep)
+    if (!k->rules.keep || !levels)
         return arena_failed(k->arena, err);
+    for (size_t i = 0; i < from->downsample.n; i++) {
+        const struct config_keep_level *l = &from->downsample.v[i];
+        levels[i] = (struct storage_level){l->after_ms, l->resolution_ms, l->keep_ms};
+    }
+    k->rules.levels = levels;
+    k->rules.n_levels = from->downsample.n;
     for (size_t i = 0; i < from->retention.n && !st; i++) {
         const struct config_keep_rule *r = &from->retention.v[i];
         struct storage_keep_rule *to = &rules_of(k)[i];
@@ -85,7 +93,10 @@ int tool_check_retention(const struct flags *f)
             fprintf(stderr, "  FAILED: %s\n\n", err.text);
             code = 1;
         } else {
-            printf("  SUCCESS: %zu retention rules found\n\n", k.rules.n_keep);
+            printf("  SUCCESS: %zu retention rules found\n", k.rules.n_keep);
+            if (k.rules.n_levels)
+                printf("  SUCCESS: %zu levels of downsampling found\n", k.rules.n_levels);
+            putchar('\n');
         }
         keep_file_done(&k);
     }

@@ -88,7 +88,7 @@ const struct flag server_flags[] = {
     DUR("storage.tsdb.min-block-duration",        "2h",    HIDDEN, "Minimum duration of a data block before being persisted. For use in testing."),
     BOOL("storage.tsdb.no-lockfile",              "false", 0, "Do not create lockfile in data directory."),
     STR("storage.tsdb.path",                      "data/", 0, "Base path for metrics storage."),
-    STR("storage.tsdb.retention.rules",           "",      0, "Path to a file of rules by which some series are kept for a shorter or longer time than others. Not in Prometheus."),
+    STR("storage.tsdb.retention.rules",           "",      0, "Path to a file of rules by which some series are kept for a shorter or longer time than others, and old samples at a coarser resolution. Not in Prometheus."),
     BYTES("storage.tsdb.retention.size",          "0B",    0, "Maximum number of bytes that can be stored for blocks. A unit is required, supported units: B, KB, MB, GB, TB, PB, EB. Ex: \"512MB\". Based on powers-of-2, so 1KB is 1024B."),
     STR("storage.tsdb.retention.time",            "",      0, "How long to retain samples in storage. If neither this flag nor \"storage.tsdb.retention.size\" is set, the retention time defaults to 15d. Units Supported: y, w, d, h, m, s, ms."),
     INT("storage.tsdb.samples-per-chunk",         "120",   HIDDEN | LATER, "Target number of samples per chunk."),

@@ -516,6 +516,13 @@ struct config_keep {
         } * v;
         size_t n;
     } retention; /* the first that matches a series decides */
+    struct config_keep_levels {
+        struct config_keep_level {
+            int64_t after_ms, resolution_ms, keep_ms;
+            int line;
+        } * v;
+        size_t n;
+    } downsample; /* times and resolutions ascend, and resolutions are multiples */
 };
 /* As config_load(): whole or not at all, the text names file, line and field. */
 NX_NODISCARD nx_status config_load_keep(struct config_keep *out, const char *path, struct arena *a,

@@ -2,11 +2,17 @@
  *
  *     retention:
  *     - match: '{job="debug"}'
- *       keep: 2d */
+ *       keep: 2d
+ *     downsample:
+ *     - after: 30d
+ *       resolution: 5m
+ *       keep: 1y */
 #include "src/base/limits.h"
 #include "src/config/decode.h"
 
-#define KEEP_ARENA_BYTES (64u << 20)
+#define KEEP_ARENA_BYTES    (64u << 20)
+#define LEAST_RESOLUTION_MS 60000
+#define MOST_RESOLUTION_MS  86400000
 
 #define FAIL(field, ...) return decode_fail_key(d, map, field, __VA_ARGS__)
 
@@ -21,6 +27,19 @@ static nx_status check_keep_rule(struct decoder *d, const struct yaml_node *map,
     return NX_OK;
 }
 
+static nx_status check_keep_level(struct decoder *d, const struct yaml_node *map, void *obj)
+{
+    const struct config_keep_level *l = obj;
+
+    if (l->after_ms <= 0)
+        FAIL("after", "a level of downsampling needs a time above 0 after which it begins");
+    if (l->resolution_ms < LEAST_RESOLUTION_MS || l->resolution_ms > MOST_RESOLUTION_MS)
+        FAIL("resolution", "the resolution of downsampling must be between 1m and 1d");
+    if (l->keep_ms <= l->after_ms)
+        FAIL("keep", "a level of downsampling must be kept for longer than until it begins");
+    return NX_OK;
+}
+
 // clang-format off
 static const struct field rule_fields[] = {
     FIELD(F_STR,      config_keep_rule, match,   "match", 0),
@@ -30,8 +49,18 @@ static const struct record rule_record = {
     .go = "retention.rule", .size = sizeof(struct config_keep_rule), .resets = true, .fields = rule_fields,
     .n_fields = NX_COUNT(rule_fields), .line_offset = offsetof(struct config_keep_rule, line), .check = check_keep_rule,
 };
+static const struct field level_fields[] = {
+    FIELD(F_DURATION, config_keep_level, after_ms,      "after",      0),
+    FIELD(F_DURATION, config_keep_level, resolution_ms, "resolution", 0),
+    FIELD(F_DURATION, config_keep_level, keep_ms,       "keep",       0),
+};
+static const struct record level_record = {
+    .go = "downsample.level", .size = sizeof(struct config_keep_level), .resets = true, .fields = level_fields,
+    .n_fields = NX_COUNT(level_fields), .line_offset = offsetof(struct config_keep_level, line), .check = check_keep_level,
+};
 static const struct field keep_fields[] = {
     FIELD(F_LIST, config_keep, retention, "retention", 0, .record = &rule_record, .go = "[]retention.rule"),
+    FIELD(F_LIST, config_keep, downsample, "downsample", 0, .record = &level_record, .go = "[]downsample.level"),
 };
 static const struct record keep_record = {
     .go = "retention.file", .size = sizeof(struct config_keep), .fields = keep_fields,
@@ -46,6 +75,21 @@ static nx_status check_items(struct decoder *d, const struct yaml_node *root,
     for (size_t i = 0; i < k->retention.n; i++)
         if (!k->retention.v[i].line)
             return decode_fail_item(d, root, "retention", i, "empty or null rule");
+    for (size_t i = 0; i < k->downsample.n; i++) {
+        const struct config_keep_level *l = &k->downsample.v[i];
+        if (!l->line)
+            return decode_fail_item(d, root, "downsample", i, "empty or null level");
+        if (i && (l->after_ms <= l[-1].after_ms || l->keep_ms <= l[-1].keep_ms))
+            return decode_fail_item(
+                d, root, "downsample", i,
+                "levels of downsampling must begin later, and be kept for longer, one "
+                "after the other");
+        if (i &&
+            (l->resolution_ms <= l[-1].resolution_ms || l->resolution_ms % l[-1].resolution_ms))
+            return decode_fail_item(
+                d, root, "downsample", i,
+                "the resolution of a level must be a multiple of the one before");
+    }
     return NX_OK;
 }
 

@@ -283,6 +283,7 @@ static const struct row rows[] = {
     { "narthex_memory_refused_queries_total", C, U(mem.refused_queries), "Queries refused or ended for want of memory." },
     { "narthex_memory_refused_series_total",  C, U(mem.refused_series),  "New series refused for want of memory, counted with each scrape that brought them." },
     { "narthex_memory_used_bytes",      G, U(mem.used),      "Anonymous memory of the process, as the limit counts it." },
+    { "narthex_storage_blocks_downsampled_total", C, U(st.downsampled), "Blocks made of a coarser resolution." },
     { "narthex_storage_blocks_rewritten_total", C, U(st.rewrites), "Blocks written again because of rules of retention." },
     { "narthex_storage_blocks_set_aside_total", C, U(st.blocks_set_aside), "Damaged blocks that are not served." },
     { "narthex_storage_cache_bytes",    G, U(st.cache_bytes), "Bytes in the page cache." },

@@ -52,7 +52,7 @@ def make_blocks(folder, days):
         lines += [f"# TYPE {name} gauge"]
         lines += [f"{name}{labels} {t % 1000} {t}" for t in range(now - days * 24 * HOUR, now, HOUR)]
     (folder / "in.om").write_text("\n".join(lines) + "\n# EOF\n")
-    r = harness.run_tool(harness.BINARY, "tsdb", "create-blocks-from", "openmetrics", str(folder / "in.om"), str(folder / "data"))
+    r = harness.run_tool(harness.BINARY, "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=6h", str(folder / "in.om"), str(folder / "data"))
     assert r.returncode == 0, r.stderr
     return now
 
@@ -109,3 +109,57 @@ def test_rules_are_checked(tmp_path):
     r = harness.run_tool(harness.BINARY, "check", "retention", str(good), str(bad))
     assert r.returncode == 1 and "line 4: field kept not found" in r.stderr and "SUCCESS" in r.stdout
     assert harness.run_tool(harness.BINARY, "check", "retention", str(tmp_path / "none.yml")).returncode == 1
+
+
+BAD_LEVELS = [
+    ("- after: 1d\n  resolution: 5m\n  keep: 12h\n", "bad.yml:4: downsample[0].keep"),
+    ("- after: 1d\n  resolution: 5s\n  keep: 2d\n", "bad.yml:3: downsample[0].resolution"),
+    ("- resolution: 5m\n  keep: 2d\n", "bad.yml:2: downsample[0].after"),
+    ("- {after: 1d, resolution: 5m, keep: 2d}\n- {after: 2d, resolution: 7m, keep: 9d}\n", "bad.yml:3: downsample[1]"),
+    ("- {after: 1d, resolution: 5m, keep: 2d}\n- {after: 1d, resolution: 1h, keep: 9d}\n", "bad.yml:3: downsample[1]"),
+    ("- after: 1d\n  every: 5m\n", "line 3: field every not found in type downsample.level"),
+    ("-\n", "bad.yml:2: downsample[0]"),
+]
+
+
+@pytest.mark.parametrize("text, said", BAD_LEVELS, ids=[b[1] for b in BAD_LEVELS])
+def test_levels_are_checked(tmp_path, text, said):
+    bad = tmp_path / "bad.yml"
+    bad.write_text("downsample:\n" + text)
+    r = harness.run_tool(harness.BINARY, "check", "retention", str(bad))
+    assert r.returncode == 1 and said in r.stderr, r.stderr
+
+
+LEVELS = """\
+downsample:
+- after: 2d
+  resolution: 2h
+  keep: 6d
+- after: 4d
+  resolution: 6h
+  keep: 1y
+"""
+
+
+def test_old_samples_are_kept_at_coarser_resolutions(stage, tmp_path):
+    now = make_blocks(tmp_path, 10)
+    rules = tmp_path / "rules.yml"
+    rules.write_text(LEVELS)
+    r = harness.run_tool(harness.BINARY, "check", "retention", str(rules))
+    assert r.returncode == 0 and "2 levels of downsampling" in r.stdout
+    server = stage.server("{}", data=tmp_path / "data", flags=["--storage.tsdb.retention.time=3d", f"--storage.tsdb.retention.rules={rules}"])
+
+    def points(hours):
+        """How many points or samples are told of the half day that ended so many hours ago."""
+        found = server.query("plain[12h]", now - hours * HOUR)["result"]
+        return len(found[0]["values"]) if found else 0
+
+    # Samples for three days, every two hours for six, every six for the rest.
+    harness.wait_for("the levels to be in force", lambda: points(24) == 12 and 6 <= points(108) < 12 and 2 <= points(192) < 6)
+    end = now // (6 * HOUR) * 6 * HOUR  # whole windows: counts are those of the samples
+    found = server.query_range("count_over_time(plain[6h])", end - 9 * 24 * HOUR, end - 6 * HOUR, 6 * HOUR)["result"]
+    assert {v for _, v in found[0]["values"]} == {"6"} and len(found[0]["values"]) == 36
+    found = server.query_range("plain", now - 9 * 24 * HOUR, now - HOUR, HOUR)["result"]
+    assert len(found[0]["values"]) == 9 * 24  # an instant always finds something
+    assert set(server.get("/api/v1/label/__name__/values").data) >= set(NAMES)
+    assert "\nnarthex_storage_blocks_downsampled_total 0\n" not in server.get("/metrics").text
