@@ -54,8 +54,9 @@ enum { ROWS_RUNS, ROWS_BITMAP };
 static const double pow10_of[MAX_EXPONENT + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,
                                                   1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13,
                                                   1e14, 1e15, 1e16, 1e17, 1e18};
-#define SHORT_INT (INT64_C(1) << 48) /* from there on a varint is no shorter than the bits */
-#define EXACT_INT 9007199254740992.0 /* 2^53 */
+#define MOST_PLAIN 6u                 /* digits that are surely meant as digits */
+#define SHORT_INT  (INT64_C(1) << 48) /* from there on a varint is no shorter than the bits */
+#define EXACT_INT  9007199254740992.0 /* 2^53 */
 
 struct chunk_scratch {
     size_t cap;
@@ -749,14 +750,17 @@ static void put_numbers(struct chunk_scratch *s, size_t m, enum codec_effort eff
 {
     const unsigned e = choose_exponent(s->v, m, effort);
     unsigned ulp_e;
+    bool plain;
 
     buf_clear(&s->best);
     put_decimal(&s->best, s, m, e, effort);
     if (s->best.failed)
         return;
-    if (!((uint8_t)s->best.ptr[0] & HAS_ODD) && s->best.len <= m)
-        return; /* decimals in a byte each or less: nothing else comes near */
-    if (choose_ulp_exponent(s->v, m, &ulp_e)) {
+    plain = !((uint8_t)s->best.ptr[0] & HAS_ODD) && e <= MOST_PLAIN;
+    if ((!((uint8_t)s->best.ptr[0] & HAS_ODD) && s->best.len <= m) ||
+        (plain && effort == CODEC_FAST))
+        return; /* decimals in a byte each or less, or of few digits: nothing else comes near */
+    if (!plain && choose_ulp_exponent(s->v, m, &ulp_e)) { /* of plain ones all steps are 0 */
         buf_clear(&s->other);
         if (put_decimal_ulp(&s->other, s, m, ulp_e, effort))
             keep_smaller(s);

@@ -95,10 +95,16 @@ static inline double unscaled(uint64_t q, unsigned digits)
     return (double)(int64_t)q / pow10s[digits];
 }
 
-static inline bool exact(double v, unsigned digits)
+/* Is v the decimal *q / 10^digits to the bit? */
+static inline bool exact(double v, unsigned digits, int64_t *q)
 {
+    if (digits == 0 && fabs(v) < EXACT) { /* most: spare the division */
+        *q = (int64_t)v;
+        return num_bits((double)*q) == num_bits(v);
+    }
+    *q = scaled(v, digits);
     return fabs(v * pow10s[digits]) < EXACT &&
-           num_bits(unscaled((uint64_t)scaled(v, digits), digits)) == num_bits(v);
+           num_bits(unscaled((uint64_t)*q, digits)) == num_bits(v);
 }
 
 static inline uint64_t zigzag(int64_t d)
@@ -174,10 +180,10 @@ static void put_xor(struct bit_writer *w, uint64_t x)
     put(w, x, bits);
 }
 
-static unsigned find_digits(double v)
+static unsigned find_digits(double v, int64_t *q)
 {
     for (unsigned d = 0; d <= MOST_TRY; d++)
-        if (exact(v, d))
+        if (exact(v, d, q))
             return d;
     return RAW;
 }
@@ -185,10 +191,11 @@ static unsigned find_digits(double v)
 /* A value that its column's digits do not hold. */
 static void put_other(struct bit_writer *w, double v, double before, struct column *c)
 {
-    unsigned digits = c->digits == RAW && c->width ? RAW : find_digits(v); /* P3 */
+    int64_t q = 0;
+    unsigned digits = c->digits == RAW && c->width ? RAW : find_digits(v, &q); /* P3 */
 
     if (digits != RAW) {
-        uint64_t z = zigzag(scaled(v, digits) - scaled(before, digits));
+        uint64_t z = zigzag(q - scaled(before, digits));
         put_kind(w, KIND_DIGITS);
         put(w, digits, 4);
         put_wide(w, z);
@@ -208,17 +215,18 @@ static void put_other(struct bit_writer *w, double v, double before, struct colu
 static inline void put_value(struct bit_writer *w, double v, double before, struct column *c)
 {
     uint64_t z;
+    int64_t q;
     unsigned bits;
 
     if (chunk_is_absent(v)) {
         put_kind(w, KIND_ABSENT);
         return;
     }
-    if (c->digits == RAW || !exact(v, c->digits)) {
+    if (c->digits == RAW || !exact(v, c->digits, &q)) {
         put_other(w, v, before, c);
         return;
     }
-    z = zigzag(scaled(v, c->digits) - scaled(before, c->digits));
+    z = zigzag(q - scaled(before, c->digits));
     bits = bit_width(z);
     if (bits <= c->width) {
         put(w, z << 1, c->width + 1);

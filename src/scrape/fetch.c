@@ -28,8 +28,9 @@
 #include "src/base/text.h"
 #include "src/scrape/token.h"
 
-#define KEEP_BODY_BYTES  (256u << 10)
-#define RECEIVE_BYTES    (64u << 10) /* at a time; of libcurl's own are 16 KiB */
+#define KEEP_BODY_BYTES  (256u << 10) /* by each fetch that waits for work */
+#define KEEP_LARGE_BYTES (2u << 20)   /* by the one that is next */
+#define RECEIVE_BYTES    (64u << 10)  /* at a time; of libcurl's own are 16 KiB */
 #define CREDENTIAL_BYTES (1u << 20)
 
 struct fetch_client {
@@ -143,7 +144,7 @@ void fetch_clear(struct fetch *f)
         curl_easy_reset(f->easy);
     f->used = false;
     drop_connection(f);
-    if (f->body.cap > KEEP_BODY_BYTES)
+    if (f->body.cap > KEEP_LARGE_BYTES)
         buf_done(&f->body);
     buf_clear(&f->body);
     f->body.limit_bytes = NX_LIMIT_SCRAPE_BODY_BYTES;
@@ -154,6 +155,12 @@ void fetch_clear(struct fetch *f)
     f->status[0] = f->content_type[0] = f->peer[0] = f->why[0] = '\0';
     f->result = CURLE_OK;
     f->owner = NULL;
+}
+
+void fetch_trim(struct fetch *f)
+{
+    if (f->body.cap > KEEP_BODY_BYTES)
+        buf_done(&f->body);
 }
 
 void fetch_free(struct fetch *f)

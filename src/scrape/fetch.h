@@ -78,5 +78,7 @@ nx_status fetch_context(const char *url, struct nx_err *err);
 void fetch_header(struct fetch *f, struct nx_slice line);
 bool fetch_header_is(struct nx_slice line, const char *name, struct nx_slice *value);
 size_t fetch_seconds(char to[64], int64_t ms);
-/* Frees what belongs to the request; keeps the handle, and a body buffer of moderate size. */
+/* Frees what belongs to the request; keeps the handle, and a body buffer that is not very large. */
 void fetch_clear(struct fetch *f);
+/* After that: gives back a large body buffer. */
+void fetch_trim(struct fetch *f);

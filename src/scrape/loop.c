@@ -112,6 +112,8 @@ static void work_give_back(struct scrape *s, struct work *w)
         return;
     }
     fetch_clear(w->fetch);
+    if (s->idle)
+        fetch_trim(s->idle->fetch); /* only the one that is taken next keeps much */
     w->next = s->idle;
     s->idle = w;
     s->n_idle++;
