@@ -23,6 +23,7 @@
  *         decimals of up to 15 digits. A time per value: see chunk.h. */
 #include "storage/chunk.h"
 
+#include <endian.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -537,28 +538,68 @@ static void bits_put(struct bit_writer *w, uint64_t v, unsigned n)
     }
 }
 
+/* Holds up to 63 bits; what it holds above n is what it will hold there. */
 struct bit_reader {
-    struct reader *r;
+    const uint8_t *p, *end;
     uint64_t bits;
     unsigned n;
+    bool bad; /* more was asked for than is there; zeros were given */
 };
 
-static uint64_t bits_get(struct bit_reader *b, unsigned n)
+static struct bit_reader bits_of(const struct reader *r)
+{
+    return (struct bit_reader){.p = r->ptr, .end = r->end};
+}
+
+static void bits_fill(struct bit_reader *b)
+{
+    uint64_t next;
+
+    if (b->end - b->p >= 8) {
+        memcpy(&next, b->p, sizeof next);
+        b->bits |= le64toh(next) << b->n;
+        b->p += (63 - b->n) / 8;
+        b->n |= 56;
+        return;
+    }
+    for (; b->n <= 56 && b->p < b->end; b->n += 8)
+        b->bits |= (uint64_t)*b->p++ << b->n;
+}
+
+/* n is at most 32. */
+static inline uint64_t bits_get_few(struct bit_reader *b, unsigned n)
 {
     uint64_t v;
 
-    if (n > 32) {
-        v = bits_get(b, 32);
-        return v | bits_get(b, n - 32) << 32;
-    }
-    while (b->n < n) {
-        b->bits |= (uint64_t)reader_u8(b->r) << b->n;
-        b->n += 8;
+    if (b->n < n) {
+        bits_fill(b);
+        if (b->n < n) {
+            b->bad = true;
+            return 0;
+        }
     }
     v = b->bits & ((UINT64_C(1) << n) - 1);
     b->bits >>= n;
     b->n -= n;
     return v;
+}
+
+static inline uint64_t bits_get(struct bit_reader *b, unsigned n)
+{
+    uint64_t low;
+
+    if (n <= 32)
+        return bits_get_few(b, n);
+    low = bits_get_few(b, 32);
+    return low | bits_get_few(b, n - 32) << 32;
+}
+
+/* The reader goes on behind the last byte that bits were taken of. */
+static bool bits_end(const struct bit_reader *b, struct reader *r)
+{
+    r->bad = r->bad || b->bad;
+    r->ptr = b->p - b->n / 8;
+    return !r->bad;
 }
 
 /* Per value: 0 the same; 1 0 within the last window; 1 1, leading zeros (6), length - 1 (6), window. */
@@ -597,12 +638,12 @@ static void put_xor(struct buf *to, const double *v, size_t m)
 
 static bool get_xor(struct reader *r, double *v, size_t m)
 {
-    struct bit_reader b = {.r = r};
     uint64_t last = reader_u64le(r);
+    struct bit_reader b = bits_of(r);
     unsigned len = 0, trail = 0;
 
     v[0] = num_from_bits(last);
-    for (size_t i = 1; i < m && !r->bad; i++) {
+    for (size_t i = 1; i < m && !b.bad; i++) {
         if (bits_get(&b, 1)) {
             if (bits_get(&b, 1)) {
                 unsigned lead = (unsigned)bits_get(&b, 6);
@@ -617,7 +658,7 @@ static bool get_xor(struct reader *r, double *v, size_t m)
         }
         v[i] = num_from_bits(last);
     }
-    return !r->bad;
+    return bits_end(&b, r);
 }
 
 /* ---- ALP-RD --------------------------------------------------------------------------------- */
@@ -712,10 +753,10 @@ static void put_rd(struct buf *to, const double *v, size_t m)
 
 static bool get_rd(struct reader *r, double *v, size_t m)
 {
-    struct bit_reader b = {.r = r};
     const unsigned right = reader_u8(r), counts = reader_u8(r), n = counts & 0x7fu;
     uint64_t fronts[RD_MAX_FRONTS];
     unsigned index_bits = 0;
+    struct bit_reader b;
 
     if (right < 48 || right > 62 || n == 0 || n > RD_MAX_FRONTS)
         return false;
@@ -723,14 +764,15 @@ static bool get_rd(struct reader *r, double *v, size_t m)
         index_bits++;
     for (unsigned j = 0; j < n; j++)
         fronts[j] = reader_u16le(r);
-    for (size_t i = 0; i < m && !r->bad; i++) {
+    b = bits_of(r);
+    for (size_t i = 0; i < m && !b.bad; i++) {
         uint64_t j = bits_get(&b, index_bits), f;
         if (j > n || (j == n && !(counts >> 7)))
             return false;
         f = j < n ? fronts[j] : bits_get(&b, 64 - right);
         v[i] = num_from_bits(f << right | bits_get(&b, right));
     }
-    return !r->bad;
+    return bits_end(&b, r);
 }
 
 /* ---- the whole chunk ------------------------------------------------------------------------ */
