@@ -1,7 +1,7 @@
 /* wal.h - the write-ahead log: what a restart rebuilds the newest rows from.
  *
  * The log keeps frames of bytes in numbered segments and knows nothing of what they mean; the caller
- * says which segments it needs no more. wal_row.h codes rows.
+ * says which segments it needs no more. wal_pack.h codes rows.
  * A segment must make sense on its own: whoever writes asks wal_segment(), says again in the new
  * segment what its frames rely on, and names the segment when writing.
  *

@@ -1,7 +1,8 @@
 /* wal_row.h - one row of values as bytes, told by what changed since the row before.
  *
  * Most lines of a scrape do not change, most that do are counters that moved by a little, and most of
- * the rest are decimals of a few digits. On disk: FORMAT.md, "Rows in the log".
+ * the rest are decimals of a few digits. Loose samples and small seals are kept so; the rows of a group
+ * are packed closer (wal_pack.h). On disk: FORMAT.md, "Rows in the log".
  *
  * Threads  any; pure functions of their arguments. */
 #pragma once
