@@ -2,13 +2,18 @@
  * decodes is written again and gives the same set.
  *
  * Input: u8 number of series; then the runs as they are, to which head, number of runs and checksum are made
- * when the number is even; odd: the file as it is. */
+ * when the number is even; odd: the file as it is. 255 series: the rest is the note on what is deleted in the head,
+ * to which head and checksum are made. A store opens with any; what it then shows is the same after
+ * another start, and what is deleted once more is gone. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/base/hash.h"
+#include "src/base/log.h"
 #include "storage/block.h"
+#include "storage/storage.h"
 #include "storage/tombs.h"
+#include "tests/support/simfs.h"
 
 #define ULID "01JGFJJZ00ABCDEFGHJKMNPQRS"
 
@@ -41,6 +46,103 @@ static nx_status look(void *ctx, uint32_t first, uint32_t last, struct tspans s,
     return NX_OK;
 }
 
+/* ---- the note -------------------------------------------------------------------------------- */
+
+static void no_log(void *ctx, const char *line, size_t len)
+{
+    (void)ctx;
+    (void)line;
+    (void)len;
+}
+
+static struct storage *open_store(struct simfs *sim)
+{
+    struct storage_opts o = {.fs = simfs_fs(sim), .dir = "d", .no_worker = true};
+    struct storage *s = NULL;
+
+    check(storage_open(&s, &o, NULL) == NX_OK);
+    return s;
+}
+
+static void append(struct storage *s)
+{
+    static const char *const names[] = {"a", "b", "bb", "c"};
+    struct storage_group *g;
+    uint32_t cols[4];
+    const double v[4] = {1, 2, 3, 4};
+
+    check(storage_group_open(s, &g, NULL) == NX_OK);
+    for (int i = 0; i < 4; i++) {
+        struct label l[2] = {{nx_slice_str("n"), nx_slice_str(names[i])},
+                             {nx_slice_str("x"), nx_slice_str("y")}};
+        check(storage_group_column(g, &(struct labels){l, 2}, &cols[i], NULL, NULL) == NX_OK);
+    }
+    for (int64_t t = 0; t < 20; t++)
+        check(storage_group_append(g, t, cols, v, 4, NULL, NULL) == NX_OK);
+    storage_group_close(g);
+}
+
+static uint64_t shown(struct storage *s, size_t *n)
+{
+    struct matcher m = {.type = MATCH_EQ, .name = nx_slice_str("x"), .value = nx_slice_str("y")};
+    struct arena *a = arena_new(0);
+    struct series_list list;
+    struct column c = {0};
+    struct querier *q;
+    uint64_t hash = 1;
+
+    *n = 0;
+    check(storage_querier(s, INT64_MIN, INT64_MAX, &q, NULL) == NX_OK);
+    check(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, NULL) == NX_OK);
+    for (size_t i = 0; i < list.n; i++) {
+        check(q->ops->read(q, &list.v[i], INT64_MIN, INT64_MAX, &c, NULL) == NX_OK);
+        check(c.n > 0 && c.n <= 20);
+        for (size_t k = 0; k < c.n; k++)
+            hash = hash * 31 + labels_hash(&list.v[i].labels) + (uint64_t)c.t[k];
+        *n += c.n;
+    }
+    column_done(&c);
+    querier_close(q);
+    arena_free(a);
+    return hash;
+}
+
+static void note(const uint8_t *data, size_t size)
+{
+    struct matcher m = {.type = MATCH_EQ, .name = nx_slice_str("n"), .value = nx_slice_str("bb")};
+    struct simfs *sim = simfs_new(1);
+    struct storage *s = open_store(sim);
+    struct buf b;
+    uint64_t first;
+    size_t n, again;
+
+    log_capture(no_log, NULL);
+    append(s);
+    storage_close(s);
+    buf_init(&b, 0);
+    buf_u32le(&b, 0x4c44584eu);
+    buf_u16le(&b, 1);
+    buf_u16le(&b, 0);
+    buf_append(&b, data, size);
+    buf_u32le(&b, crc32c(0, b.ptr, b.len));
+    check(fs_publish(simfs_fs(sim), "d/wal/deleted", b.ptr, b.len, NULL) == NX_OK);
+    s = open_store(sim);
+    first = shown(s, &n);
+    storage_close(s);
+    s = open_store(sim);
+    check(shown(s, &again) == first && again == n);
+    check(storage_delete(s, &(struct matcher_set){&m, 1}, 1, INT64_MIN, INT64_MAX, NULL) == NX_OK);
+    first = shown(s, &again);
+    check(again <= n && n - again <= 20);
+    storage_close(s);
+    s = open_store(sim);
+    check(shown(s, &again) == first);
+    storage_close(s);
+    buf_done(&b);
+    simfs_free(sim);
+    log_capture(NULL, NULL);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct tombs *t = NULL, *again = NULL;
@@ -50,6 +152,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0)
         return 0;
+    if (data[0] == 255) {
+        note(data + 1, size - 1);
+        return 0;
+    }
     buf_init(&b, 0);
     buf_init(&c, 0);
     seen.series = data[0] / 2;

@@ -6,7 +6,11 @@
  *   NX_SEED=n storage_test_delete     runs that seed alone */
 #include "tests/support/test.h"
 
+#include <stdatomic.h>
+#include <unistd.h>
+
 #include "src/base/log.h"
+#include "src/base/thread.h"
 #include "storage/block.h"
 #include "storage/storage.h"
 #include "tests/support/oom.h"
@@ -643,6 +647,136 @@ static void a_snapshot_is_whole_or_not_there(void **state)
     free(w);
 }
 
+/* ---- all at once ----------------------------------------------------------------------------- */
+
+struct crowd {
+    struct world *w;
+    atomic_bool stop;
+    atomic_llong now_ms;
+    atomic_uint failed;
+};
+
+static void ask_on(void *ctx)
+{
+    struct crowd *c = ctx;
+    struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
+    struct column col = {0};
+
+    while (!atomic_load(&c->stop)) {
+        struct arena *a = arena_new(0);
+        struct series_list list = {0};
+        struct querier *q = NULL;
+        bool ok = storage_querier(c->w->s, INT64_MIN, INT64_MAX, &q, NULL) == NX_OK &&
+                  q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, NULL) == NX_OK;
+        for (size_t i = 0; i < list.n && ok; i++) {
+            /* series 0 is never deleted: each second of it is there, up to some time */
+            ok = q->ops->read(q, &list.v[i], INT64_MIN, INT64_MAX, &col, NULL) == NX_OK;
+            for (size_t k = 0; k < col.n && ok && number_of(&list.v[i].labels) == 0; k++)
+                ok = col.t[k] == T0 + (int64_t)k * 1000;
+        }
+        querier_close(q);
+        arena_free(a);
+        if (!ok)
+            atomic_fetch_add(&c->failed, 1);
+    }
+    column_done(&col);
+}
+
+static void administer(void *ctx)
+{
+    struct crowd *c = ctx;
+    char name[STORAGE_SNAPSHOT_NAME_BYTES];
+    struct matcher odd = {.type = MATCH_EQ, .name = STR("job"), .value = STR("odd")};
+
+    while (!atomic_load(&c->stop)) {
+        int64_t now_ms = atomic_load(&c->now_ms);
+        if (storage_delete(c->w->s, &(struct matcher_set){&odd, 1}, 1, now_ms - 30000,
+                           now_ms - 20000, NULL) ||
+            storage_snapshot(c->w->s, false, name, NULL) || storage_clean_tombstones(c->w->s, NULL))
+            atomic_fetch_add(&c->failed, 1);
+    }
+}
+
+/* Nothing is lost and nothing comes back while rows, flushes, merges, deletions, cleanings, snapshots and queries
+ * are in each other's way. */
+static void everything_goes_on_at_once(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+    struct storage_opts o = {.dir = "data", .min_block_ms = BLOCK_MS, .fsync_ms = 5};
+    struct crowd c = {.w = w};
+    struct nx_thread threads[3] = {0};
+
+    (void)state;
+    log_capture(no_log, NULL);
+    w->sim = simfs_new(9);
+    o.fs = simfs_fs(w->sim);
+    w->now_ms = T0;
+    assert_ok(storage_open(&w->s, &o, &err), &err);
+    open_groups(w);
+    atomic_store(&c.now_ms, w->now_ms);
+    assert_ok(nx_thread_start(&threads[0], "ask", ask_on, &c, &err), &err);
+    assert_ok(nx_thread_start(&threads[1], "admin", administer, &c, &err), &err);
+    assert_ok(nx_thread_start(&threads[2], "admin", administer, &c, &err), &err);
+    for (int i = 0; i < 400; i++, w->now_ms += 1000) {
+        for (int g = 0; g < GROUPS; g++)
+            append(w, g, 0);
+        atomic_store(&c.now_ms, w->now_ms);
+        usleep(2000);
+    }
+    atomic_store(&c.stop, true);
+    for (int i = 0; i < 3; i++)
+        nx_thread_join(&threads[i]);
+    assert_int_equal(atomic_load(&c.failed), 0);
+    assert_ok(delete_where(w, "job", "odd", INT64_MIN, INT64_MAX), &err);
+    model_delete(w, "job", "odd", INT64_MIN, INT64_MAX);
+    check_all(w);
+    close_store(w);
+    assert_ok(try_open(w), &err);
+    open_groups(w);
+    check_all(w);
+    world_done(w);
+    log_capture(NULL, NULL);
+    free(w);
+}
+
+static bool no_file_named(struct fs *fs, const char *name)
+{
+    struct fs_names names = {0};
+    bool none = true;
+
+    assert_ok(fs->list(fs, "data", &names, &err), &err);
+    for (size_t i = 0; i < names.n; i++) {
+        char path[100];
+        struct fs_stat st;
+        snprintf(path, sizeof path, "data/%s/%s", names.v[i], name);
+        none = none && fs->stat(fs, path, &st, NULL);
+    }
+    fs_names_done(&names);
+    return none;
+}
+
+/* STO-022 */
+static void a_block_with_many_tombstones_is_written_anew_by_itself(void **state)
+{
+    struct world *w = malloc(sizeof *w);
+    uint64_t before;
+
+    (void)state;
+    world_new(w, 10);
+    fill(w, T0 + 5 * BLOCK_MS);
+    before = blocks_of(w->s);
+    assert_true(before >= 2);
+    assert_ok(delete_where(w, "id", "s03", T0 + 1000, T0 + 2000), &err); /* of the oldest block */
+    model_delete(w, "id", "s03", T0 + 1000, T0 + 2000);
+    assert_false(no_file_named(simfs_fs(w->sim), "tombstones"));
+    storage_tick(w->s, w->now_ms);
+    assert_true(no_file_named(simfs_fs(w->sim), "tombstones"));
+    assert_int_equal(blocks_of(w->s), before);
+    check_all(w);
+    world_done(w);
+    free(w);
+}
+
 /* ---- a disk that fails ----------------------------------------------------------------------- */
 
 enum act { DELETE, CLEAN, FLUSH, N_ACTS };
@@ -814,6 +948,8 @@ int main(void)
         cmocka_unit_test(cleaning_rewrites_blocks_and_removes_empty_ones),
         cmocka_unit_test(a_damaged_tombstone_file_keeps_its_block_closed),
         cmocka_unit_test(what_is_deleted_agrees_with_the_model),
+        cmocka_unit_test(a_block_with_many_tombstones_is_written_anew_by_itself),
+        cmocka_unit_test(everything_goes_on_at_once),
         cmocka_unit_test(a_snapshot_is_the_store_at_one_moment),
         cmocka_unit_test(without_links_files_are_copied),
         cmocka_unit_test(a_snapshot_is_whole_or_not_there),
