@@ -320,9 +320,10 @@ nx_status head_tombs_load(struct head *h, struct fs *fs, const char *path, struc
 
 /* ---- deleting -------------------------------------------------------------------------------- */
 
-/* X2 */
+/* X2; mint <= max_ms, the newest time of the head. */
 static nx_status find_tombs(struct head_reader *r, const struct series_list *list, int64_t mint,
-                            int64_t maxt, struct tomb **out, size_t *n_out, struct nx_err *err)
+                            int64_t maxt, int64_t max_ms, struct tomb **out, size_t *n_out,
+                            struct nx_err *err)
 {
     struct tomb *v = malloc((list->n + 1) * sizeof *v);
     struct samples rows = {0};
@@ -333,8 +334,12 @@ static nx_status find_tombs(struct head_reader *r, const struct series_list *lis
         const uint32_t id = (uint32_t)list->v[i].ref;
         rows.n = 0;
         st = head_read(r, id, mint, maxt, &rows, err);
-        if (!st && rows.n)
+        if (st == NX_CORRUPT || st == NX_IO) { /* what can't be read is deleted, too */
+            v[n++] = (struct tomb){id, {mint, maxt < max_ms ? maxt : max_ms}};
+            st = NX_OK;
+        } else if (!st && rows.n) {
             v[n++] = (struct tomb){id, {rows.t[0], rows.t[rows.n - 1]}};
+        }
     }
     samples_done(&rows);
     if (st) {
@@ -357,12 +362,13 @@ nx_status head_delete(struct head *h, struct fs *fs, const char *path, const str
     struct tombs *old = current(h), *t = NULL;
     struct tomb *add = NULL;
     size_t n_add = 0;
+    const int64_t max_ms = atomic_load(&h->max_ms);
     nx_status st = a ? head_reader_new(&r, h, err) : no_memory(err);
 
-    if (!st)
+    if (!st && mint <= maxt && mint <= max_ms)
         st = head_select(r, m, n, mint, maxt, a, &list, err);
     if (!st)
-        st = find_tombs(r, &list, mint, maxt, &add, &n_add, err);
+        st = find_tombs(r, &list, mint, maxt, max_ms, &add, &n_add, err);
     if (!st && n_add)
         st = tombs_merge(&t, old, add, n_add, err);
     if (!st && tombs_n_spans(t) > MAX_ALL_SPANS)
@@ -435,6 +441,9 @@ static nx_status is_dead(struct head_reader *r, uint32_t id, int64_t mint, int64
     while (tspans_gap(s, mint, maxt, &gap)) {
         rows->n = 0;
         st = head_read_all(r, id, gap.from_ms, gap.to_ms, rows, err);
+        if (st == NX_CORRUPT ||
+            st == NX_IO) /* it can't be told: the damage shows when it is read */
+            return NX_OK;
         if (st || rows->n)
             return st;
         if (gap.to_ms >= maxt)
