@@ -35,7 +35,7 @@ struct om_export {
     struct column column;
     struct buf line;       /* what all lines of a series begin with */
     struct nx_slice named; /* the metric whose TYPE was written to this file last */
-    uint64_t series, samples, stale, files;
+    uint64_t series, samples, stale, files, nameless;
     bool counted; /* the series at hand is in `series` */
 };
 
@@ -256,6 +256,19 @@ static nx_status export_span(struct om_export *x, struct nx_err *err)
     return st;
 }
 
+/* X3: they are told of. */
+static nx_status count_nameless(struct om_export *x, struct nx_err *err)
+{
+    struct matcher m = {.type = MATCH_EQ, .name = nx_slice_str(LABEL_NAME)};
+    struct series_list list;
+    nx_status st;
+
+    arena_reset(x->labels);
+    st = tsdb_walk_select(&x->walk, &m, x->walk.mint, x->walk.maxt, x->labels, &list, err);
+    x->nameless = st ? 0 : list.n;
+    return st;
+}
+
 /* Spans are aligned to multiples of their length. */
 static nx_status export_spans(struct om_export *x, int64_t split_ms, struct nx_err *err)
 {
@@ -325,6 +338,8 @@ int tool_tsdb_export(const struct flags *f)
         st = nx_fail(&err, NX_NOMEM, "out of memory");
     if (!st)
         st = export_all(&x, split_ms, &err);
+    if (!st)
+        st = count_nameless(&x, &err);
     if (st) {
         fprintf(stderr, "%s%s\n", x.progress ? "\n" : "", err.text);
     } else {
@@ -332,6 +347,9 @@ int tool_tsdb_export(const struct flags *f)
             fprintf(stderr, "%sexported %llu samples of %llu series, left out %llu stale markers\n",
                     x.progress ? "\r" : "", (unsigned long long)x.samples,
                     (unsigned long long)x.series, (unsigned long long)x.stale);
+        if (x.nameless)
+            fprintf(stderr, "left out %llu series that have no metric name\n",
+                    (unsigned long long)x.nameless);
         damaged = tsdb_walk_is_damaged(&x.walk);
     }
     tsdb_out_close(x.out);

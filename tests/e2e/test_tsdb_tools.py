@@ -266,6 +266,15 @@ def test_export_of_a_part_compressed_and_split(folders):
     assert len([line for line in r.stdout.split("\n") if line and line[0] != "#"]) == len(want.stdout.splitlines())
 
 
+def test_names_of_any_characters_are_exported_as_3x_reads_them(folders):
+    text = '# TYPE "na.me" unknown\n{"na.me","a b"="c\\n",d="\\\\"} 1.5 1600000000\n{"na.me",d="e"} 2 1600000000.500\n# EOF\n'
+    path = folders.path("utf8.om")
+    with open(path, "w") as f:
+        f.write(text)
+    r = harness.run_tool(harness.BINARY, "tsdb", "export", "-q", folders.load(harness.BINARY, "utf8", path))
+    assert (r.returncode, r.stdout, r.stderr) == (0, text, "")
+
+
 def test_every_millisecond_survives(folders):
     """Readers that cut after multiplying by 1000, and those that round."""
     text = folders.path("ms.om")
@@ -315,6 +324,10 @@ def test_bench_write(tmp_path):
         outs.append((said, harness.run_tool(binary, "tsdb", "dump", out + "/storage").stdout))
     assert outs[0] == outs[1] and len(outs[0][1].splitlines()) == 1400 * 200
     assert " > total samples: 280000\n" in outs[0][0]
+    series.write_text('{"job":"x"}\n')
+    assert harness.run_tool(harness.BINARY, "tsdb", "bench", "write", "--metrics=1", "--scrapes=1", "--out=" + str(tmp_path / "ours"), str(series)).returncode == 0
+    r = harness.run_tool(harness.BINARY, "tsdb", "export", str(tmp_path / "ours" / "storage"))
+    assert (r.returncode, r.stdout) == (0, "# EOF\n") and "left out 1 series that have no metric name\n" in r.stderr
     keep = tmp_path / "home"
     (keep / "letters").mkdir(parents=True)
     r = harness.run_tool(harness.BINARY, "tsdb", "bench", "write", "--out=" + str(keep), str(series))
