@@ -318,12 +318,12 @@ def test_bench_write(tmp_path):
     outs = []
     for binary, name in ((harness.BINARY, "ours"), (harness.PROMETHEUS, "theirs")):
         out = str(tmp_path / name)
-        r = harness.run_tool(binary, "tsdb", "bench", "write", "--metrics=1400", "--scrapes=150", "--out=" + out, str(series))
+        r = harness.run_tool(binary, "tsdb", "bench", "write", "--metrics=1050", "--scrapes=50", "--out=" + out, str(series))
         assert r.returncode == 0, r.stderr
         said = re.sub(r"duration=\S+", "duration=D", re.sub(r"sec: \S+", "sec: N", r.stdout))
         outs.append((said, harness.run_tool(binary, "tsdb", "dump", out + "/storage").stdout))
-    assert outs[0] == outs[1] and len(outs[0][1].splitlines()) == 1400 * 200
-    assert " > total samples: 280000\n" in outs[0][0]
+    assert outs[0] == outs[1] and len(outs[0][1].splitlines()) == 1050 * 100
+    assert " > total samples: 105000\n" in outs[0][0]
     series.write_text('{"job":"x"}\n')
     assert harness.run_tool(harness.BINARY, "tsdb", "bench", "write", "--metrics=1", "--scrapes=1", "--out=" + str(tmp_path / "ours"), str(series)).returncode == 0
     r = harness.run_tool(harness.BINARY, "tsdb", "export", str(tmp_path / "ours" / "storage"))
