@@ -541,14 +541,13 @@ static void leave_shared(struct head *h, struct storage_group *to, uint32_t seri
     nx_unlock(to->lock);
 }
 
-void storage_group_release(struct storage_group *g, uint32_t col)
+/* Under h->lock for writing. */
+static void release_locked(struct head *h, struct storage_group *g, uint32_t col)
 {
-    struct head *h = g->head;
     struct storage_group *to = NULL;
     struct memseries *s;
     uint32_t series;
 
-    nx_wrlock(&h->lock);
     nx_lock(g->lock);
     NX_ASSERT(col < g->n_cols && g->cols[col].state != COL_FREE);
     series = g->cols[col].series;
@@ -566,7 +565,43 @@ void storage_group_release(struct storage_group *g, uint32_t col)
     nx_unlock(g->lock);
     if (to)
         leave_shared(h, to, series);
+}
+
+void storage_group_release(struct storage_group *g, uint32_t col)
+{
+    struct head *h = g->head;
+
+    nx_wrlock(&h->lock);
+    release_locked(h, g, col);
     nx_rwunlock(&h->lock);
+}
+
+nx_status storage_group_move(struct storage_group *from, uint32_t col, struct storage_group *to,
+                             uint32_t *out, struct nx_err *err)
+{
+    struct head *h = from->head;
+    struct memseries *s;
+    uint32_t c = 0;
+    bool shared;
+    nx_status st;
+
+    NX_ASSERT(!from->loose && to != from);
+    nx_wrlock(&h->lock);
+    nx_lock(from->lock);
+    NX_ASSERT(col < from->n_cols && from->cols[col].state != COL_FREE);
+    shared = from->cols[col].state == COL_SHARED;
+    s = index_series(h->ix, from->cols[col].series);
+    nx_unlock(from->lock);
+    NX_ASSERT_ALWAYS(s != NULL); /* an open column keeps its series */
+    st = shared ? attach_locked(h, to, s, &c, err) : settle_locked(h, to, s, &c, err);
+    if (!st)
+        release_locked(h, from, col);
+    else if (!shared)
+        s->home.to = HOME_OPEN; /* as it was */
+    nx_rwunlock(&h->lock);
+    if (!st)
+        *out = c;
+    return st;
 }
 
 void storage_group_close(struct storage_group *g)

@@ -137,10 +137,19 @@ static nx_status link_blocks(struct storage *s, const char *dir, struct nx_err *
 
 /* ---- the head -------------------------------------------------------------------------------- */
 
+/* The lowest time not before from_ms, late samples of spans that are blocks included. */
+static int64_t lowest(struct storage *s, int64_t from_ms)
+{
+    int64_t rows_ms = head_lowest(s->head, from_ms);
+    int64_t loose_ms = loose_lowest(s->head->loose, from_ms);
+
+    return loose_ms < rows_ms ? loose_ms : rows_ms;
+}
+
 static nx_status write_head(struct storage *s, struct head_reader *r, int64_t max_ms,
                             const char *dir, struct nx_err *err)
 {
-    int64_t at_ms = head_lowest(s->head, INT64_MIN);
+    int64_t at_ms = lowest(s, INT64_MIN);
     nx_status st = NX_OK;
 
     while (at_ms <= max_ms && !st) {
@@ -152,7 +161,7 @@ static nx_status write_head(struct storage *s, struct head_reader *r, int64_t ma
             end_ms = max_ms + 1;
         block_ulid(ulid, clock_now_ms());
         st = flush_write(s, r, dir, start_ms, end_ms, ulid, &empty, err);
-        at_ms = end_ms > max_ms ? INT64_MAX : head_lowest(s->head, end_ms);
+        at_ms = end_ms > max_ms ? INT64_MAX : lowest(s, end_ms);
     }
     return st;
 }

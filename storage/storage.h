@@ -65,6 +65,10 @@ struct storage_retention {
 /* Reload: takes effect with the next tick. */
 void storage_set_retention(struct storage *s, const struct storage_retention *r);
 
+/* How far ahead of the clock a sample of a scrape or of a remote client may be: what is further is refused
+ * by who takes it in. Rules and imports are not limited. */
+#define STORAGE_FUTURE_MS (10 * 60 * 1000)
+
 /* ---- writing ------------------------------------------------------------------------------- */
 
 struct storage_group;
@@ -94,6 +98,11 @@ NX_NODISCARD nx_status storage_group_column(struct storage_group *g, const struc
 bool storage_knows(struct storage *s, const struct labels *ls);
 /* The writer is done with a column (its series went away); the number may come back for another. */
 void storage_group_release(struct storage_group *g, uint32_t col);
+/* The series of a column of a group of rows goes to another group of the same writer: as released here and
+ * found there, without a moment in between. On failure it is where it was. */
+NX_NODISCARD nx_status storage_group_move(struct storage_group *from, uint32_t col,
+                                          struct storage_group *to, uint32_t *out,
+                                          struct nx_err *err);
 
 /* Appends one row: values[i] is for column cols[i]; a column twice counts the second as duplicate.
  * Columns left out have no sample in this row. Rows may come out of order: then each sample is judged

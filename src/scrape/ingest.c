@@ -507,7 +507,7 @@ nx_status ingest_body(struct ingest *in, const struct ingest_env *env,
     if (!st && s->changed)
         st = resolve_new(in, env, t, s, res, err); /* I1 */
     if (!st)
-        st = resolve_row(in, t, now_ms, s, res, err);
+        st = resolve_row(in, env, t, now_ms, s, res, err);
     if (!st) {
         exemplars_store(in, env, now_ms, s, res);
         meta_age_if_needed(&in->meta, env->pool, env->status_lock, in->iter, s->changed);

@@ -13,6 +13,8 @@
  *             joins the group that has its timestamp in this scrape; if there is none, but the timestamp
  *             is that of SHARE_MIN samples or more, it gets a new one; else it goes to the loose group,
  *             whose samples are appended all at once.
+ *             A group whose series part, so that its rows are nearly empty, is dissolved: they go to the
+ *             loose group.
  *         R7  Several samples of one series are appended in the order of their lines, so that the order
  *             rules see what the target said first. */
 #include "src/scrape/resolve.h"
@@ -21,8 +23,6 @@
 #include <string.h>
 
 #include "src/base/num.h"
-
-#define FUTURE_MS (10 * 60 * 1000) /* how far ahead a timestamp may be */
 
 static const char *const report_names[REPORT_COUNT] = {
     "up",
@@ -615,8 +615,54 @@ static void append_stamped_row(const struct ingest *in, struct ingest_scratch *s
     note_appended(s, st, &done, res);
 }
 
+#define SPARSE_SLOTS 64u /* what smaller groups waste is little */
+#define SPARSE_CELLS 16u /* for each sample that is there */
+
+/* R6: of v, sorted, each run of one time is a row of all slots. */
+static bool is_sparse(const struct ingest *in, const struct stamp *v, uint32_t n)
+{
+    uint32_t slots = in->stamped_groups[in->stamped[v->slot].group].n_slots;
+    uint64_t rows = 1;
+
+    for (uint32_t i = 1; i < n; i++)
+        rows += v[i].ts_ms != v[i - 1].ts_ms || v[i].turn != v[i - 1].turn;
+    return slots >= SPARSE_SLOTS && rows * slots > (uint64_t)n * SPARSE_CELLS;
+}
+
+/* Without memory some are left there; it is tried again with the next scrape. */
+static void dissolve(struct ingest *in, const struct ingest_env *env, uint32_t group)
+{
+    bool all = in->loose || !storage_group_open_loose(env->storage, &in->loose, NULL);
+
+    for (uint32_t i = 0; i < in->n_stamped && all; i++) {
+        struct stamped *x = &in->stamped[i];
+        uint32_t col;
+        if (!x->used || x->group != group)
+            continue;
+        all = !storage_group_move(in->stamped_groups[group].group, x->col, in->loose, &col, NULL);
+        if (!all)
+            break;
+        *x = (struct stamped){STAMPED_LOOSE, col, true};
+        in->stamped_groups[group].n_slots--;
+        if (col >= in->n_loose_cols)
+            in->n_loose_cols = col + 1;
+    }
+    close_group_if_empty(in, group);
+}
+
+/* All of one group, sorted. */
+static void append_rows(struct ingest *in, struct ingest_scratch *s, const struct stamp *v,
+                        uint32_t n, struct ingest_result *res)
+{
+    for (uint32_t row = 0, end; row < n; row = end) {
+        for (end = row; end < n && v[end].ts_ms == v[row].ts_ms && v[end].turn == v[row].turn;)
+            end++;
+        append_stamped_row(in, s, v + row, end - row, res);
+    }
+}
+
 /* Appends what push_stamp() collected (R6). */
-static void append_stamps(const struct ingest *in, struct ingest_scratch *s,
+static void append_stamps(struct ingest *in, const struct ingest_env *env, struct ingest_scratch *s,
                           struct ingest_result *res)
 {
     if (!sort_by_group(in, s)) {
@@ -628,11 +674,17 @@ static void append_stamps(const struct ingest *in, struct ingest_scratch *s,
         for (to = from; to < s->n_stamps && in->stamped[s->sorted[to].slot].group == group;)
             to++;
         sort_by_time(s->sorted + from, to - from);
-        for (uint32_t row = from, end; row < to; row = end) {
-            for (end = row; end < to && s->sorted[end].ts_ms == s->sorted[row].ts_ms &&
-                            s->sorted[end].turn == s->sorted[row].turn;)
-                end++;
-            append_stamped_row(in, s, s->sorted + row, end - row, res);
+        if (!is_sparse(in, s->sorted + from, to - from)) {
+            append_rows(in, s, s->sorted + from, to - from, res);
+            continue;
+        }
+        dissolve(in, env, group);
+        for (uint32_t i = from; i < to; i++) {
+            const struct stamp *x = &s->sorted[i];
+            if (in->stamped[x->slot].group != STAMPED_LOOSE)
+                append_stamped_row(in, s, x, 1, res);
+            else if (!push_loose(s, in->stamped[x->slot].col, x->ts_ms, x->value))
+                s->stamped_failed = NX_NOMEM;
         }
     }
     s->n_stamps = s->n_turns = 0;
@@ -657,8 +709,9 @@ static bool push_stale(struct ingest *in, const struct ingest_target *t, struct 
     return true;
 }
 
-nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t now_ms,
-                      struct ingest_scratch *s, struct ingest_result *res, struct nx_err *err)
+nx_status resolve_row(struct ingest *in, const struct ingest_env *env,
+                      const struct ingest_target *t, int64_t now_ms, struct ingest_scratch *s,
+                      struct ingest_result *res, struct nx_err *err)
 {
     if (!row_room(s, (uint64_t)s->n_samples + in->layout.n + REPORT_COUNT)) {
         if (s->changed)
@@ -675,7 +728,7 @@ nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t 
             res->duplicate++;
             break;
         case LINE_STAMPED:
-            if (m->ts_ms > now_ms + FUTURE_MS)
+            if (m->ts_ms > now_ms + STORAGE_FUTURE_MS)
                 res->out_of_bounds++;
             else if (!push_stamp(in, s, line_index(m->what), m->ts_ms, m->value))
                 s->stamped_failed = NX_NOMEM;
@@ -684,7 +737,7 @@ nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t 
             break;
         }
     }
-    append_stamps(in, s, res);
+    append_stamps(in, env, s, res);
     s->n_row_samples = s->n_row;
     if (s->changed && !push_stale(in, t, s, false))
         return no_memory(err);
@@ -741,14 +794,13 @@ nx_status ingest_commit(struct ingest *in, const struct ingest_env *env,
     struct storage_appended done = {0};
     nx_status st = find_reports(in, t, n_reports, s, err);
 
-    (void)env;
     for (unsigned i = 0; i < n_reports; i++)
         if ((in->report_known >> i & 1) && !(exposed >> i & 1)) /* R2 */
             push(s, in->report_cols[i], reports[i]);
     for (uint32_t i = 0; i < s->n_stale_slots; i++)
         if (!push_stamp(in, s, s->stale_slots[i], t_ms, num_from_bits(NUM_STALE_BITS)))
             s->stamped_failed = NX_NOMEM;
-    append_stamps(in, s, NULL);
+    append_stamps(in, env, s, NULL);
     if (!st)
         st = storage_group_append(in->group, t_ms, s->cols, s->values, s->n_row, &done, err);
     /* Refused stale markers and reports are nobody's business: only exposed samples are counted. */

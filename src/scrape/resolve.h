@@ -16,7 +16,8 @@ NX_NODISCARD nx_status resolve_new(struct ingest *in, const struct ingest_env *e
 struct storage_group *resolve_stamped_group(const struct ingest *in, uint32_t group);
 /* The row: samples, then stale markers for what was there and is not any more. Samples with timestamps
  * are appended at once, in their groups. */
-NX_NODISCARD nx_status resolve_row(struct ingest *in, const struct ingest_target *t, int64_t now_ms,
+NX_NODISCARD nx_status resolve_row(struct ingest *in, const struct ingest_env *env,
+                                   const struct ingest_target *t, int64_t now_ms,
                                    struct ingest_scratch *s, struct ingest_result *res,
                                    struct nx_err *err);
 /* The row of nothing: stale markers for all. */

@@ -35,7 +35,7 @@ static struct {
     uint32_t columns, groups; /* held now */
     uint32_t refuse_after;    /* series; 0: takes all */
     uint32_t duplicates;
-    uint32_t loose_groups, batches; /* ever */
+    uint32_t loose_groups, batches, moved; /* ever */
     bool keeps_exemplars;
     enum storage_exemplar_result exemplar_result; /* instead of EXEMPLAR_STORED, if set */
     struct fake_exemplar *exemplars;
@@ -132,6 +132,21 @@ void storage_group_release(struct storage_group *g, uint32_t col)
     NX_ASSERT_ALWAYS(col < g->n && g->series[col] != UINT32_MAX);
     g->series[col] = UINT32_MAX;
     fake.columns--;
+}
+
+nx_status storage_group_move(struct storage_group *from, uint32_t col, struct storage_group *to,
+                             uint32_t *out, struct nx_err *err)
+{
+    (void)err;
+    NX_ASSERT_ALWAYS(col < from->n && from->series[col] != UINT32_MAX);
+    FAKE_PAUSE();
+    to->series = realloc(to->series, ++to->n * sizeof *to->series);
+    FAKE_RESUME();
+    to->series[to->n - 1] = from->series[col];
+    from->series[col] = UINT32_MAX;
+    *out = to->n - 1;
+    fake.moved++;
+    return NX_OK;
 }
 
 nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols,

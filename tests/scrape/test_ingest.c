@@ -664,6 +664,30 @@ static void samples_of_few_go_in_one_batch(void **state)
     bench_done(&b);
 }
 
+static void a_group_whose_series_part_is_dissolved(void **state)
+{
+    struct bench b;
+    char text[4096], apart[4096];
+    size_t len = 0;
+
+    (void)state;
+    bench_init(&b);
+    many_of(text, sizeof text, 70, 1700000000000, 1700000000500);
+    assert_int_equal(feed_text(&b, text), NX_OK);
+    assert_int_equal(fake.groups, 3);
+    for (int i = 0; i < 70; i++)
+        len += (size_t)snprintf(apart + len, sizeof apart - len, "a%d %d %lld\n", i, i,
+                                1700000001000LL + i);
+    snprintf(apart + len, sizeof apart - len, "own 3 1700000001500\nplain 4\n");
+    assert_int_equal(feed_text(&b, apart), NX_OK);
+    assert_int_equal(fake.moved, 70);
+    assert_int_equal(fake.groups, 2);
+    assert_int_equal(feed_text(&b, text), NX_OK); /* once apart they stay where they are */
+    assert_int_equal(fake.groups, 2);
+    assert_int_equal(feed_text(&b, "x 1\n"), NX_OK);
+    bench_done(&b);
+}
+
 /* SCR-084; of a series that comes twice, the store judges the first line first. */
 static void samples_of_one_series_keep_their_order(void **state)
 {
@@ -815,6 +839,7 @@ int main(void)
         cmocka_unit_test(samples_with_timestamps_end_only_if_tracked),
         cmocka_unit_test(samples_of_one_time_share_a_group),
         cmocka_unit_test(samples_of_few_go_in_one_batch),
+        cmocka_unit_test(a_group_whose_series_part_is_dissolved),
         cmocka_unit_test(samples_of_one_series_keep_their_order),
         cmocka_unit_test(a_full_store_refuses_only_new_series),
         cmocka_unit_test(near_the_memory_limit_only_new_lines_are_passed_over),

@@ -151,6 +151,16 @@ static uint64_t n_blocks(struct one *o)
     return st.blocks;
 }
 
+/* Time passes, so that spans before `t` are flushed. */
+static void pass(struct one *o, int64_t t)
+{
+    uint32_t clock = column_of(o->g, "z");
+    double v = 0;
+
+    assert_ok(storage_group_append(o->g, T0 + t, &clock, &v, 1, NULL, &o->err), &o->err);
+    storage_tick(o->s, T0 + t);
+}
+
 /* ---- the rules ----------------------------------------------------------------------------------- */
 
 static void without_a_window_what_is_late_is_refused(void **state)
@@ -357,6 +367,63 @@ static void a_series_goes_from_rows_to_loose_and_back(void **state)
     one_free(&o);
 }
 
+static void a_series_is_moved_with_what_is_known_of_it(void **state)
+{
+    struct one o;
+    struct storage_group *rows;
+    struct storage_appended r;
+    const double v[] = {1, 2};
+    uint32_t cols[2];
+
+    (void)state;
+    one_new(&o, true, 0);
+    storage_group_release(o.g, o.col);
+    assert_ok(storage_group_open(o.s, &rows, &o.err), &o.err);
+    cols[0] = column_of(rows, "m");
+    cols[1] = column_of(rows, "n");
+    assert_ok(storage_group_append(rows, T0 + 1000, cols, v, 2, NULL, &o.err), &o.err);
+    assert_ok(storage_group_move(rows, cols[0], o.g, &o.col, &o.err), &o.err);
+    assert_string_equal(put(&o, 1000, 9), DUPLICATE);
+    assert_string_equal(put(&o, 999, 9), OLD);
+    assert_string_equal(put(&o, 2000, 3), TAKEN);
+    assert_int_equal(storage_group_append(rows, T0 + 3000, cols, v, 2, NULL, &o.err), NX_BADINPUT);
+    assert_ok(storage_group_append(rows, T0 + 3000, cols + 1, v + 1, 1, &r, &o.err), &o.err);
+    assert_int_equal(r.appended, 1);
+    assert_string_equal(all(o.s), "m 1000=1 2000=3; n 1000=2 3000=2; ");
+    cols[0] = column_of(rows, "m"); /* both, now: moving that column leads there, too */
+    storage_group_release(o.g, o.col);
+    assert_ok(storage_group_move(rows, cols[0], o.g, &o.col, &o.err), &o.err);
+    assert_string_equal(put(&o, 4000, 4), TAKEN);
+    storage_group_close(rows);
+    one_reopen(&o);
+    assert_string_equal(all(o.s), "m 1000=1 2000=3 4000=4; n 1000=2 3000=2; ");
+    one_free(&o);
+}
+
+static void a_snapshot_has_late_samples_too(void **state)
+{
+    struct one o, copy;
+    char name[STORAGE_SNAPSHOT_NAME_BYTES], dir[96];
+
+    (void)state;
+    one_new(&o, false, 100000);
+    assert_string_equal(put(&o, 5000, 1), TAKEN);
+    pass(&o, 16000);
+    assert_string_equal(put(&o, 4000, 2), TAKEN);
+    assert_string_equal(put(&o, -20000, 3), TAKEN); /* of a span that has no block */
+    assert_string_equal(put(&o, 17000, 4), TAKEN);
+    assert_string_equal(put(&o, 16500, 5), TAKEN);
+    assert_ok(storage_snapshot(o.s, false, name, &o.err), &o.err);
+    snprintf(dir, sizeof dir, "data/snapshots/%s", name);
+    struct storage_opts opts = {
+        .fs = simfs_fs(o.sim), .dir = dir, .min_block_ms = BLOCK_MS, .no_worker = true};
+    assert_ok(storage_open(&copy.s, &opts, &o.err), &o.err);
+    assert_string_equal(all(copy.s), "m -20000=3 4000=2 5000=1 16500=5 17000=4; z 16000=0; ");
+    storage_close(copy.s);
+    assert_string_equal(all(o.s), "m -20000=3 4000=2 5000=1 16500=5 17000=4; z 16000=0; ");
+    one_free(&o);
+}
+
 static void the_log_takes_a_few_bytes_for_a_sample(void **state)
 {
     enum { N = 1000, ROUNDS = 50 };
@@ -386,16 +453,6 @@ static void the_log_takes_a_few_bytes_for_a_sample(void **state)
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------- */
-
-/* Time passes, so that spans before `t` are flushed. */
-static void pass(struct one *o, int64_t t)
-{
-    uint32_t clock = column_of(o->g, "z");
-    double v = 0;
-
-    assert_ok(storage_group_append(o->g, T0 + t, &clock, &v, 1, NULL, &o->err), &o->err);
-    storage_tick(o->s, T0 + t);
-}
 
 static void late_samples_of_an_open_span_are_in_its_block(void **state)
 {
@@ -874,6 +931,8 @@ int main(void)
         cmocka_unit_test(a_batch_that_fails_has_changed_nothing),
         cmocka_unit_test(a_group_that_takes_rows_takes_no_batch),
         cmocka_unit_test(a_series_goes_from_rows_to_loose_and_back),
+        cmocka_unit_test(a_series_is_moved_with_what_is_known_of_it),
+        cmocka_unit_test(a_snapshot_has_late_samples_too),
         cmocka_unit_test(the_log_takes_a_few_bytes_for_a_sample),
         cmocka_unit_test(late_samples_of_an_open_span_are_in_its_block),
         cmocka_unit_test(late_samples_of_a_block_get_one_and_are_merged),
