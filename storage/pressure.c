@@ -5,6 +5,8 @@
  *             what is free, up to what was asked for when the store was opened.
  *         P2  Freed pages lie in the allocator's heap: while memory is short it is trimmed, at
  *             most once in TRIM_MS.
+ *             When it is not, a heap with many holes (bodies of scrapes and chunks in the making leave them) is
+ *             trimmed now and then: filling them anew costs less than a page fault a millisecond.
  *         P3  A series that the head does not know is refused when memory is very short; one that it knows
  *             never is, and neither is a sample of it. So a known series may be bound to a writer again.
  * THREADS storage_shortage() runs on whatever thread met the shortage, with its locks held: it takes the
@@ -17,6 +19,8 @@
 
 #define LEAST_CACHE (256u << 10)
 #define TRIM_MS     2000
+#define TIDY_MS     30000
+#define TIDY_BYTES  (1u << 20) /* and an eighth of the heap */
 
 static size_t cut(size_t from, uint64_t by, size_t least)
 {
@@ -61,12 +65,27 @@ static void tell(struct storage *s, enum memory_level level, uint64_t used)
         log_info(texts[level], "used", log_fmt("%llu", now), "limit", log_fmt("%llu", limit));
 }
 
+/* P2 */
+static void tidy(struct storage *s)
+{
+    int64_t now_ns = clock_mono_ns();
+    struct mallinfo2 m;
+
+    if (now_ns - s->tidied_ns < TIDY_MS * 1000000ll)
+        return;
+    s->tidied_ns = now_ns;
+    m = mallinfo2();
+    if (m.fordblks > TIDY_BYTES && m.fordblks > m.arena / 8)
+        malloc_trim(0);
+}
+
 void pressure_tick(struct storage *s)
 {
     enum memory_level level;
     struct cache_stats c;
     uint64_t used, want;
 
+    tidy(s);
     if (!memory_limit(s->memory))
         return;
     used = memory_used(s->memory);

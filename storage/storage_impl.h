@@ -34,8 +34,8 @@ struct storage {
     int64_t tick_ms, tick_ns;  /* when this tick began, by its own clock and the steady one */
     int64_t synced_ms;         /* time of the last sync */
     int64_t joined_ms;
-    int64_t rescanned_ms; /* by the steady clock */
-    int64_t trimmed_ns;   /* by the steady clock */
+    int64_t rescanned_ms;          /* by the steady clock */
+    int64_t trimmed_ns, tidied_ns; /* by the steady clock */
     enum memory_level level_told;
     int64_t relog_after_ms; /* no new segment before this: the disk fails */
     int64_t store_after_ms; /* no chunk file before this: the disk fails */

@@ -6,7 +6,9 @@
  *         of the line before: how many are the same in front, how many are the same at the end, how many
  *         lie between, and those (three varints and, in practice, half a dozen bytes). Where a
  *         metric ends and the next begins only the name differs, and the labels at the end are the same; so
- *         both sides count. HELP and TYPE lines have no bytes here; they are compared with the metadata.
+ *         both sides count. Where two labels differ, and what stands between them does not, that is told,
+ *         too: what lies between is then in two parts, with a piece of the line before among them.
+ *         HELP and TYPE lines have no bytes here; they are compared with the metadata.
  * RULES   L1  Only lines with bytes take part in the coding, in the order of the body. What is the same in
  *             front and what is the same at the end do not overlap in either line.
  *         L2  The coded form is read in order; who needs more than that loads a layout_table.
@@ -54,41 +56,66 @@ static inline size_t take_varint(const uint8_t **p)
     return v;
 }
 
-/* How a line differs from the one before. */
+/* How a line differs from the one before:
+ *
+ *   before  front              . skip . piece ....... end
+ *   line    front . more[0..cut) . piece . more[cut..) . end */
 struct step {
     size_t front, end; /* bytes that are the same */
-    size_t more;       /* bytes between them */
+    size_t more;       /* bytes between them that are not */
+    size_t cut, skip, piece;
 };
 
 static inline struct step take_step(const uint8_t **p)
 {
-    struct step s;
+    struct step s = {0};
 
     s.front = take_varint(p);
     s.end = take_varint(p);
     s.more = take_varint(p);
+    if (s.more & 1) {
+        s.cut = take_varint(p);
+        s.skip = take_varint(p);
+        s.piece = take_varint(p);
+    }
+    s.more >>= 1;
     return s;
+}
+
+static inline size_t step_len(const struct step *s)
+{
+    return s->front + s->more + s->piece + s->end;
 }
 
 struct nx_slice layout_cursor_next(struct layout_cursor *c)
 {
     struct step s = take_step(&c->at);
-    size_t len = s.front + s.more + s.end;
+    size_t len = step_len(&s), piece_to = s.front + s.cut, end_to = len - s.end;
     struct buf *line = c->line;
     bool here = line->ptr && c->last == line->ptr;
+    const char *last;
 
-    NX_ASSERT(s.front + s.end <= c->len);
+    NX_ASSERT(s.front + s.skip + s.piece + s.end <= c->len);
     line->len = here ? c->len : 0; /* what must survive a growth */
     if (line->cap < len && !buf_reserve(line, len - line->len)) {
         c->nomem = true;
         return nx_slice_of("", 0);
     }
+    last = here ? line->ptr : c->last;
+    /* In place, the end must not run over the piece, nor the piece over the end: what moves up goes first
+     * from behind, what moves down from in front. */
+    if (end_to <= c->len - s.end && s.piece)
+        memmove(line->ptr + piece_to, last + s.front + s.skip, s.piece);
     if (s.end)
-        memmove(line->ptr + s.front + s.more, (here ? line->ptr : c->last) + c->len - s.end, s.end);
+        memmove(line->ptr + end_to, last + c->len - s.end, s.end);
+    if (end_to > c->len - s.end && s.piece)
+        memmove(line->ptr + piece_to, last + s.front + s.skip, s.piece);
     if (!here && s.front)
-        memcpy(line->ptr, c->last, s.front);
-    if (s.more)
-        memcpy(line->ptr + s.front, c->at, s.more);
+        memcpy(line->ptr, last, s.front);
+    if (s.cut)
+        memcpy(line->ptr + s.front, c->at, s.cut);
+    if (s.more > s.cut)
+        memcpy(line->ptr + piece_to + s.piece, c->at + s.cut, s.more - s.cut);
     c->at += s.more;
     c->last = line->ptr;
     c->len = len;
@@ -100,12 +127,16 @@ const char *layout_cursor_match(struct layout_cursor *c, const char *p, const ch
 {
     const uint8_t *at = c->at;
     struct step s = take_step(&at);
-    size_t len = s.front + s.more + s.end;
+    size_t len = step_len(&s), first = s.piece ? s.cut : s.more;
+    const char *piece = p + s.front + first;
 
-    NX_ASSERT(s.front + s.end <= c->len);
+    NX_ASSERT(s.front + s.skip + s.piece + s.end <= c->len);
     if ((size_t)(end - p) <= len || memcmp(p, c->last, s.front) != 0 ||
-        memcmp(p + s.front, at, s.more) != 0 ||
-        memcmp(p + s.front + s.more, c->last + c->len - s.end, s.end) != 0)
+        memcmp(p + s.front, at, first) != 0 ||
+        memcmp(p + len - s.end, c->last + c->len - s.end, s.end) != 0)
+        return NULL;
+    if (s.piece && (memcmp(piece, c->last + s.front + s.skip, s.piece) != 0 ||
+                    memcmp(piece + s.piece, at + s.cut, s.more - s.cut) != 0))
         return NULL;
     c->at = at + s.more;
     c->last = p;
@@ -157,28 +188,83 @@ void layout_builder_reset(struct layout_builder *b)
     b->n = 0;
 }
 
+#define LEAST_PIECE 8u /* it costs three bytes to tell of one */
+#define GRAM_SLOTS  256u
+
+static uint32_t gram_slot(const char *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, sizeof v);
+    return (uint32_t)((v * 0x9e3779b97f4a7c15ull) >> 56) % GRAM_SLOTS;
+}
+
+/* The longest piece of the line before (middle of it: was) in the middle of this one (now). One pass over
+ * each: a place of eight bytes is looked up by its hash, of several alike the last is known. */
+static struct step find_piece(struct nx_slice was, struct nx_slice now)
+{
+    uint8_t slot[GRAM_SLOTS] = {0}; /* place in was + 1 */
+    struct step s = {0};
+
+    if (was.len > UINT8_MAX || was.len < LEAST_PIECE)
+        return s;
+    for (size_t i = 0; i + LEAST_PIECE <= was.len; i++)
+        slot[gram_slot(was.ptr + i)] = (uint8_t)(i + 1);
+    for (size_t i = 0; i + LEAST_PIECE <= now.len;) {
+        size_t at = slot[gram_slot(now.ptr + i)], n = 0;
+        while (at && i + n < now.len && at - 1 + n < was.len &&
+               now.ptr[i + n] == was.ptr[at - 1 + n])
+            n++;
+        if (n >= LEAST_PIECE && n > s.piece)
+            s = (struct step){.cut = i, .skip = at - 1, .piece = n};
+        i += n ? n : 1;
+    }
+    return s;
+}
+
+/* How `now` differs from `was`. */
+static struct step find_step(struct nx_slice was, struct nx_slice now)
+{
+    size_t most = now.len < was.len ? now.len : was.len, front = 0, end = 0;
+    struct step s = {0};
+
+    while (front < most && now.ptr[front] == was.ptr[front])
+        front++;
+    while (end < most - front && now.ptr[now.len - 1 - end] == was.ptr[was.len - 1 - end])
+        end++;
+    if (now.len - front - end >= LEAST_PIECE)
+        s = find_piece(nx_slice_of(was.ptr + front, was.len - front - end),
+                       nx_slice_of(now.ptr + front, now.len - front - end));
+    s.front = front;
+    s.end = end;
+    s.more = now.len - front - end - s.piece;
+    return s;
+}
+
 void layout_builder_add(struct layout_builder *b, uint32_t what, struct nx_slice prefix)
 {
-    size_t front = 0, end = 0, most, more;
+    struct step s;
 
     if (b->nomem || !builder_room(b, b->n + 1))
         return;
     b->what[b->n++] = what;
     if (!line_has_bytes(what))
         return;
-    most = prefix.len < b->last.len ? prefix.len : b->last.len;
-    while (front < most && prefix.ptr[front] == b->last.ptr[front])
-        front++;
-    while (end < most - front &&
-           prefix.ptr[prefix.len - 1 - end] == b->last.ptr[b->last.len - 1 - end])
-        end++;
-    more = prefix.len - front - end;
-    buf_uvarint(&b->coded, front);
-    buf_uvarint(&b->coded, end);
-    buf_uvarint(&b->coded, more);
-    buf_append(&b->coded, prefix.ptr + front, more);
-    b->last.len = front;
-    buf_append(&b->last, prefix.ptr + front, prefix.len - front);
+    s = find_step(buf_view(&b->last), prefix);
+    buf_uvarint(&b->coded, s.front);
+    buf_uvarint(&b->coded, s.end);
+    buf_uvarint(&b->coded, s.more << 1 | (s.piece != 0));
+    if (s.piece) {
+        buf_uvarint(&b->coded, s.cut);
+        buf_uvarint(&b->coded, s.skip);
+        buf_uvarint(&b->coded, s.piece);
+        buf_append(&b->coded, prefix.ptr + s.front, s.cut);
+        buf_append(&b->coded, prefix.ptr + s.front + s.cut + s.piece, s.more - s.cut);
+    } else {
+        buf_append(&b->coded, prefix.ptr + s.front, s.more);
+    }
+    b->last.len = s.front;
+    buf_append(&b->last, prefix.ptr + s.front, prefix.len - s.front);
     if (b->coded.failed || b->last.failed)
         b->nomem = true;
 }
