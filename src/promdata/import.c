@@ -435,7 +435,7 @@ static nx_status take_dir(struct pd_import *im, struct fs_file **lock, struct nx
 static nx_status import_all(struct pd_import *im, struct nx_err *err)
 {
     struct fs *fs = im->o->fs;
-    int64_t newest_ms = INT64_MIN, later_ms = INT64_MIN;
+    int64_t newest_ms = 0, later_ms = 0;
     const uint64_t print = print_of(fs, im->o->dir, 0, &newest_ms);
     const int64_t age_ms = clock_now_ms() - newest_ms;
     struct fs_stat stat;

@@ -162,7 +162,7 @@ static void put_head(void)
     prom_put(w.fs, "data/wal/00000006", &s);
     /* Seconds 60 to 69 of series 0 are in the head's chunks, too; and some of 3 out of order. */
     buf_clear(&s);
-    buf_clear(&b);
+    buf_done(&b);
     chunk(&b, 0, 60, 70, 1, 0);
     prom_head_chunk(&s, 11, at(60), at(69), PD_XOR, &b);
     buf_done(&b);
