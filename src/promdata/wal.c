@@ -6,8 +6,8 @@
  *          the page is zeros; 8: snappy, 16: zstd), u16 length, CRC of the bytes. A record never crosses segments.
  * RULES    L1  A fragment that breaks a rule costs its record and the rest of its page: the next page begins
  *              with a fragment again. (Prometheus cuts everything behind such a place.)
- *          L2  On the last page of the newest segment it is a torn end, which says nothing of what was there
- *              before, and no damage.
+ *          L2  On the last page of the newest segment, with nothing whole behind it, it is a torn end, which says
+ *              nothing of what was there before, and no damage.
  *          L3  After a loss, middle and last fragments without a first one are passed over in silence: they are a
  *              part of what was told already. */
 
@@ -197,6 +197,18 @@ static const char *fragment_fault(const uint8_t *p, size_t n)
     return NULL;
 }
 
+/* Whether a whole fragment lies behind a faulty one: then that is no torn end. */
+static bool goes_on(const uint8_t *p, size_t n)
+{
+    for (size_t i = 1; i + FRAGMENT_BYTES < n; i++) {
+        const unsigned kind = p[i] & TYPE_MASK;
+        if (kind >= WHOLE && kind <= LAST && p[i] < 32 && pd_u16(p + i + 1) &&
+            !fragment_fault(p + i, n - i))
+            return true;
+    }
+    return false;
+}
+
 static nx_status read_page(struct pd_wal *w, struct segment *s, uint64_t at, struct pd_visitor *v,
                            struct nx_err *err)
 {
@@ -215,7 +227,7 @@ static nx_status read_page(struct pd_wal *w, struct segment *s, uint64_t at, str
     for (size_t i = 0; i < n && !st;) {
         const char *fault = fragment_fault(p + i, n - i);
         if (fault) { /* L1 */
-            lose(w, s, at + i, at + n == s->file.bytes, fault);
+            lose(w, s, at + i, at + n == s->file.bytes && !goes_on(p + i, n - i), fault);
             break;
         }
         if ((p[i] & TYPE_MASK) == REST)

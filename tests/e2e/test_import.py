@@ -1,7 +1,7 @@
 """Moving in: what Prometheus scraped, `tsdb import` brings over, sample by sample.
 
-Two of Debian's Prometheus scrape a target whose series come, go, turn late and turn stale, with blocks of a
-second instead of two hours; they are killed, started again, told to delete. Then each folder, and a
+Two of Debian's Prometheus scrape a target whose series come, go, turn late and turn stale, with blocks of two
+seconds instead of two hours; they are killed, started again, told to delete. Then each folder, and a
 snapshot of it, is imported, and Narthex must say what Prometheus says of it.
 """
 
@@ -23,7 +23,8 @@ pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="promtool imports n
 
 EVERYTHING = '{__name__=~".+"}[1h]'
 FIRST_SECONDS, SECOND_SECONDS = 6.6, 6.2  # Prometheus scrapes nothing in its first five
-FLAGS = ["--storage.tsdb.min-block-duration=1s", "--storage.tsdb.max-block-duration=3s", "--web.enable-admin-api"]
+FLAGS = ["--storage.tsdb.min-block-duration=2s", "--storage.tsdb.max-block-duration=6s", "--web.enable-admin-api"]
+exposed = {}  # of m_late: {time in ms: value}
 
 
 def expose(target, stop):
@@ -40,7 +41,11 @@ def expose(target, stop):
             lines.append(f"m_now_and_then {n}\n")
         # Of its own time; the second goes back and forth, which only one of the two takes.
         lines.append(f"m_explicit {n} {int((now - 0.5) * 1000)}\n")
-        lines.append(f"m_late {n} {int((now - 1 - n * 7 % 40 / 10) * 1000)}\n")
+        late = int((now - 1 - n * 7 % 40 / 10) * 1000)
+        while late in exposed:  # of two values at one time either may be kept
+            late += 1
+        exposed[late] = n
+        lines.append(f"m_late {n} {late}\n")
         target.text = "".join(lines)
     assert time.time() > began
 
@@ -92,12 +97,17 @@ def narthex_says(stage, name, data, at):
 
 def same(got, want, source=None):
     """With `source`, that one takes samples out of order, and Debian's 2.42 goes on showing such a sample after it was deleted
-    (3.x does not). A scrape that was held up for half a block is out of order, too."""
+    (3.x does not). A scrape that was held up for half a block is out of order, too. And after a kill it may drop some
+    that its log still has, which come over, as they were exposed."""
     def may_be_gone(key, t):
         return source and any(("__name__", name) in key and ("i", i) in key and start <= t <= end
                               for name, start, end in source.deleted for i in "12")
 
-    lost, more = [k for k in want if k not in got and not may_be_gone(*k)], [k for k in got if k not in want]
+    def may_be_more(key, t):
+        return source and ("__name__", "m_late") in key and exposed.get(round(t * 1000)) == float(got[key, t])
+
+    lost = [k for k in want if k not in got and not may_be_gone(*k)]
+    more = [k for k in got if k not in want and not may_be_more(*k)]
     other = [(k, got[k], want[k]) for k in want if k in got and got[k] != want[k]]
     assert not lost and not more and not other, (len(want), len(lost), lost[:3], len(more), more[:3], other[:3])
 
@@ -140,7 +150,7 @@ def test_every_sample_is_brought_over(sources):
     stage, both = sources
     for s in both:
         name = s.server.name
-        assert len(glob.glob(os.path.join(s.server.data, "*", "index"))) > 2, "too few blocks were made"
+        assert len(glob.glob(os.path.join(s.server.data, "*", "index"))) > 1, "too few blocks were made"
         assert any(os.path.getsize(p) > 9 for p in glob.glob(os.path.join(s.server.data, "*", "tombstones")))
         assert sum(map(os.path.getsize, glob.glob(os.path.join(s.server.data, "wal", "0*")))) > 10000
         late = glob.glob(os.path.join(s.server.data, "wbl", "0*"))
@@ -211,9 +221,9 @@ def test_damage_is_named_and_the_rest_is_imported(sources):
     stage, both = sources
     folder = os.path.join(stage.folder, "damaged")
     shutil.copytree(both[1].server.data, folder, ignore=shutil.ignore_patterns("snapshots", "lock"))
-    # The second-largest file of chunks, in the middle, and the log's largest segment.
+    # The largest file of chunks, in the middle, and the log's largest segment but for the newest.
     chunks = sorted(glob.glob(os.path.join(folder, "*", "chunks", "000001")), key=os.path.getsize)[-1]
-    segment = sorted(glob.glob(os.path.join(folder, "wal", "0*")), key=os.path.getsize)[-1]
+    segment = sorted(sorted(glob.glob(os.path.join(folder, "wal", "0*")))[:-1], key=os.path.getsize)[-1]
     for path in (chunks, segment):
         with open(path, "r+b") as f:
             f.seek(os.path.getsize(path) // 2)
