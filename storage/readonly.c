@@ -8,8 +8,8 @@
  *         RO2  A running owner moves rows from the log to blocks and blocks into others. What was opened
  *              is good if the names in the folder and the note on what blocks hold were the same
  *              before and after; else it is opened anew, a bounded number of times.
- *         RO3  The view is of that moment: what the owner appends later is not seen. Files of blocks
- *              that the owner deletes later stay readable where they are held open. */
+ *         RO3  The view is of that moment: what the owner appends later is not seen. Files of blocks are held
+ *              open, so that they can be read after the owner deleted them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +103,16 @@ static nx_status open_over(struct storage **out, const struct storage_opts *opts
     return st;
 }
 
+/* RO3. What can't be held, for want of descriptors, is opened when it is read. */
+static void hold_blocks(struct storage *s)
+{
+    for (size_t i = 0; i < s->n_blocks; i++) {
+        nx_status st = block_keep_open(s->blocks[i], NULL);
+        if (st && st != NX_NOTFOUND)
+            return;
+    }
+}
+
 nx_status storage_open_readonly(struct storage **out, const struct storage_opts *opts,
                                 struct nx_err *err)
 {
@@ -123,6 +133,8 @@ nx_status storage_open_readonly(struct storage **out, const struct storage_opts 
         if (st)
             break;
         st = open_over(&s, opts, err);
+        if (!st)
+            hold_blocks(s);
         if (look(opts->fs, opts->dir, &after, NULL) == NX_OK)
             same = nx_slice_eq(buf_view(&before), buf_view(&after));
     }

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "promql/promql.h"
 #include "src/base/log.h"
@@ -33,14 +34,51 @@ static nx_status parse_sets(struct tsdb_walk *w, const struct flags *f, struct n
     return NX_OK;
 }
 
+/* What opening says of damage. A try that met a merge complains, too, and was made again: so it is shown only
+ * if in the end there is damage. */
+static void keep_log(void *ctx, const char *line, size_t len)
+{
+    struct buf *b = ctx;
+
+    buf_append(b, line, len);
+    if (len && line[len - 1] != '\n')
+        buf_char(b, '\n');
+}
+
+static bool is_damaged(struct storage *s, struct storage_stats *stats)
+{
+    storage_get_stats(s, stats);
+    return stats->block_loads_failed || stats->pages_damaged || stats->wal_corruptions;
+}
+
+/* Blocks are held open, two files each. */
+static void allow_files(void)
+{
+    struct rlimit rl;
+
+    if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+        rl.rlim_cur = rl.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &rl); /* else files are opened when they are read */
+    }
+}
+
 static nx_status open_folder(struct tsdb_walk *w, const char *dir, struct nx_err *err)
 {
     struct storage_opts o = {.fs = fs_real(), .dir = dir};
+    struct storage_stats stats;
+    struct buf log;
     nx_status st;
 
     log_setup(LOG_ERROR_LEVEL,
               LOG_FORMAT_LOGFMT); /* replay tells of what it does, but damage alone matters here */
+    allow_files();
+    buf_init(&log, 64u << 10);
+    log_capture(keep_log, &log);
     st = storage_open_readonly(&w->storage, &o, err);
+    log_capture(NULL, NULL);
+    if (st || is_damaged(w->storage, &stats))
+        fwrite(log.ptr ? log.ptr : "", 1, log.len, stderr);
+    buf_done(&log);
     if (st == NX_NOTFOUND)
         st = nx_fail(err, st, "opening the db dir: stat %s: no such file or directory", dir);
     return st;
@@ -168,8 +206,7 @@ bool tsdb_walk_is_damaged(const struct tsdb_walk *w)
 {
     struct storage_stats stats;
 
-    storage_get_stats(w->storage, &stats);
-    if (!stats.block_loads_failed && !stats.pages_damaged && !stats.wal_corruptions)
+    if (!is_damaged(w->storage, &stats))
         return false;
     fprintf(stderr,
             "damaged data was left out: %llu blocks that do not open, %llu pages of blocks, "
