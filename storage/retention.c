@@ -375,7 +375,7 @@ static struct block *take_over_size(struct storage *s)
     bytes = wal.bytes;
     nx_lock(&s->lock);
     for (size_t i = 0; i < s->n_blocks; i++)
-        bytes += block_meta(s->blocks[i])->bytes;
+        bytes += block_bytes(s->blocks[i]);
     limit = size_limit_locked(s);
     if (limit && bytes > limit && s->n_blocks) {
         found = take_locked(s, 0);

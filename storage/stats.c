@@ -75,7 +75,7 @@ void storage_get_stats(struct storage *s, struct storage_stats *out)
     out->blocks = s->n_blocks;
     for (size_t i = 0; i < s->n_blocks; i++) {
         const struct block_meta *m = block_meta(s->blocks[i]);
-        out->block_bytes += m->bytes;
+        out->block_bytes += block_bytes(s->blocks[i]);
         out->pages_damaged += block_pages_damaged(s->blocks[i]);
         if (m->min_ms < out->oldest_ms)
             out->oldest_ms = m->min_ms;

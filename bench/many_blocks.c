@@ -1,6 +1,6 @@
-/* blocks - what a store of many small blocks costs: to open, in memory, in open files, and to ask.
+/* many_blocks - what a store of many small blocks costs: to open, in memory, in open files, and to ask.
  *
- *   bench_blocks [number of blocks] [series in each]     (3000, 20)
+ *   bench_many_blocks [number of blocks] [series in each]     (3000, 20)
  *
  * Writes them into a folder under TMPDIR, opens the store, and asks for one series over the span of one block
  * and of all. */
