@@ -183,7 +183,8 @@ static void put_rows(struct buf *to, struct buf *runs, const uint8_t *class_of, 
             n_runs++;
         }
     }
-    if (runs->len + 2 <= (n + 7) / 8) {
+    if (!runs->failed &&
+        runs->len + 2 <= (n + 7) / 8) { /* without memory for them, a bitmap does */
         buf_u8(to, ROWS_RUNS);
         buf_uvarint(to, n_runs);
         buf_append(to, runs->ptr, runs->len);

@@ -215,47 +215,49 @@ static nx_status take_out(struct pd_import *im, struct fs_file **lock, struct nx
 
 /* ---- what is in `dir` ------------------------------------------------------------------------ */
 
-/* The start of a block's index is Prometheus's. */
-bool pd_is_their_block(struct fs *fs, const char *dir, const char *name)
+nx_status pd_is_their_block(struct fs *fs, const char *dir, const char *name, bool *is,
+                            struct nx_err *err)
 {
-    struct pd_file f;
-    const uint8_t *p;
-    char *path;
-    bool is = false;
+    struct fs_file *f = NULL;
+    uint8_t magic[4];
+    char path[4096];
+    size_t got = 0;
+    nx_status st;
 
-    if (!pd_is_ulid(name) || asprintf(&path, "%s/%s", dir, name) < 0)
-        return false;
-    if (!pd_file_open(&f, fs, path, "index", NULL)) {
-        is = !pd_file_get(&f, 0, 4, &p, NULL) && pd_u32(p) == INDEX_MAGIC;
-        pd_file_close(&f);
-    }
-    free(path);
-    return is;
+    *is = false;
+    if (!pd_is_ulid(name) ||
+        snprintf(path, sizeof path, "%s/%s/index", dir, name) >= (int)sizeof path)
+        return NX_OK;
+    st = fs->open(fs, path, FS_READ, &f, err);
+    if (!st)
+        st = fs->pread(fs, f, magic, sizeof magic, 0, &got, err);
+    fs->close(fs, f);
+    *is = !st && got == sizeof magic && pd_u32(magic) == INDEX_MAGIC;
+    return st == NX_NOMEM ? st : NX_OK;
 }
 
 static bool has(struct fs *fs, const char *dir, const char *name, struct fs_stat *stat)
 {
-    char *path;
-    bool found;
+    char path[4096];
 
-    if (asprintf(&path, "%s/%s", dir, name) < 0)
-        return false;
-    found = fs->stat(fs, path, stat, NULL) == NX_OK;
-    free(path);
-    return found;
+    return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path &&
+           fs->stat(fs, path, stat, NULL) == NX_OK;
 }
 
-static bool is_their_folder(struct fs *fs, const char *dir)
+static nx_status is_their_folder(struct fs *fs, const char *dir, bool *is, struct nx_err *err)
 {
     struct fs_names names = {0};
     struct fs_stat stat;
-    bool is = has(fs, dir, "chunks_head", &stat) || has(fs, dir, "wal/00000000", &stat);
+    nx_status st = NX_OK;
 
-    if (!is && !fs->list(fs, dir, &names, NULL))
-        for (size_t i = 0; i < names.n && !is; i++)
-            is = pd_is_their_block(fs, dir, names.v[i]);
+    *is = has(fs, dir, "chunks_head", &stat) || has(fs, dir, "wal/00000000", &stat);
+    if (*is || fs->stat(fs, dir, &stat, NULL))
+        return NX_OK;
+    st = fs->list(fs, dir, &names, err);
+    for (size_t i = 0; i < names.n && !*is && !st; i++)
+        st = pd_is_their_block(fs, dir, names.v[i], is, err);
     fs_names_done(&names);
-    return is;
+    return st;
 }
 
 /* Without a meta.json that says it: the span of the chunks that the index names. */
@@ -338,9 +340,13 @@ static nx_status find_units(struct pd_import *im, struct nx_err *err)
 
     for (size_t i = 0; i < names.n && !st; i++) {
         struct fs_stat stat;
+        bool is;
         if (!pd_is_ulid(names.v[i]))
             continue;
-        if (pd_is_their_block(fs, im->o->dir, names.v[i])) {
+        st = pd_is_their_block(fs, im->o->dir, names.v[i], &is, err);
+        if (st)
+            break;
+        if (is) {
             st = add_unit(im, names.v[i], err);
         } else if (has(fs, im->o->dir, names.v[i], &stat) && stat.is_dir) {
             pd_tell(&im->damage, names.v[i], 0, "this folder is not a block of Prometheus");
@@ -396,6 +402,7 @@ static nx_status take_dir(struct pd_import *im, struct fs_file **lock, struct nx
     struct fs *fs = im->o->fs;
     struct nx_err why = {0};
     struct fs_stat stat;
+    bool theirs;
     char *path;
     nx_status st = fs->stat(fs, im->o->dir, &stat, err);
 
@@ -405,12 +412,17 @@ static nx_status take_dir(struct pd_import *im, struct fs_file **lock, struct nx
         return nx_fail(err, NX_BADINPUT,
                        "an import in place of %s was interrupted; finish it with --in-place",
                        im->o->dir);
-    if (!is_their_folder(fs, im->o->dir))
+    st = is_their_folder(fs, im->o->dir, &theirs, err);
+    if (st)
+        return st;
+    if (!theirs)
         return nx_fail(err, NX_BADINPUT,
-                       "%s is not a data folder of Prometheus: it has no blocks of its and "
-                       "no head",
+                       "%s is not a data folder of Prometheus: it has no blocks of its and no head",
                        im->o->dir);
-    if (!im->o->dry_run && is_their_folder(fs, im->o->out))
+    st = is_their_folder(fs, im->o->out, &theirs, err);
+    if (st)
+        return st;
+    if (theirs && !im->o->dry_run)
         return nx_fail(err, NX_BADINPUT,
                        "%s is a data folder of Prometheus; choose another one to write to",
                        im->o->out);

@@ -35,8 +35,9 @@ struct pd_import {
  * NULL. */
 void pd_name(char to[PD_ULID_SIZE], const char *from, int64_t time_ms, uint64_t print);
 bool pd_is_ulid(const char *name);
-bool pd_is_their_block(struct fs *fs, const char *dir,
-                       const char *name); /* Prometheus's, by its index */
+/* Prometheus's, by the start of its index; what can't be read is not. */
+NX_NODISCARD nx_status pd_is_their_block(struct fs *fs, const char *dir, const char *name, bool *is,
+                                         struct nx_err *err);
 bool pd_is_present(const struct pd_import *im, const char *name);
 void pd_note(struct pd_import *im, const char *fmt, ...) NX_PRINTF(2, 3);
 /* Counts the series once. */

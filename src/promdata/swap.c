@@ -68,15 +68,15 @@ static bool starts(const char *name, const char *with)
 }
 
 /* What Prometheus puts beside its blocks. */
-static bool is_theirs(struct swap *s, const char *name)
+static nx_status is_theirs(struct swap *s, const char *name, bool *is, struct nx_err *err)
 {
     static const char *const names[] = {
         "wal", "wbl", "queries.active", "lock", "snapshots", "chunk_snapshot", "wal.tmp"};
 
-    for (size_t i = 0; i < NX_COUNT(names); i++)
-        if (strcmp(name, names[i]) == 0)
-            return true;
-    return starts(name, "chunk_snapshot.") || pd_is_their_block(s->fs, s->dir, name);
+    *is = starts(name, "chunk_snapshot.");
+    for (size_t i = 0; i < NX_COUNT(names) && !*is; i++)
+        *is = strcmp(name, names[i]) == 0;
+    return *is ? NX_OK : pd_is_their_block(s->fs, s->dir, name, is, err);
 }
 
 static nx_status move_old(struct swap *s, struct nx_err *err)
@@ -84,9 +84,12 @@ static nx_status move_old(struct swap *s, struct nx_err *err)
     struct fs_names names = {0};
     nx_status st = s->fs->list(s->fs, s->dir, &names, err);
 
-    for (size_t i = 0; i < names.n && !st; i++)
-        if (is_theirs(s, names.v[i]))
+    for (size_t i = 0; i < names.n && !st; i++) {
+        bool is;
+        st = is_theirs(s, names.v[i], &is, err);
+        if (!st && is)
             st = move(s, s->dir, s->old_dir, names.v[i], err);
+    }
     fs_names_done(&names);
     return st;
 }

@@ -9,6 +9,7 @@
 #include "src/base/num.h"
 #include "src/promdata/chunk.h"
 #include "src/promdata/promdata.h"
+#include "tests/support/oom.h"
 #include "tests/support/promfiles.h"
 #include "tests/support/simfs.h"
 
@@ -422,6 +423,91 @@ static void in_place_nothing_is_lost_wherever_it_stops(void **state)
     }
 }
 
+/* Memory that ends at any allocation fails the import, or costs nothing, and is never taken for damage. */
+static void out_of_memory_at_any_allocation_loses_nothing(void **state)
+{
+    (void)state;
+    for (unsigned n = 1;; n += TEST_STRIDE) {
+        bool failed;
+        nx_status st;
+        build();
+        oom_fail_at(n);
+        st = import(false);
+        failed = oom_off();
+        if (st && (!failed || st != NX_NOMEM))
+            fail_msg("allocation %u: %s: %s", n, nx_status_text(st), w.err.text);
+        if (w.damaged)
+            fail_msg("allocation %u was told as damage", n);
+        if (st)
+            assert_ok(import(false), &w.err);
+        if (!w.res.changed)
+            check("out");
+        simfs_free(w.sim);
+        if (!failed)
+            return;
+    }
+}
+
+/* 1,000 hours in one block of Prometheus become blocks of 486, as Prometheus would have cut them. */
+static void a_very_long_block_is_cut_and_each_sample_comes_once(void **state)
+{
+    enum { CHUNKS = 10, PER = 25, STEP = 4 * 3600 * 1000 };
+    struct label l[] = {{STR(LABEL_NAME), STR("long")}};
+    struct prom_chunk_meta metas[CHUNKS];
+    struct prom_series series = {.labels = {l, 1}, .chunks = metas, .n = CHUNKS};
+    struct buf file, b;
+    const struct storage_opts so = {.dir = "out", .no_worker = true};
+    struct storage_opts opts = so;
+    struct promdata_opts o = {.dir = "data", .out = "out"};
+    struct storage *s = NULL;
+    struct querier *q = NULL;
+    struct series_list list;
+    struct column c = {0};
+    struct arena *a = arena_new(0);
+
+    (void)state;
+    memset(&w, 0, sizeof w);
+    w.sim = simfs_new(3);
+    opts.fs = o.fs = w.fs = simfs_fs(w.sim);
+    buf_init(&file, 0);
+    for (int i = 0; i < CHUNKS; i++) {
+        int64_t t[PER];
+        double v[PER];
+        for (int k = 0; k < PER; k++) {
+            t[k] = T0 + (int64_t)(i * PER + k) * STEP;
+            v[k] = i * PER + k;
+        }
+        buf_init(&b, 0);
+        prom_xor(&b, t, v, PER);
+        metas[i] = (struct prom_chunk_meta){t[0], t[PER - 1], prom_chunk(&file, PD_XOR, &b)};
+        buf_done(&b);
+    }
+    prom_put(w.fs, "data/" FIRST "/chunks/000001", &file);
+    buf_clear(&file);
+    prom_index(&file, 2, &series, 1);
+    prom_put(w.fs, "data/" FIRST "/index", &file);
+    buf_clear(&file);
+    prom_meta(&file, FIRST, T0, T0 + (int64_t)CHUNKS * PER * STEP, NULL);
+    prom_put(w.fs, "data/" FIRST "/meta.json", &file);
+    buf_done(&file);
+    assert_ok(promdata_import(&o, &w.res, &w.err), &w.err);
+    assert_in_range(w.res.written, 3, 4);
+    assert_int_equal(w.res.samples, CHUNKS * PER);
+    assert_ok(storage_open(&s, &opts, &w.err), &w.err);
+    assert_ok(storage_querier(s, INT64_MIN, INT64_MAX, &q, &w.err), &w.err);
+    assert_ok(q->ops->select(q, NULL, 0, INT64_MIN, INT64_MAX, a, &list, &w.err), &w.err);
+    assert_int_equal(list.n, 1);
+    assert_ok(q->ops->read(q, &list.v[0], INT64_MIN, INT64_MAX, &c, &w.err), &w.err);
+    assert_int_equal(c.n, CHUNKS * PER);
+    for (size_t k = 0; k < c.n; k++)
+        assert_true(c.t[k] == T0 + (int64_t)k * STEP && c.v[k] == (double)k);
+    column_done(&c);
+    querier_close(q);
+    storage_close(s);
+    arena_free(a);
+    simfs_free(w.sim);
+}
+
 static void a_held_lock_is_respected(void **state)
 {
     struct fs_file *lock = NULL;
@@ -468,6 +554,8 @@ int main(void)
         cmocka_unit_test(a_full_disk_fails_the_import_and_space_lets_it_go_on),
         cmocka_unit_test(an_error_at_any_step_is_told_or_fails),
         cmocka_unit_test(in_place_nothing_is_lost_wherever_it_stops),
+        cmocka_unit_test(out_of_memory_at_any_allocation_loses_nothing),
+        cmocka_unit_test(a_very_long_block_is_cut_and_each_sample_comes_once),
         cmocka_unit_test(a_held_lock_is_respected),
         cmocka_unit_test(over_the_folder_itself_nothing_is_written),
     };
