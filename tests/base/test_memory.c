@@ -199,7 +199,10 @@ static void the_process_can_be_read(void **state)
         ((volatile char *)p)[i] = 1;
     with = memory_read_process(NULL);
     assert_in_range(before, 1, 1ull << 40);
-    assert_in_range(with, before + (60u << 20), before + (200u << 20));
+#ifndef __SANITIZE_THREAD__ /* has four bytes of its own beside each of ours */
+    assert_in_range(with, before, before + (200u << 20));
+#endif
+    assert_true(with >= before + (60u << 20));
     free(p);
 }
 
