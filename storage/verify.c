@@ -178,7 +178,7 @@ static nx_status check_chunk(void *ctx, const struct block_chunk *c, struct nx_e
             return nx_fail(err, NX_CORRUPT, "times do not ascend at %lld", (long long)c->t[i]);
     if (s->chunks && c->t[0] <= s->last)
         return nx_fail(err, NX_CORRUPT, "chunks overlap at %lld", (long long)c->t[0]);
-    if (c->t[0] < s->meta->min_ms || c->t[c->n - 1] >= s->meta->max_ms)
+    if (c->t[0] < s->meta->min_ms || c->t[c->n - 1] >= block_times_end(s->meta))
         return nx_fail(err, NX_CORRUPT, "samples lie outside the block");
     if (chunk_is_absent(c->v[0]) || chunk_is_absent(c->v[c->n - 1]))
         return nx_fail(err, NX_CORRUPT, "a chunk begins or ends without a sample");

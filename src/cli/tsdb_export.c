@@ -35,7 +35,7 @@ struct om_export {
     struct column column;
     struct buf line;       /* what all lines of a series begin with */
     struct nx_slice named; /* the metric whose TYPE was written to this file last */
-    uint64_t series, samples, stale, files, nameless;
+    uint64_t series, samples, stale, points, files, nameless;
     bool counted; /* the series at hand is in `series` */
 };
 
@@ -210,6 +210,7 @@ static nx_status show_run(void *ctx, const struct series *s, const struct column
         put_type(x, s);
         buf_slice(tsdb_out_text(x->out), buf_view(&x->line));
         put_sample(tsdb_out_text(x->out), run->t[i], run->v[i]);
+        x->points += run->resolution_ms > 0 && run->t[i] <= run->coarse_to_ms;
         x->series += !x->counted;
         x->counted = true;
         if (++x->samples % TELL_EVERY == 0 && x->progress)
@@ -347,6 +348,10 @@ int tool_tsdb_export(const struct flags *f)
             fprintf(stderr, "%sexported %llu samples of %llu series, left out %llu stale markers\n",
                     x.progress ? "\r" : "", (unsigned long long)x.samples,
                     (unsigned long long)x.series, (unsigned long long)x.stale);
+        if (x.points)
+            fprintf(stderr,
+                    "%llu of the samples are what downsampling left: the last values of windows\n",
+                    (unsigned long long)x.points);
         if (x.nameless)
             fprintf(stderr, "left out %llu series that have no metric name\n",
                     (unsigned long long)x.nameless);

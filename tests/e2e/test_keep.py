@@ -163,3 +163,13 @@ def test_old_samples_are_kept_at_coarser_resolutions(stage, tmp_path):
     assert len(found[0]["values"]) == 9 * 24  # an instant always finds something
     assert set(server.get("/api/v1/label/__name__/values").data) >= set(NAMES)
     assert "\nnarthex_storage_blocks_downsampled_total 0\n" not in server.get("/metrics").text
+    assert server.stop() == 0
+    data = str(tmp_path / "data")
+    r = harness.run_tool(harness.BINARY, "tsdb", "verify", data)  # what a block of points holds lies on other times
+    assert r.returncode == 0 and "no problems" in r.stdout, r.stdout
+    out = str(tmp_path / "out.om")
+    r = harness.run_tool(harness.BINARY, "tsdb", "export", "-o", out, data)
+    assert r.returncode == 0 and "of the samples are what downsampling left" in r.stderr, r.stderr
+    with open(out) as f:
+        times = [float(line.split()[-1]) for line in f if line.startswith("plain ") or line.startswith("plain{")]
+    assert times == sorted(set(times)) and now - 11 * 24 * HOUR < times[0] < now - 8 * 24 * HOUR and times[-1] <= now
