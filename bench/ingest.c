@@ -143,7 +143,9 @@ static void ingest(const struct load *l)
     storage_get_stats(s, &st);
     printf("append             %8.1f ns per sample (CPU, upkeep and the kernel's part included)\n",
            (double)took / samples);
-    printf("log                %8.2f bytes per sample\n", (double)st.wal_bytes / samples);
+    printf("written            %8.2f bytes per sample to the log, %.2f to chunk files\n",
+           (double)st.wal_written_bytes / samples, (double)st.chunk_written_bytes / samples);
+    printf("log                %8.1f MiB left for a start\n", (double)st.wal_bytes / (1 << 20));
     size_t own = n * (sizeof *v + sizeof *cols) / 1024;
     malloc_trim(0);
     size_t after = resident_kib("VmRSS:");

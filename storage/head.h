@@ -186,7 +186,7 @@ void head_drop(struct head *h, int64_t before_ms);
 
 struct head_counts {
     uint64_t groups; /* open ones */
-    uint64_t seals, stored, chunks, rows, bytes;
+    uint64_t seals, chunks, stored_chunks, rows, bytes;
 };
 void head_get_counts(struct head *h, struct head_counts *out);
 

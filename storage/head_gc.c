@@ -187,7 +187,7 @@ static nx_status count_group(struct storage_group *g, void *ctx, struct nx_err *
     c->groups += g->closed ? 0 : 1;
     c->seals += g->n_seals;
     for (uint32_t i = 0; i < g->n_seals; i++)
-        c->stored += g->seals[i]->file != NULL;
+        c->stored_chunks += g->seals[i]->file ? g->seals[i]->n_cols : 0;
     c->rows += g->n_rows;
     for (uint32_t i = 0; i < g->n_seals; i++) {
         c->bytes += seal_bytes(g->seals[i]);

@@ -312,26 +312,26 @@ static const uint8_t *page_of(const struct seal_head *h, uint32_t col)
     return h->pages + (size_t)lo * PAGE_ENTRY;
 }
 
-/* A page: the lengths of its columns, then their bytes. */
-static bool find_column(const struct cache_page *page, const struct seal_head *h,
-                        const uint8_t *entry, uint32_t col, struct nx_slice *out)
+/* A page: how many bytes the lengths of its columns take, the lengths, the columns. */
+static bool find_column(const struct cache_page *page, uint32_t nth, struct nx_slice *out)
 {
-    struct reader r = reader_of(page->ptr, page->len);
-    uint32_t first = get_u32le(entry);
-    bool last = entry == h->pages + (size_t)(h->n_pages - 1) * PAGE_ENTRY;
-    uint32_t end = last ? h->n_cols : get_u32le(entry + PAGE_ENTRY);
-    uint64_t before = 0, len = 0;
+    struct reader all = reader_of(page->ptr, page->len), lengths;
+    struct nx_slice head = reader_bytes(&all, reader_uvarint(&all));
+    uint64_t before = 0, n = 0;
 
-    for (uint32_t c = first; c < end; c++) {
-        uint64_t n = reader_uvarint(&r);
-        if (n > MAX_PAGE)
+    lengths = reader_of(head.ptr, head.len);
+    for (uint32_t i = 0; i <= nth; i++) {
+        before += n;
+        if (lengths.ptr < lengths.end && *lengths.ptr < 0x80)
+            n = *lengths.ptr++; /* nearly always */
+        else
+            n = reader_uvarint(&lengths);
+        if (lengths.bad || n > MAX_PAGE)
             return false;
-        before += c < col ? n : 0;
-        len = c == col ? n : len;
     }
-    (void)reader_bytes(&r, before);
-    *out = reader_bytes(&r, len);
-    return !r.bad;
+    (void)reader_bytes(&all, before);
+    *out = reader_bytes(&all, n);
+    return !all.bad;
 }
 
 nx_status headfile_column(const struct seal *s, uint32_t col, double *v,
@@ -350,7 +350,7 @@ nx_status headfile_column(const struct seal *s, uint32_t col, double *v,
     entry = page_of(&h, col);
     at = s->at + RECORD_BYTES + s->head_bytes + get_u32le(entry + 4);
     st = cache_get(cache, s->file->id, at, load_page, &(struct page_load){s, entry}, &page, err);
-    if (!st && !find_column(&page, &h, entry, col, &bytes))
+    if (!st && !find_column(&page, col - get_u32le(entry), &bytes))
         st = damage(s, at, "a page that makes no sense", err);
     if (!st && bytes.len == 0) {
         for (uint32_t i = 0; i < s->n_rows; i++)
@@ -595,14 +595,22 @@ nx_status headfiles_columns(struct headfiles *hs, struct nx_slice payload, struc
     return st;
 }
 
+static uint32_t uvarint_bytes(uint32_t v)
+{
+    return 1u + (v >= 1u << 7) + (v >= 1u << 14) + (v >= 1u << 21) + (v >= 1u << 28);
+}
+
 /* Puts columns [from, to) into the body as a page and its entry into the head. */
 static void put_page(struct headfiles *hs, const struct seal *s, uint32_t from, uint32_t to)
 {
     struct buf *p = &hs->page, *body = &hs->body;
     size_t start = body->len, n;
-    uint32_t flag;
+    uint32_t flag, bytes = 0;
 
     buf_clear(p);
+    for (uint32_t c = from; c < to; c++)
+        bytes += uvarint_bytes(s->off[c + 1] - s->off[c]);
+    buf_uvarint(p, bytes);
     for (uint32_t c = from; c < to; c++)
         buf_uvarint(p, s->off[c + 1] - s->off[c]);
     buf_append(p, seal_data(s) + s->off[from], s->off[to] - s->off[from]);
@@ -693,7 +701,6 @@ nx_status headfiles_seal(struct headfiles *hs, uint32_t group, const struct seal
     uint32_t n_pages;
     uint64_t at;
 
-    NX_ASSERT(!s->light && !s->file);
     st = make_seal(hs, group, s, &pages_at, &n_pages, err);
     if (!st)
         st = begin_record(hs, err);

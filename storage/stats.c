@@ -18,6 +18,7 @@ static void head_stats(struct storage *s, struct storage_stats *out)
     out->symbol_bytes = ix.symbol_bytes;
     out->head_groups = counts.groups;
     out->head_chunks = counts.chunks;
+    out->chunks_stored = counts.stored_chunks;
     out->head_samples_appended = atomic_load(&h->samples);
     out->head_min_ms = atomic_load(&h->min_ms);
     out->head_max_ms = out->head_min_ms == INT64_MAX ? INT64_MIN : atomic_load(&h->max_ms);
@@ -33,6 +34,7 @@ static void head_stats(struct storage *s, struct storage_stats *out)
 static void wal_stats(struct storage *s, struct storage_stats *out)
 {
     struct wal_stats w;
+    struct headfile_stats f;
 
     wal_get_stats(s->wal, &w);
     out->wal_bytes = w.bytes;
@@ -42,6 +44,12 @@ static void wal_stats(struct storage *s, struct storage_stats *out)
     out->wal_truncations = w.truncations;
     out->wal_append_failures = w.append_failures;
     out->wal_replay_ms = (uint64_t)s->replay_ms;
+    out->wal_written_bytes = w.written_bytes;
+    headfiles_get_stats(s->files, &f);
+    out->chunk_files = f.files;
+    out->chunk_file_bytes = f.bytes;
+    out->chunk_written_bytes = f.written_bytes;
+    out->chunks_damaged = f.damaged;
 }
 
 static void exemplar_stats(struct storage *s, struct storage_stats *out)

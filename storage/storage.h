@@ -348,6 +348,8 @@ struct storage_stats {
     uint64_t out_of_order_appended; /* taken, as the window allows */
     uint64_t wal_bytes, wal_segment, wal_fsyncs, wal_corruptions, wal_truncations;
     uint64_t wal_append_failures, wal_replay_ms;
+    uint64_t wal_written_bytes; /* since the start */
+    uint64_t chunk_files, chunk_file_bytes, chunk_written_bytes, chunks_stored, chunks_damaged;
     uint64_t blocks, block_bytes, block_loads_failed, blocks_set_aside;
     int64_t oldest_ms; /* lowest timestamp stored; INT64_MAX when empty */
     int64_t newest_ms; /* none is higher; INT64_MIN when empty */
