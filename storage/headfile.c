@@ -8,7 +8,8 @@
  * RULES   X1  Before a seal in memory gives way to a stored one, the record was synced.
  *         X2  A mark says that what is before it was synced. What comes after the last mark of a file may be
  *             half there: its pages are read and checked at a start, and the first bad one ends the
- *             file. The log still has those rows.
+ *             file. The log still has those rows. Then a mark is set: what is bad later is damage (X4). A
+ *             file that is closed ends with one, too.
  *         X3  A write or sync that fails ends the file at its last sync; records after it are written
  *             again, to another one. Should they be there all the same, of two records with the same
  *             rows the later one counts.
@@ -755,9 +756,28 @@ nx_status headfiles_sync(struct headfiles *hs, struct nx_err *err)
     return NX_OK;
 }
 
+/* X2. Without space for it the next start checks the file again. */
+static void put_last_mark(struct headfiles *hs, struct headfile *f)
+{
+    uint8_t r[RECORD_BYTES] = {0};
+    size_t wrote;
+
+    put_u32le(r, RECORD_MAGIC);
+    r[4] = RECORD_MARK;
+    put_u32le(r + 16, record_crc(f->bytes, r, 0));
+    if (hs->fs->pwrite(hs->fs, f->file, r, sizeof r, f->bytes, &wrote, NULL)) {
+        (void)hs->fs->truncate(hs->fs, f->file, f->bytes, NULL);
+        return;
+    }
+    f->bytes += sizeof r;
+    atomic_fetch_add(&hs->n_bytes, sizeof r);
+}
+
 void headfiles_rotate(struct headfiles *hs)
 {
     NX_ASSERT(headfiles_unsynced(hs) == 0);
+    if (hs->out && hs->synced)
+        put_last_mark(hs, hs->out);
     hs->out = NULL;
 }
 
@@ -863,6 +883,7 @@ struct scan {
     uint64_t end; /* of the last good record */
     uint64_t gap; /* where no record was found, since the last mark; 0: nowhere */
     uint64_t gap_bytes;
+    bool marked; /* the last record is a mark */
 };
 
 static nx_status found_seal(struct scan *sc, const struct record *r, struct nx_err *err)
@@ -1034,6 +1055,7 @@ static nx_status scan_records(struct scan *sc, struct nx_err *err)
         } else if (st && r.type != RECORD_MARK) {
             st = nx_fail(err, st, "%s", why.text);
         }
+        sc->marked = r.type == RECORD_MARK;
         at = sc->end = r.at + RECORD_BYTES + r.head_bytes + r.body_bytes;
     }
     return st;
@@ -1047,18 +1069,24 @@ static void cut_end(struct scan *sc)
     struct nx_err err = {0};
     nx_status st;
 
-    if (sc->end >= f->bytes)
+    if (sc->end >= f->bytes) {
+        if (!sc->marked && f->bytes > HEADER_BYTES)
+            put_last_mark(hs, f);
         return;
+    }
     st = hs->fs->truncate(hs->fs, f->file, sc->end, &err);
     if (!st)
         st = hs->fs->sync(hs->fs, f->file, &err);
     atomic_fetch_add(&hs->lost_bytes, f->bytes - sc->end);
+    atomic_fetch_sub(&hs->n_bytes, f->bytes - sc->end);
     log_warn("Cut the torn end of a chunk file", "dir", hs->dir, "file",
              log_fmt("%0*u", NAME_DIGITS, f->number), "offset",
              log_fmt("%llu", (unsigned long long)sc->end), "bytes",
              log_fmt("%llu", (unsigned long long)(f->bytes - sc->end)), "err",
              st ? err.text : NULL);
     f->bytes = sc->end;
+    if (!st && f->bytes > HEADER_BYTES)
+        put_last_mark(hs, f);
 }
 
 static nx_status check_header(struct window *w, bool *good, struct nx_err *err)
@@ -1173,6 +1201,8 @@ void headfiles_close(struct headfiles *hs)
 {
     if (!hs)
         return;
+    if (headfiles_unsynced(hs) == 0)
+        headfiles_rotate(hs);
     for (size_t i = 0; i < hs->n; i++) {
         NX_ASSERT(atomic_load(&hs->v[i]->refs) == 1);
         file_close(hs, hs->v[i]);
