@@ -30,6 +30,7 @@ struct head {
     struct wal *wal;         /* set once, after the replay; not owned */
     struct headfiles *files; /* the same */
     int64_t block_ms;        /* set once */
+    struct storage *commit;  /* set once: an append waits for its sync; NULL: it does not */
     struct memory *memory;   /* set once; NULL: no limit */
 
     struct nx_rwlock lock; /* the four below, and the homes of series */

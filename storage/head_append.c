@@ -540,7 +540,8 @@ static nx_status append(struct storage_group *g, int64_t t_ms, const struct inpu
         return st;
     count(&a);
     *res = a.res;
-    return NX_OK;
+    return a.h->commit && (a.n_taken || a.res.appended) ? storage_sync_wait(a.h->commit, err)
+                                                        : NX_OK;
 }
 
 nx_status storage_group_append(struct storage_group *g, int64_t t_ms, const uint32_t *cols,

@@ -122,6 +122,9 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
     if (!s)
         return no_memory(err);
     nx_mutex_init(&s->tick_lock, NX_RANK_QUEUE);
+    nx_mutex_init(&s->log_lock, NX_RANK_SYNC);
+    nx_cond_init(&s->log_free);
+    nx_cond_init(&s->sync_wake);
     nx_mutex_init(&s->wake_lock, NX_RANK_QUEUE);
     nx_cond_init(&s->wake);
     nx_mutex_init(&s->lock, NX_RANK_BLOCKS);
@@ -295,6 +298,9 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
     s->segment_span = floor_div(atomic_load(&s->head->max_ms), s->block_ms);
     if (!st)
         st = compact_open(&s->compactor, s, !opts->no_worker, err);
+    s->head->commit = opts->fsync_each ? s : NULL;
+    if (!st)
+        st = sync_open(s, !opts->no_worker && !opts->fsync_each, err);
     if (!st && !opts->no_worker) {
         st = nx_thread_start(&s->worker, "storage", work, s, err);
         s->has_worker = !st;
@@ -320,6 +326,7 @@ void storage_close(struct storage *s)
         nx_unlock(&s->wake_lock);
         nx_thread_join(&s->worker);
     }
+    sync_close(s);
     compact_close(s->compactor);
     pressure_close(s);
     NX_ASSERT(s->queriers == NULL);
@@ -342,6 +349,9 @@ void storage_close(struct storage *s)
     nx_mutex_done(&s->lock);
     nx_cond_done(&s->wake);
     nx_mutex_done(&s->wake_lock);
+    nx_cond_done(&s->sync_wake);
+    nx_cond_done(&s->log_free);
+    nx_mutex_done(&s->log_lock);
     nx_mutex_done(&s->tick_lock);
     free(s->dir);
     free(s);
@@ -497,8 +507,11 @@ static void sync_between(void *ctx)
     struct storage *s = ctx;
     int64_t now_ms = s->tick_ms + (clock_mono_ns() - s->tick_ns) / 1000000;
 
-    if (due(now_ms, s->synced_ms, s->fsync_ms))
-        sync_log(s, now_ms);
+    if (s->has_syncer || !due(now_ms, s->synced_ms, s->fsync_ms))
+        return;
+    log_turn_take(s);
+    sync_log(s, now_ms);
+    log_turn_give(s);
 }
 
 /* S4. What a disk refuses stays in memory and in the log, and is tried again. */
@@ -529,8 +542,12 @@ static void store_chunks(struct storage *s, int64_t now_ms)
 static void truncate_log(struct storage *s)
 {
     struct nx_err err;
+    nx_status st;
 
-    if (wal_truncate(s->wal, head_log_needed(s->head, s->head_from_ms), s->head_from_ms, &err))
+    log_turn_take(s);
+    st = wal_truncate(s->wal, head_log_needed(s->head, s->head_from_ms), s->head_from_ms, &err);
+    log_turn_give(s);
+    if (st)
         log_warn("Deleting a segment of the log failed", "err", err.text);
     headfiles_sweep(s->files);
 }
@@ -570,9 +587,11 @@ void storage_tick(struct storage *s, int64_t now_ms)
     nx_lock(&s->tick_lock);
     s->tick_ms = now_ms;
     s->tick_ns = clock_mono_ns();
+    log_turn_take(s);
     if (due(now_ms, s->synced_ms, s->fsync_ms))
         sync_log(s, now_ms);
     rotate_log(s, now_ms);
+    log_turn_give(s);
     store_chunks(s, now_ms);
     more = flush_all_due(s, now_ms);
     truncate_log(s);

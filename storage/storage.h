@@ -34,6 +34,7 @@ struct storage_opts {
     bool keep_overlapping;    /* blocks that overlap are not merged for that */
     size_t wal_segment_bytes; /* 0: the default of storage/wal.h */
     int64_t fsync_ms;         /* the log is synced at least this often; 0: 1000 */
+    bool fsync_each;          /* an append returns when it is on disk; many share a sync */
     size_t cache_bytes;       /* page cache; 0: 32 MiB */
     struct memory *memory; /* borrowed; outlives the storage; NULL: no limit. One store per meter */
     bool no_lockfile;
@@ -138,6 +139,11 @@ NX_NODISCARD nx_status storage_group_append_samples(struct storage_group *g,
  * the same if they are at most so much older than the newest of all series; what was stored first at a
  * time stays. 0: they are refused. From the next append on. */
 void storage_set_out_of_order_window(struct storage *s, int64_t window_ms);
+
+/* Returns when everything that was appended before the call, by any thread, is on disk. Callers that come
+ * while a sync is under way share the next. NX_IO: it may not be; what was appended stays visible, survives
+ * kill -9 and is written again. With fsync_each appends do this themselves. */
+NX_NODISCARD nx_status storage_sync_wait(struct storage *s, struct nx_err *err);
 
 /* ---- reading ------------------------------------------------------------------------------- */
 

@@ -51,6 +51,15 @@ struct storage {
     int64_t late_flushed_ms;  /* when that was last done because there was so much */
     int64_t segment_span;     /* number of the block span that the newest segment began in */
 
+    struct nx_mutex
+        log_lock; /* NX_RANK_SYNC: whose turn it is to work on the log's files (sync.c) */
+    struct nx_cond log_free, sync_wake;
+    bool log_busy, stop_syncing;
+    uint64_t sync_asked, sync_done, sync_failed; /* numbers of those that wait for a sync */
+    struct nx_err sync_error;
+    struct nx_thread syncer;
+    bool has_syncer;
+
     struct nx_mutex wake_lock; /* NX_RANK_QUEUE */
     struct nx_cond wake;
     bool stop; /* under wake_lock */
@@ -105,6 +114,12 @@ bool blocks_has(struct storage *s, const struct block *b); /* it is in the list 
 
 /* snapshot.c: removes what a crash left of one. */
 void snapshots_clean(struct storage *s);
+
+/* sync.c: with the turn the log may be synced, rotated and truncated. */
+void log_turn_take(struct storage *s);
+void log_turn_give(struct storage *s);
+NX_NODISCARD nx_status sync_open(struct storage *s, bool thread, struct nx_err *err);
+void sync_close(struct storage *s);
 
 /* querier.c */
 /* Some open reader still needs rows of the head before `before_ms`. */

@@ -7,7 +7,7 @@
  *
  * Owner    one log per storage: storage_open() opens it, storage_close() closes it.
  * Threads  wal_segment(), wal_write(): any writer. wal_sync(), wal_rotate(), wal_truncate(): one thread
- *          at a time (the worker). wal_get_stats(): any.
+ *          at a time (who has the turn, sync.c). wal_get_stats(): any.
  * Units    sizes in bytes, times in ms. On disk: FORMAT.md, "The log". */
 #pragma once
 

@@ -14,6 +14,7 @@ enum nx_rank {
     NX_RANK_SCRAPE,  /* scrape manager: pools and targets */
     NX_RANK_TARGET,  /* one target's status and metadata */
     NX_RANK_QUEUE,   /* queues between threads */
+    NX_RANK_SYNC,    /* storage: whose turn it is to sync the log */
     NX_RANK_BLOCKS,  /* storage: the list of blocks */
     NX_RANK_INDEX,   /* storage: the head's index */
     NX_RANK_STRIPE,  /* storage: a stripe of groups */

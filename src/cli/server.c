@@ -346,6 +346,8 @@ static nx_status open_storage(struct server *s, struct nx_err *err)
         .max_block_ms = flags_ms(&s->flags, "storage.tsdb.max-block-duration"),
         .keep_overlapping = !flags_bool(&s->flags, "storage.tsdb.allow-overlapping-compaction"),
         .wal_segment_bytes = flags_bytes(&s->flags, "storage.tsdb.wal-segment-size"),
+        .fsync_ms = flags_ms(&s->flags, "storage.tsdb.wal-fsync-interval"),
+        .fsync_each = flags_ms(&s->flags, "storage.tsdb.wal-fsync-interval") == 0,
         .no_lockfile = flags_bool(&s->flags, "storage.tsdb.no-lockfile"),
         .memory = s->memory,
     };

@@ -94,6 +94,7 @@ const struct flag server_flags[] = {
     INT("storage.tsdb.samples-per-chunk",         "120",   HIDDEN | LATER, "Target number of samples per chunk."),
     BOOL("storage.tsdb.wal-compression",          "true",  HIDDEN | LATER, "Compress the tsdb WAL."),
     ENUM("storage.tsdb.wal-compression-type", "snappy", "snappy zstd", HIDDEN | LATER, "Compression algorithm for the tsdb WAL."),
+    DUR("storage.tsdb.wal-fsync-interval",        "1s",    0, "How often the log is synced to disk: what power loss may take. 0: before each append is acknowledged. Not in Prometheus."),
     BYTES("storage.tsdb.wal-segment-size",        "0B",    HIDDEN, "Size at which to split the tsdb WAL segment files. Example: 100MB"),
     STR("web.config.file",                        "",      FLAG_REFUSED, "Path to configuration file that can enable TLS or authentication (not in this version)."),
     STR("web.console.libraries",                  "console_libraries", LATER, "Path to the console library directory."),

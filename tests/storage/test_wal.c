@@ -289,6 +289,27 @@ static void a_flipped_bit_anywhere_is_found_and_contained(void **state)
     }
 }
 
+/* Each segment names the one before it. */
+static void a_segment_that_is_missing_in_between_is_noticed(void **state)
+{
+    struct simfs *sim = simfs_new(5);
+    struct wal_stats stats;
+    struct nx_err err;
+
+    (void)state;
+    (void)append_numbers(sim, 0, 200);
+    assert_int_equal(replayed(sim, false, &stats), 200);
+    assert_int_equal(stats.corruptions, 0);
+    assert_ok(simfs_fs(sim)->unlink(simfs_fs(sim), "wal/00000003", &err), &err);
+    assert_int_equal(replayed(sim, true, &stats), 200);
+    assert_int_equal(stats.corruptions, 1);
+    assert_ok(simfs_fs(sim)->unlink(simfs_fs(sim), "wal/00000001", &err), &err);
+    assert_ok(simfs_fs(sim)->unlink(simfs_fs(sim), "wal/00000002", &err), &err);
+    assert_int_equal(replayed(sim, true, &stats), 200); /* as truncation leaves it */
+    assert_int_equal(stats.corruptions, 0);
+    simfs_free(sim);
+}
+
 static void a_newer_format_is_refused_and_left_alone(void **state)
 {
     struct simfs *sim = simfs_new(5);
@@ -524,6 +545,7 @@ int main(void)
         cmocka_unit_test(survives_a_kill_at_every_step),
         cmocka_unit_test(a_failed_append_leaves_no_trace),
         cmocka_unit_test(a_flipped_bit_anywhere_is_found_and_contained),
+        cmocka_unit_test(a_segment_that_is_missing_in_between_is_noticed),
         cmocka_unit_test(a_newer_format_is_refused_and_left_alone),
         cmocka_unit_test(rows_decode_to_the_bit),
         cmocka_unit_test(columns_decode_to_the_bit),
