@@ -791,7 +791,7 @@ static void every_step(enum fault fault)
     uint64_t step = 1;
 
     while (one_fault(fault, 1, step))
-        step += (step < 40 ? 1 : 13) * TEST_STRIDE;
+        step += (step < 40 ? 1 : 29) * TEST_STRIDE;
     assert_true(step > 200);
     for (uint64_t s = 2; s < step; s += 101 * TEST_STRIDE)
         (void)one_fault(fault, 2, s);
@@ -908,7 +908,7 @@ static void nothing_accepted_is_lost_when_an_allocation_fails(void **state)
 
     (void)state;
     while (one_allocation(n))
-        n += (n < 100 ? 1 : 97) * TEST_STRIDE;
+        n += (n < 100 ? 1 : 151) * TEST_STRIDE;
     assert_true(n > 300);
 }
 
