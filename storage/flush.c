@@ -244,7 +244,7 @@ static nx_status flush_late(struct storage *s, int64_t before_ms, bool *wrote, s
     int64_t *starts = NULL;
     size_t n = 0;
     bool any = false;
-    nx_status st = loose_take(s->head->loose, s->wal, before_ms, &any, err);
+    nx_status st = loose_take(s->head->loose, s->wal, INT64_MIN, before_ms, &any, err);
 
     if (st || !any)
         return st;
@@ -263,16 +263,16 @@ static nx_status flush_late(struct storage *s, int64_t before_ms, bool *wrote, s
 static nx_status flush_span(struct storage *s, int64_t start_ms, int64_t end_ms, struct nx_err *err)
 {
     char ulid[BLOCK_ULID_LEN + 1];
-    bool empty = false, late = false;
+    bool empty = false, late = false, wrote;
     int64_t floor_ms = s->head_from_ms;
-    nx_status st = flush_late(s, start_ms, &late, err);
+    nx_status st = flush_late(s, start_ms, &wrote, err);
 
     if (st)
         return st;
     raise_floor(s->head, end_ms);
     st = head_seal(s->head, end_ms, err); /* F2 */
-    if (!st)
-        st = loose_take(s->head->loose, s->wal, end_ms, &late, err);
+    if (!st) /* what came since for spans before it stays for the next flush */
+        st = loose_take(s->head->loose, s->wal, start_ms, end_ms, &late, err);
     if (st)
         return st;
     block_ulid(ulid, clock_now_ms());

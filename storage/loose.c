@@ -729,7 +729,8 @@ nx_status loose_read(struct loose *l, uint32_t series, uint64_t seq, bool pendin
 
 /* ---- into blocks ------------------------------------------------------------------------------ */
 
-nx_status loose_take_locked(struct loose *l, int64_t before_ms, bool *any, struct nx_err *err)
+nx_status loose_take_locked(struct loose *l, int64_t from_ms, int64_t before_ms, bool *any,
+                            struct nx_err *err)
 {
     struct work *w = head_work(l->head);
     nx_status st = w ? NX_OK : no_memory(err);
@@ -744,7 +745,7 @@ nx_status loose_take_locked(struct loose *l, int64_t before_ms, bool *any, struc
         struct loose_series *s = l->table[i];
         for (uint32_t k = 0; s && k < s->n_seals; k++) {
             struct loose_seal *seal = s->seals[k];
-            seal->taken = seal->max_ms < before_ms && !seal->written;
+            seal->taken = seal->min_ms >= from_ms && seal->max_ms < before_ms && !seal->written;
             *any = *any || seal->taken;
         }
     }

@@ -150,10 +150,11 @@ NX_NODISCARD nx_status loose_read(struct loose *l, uint32_t series, uint64_t seq
 
 /* ---- into blocks ------------------------------------------------------------------------------ */
 
-/* Seals what is older than before_ms and is in no block, and marks it as taken: in memory and, unless
- * wal is NULL, in the log. *any: there was something. */
-NX_NODISCARD nx_status loose_take(struct loose *l, struct wal *wal, int64_t before_ms, bool *any,
-                                  struct nx_err *err);
+/* Seals what lies in [from_ms, before_ms), both the start of a span, and is in no block, and marks it as
+ * taken: in memory and, unless wal is NULL, in the log. *any: there was something. The blocks to come must
+ * cover all of that range: what is taken counts as being in them. */
+NX_NODISCARD nx_status loose_take(struct loose *l, struct wal *wal, int64_t from_ms,
+                                  int64_t before_ms, bool *any, struct nx_err *err);
 /* It is in blocks (`done`), or it is not and will be taken again. */
 void loose_taken(struct loose *l, struct wal *wal, bool done);
 /* Starts of the block spans in which there is something taken, ascending; malloc'ed. */
@@ -181,6 +182,6 @@ NX_NODISCARD nx_status loose_seal_read(const struct loose_seal *s, int64_t *t, d
                                        struct chunk_scratch *scratch, struct nx_err *err);
 NX_NODISCARD nx_status loose_stage_locked(struct loose *l, struct loose_series *s, int64_t t_ms,
                                           double v, bool late, struct nx_err *err);
-NX_NODISCARD nx_status loose_take_locked(struct loose *l, int64_t before_ms, bool *any,
-                                         struct nx_err *err);
+NX_NODISCARD nx_status loose_take_locked(struct loose *l, int64_t from_ms, int64_t before_ms,
+                                         bool *any, struct nx_err *err);
 void loose_taken_locked(struct loose *l, bool done);

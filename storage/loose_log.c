@@ -9,7 +9,7 @@
  *         R3  What the log knows of a series changes only when the write has succeeded.
  *         R4  The time of a frame, which says how long its segment is kept, is the head's newest one: by the
  *             flush that unlinks the segment, what was late then is in a block.
- *         R5  A mark says "what is older than this and is here by now goes into blocks", and one like it
+ *         R5  A mark says "what lies in this range and is here by now goes into blocks", and one like it
  *             later that it is there. A replay that finds but the first keeps the samples: they are then
  *             in memory and in a block, which readers bear. */
 #include <stdlib.h>
@@ -271,7 +271,8 @@ nx_status loose_relog(struct loose *l, struct index *ix, struct wal *wal, uint64
 /* ---- marks ----------------------------------------------------------------------------------- */
 
 /* Without one a replay finds more than it needs (R5). */
-static void put_mark(struct loose *l, struct wal *wal, uint8_t type, int64_t before_ms)
+static void put_mark(struct loose *l, struct wal *wal, uint8_t type, int64_t from_ms,
+                     int64_t before_ms)
 {
     struct buf frames, p;
     nx_status st;
@@ -279,8 +280,10 @@ static void put_mark(struct loose *l, struct wal *wal, uint8_t type, int64_t bef
     buf_init(&frames, 256);
     buf_init(&p, 64);
     buf_uvarint(&p, l->mark);
-    if (type == FRAME_LOOSE_MARK)
+    if (type == FRAME_LOOSE_MARK) {
+        buf_varint(&p, from_ms);
         buf_varint(&p, before_ms);
+    }
     end_frame(&frames, type, &p);
     do
         st = wal_write(wal, wal_segment(wal), buf_view(&frames), atomic_load(&l->head->max_ms),
@@ -292,21 +295,21 @@ static void put_mark(struct loose *l, struct wal *wal, uint8_t type, int64_t bef
     buf_done(&p);
 }
 
-nx_status loose_take(struct loose *l, struct wal *wal, int64_t before_ms, bool *any,
-                     struct nx_err *err)
+nx_status loose_take(struct loose *l, struct wal *wal, int64_t from_ms, int64_t before_ms,
+                     bool *any, struct nx_err *err)
 {
     nx_status st;
 
     *any = false;
-    if (!loose_overlaps(l, INT64_MIN, before_ms == INT64_MIN ? INT64_MIN : before_ms - 1))
+    if (before_ms == INT64_MIN || !loose_overlaps(l, from_ms, before_ms - 1))
         return NX_OK;
     nx_lock(&l->lock);
-    st = loose_take_locked(l, before_ms, any, err);
+    st = loose_take_locked(l, from_ms, before_ms, any, err);
     if (st)
         loose_taken_locked(l, false);
     l->mark++;
     if (!st && *any && wal)
-        put_mark(l, wal, FRAME_LOOSE_MARK, before_ms);
+        put_mark(l, wal, FRAME_LOOSE_MARK, from_ms, before_ms);
     nx_unlock(&l->lock);
     return st;
 }
@@ -316,7 +319,7 @@ void loose_taken(struct loose *l, struct wal *wal, bool done)
     nx_lock(&l->lock);
     loose_taken_locked(l, done);
     if (done && wal)
-        put_mark(l, wal, FRAME_LOOSE_DONE, 0);
+        put_mark(l, wal, FRAME_LOOSE_DONE, 0, 0);
     nx_unlock(&l->lock);
 }
 
@@ -520,7 +523,7 @@ static nx_status read_frame(struct loose_replay *r, uint32_t segment, struct rea
 static nx_status read_mark(struct loose_replay *r, struct reader *in, struct nx_err *err)
 {
     uint64_t number = reader_uvarint(in);
-    int64_t before_ms = reader_varint(in);
+    int64_t from_ms = reader_varint(in), before_ms = reader_varint(in);
     bool any;
     nx_status st;
 
@@ -528,7 +531,7 @@ static nx_status read_mark(struct loose_replay *r, struct reader *in, struct nx_
         return nonsense(err);
     nx_lock(&r->l->lock);
     loose_taken_locked(r->l, false);
-    st = loose_take_locked(r->l, before_ms, &any, err);
+    st = loose_take_locked(r->l, from_ms, before_ms, &any, err);
     if (number > r->l->mark)
         r->l->mark = number;
     nx_unlock(&r->l->lock);

@@ -499,6 +499,35 @@ static void late_samples_of_a_block_get_one_and_are_merged(void **state)
     }
 }
 
+/* What comes for an older span while that span's late samples are being written is not of this flush. */
+static void a_span_takes_no_late_samples_of_others(void **state)
+{
+    struct one o;
+    bool any;
+
+    (void)state;
+    one_new(&o, false, 100000);
+    pass(&o, 26000);
+    assert_string_equal(put(&o, 4000, 1), TAKEN);
+    assert_string_equal(put(&o, 12000, 2), TAKEN);
+    assert_string_equal(put(&o, 22000, 3), TAKEN);
+    assert_ok(loose_take(o.s->head->loose, o.s->wal, T0 + 10000, T0 + 20000, &any, &o.err), &o.err);
+    assert_true(any);
+    loose_taken(o.s->head->loose, o.s->wal, true); /* as if its block were there */
+    loose_drop(o.s->head->loose, true);
+    assert_int_equal(held(&o), 1);
+    assert_string_equal(all(o.s), "m 4000=1 22000=3; z 26000=0; ");
+    one_reopen(&o); /* and so the log says */
+    assert_int_equal(held(&o), 1);
+    assert_string_equal(all(o.s), "m 4000=1 22000=3; z 26000=0; ");
+    assert_ok(loose_take(o.s->head->loose, o.s->wal, T0, T0 + 10000, &any, &o.err), &o.err);
+    loose_taken(o.s->head->loose, o.s->wal, false); /* that failed */
+    pass(&o, 46000);
+    assert_int_equal(held(&o), 0);
+    assert_string_equal(all(o.s), "m 4000=1 22000=3; z 26000=0 46000=0; ");
+    one_free(&o);
+}
+
 /* Older late samples were first, whichever of them were merged already. */
 static void of_late_samples_in_several_blocks_the_first_stays(void **state)
 {
@@ -936,6 +965,7 @@ int main(void)
         cmocka_unit_test(the_log_takes_a_few_bytes_for_a_sample),
         cmocka_unit_test(late_samples_of_an_open_span_are_in_its_block),
         cmocka_unit_test(late_samples_of_a_block_get_one_and_are_merged),
+        cmocka_unit_test(a_span_takes_no_late_samples_of_others),
         cmocka_unit_test(of_late_samples_in_several_blocks_the_first_stays),
         cmocka_unit_test(a_reader_keeps_its_late_samples_over_a_flush),
         cmocka_unit_test(what_was_synced_survives_a_power_cut_at_every_step),
