@@ -499,7 +499,7 @@ NX_NODISCARD nx_status storage_load_open(struct storage_load **out,
 /* t ascends strictly; n may be 0. */
 NX_NODISCARD nx_status storage_load_survey(struct storage_load *l, const struct labels *ls,
                                            const int64_t *t, size_t n, struct nx_err *err);
-/* NX_BADINPUT: not in order; nothing was written and others may follow. */
+/* NX_BADINPUT: not in order, and nothing was written; or not surveyed, and the block is to be given up. */
 NX_NODISCARD nx_status storage_load_series(struct storage_load *l, const struct labels *ls,
                                            const int64_t *t, const double *v, size_t n,
                                            struct nx_err *err);
