@@ -118,10 +118,8 @@ static nx_status clean_block(struct storage *s, struct block *b, struct nx_err *
         else if (has_tombs(b) && blocks_has(s, b)) /* a merge may have taken care of it */
             st = compact_rewrite(s->compactor, b, err);
         work_give(s, WORK_MERGE);
-    } while (st == NX_CANCELED); /* a deletion came in between, and has its turn */
-    if (atomic_load(&s->no_admin) && st)
-        return nx_fail(err, NX_CANCELED, "cleaning tombstones was called off");
-    return st && !blocks_has(s, b) ? NX_OK : st; /* L4 */
+    } while (st == NX_CANCELED && !atomic_load(&s->no_admin)); /* else a deletion had its turn */
+    return st && st != NX_CANCELED && !blocks_has(s, b) ? NX_OK : st; /* L4 */
 }
 
 void storage_stop_admin(struct storage *s)

@@ -777,6 +777,56 @@ static void a_block_with_many_tombstones_is_written_anew_by_itself(void **state)
     free(w);
 }
 
+static void a_damaged_note_is_set_aside(void **state)
+{
+    struct world *w = malloc(sizeof *w);
+    struct fs_stat st;
+    struct fs *fs;
+
+    (void)state;
+    log_capture(no_log, NULL);
+    for (uint64_t at = 0;; at += 3) {
+        bool flipped;
+        world_new(w, 11);
+        fs = simfs_fs(w->sim);
+        fill(w, T0 + 3000);
+        assert_ok(delete_where(w, "job", "odd", INT64_MIN, INT64_MAX), &err);
+        close_store(w);
+        flipped = simfs_flip(w->sim, "data/wal/deleted", at, 16);
+        if (!flipped)
+            model_delete(w, "job", "odd", INT64_MIN, INT64_MAX);
+        assert_ok(try_open(w), &err);
+        open_groups(w);
+        check_all(w); /* visible again, or not */
+        assert_int_equal(fs->stat(fs, "data/wal/deleted.damaged", &st, NULL) == NX_OK, flipped);
+        assert_int_equal(note_is_there(w), !flipped);
+        world_done(w);
+        if (!flipped)
+            break;
+    }
+    log_capture(NULL, NULL);
+    free(w);
+}
+
+static void cleaning_can_be_called_off(void **state)
+{
+    struct world *w = malloc(sizeof *w);
+
+    (void)state;
+    world_new(w, 12);
+    fill(w, T0 + 5 * BLOCK_MS);
+    assert_ok(delete_where(w, "job", "odd", INT64_MIN, T0 + 20000), &err);
+    model_delete(w, "job", "odd", INT64_MIN, T0 + 20000);
+    storage_stop_admin(w->s);
+    assert_status(storage_clean_tombstones(w->s, &err), NX_CANCELED);
+    check_all(w);
+    restart(w);
+    assert_ok(storage_clean_tombstones(w->s, &err), &err);
+    check_all(w);
+    world_done(w);
+    free(w);
+}
+
 /* ---- a disk that fails ----------------------------------------------------------------------- */
 
 enum act { DELETE, CLEAN, FLUSH, N_ACTS };
@@ -949,6 +999,8 @@ int main(void)
         cmocka_unit_test(a_damaged_tombstone_file_keeps_its_block_closed),
         cmocka_unit_test(what_is_deleted_agrees_with_the_model),
         cmocka_unit_test(a_block_with_many_tombstones_is_written_anew_by_itself),
+        cmocka_unit_test(a_damaged_note_is_set_aside),
+        cmocka_unit_test(cleaning_can_be_called_off),
         cmocka_unit_test(everything_goes_on_at_once),
         cmocka_unit_test(a_snapshot_is_the_store_at_one_moment),
         cmocka_unit_test(without_links_files_are_copied),
