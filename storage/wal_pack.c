@@ -25,12 +25,13 @@
 
 #include "storage/chunk.h"
 
-#define EXACT     9007199254740992.0 /* 2^53 */
-#define RAW       15u                /* digits of a column that is coded by XOR */
-#define MOST_TRY  9u                 /* more digits are found only by chance */
-#define RAW_REST  32u
-#define WIDER     3u
-#define MOST_BITS 80u /* of one value, and its flag */
+#define EXACT         9007199254740992.0 /* 2^53 */
+#define RAW           15u                /* digits of a column that is coded by XOR */
+#define MOST_TRY      9u                 /* more digits are found only by chance */
+#define RAW_REST      32u
+#define WIDER         3u
+#define AT_MOST_ABOVE 4u
+#define MOST_BITS     80u /* of one value, and its flag */
 
 enum history { NEW, QUIET, BUSY = 15, AFTER_NEW = 8, AFTER_QUIET = 5, AFTER_BUSY = 12 };
 #define FIRST_WIDTH 8u
@@ -68,9 +69,12 @@ static inline unsigned after_same(unsigned history)
     return history == BUSY ? AFTER_BUSY : history > QUIET ? history - 1 : QUIET;
 }
 
+/* Down in small steps, as a small difference is mostly chance; but not from what a first value took. */
 static inline unsigned next_width(unsigned width, unsigned bits)
 {
-    return bits + 1 >= width ? bits : width - 1;
+    return bits + 1 >= width              ? bits
+           : bits + AT_MOST_ABOVE < width ? bits + AT_MOST_ABOVE
+                                          : width - 1;
 }
 
 static inline unsigned rest_of_raw(struct column c)
