@@ -297,7 +297,7 @@ static struct simfs *new_disk(uint64_t seed)
 }
 
 /* Samples for two blocks' time, points of a second for three, those of five seconds for ever. */
-static struct storage *open_store(struct fs *fs)
+static struct storage *open_as(struct fs *fs, bool threads)
 {
     static const struct storage_level levels[] = {{BLOCK_MS, R, 3 * BLOCK_MS},
                                                   {2 * BLOCK_MS, 5 * R, 1000 * BLOCK_MS}};
@@ -308,10 +308,16 @@ static struct storage *open_store(struct fs *fs)
                              .min_block_ms = BLOCK_MS,
                              .max_block_ms = BLOCK_MS,
                              .rules = &rules,
-                             .no_worker = true};
+                             .fsync_ms = 1, /* the worker ticks as often */
+                             .no_worker = !threads};
     struct storage *s = NULL;
 
     return storage_open(&s, &o, &err) == NX_OK ? s : NULL;
+}
+
+static struct storage *open_store(struct fs *fs)
+{
+    return open_as(fs, false);
 }
 
 static struct storage_stats stats_of(struct storage *s)
@@ -384,6 +390,25 @@ static void samples_become_points_and_points_coarser_ones(void **state)
     storage_tick(s, T0);
     assert_int_equal(stats_of(s).downsampled, 0); /* nothing is made twice */
     assert_int_equal(stats_of(s).blocks, LEFT);
+    storage_close(s);
+    simfs_free(sim);
+}
+
+static void readers_are_not_disturbed_by_the_threads_that_make_points(void **state)
+{
+    struct simfs *sim = new_disk(1);
+    struct storage *s = open_as(simfs_fs(sim), true);
+    const struct storage_level shorter = {BLOCK_MS, R, 4 * BLOCK_MS};
+    const struct storage_rules other = {.levels = &shorter, .n_levels = 1};
+    uint64_t round = 0;
+
+    (void)state;
+    for (; stats_of(s).blocks != LEFT && round < 100000; round++)
+        check(s, round);
+    check(s, round);
+    assert_int_equal(stats_of(s).blocks, LEFT);
+    assert_ok(storage_set_rules(s, &other, &err), &err); /* while they run */
+    check(s, round);
     storage_close(s);
     simfs_free(sim);
 }
@@ -596,6 +621,7 @@ int main(void)
         cmocka_unit_test(a_block_of_points_gives_them_back),
         cmocka_unit_test(each_time_is_read_from_one_resolution),
         cmocka_unit_test_setup(samples_become_points_and_points_coarser_ones, quiet),
+        cmocka_unit_test_setup(readers_are_not_disturbed_by_the_threads_that_make_points, quiet),
         cmocka_unit_test_setup(what_comes_late_is_in_the_points_at_last, quiet),
         cmocka_unit_test_setup(what_is_deleted_is_not_told_by_points, quiet),
         cmocka_unit_test_setup(a_power_cut_at_any_step_loses_and_doubles_nothing, quiet),
