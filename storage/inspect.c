@@ -21,6 +21,7 @@ static void info_of(struct block *b, struct storage_block_info *out)
     const struct block_meta *m = block_meta(b);
 
     *out = (struct storage_block_info){.min_ms = m->min_ms,
+                                       .resolution_ms = m->resolution_ms,
                                        .max_ms = m->max_ms,
                                        .samples = m->n_samples,
                                        .chunks = m->n_chunks,

@@ -392,6 +392,7 @@ struct storage_block_info {
     int64_t min_ms, max_ms; /* max exclusive */
     uint64_t samples, chunks, series, bytes;
     uint32_t level;
+    int64_t resolution_ms; /* of a block of points; 0: of samples */
 };
 /* Tells every block of the folder, by time. Fails with NX_CORRUPT at one that does not open. */
 NX_NODISCARD nx_status storage_list_blocks(struct fs *fs, const char *dir,

@@ -379,6 +379,8 @@ static void see_overlap(void *ctx, const struct storage_block_info *b)
     struct pairs *p = ctx;
     char text[TEXT_BYTES];
 
+    if (b->resolution_ms) /* points lie beside what they were made of */
+        return;
     if (p->any && b->min_ms < p->last.max_ms) {
         snprintf(text, sizeof text,
                  "overlaps block %s from %lld to %lld; readers merge them, and so will compaction",

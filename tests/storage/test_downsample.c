@@ -398,8 +398,8 @@ static void readers_are_not_disturbed_by_the_threads_that_make_points(void **sta
 {
     struct simfs *sim = new_disk(1);
     struct storage *s = open_as(simfs_fs(sim), true);
-    const struct storage_level shorter = {BLOCK_MS, R, 4 * BLOCK_MS};
-    const struct storage_rules other = {.levels = &shorter, .n_levels = 1};
+    const struct storage_level longer = {BLOCK_MS, 5 * R, 900 * BLOCK_MS};
+    const struct storage_rules other = {.levels = &longer, .n_levels = 1};
     uint64_t round = 0;
 
     (void)state;
