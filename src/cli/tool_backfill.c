@@ -66,7 +66,7 @@ static nx_status input_open(const char *path, struct input *in, struct nx_err *e
     nx_status status = NX_OK;
 
     if (fd < 0 || fstat(fd, &st)) {
-        status = nx_fail(err, NX_IO, "stat %s: %s", path,
+        status = nx_fail(err, NX_IO, "try lock file: open %s: %s", path,
                          errno == ENOENT ? "no such file or directory" : strerror(errno));
         goto done;
     }
