@@ -16,7 +16,7 @@
  *             is not joined or stored before that reader is gone.
  *         G6  Seals are stored in the order of their rows: what is before the first that is not, is.
  *         G7  Whose a column was is known (cols, past) as long as rows from then are not stored.
- * THREADS The writer and readers meet at g->lock; coding at a seal is done under it (16 rows), joining
+ * THREADS The writer and readers meet at g->lock; coding at a seal is done under it (a few rows), joining
  *         of seals is not. */
 #include "storage/group.h"
 

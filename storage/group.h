@@ -21,7 +21,7 @@
 #include "storage/storage.h"
 #include "storage/wal_pack.h"
 
-#define GROUP_TAIL_ROWS 16u
+#define GROUP_TAIL_ROWS 8u /* raw: eight bytes each a series; sealed, three or so */
 
 struct head;
 
