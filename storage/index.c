@@ -531,10 +531,11 @@ static uint32_t new_old(struct index *ix)
 
 static void free_old(struct index *ix, struct memseries *s)
 {
-    struct old *o = &ix->olds[s->old];
+    struct old *o;
 
-    if (!s->old)
+    if (!s->old) /* there may be no array at all */
         return;
+    o = &ix->olds[s->old];
     if (o->cap)
         free(o->homes.many);
     *o = (struct old){.homes.next = ix->free_old};
