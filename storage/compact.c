@@ -702,7 +702,7 @@ nx_status compact_open(struct compactor **out, struct storage *s, bool own_threa
     if (!c)
         return no_memory(err);
     c->s = s;
-    nx_mutex_init(&c->lock, NX_RANK_BLOCKS); /* under tick_lock, never with storage.lock */
+    nx_mutex_init(&c->lock, NX_RANK_BLOCKS); /* never with storage.lock */
     nx_cond_init(&c->wake);
     c->checks = keep_checks_new();
     *out = c; /* before the thread, which needs it there */

@@ -12,8 +12,8 @@
  *         S4  When a segment of the log is closed, all rows in it go to chunk files; then it is deleted. So a
  *             start replays little more than one segment. It is closed when it has SERIES_BYTES for each
  *             series, so that chunks get enough rows, and at the end of a block's span.
- * THREADS The worker runs storage_tick() each second; tests may run it themselves. tick_lock is held for
- *         the whole tick, I/O included: nobody else waits for it. */
+ * THREADS The worker runs storage_tick() each second; tests may run it themselves. One at a time has the turn,
+ *         I/O and waits included: a flag, not a lock that is held, because a tick waits for the log. */
 #include "storage/storage.h"
 
 #include <stdio.h>
@@ -122,6 +122,7 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
     if (!s)
         return no_memory(err);
     nx_mutex_init(&s->tick_lock, NX_RANK_QUEUE);
+    nx_cond_init(&s->tick_over);
     nx_mutex_init(&s->log_lock, NX_RANK_SYNC);
     nx_cond_init(&s->log_free);
     nx_cond_init(&s->sync_wake);
@@ -352,6 +353,7 @@ void storage_close(struct storage *s)
     nx_cond_done(&s->sync_wake);
     nx_cond_done(&s->log_free);
     nx_mutex_done(&s->log_lock);
+    nx_cond_done(&s->tick_over);
     nx_mutex_done(&s->tick_lock);
     free(s->dir);
     free(s);
@@ -580,11 +582,28 @@ static bool flush_all_due(struct storage *s, int64_t now_ms)
     return more;
 }
 
+static void tick_begin(struct storage *s)
+{
+    nx_lock(&s->tick_lock);
+    while (s->ticking)
+        nx_cond_wait(&s->tick_over, &s->tick_lock);
+    s->ticking = true;
+    nx_unlock(&s->tick_lock);
+}
+
+static void tick_end(struct storage *s)
+{
+    nx_lock(&s->tick_lock);
+    s->ticking = false;
+    nx_cond_signal(&s->tick_over);
+    nx_unlock(&s->tick_lock);
+}
+
 void storage_tick(struct storage *s, int64_t now_ms)
 {
     bool more;
 
-    nx_lock(&s->tick_lock);
+    tick_begin(s);
     s->tick_ms = now_ms;
     s->tick_ns = clock_mono_ns();
     log_turn_take(s);
@@ -598,7 +617,7 @@ void storage_tick(struct storage *s, int64_t now_ms)
     retention_run(s);
     pressure_tick(s);
     compact_tick(s->compactor, more);
-    nx_unlock(&s->tick_lock);
+    tick_end(s);
 }
 
 void storage_set_retention(struct storage *s, const struct storage_retention *r)

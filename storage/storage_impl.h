@@ -30,7 +30,10 @@ struct storage {
     struct compactor *compactor;
     bool keep_overlapping; /* blocks that overlap stay as they are */
 
-    struct nx_mutex tick_lock; /* one tick at a time; the worker's own state below */
+    struct nx_mutex tick_lock; /* whose turn the tick is: */
+    struct nx_cond tick_over;
+    bool ticking;
+    /* of the one whose turn it is: the worker's own state */
     int64_t tick_ms, tick_ns;  /* when this tick began, by its own clock and the steady one */
     int64_t synced_ms;         /* time of the last sync */
     int64_t joined_ms;
