@@ -34,8 +34,8 @@ struct storage {
     struct nx_cond tick_over;
     bool ticking;
     /* of the one whose turn it is: the worker's own state */
-    int64_t tick_ms, tick_ns;  /* when this tick began, by its own clock and the steady one */
-    int64_t synced_ms;         /* time of the last sync */
+    int64_t tick_ms, tick_ns; /* when this tick began, by its own clock and the steady one */
+    int64_t synced_ms;        /* time of the last sync */
     int64_t joined_ms;
     int64_t rescanned_ms;          /* by the steady clock */
     int64_t trimmed_ns, tidied_ns; /* by the steady clock */
