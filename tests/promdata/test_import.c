@@ -26,7 +26,7 @@ static struct world {
     uint64_t want[SERIES][SECONDS];
     struct label labels[SERIES][2];
     struct labels ls[SERIES];
-    char text[SERIES][8];
+    char text[SERIES][16];
     struct promdata_result res;
     struct nx_err err;
     size_t damaged;
