@@ -128,7 +128,7 @@ def memory_of(a, engine, folder, targets, series, interval, warm, seconds):
 
 
 def scenario_small(a, tmp, table):
-    seconds = 20 if a.quick else 300
+    seconds = 20 if a.quick else a.small_seconds
     r = each(a, tmp, "small", lambda a, e, f: memory_of(a, e, f, 5, 500, 15, 20, seconds))
     table.row("2,500 series at 15 s: resident memory, MiB", r, lambda x: x["rss"] / MIB)
     table.row("the same: anonymous memory, MiB", r, lambda x: x["anon"] / MIB)
@@ -283,6 +283,7 @@ def arguments():
     p.add_argument("--targets", type=int, default=100)
     p.add_argument("--series", type=int, default=1000, help="per target")
     p.add_argument("--seconds", type=int, default=100, help="length of the measured window of ingest")
+    p.add_argument("--small-seconds", type=int, default=300, help="length of the measured window of small")
     p.add_argument("--backfill-series", type=int, default=500)
     p.add_argument("--hours", type=int, default=24)
     p.add_argument("--step", type=int, default=60, help="of range queries, seconds")
