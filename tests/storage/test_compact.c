@@ -375,7 +375,7 @@ static void memory_that_fails_is_borne(void **state)
 {
     (void)state;
     clock_fake_set(T0);
-    for (unsigned n = 1;; n += n < 400 ? 1 : 7) {
+    for (unsigned n = 1;; n += (n < 400 ? 1 : 7) * TEST_STRIDE) {
         struct disk d;
         disk_new(&d, 1);
         struct storage *s = open_store(&d);

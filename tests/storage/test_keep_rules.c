@@ -361,7 +361,7 @@ static void memory_that_fails_is_borne(void **state)
         storage_close(s);
         simfs_free(sim);
     }
-    for (unsigned n = 1;; n++) {
+    for (unsigned n = 1;; n += TEST_STRIDE) {
         struct simfs *sim = new_disk(1);
         struct storage *s;
         oom_fail_at(n);
