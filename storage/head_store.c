@@ -19,7 +19,7 @@
 
 struct pending {
     struct storage_group *g;
-    struct seal *stub;
+    struct seal *stored;
 };
 
 struct storing {
@@ -114,7 +114,7 @@ static nx_status put_columns(struct storing *s, struct storage_group *g, const s
 static void forget_pending(struct storing *s)
 {
     for (size_t i = 0; i < s->n; i++) {
-        seal_unref(s->v[i].stub);
+        seal_unref(s->v[i].stored);
         s->v[i].g->in_file = 0;
     }
     s->n = 0;
@@ -128,10 +128,10 @@ static nx_status commit(struct storing *s, struct nx_err *err)
     for (size_t i = 0; i < s->n && !st; i++) {
         struct storage_group *g = s->v[i].g;
         nx_lock(g->lock);
-        if (group_replace_rows_locked(g, s->v[i].stub))
+        if (group_replace_rows_locked(g, s->v[i].stored))
             group_settle_locked(g);
         else
-            seal_unref(s->v[i].stub);
+            seal_unref(s->v[i].stored);
         nx_unlock(g->lock);
     }
     if (!st)
@@ -142,7 +142,7 @@ static nx_status commit(struct storing *s, struct nx_err *err)
 static nx_status write_run(struct storing *s, struct storage_group *g, struct seal *const *run,
                            uint32_t n, struct nx_err *err)
 {
-    struct seal *joined = NULL, *stub = NULL;
+    struct seal *joined = NULL, *stored = NULL;
     nx_status st = NX_OK;
 
     if (s->n == s->cap) {
@@ -160,9 +160,9 @@ static nx_status write_run(struct storing *s, struct storage_group *g, struct se
     if (!st && headfiles_number(s->h->files) != g->in_file) /* no columns, no file yet */
         g->in_file = 0;
     if (!st)
-        st = headfiles_seal(s->h->files, g->wal_id, joined ? joined : run[0], &stub, err);
+        st = headfiles_seal(s->h->files, g->wal_id, joined ? joined : run[0], &stored, err);
     if (!st)
-        s->v[s->n++] = (struct pending){g, stub};
+        s->v[s->n++] = (struct pending){g, stored};
     seal_unref(joined);
     return st;
 }

@@ -27,6 +27,7 @@
 #include "src/base/hash.h"
 #include "src/base/limits.h"
 #include "src/base/log.h"
+#include "storage/numbered.h"
 
 #define FILE_MAGIC    0x4348584eu /* "NXHC" */
 #define RECORD_MAGIC  0x5248584eu /* "NXHR" */
@@ -34,7 +35,6 @@
 #define HEADER_BYTES  16u
 #define RECORD_BYTES  20u
 #define PAGE_ENTRY    16u
-#define NAME_DIGITS   8
 #define FILE_BYTES    (64u << 20) /* a file is closed at this size */
 #define BUFFER_BYTES  (256u << 10)
 #define WINDOW_BYTES  (64u << 10)
@@ -79,15 +79,6 @@ struct headfiles {
 static nx_status no_memory(struct nx_err *err)
 {
     return nx_fail(err, NX_NOMEM, "a chunk file");
-}
-
-static char *file_path(const struct headfiles *hs, uint32_t number, const char *suffix)
-{
-    char *path;
-
-    if (asprintf(&path, "%s/%0*u%s", hs->dir, NAME_DIGITS, number, suffix) < 0)
-        return NULL;
-    return path;
 }
 
 static uint32_t record_crc(uint64_t at, const void *record, size_t head_bytes)
@@ -166,7 +157,7 @@ static nx_status damage(const struct seal *s, uint64_t at, const char *what, str
     struct nx_err own;
     nx_status st = nx_fail(err ? err : &own, NX_CORRUPT,
                            "%s/%0*u: %s at %llu; times %lld to %lld of %u series", hs->dir,
-                           NAME_DIGITS, s->file->number, what, (unsigned long long)at,
+                           NUMBERED_DIGITS, s->file->number, what, (unsigned long long)at,
                            (long long)s->min_ms, (long long)s->max_ms, s->n_cols);
 
     if (atomic_fetch_add(&s->file->told, 1) < MAX_TOLD) {
@@ -395,7 +386,7 @@ static nx_status file_new(struct headfiles *hs, uint32_t number, int flags, stru
                           struct nx_err *err)
 {
     struct headfile *f = NULL;
-    char *path = file_path(hs, number, "");
+    char *path = numbered_path(hs->dir, number, "");
     nx_status st;
 
     if (hs->n == hs->cap) {
@@ -435,7 +426,8 @@ done:
 static void file_delete(struct headfiles *hs, size_t i)
 {
     struct headfile *f = hs->v[i];
-    char *path = file_path(hs, f->number, ""), *aside = file_path(hs, f->number, ".damaged");
+    char *path = numbered_path(hs->dir, f->number, ""),
+         *aside = numbered_path(hs->dir, f->number, ".damaged");
     struct nx_err err;
     nx_status st = NX_OK;
 
@@ -695,7 +687,7 @@ static nx_status make_seal(struct headfiles *hs, uint32_t group, const struct se
 }
 
 nx_status headfiles_seal(struct headfiles *hs, uint32_t group, const struct seal *s,
-                         struct seal **stub, struct nx_err *err)
+                         struct seal **stored, struct nx_err *err)
 {
     nx_status st;
     size_t pages_at;
@@ -715,8 +707,8 @@ nx_status headfiles_seal(struct headfiles *hs, uint32_t group, const struct seal
     }
     put_record(hs, RECORD_SEAL, buf_view(&hs->head), buf_view(&hs->body));
     st = buf_status(&hs->buf, err);
-    *stub = st ? NULL : seal_stub(s, hs->out, at, (uint32_t)hs->head.len);
-    if (!st && !*stub)
+    *stored = st ? NULL : seal_stored_at(s, hs->out, at, (uint32_t)hs->head.len);
+    if (!st && !*stored)
         st = no_memory(err);
     if (st)
         give_up_file(hs);
@@ -1014,7 +1006,7 @@ static void count_damage(struct headfile *f, uint64_t at, uint64_t bytes, const 
     atomic_fetch_add(&hs->damaged, 1);
     atomic_fetch_add(&hs->lost_bytes, bytes);
     log_error("Damage in a chunk file: the rows in it are lost", "dir", hs->dir, "file",
-              log_fmt("%0*u", NAME_DIGITS, f->number), "offset",
+              log_fmt("%0*u", NUMBERED_DIGITS, f->number), "offset",
               log_fmt("%llu", (unsigned long long)at), "bytes",
               log_fmt("%llu", (unsigned long long)bytes), "what", what);
 }
@@ -1080,7 +1072,7 @@ static void cut_end(struct scan *sc)
     atomic_fetch_add(&hs->lost_bytes, f->bytes - sc->end);
     atomic_fetch_sub(&hs->n_bytes, f->bytes - sc->end);
     log_warn("Cut the torn end of a chunk file", "dir", hs->dir, "file",
-             log_fmt("%0*u", NAME_DIGITS, f->number), "offset",
+             log_fmt("%0*u", NUMBERED_DIGITS, f->number), "offset",
              log_fmt("%llu", (unsigned long long)sc->end), "bytes",
              log_fmt("%llu", (unsigned long long)(f->bytes - sc->end)), "err",
              st ? err.text : NULL);
@@ -1103,7 +1095,7 @@ static nx_status check_header(struct window *w, bool *good, struct nx_err *err)
         return nx_fail(
             err, NX_UNAVAILABLE,
             "%s/%0*u is in version %u of the format of chunk files, this program reads version %u",
-            f->set->dir, NAME_DIGITS, f->number, get_u16le(h + 4), VERSION);
+            f->set->dir, NUMBERED_DIGITS, f->number, get_u16le(h + 4), VERSION);
     *good = true;
     return NX_OK;
 }
@@ -1139,21 +1131,6 @@ static nx_status scan_file(struct headfiles *hs, uint32_t number, const struct h
     return st;
 }
 
-/* The number in a name of eight digits, or 0. */
-static uint32_t number_of(const char *name)
-{
-    uint32_t n = 0;
-
-    if (strlen(name) < NAME_DIGITS)
-        return 0;
-    for (int i = 0; i < NAME_DIGITS; i++) {
-        if (name[i] < '0' || name[i] > '9')
-            return 0;
-        n = n * 10 + (uint32_t)(name[i] - '0');
-    }
-    return n;
-}
-
 static nx_status scan_all(struct headfiles *hs, const struct headfile_visitor *v,
                           struct nx_err *err)
 {
@@ -1161,12 +1138,12 @@ static nx_status scan_all(struct headfiles *hs, const struct headfile_visitor *v
     nx_status st = hs->fs->list(hs->fs, hs->dir, &names, err);
 
     for (size_t i = 0; i < names.n && !st; i++) {
-        uint32_t number = number_of(names.v[i]);
+        uint32_t number = numbered_of(names.v[i]);
         if (!number)
             continue;
         if (number >= hs->next_number)
             hs->next_number = number + 1; /* also after those set aside */
-        if (strlen(names.v[i]) == NAME_DIGITS)
+        if (strlen(names.v[i]) == NUMBERED_DIGITS)
             st = scan_file(hs, number, v, err);
     }
     fs_names_done(&names);

@@ -39,9 +39,9 @@ uint32_t headfiles_number(const struct headfiles *hs);
 /* Add a record. NX_NOSPACE, NX_IO: everything since the last headfiles_sync() has to be written again. */
 NX_NODISCARD nx_status headfiles_columns(struct headfiles *hs, struct nx_slice payload,
                                          struct nx_err *err);
-/* `s` is one of chunks, in memory. *stub (a reference) may be used once headfiles_sync() returned NX_OK. */
+/* `s` is one of chunks, in memory. *stored (a reference) may be used once headfiles_sync() returned NX_OK. */
 NX_NODISCARD nx_status headfiles_seal(struct headfiles *hs, uint32_t group, const struct seal *s,
-                                      struct seal **stub, struct nx_err *err);
+                                      struct seal **stored, struct nx_err *err);
 /* All records are on disk. A failure is as above. */
 NX_NODISCARD nx_status headfiles_sync(struct headfiles *hs, struct nx_err *err);
 size_t headfiles_unsynced(const struct headfiles *hs); /* bytes since the last one */

@@ -180,25 +180,26 @@ nx_status seal_join(struct seal *const *v, uint32_t n, struct work *w, struct se
     return NX_OK;
 }
 
-struct seal *seal_stub(const struct seal *s, struct headfile *f, uint64_t at, uint32_t head_bytes)
+struct seal *seal_stored_at(const struct seal *s, struct headfile *f, uint64_t at,
+                            uint32_t head_bytes)
 {
     uint32_t words = (s->n_cols + 31) / 32;
     bool all = true;
-    struct seal *stub;
+    struct seal *stored;
 
     for (uint32_t c = 0; c < s->n_cols && all; c++)
         all = seal_has(s, c);
-    stub = calloc(1, sizeof *stub + (all ? 0 : words) * sizeof stub->off[0]);
-    if (!stub)
+    stored = calloc(1, sizeof *stored + (all ? 0 : words) * sizeof stored->off[0]);
+    if (!stored)
         return NULL;
-    memcpy(stub, s, sizeof *stub);
-    atomic_init(&stub->refs, 1);
-    stub->light = stub->keeps_seq = false;
-    stub->has_map = !all;
+    memcpy(stored, s, sizeof *stored);
+    atomic_init(&stored->refs, 1);
+    stored->light = stored->keeps_seq = false;
+    stored->has_map = !all;
     for (uint32_t c = 0; c < s->n_cols && !all; c++)
-        stub->off[c / 32] |= (uint32_t)seal_has(s, c) << c % 32;
-    stub->file = headfile_ref(f);
-    stub->at = at;
-    stub->head_bytes = head_bytes;
-    return stub;
+        stored->off[c / 32] |= (uint32_t)seal_has(s, c) << c % 32;
+    stored->file = headfile_ref(f);
+    stored->at = at;
+    stored->head_bytes = head_bytes;
+    return stored;
 }

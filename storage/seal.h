@@ -83,4 +83,5 @@ NX_NODISCARD nx_status sealing_end(struct sealing *b, const int64_t *t, struct s
 NX_NODISCARD nx_status seal_join(struct seal *const *v, uint32_t n, struct work *w,
                                  struct seal **out, struct nx_err *err);
 /* What stays in memory of `s`, which is stored at `at` of `f`. NULL out of memory. */
-struct seal *seal_stub(const struct seal *s, struct headfile *f, uint64_t at, uint32_t head_bytes);
+struct seal *seal_stored_at(const struct seal *s, struct headfile *f, uint64_t at,
+                            uint32_t head_bytes);

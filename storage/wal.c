@@ -35,13 +35,13 @@
 #include "src/base/limits.h"
 #include "src/base/log.h"
 #include "src/base/thread.h"
+#include "storage/numbered.h"
 
 #define MAGIC          0x4c57584eu /* "NXWL" */
 #define VERSION        2u
 #define HEADER_BYTES   20u
 #define V1_BYTES       16u /* the header of version 1 */
 #define TYPE_LZ4       0x80u
-#define NAME_DIGITS    8
 #define READ_BYTES     (256u << 10)
 #define LZ4_MIN_BYTES  64u
 #define MAX_FRAME_HEAD 12u /* type and length */
@@ -69,15 +69,6 @@ struct wal {
     atomic_uint_least32_t newest;
     atomic_size_t newest_bytes;
 };
-
-static char *segment_path(const struct wal *w, uint32_t number, const char *suffix)
-{
-    char *path;
-
-    if (asprintf(&path, "%s/%0*u%s", w->dir, NAME_DIGITS, number, suffix) < 0)
-        return NULL;
-    return path;
-}
 
 static nx_status no_memory(struct nx_err *err)
 {
@@ -185,7 +176,7 @@ static nx_status make_segment(struct wal *w, uint32_t number, uint32_t before, s
 {
     nx_status st;
     struct fs_file *f = NULL;
-    char *path = segment_path(w, number, "");
+    char *path = numbered_path(w->dir, number, "");
 
     if (!path)
         return no_memory(err);
@@ -412,7 +403,7 @@ nx_status wal_truncate(struct wal *w, uint32_t segment, int64_t before_ms, struc
     bool any = false;
 
     while (!st && (number = next_old(w, segment, before_ms, &i)) != 0) { /* W4 */
-        char *path = segment_path(w, number, "");
+        char *path = numbered_path(w->dir, number, "");
         if (!path)
             return no_memory(err);
         st = i ? empty_segment(w, path, err) : w->fs->unlink(w->fs, path, err);
@@ -545,7 +536,7 @@ static nx_status copy_tail(struct wal *w, struct fs_file *from, uint64_t off, ui
 {
     nx_status st;
     struct fs_file *to = NULL;
-    char *path = segment_path(w, number, ".damaged"), *page = malloc(READ_BYTES);
+    char *path = numbered_path(w->dir, number, ".damaged"), *page = malloc(READ_BYTES);
     size_t got = READ_BYTES, wrote;
     uint64_t at = 0;
 
@@ -617,7 +608,7 @@ static nx_status check_header(struct wal *w, struct window *win, uint32_t number
         return nx_fail(
             err, NX_UNAVAILABLE,
             "%s/%0*u is in version %u of the log's format, this program reads up to version %u",
-            w->dir, NAME_DIGITS, number, get_u16le(h + 4), VERSION);
+            w->dir, NUMBERED_DIGITS, number, get_u16le(h + 4), VERSION);
     *good = true;
     if (bytes == HEADER_BYTES)
         *before = get_u32le(h + 12);
@@ -671,7 +662,8 @@ static nx_status refuse_segment(struct wal *w, struct fs_file *f, uint32_t numbe
 {
     nx_status st;
     uint64_t size = 0;
-    char *path = segment_path(w, number, ""), *aside = segment_path(w, number, ".damaged");
+    char *path = numbered_path(w->dir, number, ""),
+         *aside = numbered_path(w->dir, number, ".damaged");
     bool zeros = false;
 
     if (!path || !aside) {
@@ -706,7 +698,7 @@ static nx_status replay_segment(struct wal *w, uint32_t number, uint32_t seen, w
     struct segment s = {number, INT64_MIN, 0};
     uint32_t before = 0;
     struct window win = {.w = w};
-    char *path = segment_path(w, number, "");
+    char *path = numbered_path(w->dir, number, "");
     bool good = false, torn = false, bad = false;
 
     buf_init(&win.buf, 0);
@@ -739,21 +731,6 @@ done:
     return st;
 }
 
-/* The number in a name that begins with eight digits, or 0. */
-static uint32_t number_of(const char *name)
-{
-    uint32_t n = 0;
-
-    if (strlen(name) < NAME_DIGITS)
-        return 0;
-    for (int i = 0; i < NAME_DIGITS; i++) {
-        if (name[i] < '0' || name[i] > '9')
-            return 0;
-        n = n * 10 + (uint32_t)(name[i] - '0');
-    }
-    return n;
-}
-
 static nx_status replay_all(struct wal *w, wal_visit_fn *visit, void *ctx, uint32_t *newest,
                             struct nx_err *err)
 {
@@ -763,10 +740,10 @@ static nx_status replay_all(struct wal *w, wal_visit_fn *visit, void *ctx, uint3
 
     buf_init(&raw, 0);
     for (size_t i = 0; i < names.n && !st; i++) {
-        uint32_t number = number_of(names.v[i]);
+        uint32_t number = numbered_of(names.v[i]);
         if (!number)
             continue;
-        if (strlen(names.v[i]) == NAME_DIGITS)
+        if (strlen(names.v[i]) == NUMBERED_DIGITS)
             st = replay_segment(w, number, *newest, visit, ctx, &raw, err);
         *newest = number; /* names are sorted; what was set aside counts as seen */
     }
