@@ -429,19 +429,27 @@ nx_status block_series_run(struct block *b, uint64_t first, size_t n, struct are
     return in_block(b, st, err);
 }
 
+/* What the index says of a series. */
+static nx_status series_entry(struct block *b, uint64_t ref, struct block_index_series *e,
+                              struct nx_err *err)
+{
+    if (ref >= b->meta.n_series)
+        return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid,
+                       (unsigned long long)ref, (unsigned long long)b->meta.n_series);
+    return in_block(b, block_index_get(b->index, (uint32_t)ref, e, err), err);
+}
+
 nx_status block_series_span(struct block *b, uint64_t ref, int64_t *min_ms, int64_t *max_ms,
                             struct nx_err *err)
 {
     struct block_index_series e = {0};
-    nx_status st;
+    nx_status st = series_entry(b, ref, &e, err);
 
-    if (ref >= b->meta.n_series)
-        return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid,
-                       (unsigned long long)ref, (unsigned long long)b->meta.n_series);
-    st = block_index_get(b->index, (uint32_t)ref, &e, err);
+    if (st)
+        return st;
     *min_ms = e.mint;
     *max_ms = e.maxt - (b->meta.resolution_ms ? block_column_shift(&b->meta, COLUMN_COUNT) : 0);
-    return in_block(b, st, err);
+    return NX_OK;
 }
 
 /* ---- timestamps ----------------------------------------------------------------------------- */
@@ -689,14 +697,10 @@ static nx_status run_pass(struct block *b, uint64_t ref, struct pass *p, struct 
                           struct nx_err *err)
 {
     struct block_index_series e = {0};
-    nx_status st;
+    nx_status st = series_entry(b, ref, &e, err);
 
-    if (ref >= b->meta.n_series)
-        return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid,
-                       (unsigned long long)ref, (unsigned long long)b->meta.n_series);
-    st = block_index_get(b->index, (uint32_t)ref, &e, err);
     if (st)
-        return in_block(b, st, err);
+        return st;
     if (e.maxt < p->mint || e.mint > p->maxt)
         return NX_OK;
     if (e.first_chunk > b->meta.n_chunks || e.n_chunks > b->meta.n_chunks - e.first_chunk)

@@ -12,7 +12,7 @@
 void define_put(struct buf *to, const struct index *ix, uint32_t col, const uint32_t *from,
                 const struct memseries *s, const struct memseries *before);
 
-/* Reads columns one by one. Zero it, then set `in` and with_from. */
+/* Reads columns one by one. Zero it once, then define_begin() for each payload. */
 struct define_reader {
     struct reader in;
     bool with_from;
@@ -20,6 +20,15 @@ struct define_reader {
     struct label *labels; /* of the column read last; define_done() frees */
     uint32_t n, cap;
 };
+/* From here on columns of `in`, to its end. */
+static inline void define_begin(struct define_reader *d, struct reader in, bool with_from,
+                                bool plain)
+{
+    d->in = in;
+    d->with_from = with_from;
+    d->plain = plain;
+    d->n = 0;
+}
 /* NX_CORRUPT: the bytes make no sense. `ls` is valid until the next one, its strings as long as the payload. */
 NX_NODISCARD nx_status define_get(struct define_reader *d, uint32_t *col, uint32_t *from,
                                   struct labels *ls, struct nx_err *err);

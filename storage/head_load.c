@@ -70,10 +70,7 @@ static nx_status see_columns(void *ctx, struct nx_slice payload, struct nx_err *
     uint64_t id;
     nx_status st;
 
-    d->in = reader_of(payload.ptr, payload.len);
-    d->with_from = true;
-    d->plain = false;
-    d->n = 0;
+    define_begin(d, reader_of(payload.ptr, payload.len), true, false);
     id = reader_uvarint(&d->in);
     if (d->in.bad || id == 0 || id >= UINT32_MAX)
         return nx_fail(err, NX_CORRUPT, "columns of no group");
@@ -83,11 +80,8 @@ static nx_status see_columns(void *ctx, struct nx_slice payload, struct nx_err *
     nx_wrlock(&r->h->lock);
     while (reader_left(&d->in) && !st) {
         uint32_t col = 0, from = 0;
-        struct labels ls;
         struct memseries *s = NULL;
-        st = define_get(d, &col, &from, &ls, err);
-        if (!st)
-            st = replay_series(r, &ls, &s, err);
+        st = replay_column(r, &col, &from, &s, err);
         if (!st)
             st = bind(rg->g, col, s->id, from, err);
     }

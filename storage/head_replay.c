@@ -165,13 +165,22 @@ static nx_status read_group(struct replay *r, uint32_t segment, struct reader *i
 
 /* ---- columns --------------------------------------------------------------------------------- */
 
-nx_status replay_series(struct replay *r, const struct labels *ls, struct memseries **out,
-                        struct nx_err *err)
+static nx_status find_or_add(struct replay *r, const struct labels *ls, struct memseries **out,
+                             struct nx_err *err)
 {
     uint64_t hash = labels_hash(ls);
 
     *out = index_find(r->h->ix, ls, hash);
     return *out ? NX_OK : index_add(r->h->ix, ls, hash, out, err);
+}
+
+nx_status replay_column(struct replay *r, uint32_t *col, uint32_t *from, struct memseries **out,
+                        struct nx_err *err)
+{
+    struct labels ls;
+    nx_status st = define_get(&r->def, col, from, &ls, err);
+
+    return st ? st : find_or_add(r, &ls, out, err);
 }
 
 /* The series that had the column does not grow there any more. */
@@ -244,20 +253,14 @@ static nx_status read_columns(struct replay *r, uint32_t segment, struct reader 
 
     if (in->bad || id >= UINT32_MAX || !rg->g || rg->segment != segment)
         return nonsense(err);
-    d->in = *in;
-    d->with_from = false;
-    d->plain = plain;
-    d->n = 0;
+    define_begin(d, *in, false, plain);
     if (rg->next >= rg->g->next_row)
         st = settle_noted(r, rg, err);
     nx_wrlock(&r->h->lock);
     while (reader_left(&d->in) && !st) {
         uint32_t col = 0, from = 0;
-        struct labels ls;
         struct memseries *s = NULL;
-        st = define_get(d, &col, &from, &ls, err);
-        if (!st)
-            st = replay_series(r, &ls, &s, err);
+        st = replay_column(r, &col, &from, &s, err);
         if (!st)
             st = settle_or_note(r, rg, s->id, col, err);
     }
@@ -272,10 +275,7 @@ static nx_status read_loose_series(struct replay *r, uint32_t segment, struct re
     struct define_reader *d = &r->def;
     nx_status st = NX_OK;
 
-    d->in = *in;
-    d->with_from = false;
-    d->plain = true;
-    d->n = 0;
+    define_begin(d, *in, false, true);
     nx_wrlock(&r->h->lock);
     while (reader_left(&d->in) && !st) {
         uint32_t id = 0, from;
@@ -285,7 +285,7 @@ static nx_status read_loose_series(struct replay *r, uint32_t segment, struct re
         if (!st && id == 0)
             st = nonsense(err);
         if (!st)
-            st = replay_series(r, &ls, &s, err);
+            st = find_or_add(r, &ls, &s, err);
         if (!st)
             st = loose_replay_define(r->loose, segment, id, s->id, err);
     }

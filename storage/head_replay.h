@@ -38,8 +38,8 @@ NX_NODISCARD nx_status replay_group(struct replay *r, uint32_t id, struct rgroup
                                     struct nx_err *err);
 /* g NULL: there is none. */
 struct rgroup *replay_find(struct replay *r, uint32_t id);
-/* The series of these labels, made if need be. Under h->lock for writing. */
-NX_NODISCARD nx_status replay_series(struct replay *r, const struct labels *ls,
+/* The next column of r->def and its series, made if need be. Under h->lock for writing. */
+NX_NODISCARD nx_status replay_column(struct replay *r, uint32_t *col, uint32_t *from,
                                      struct memseries **out, struct nx_err *err);
 /* The homes of series that have several, in order of time; those without samples go. */
 void replay_order_homes(struct head *h);

@@ -208,27 +208,16 @@ static nx_status parse_labels(const struct flags *f, struct backfill *bf, struct
 
 struct told {
     struct tsdb_table table;
-    bool quiet, headed;
+    bool quiet;
 };
 
-/* promtool lays out each row by itself, the first one together with the header. */
 static void on_block(void *ctx, const struct storage_import_block *b)
 {
     struct told *t = ctx;
-    struct storage_block_info info = {.min_ms = b->min_ms,
-                                      .max_ms = b->max_ms,
-                                      .samples = b->samples,
-                                      .chunks = b->chunks,
-                                      .series = b->series,
-                                      .bytes = b->bytes};
 
     if (t->quiet)
         return;
-    memcpy(info.ulid, b->ulid, sizeof info.ulid);
-    tsdb_table_add(&t->table, &info);
-    tsdb_table_print(&t->table, !t->headed);
-    fflush(stdout);
-    t->headed = true;
+    tsdb_table_written(&t->table, b);
 }
 
 /* The longest of Prometheus's spans that is not above `max_ms`. */

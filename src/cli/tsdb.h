@@ -15,9 +15,12 @@ struct tsdb_table {
     char (*rows)[8][40];
     size_t n;
     bool nomem;
+    bool headed; /* tsdb_table_written() printed the header */
 };
 void tsdb_table_add(struct tsdb_table *t, const struct storage_block_info *b);
 void tsdb_table_print(struct tsdb_table *t, bool header); /* and empties it */
+/* Prints a block that was written by itself, the first one together with the header, as promtool does. */
+void tsdb_table_written(struct tsdb_table *t, const struct storage_import_block *b);
 void tsdb_table_done(struct tsdb_table *t);
 /* Go's Duration.String(): 1h0m0s, 41m0s, 2.5s, 1ms, 2.5µs. `size` is 40 at least. */
 void tsdb_go_duration(char *to, size_t size, int64_t ns);

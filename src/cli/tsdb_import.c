@@ -21,8 +21,8 @@
 
 struct telling {
     struct tsdb_table table;
-    bool quiet, headed, live; /* live: progress on a terminal */
-    bool changed;             /* the folder, while it was read */
+    bool quiet, live; /* live: progress on a terminal */
+    bool changed;     /* the folder, while it was read */
     uint64_t damaged;
 };
 
@@ -50,21 +50,11 @@ static void on_note(void *ctx, const char *text)
 static void on_block(void *ctx, const struct storage_import_block *b)
 {
     struct telling *t = ctx;
-    struct storage_block_info info = {.min_ms = b->min_ms,
-                                      .max_ms = b->max_ms,
-                                      .samples = b->samples,
-                                      .chunks = b->chunks,
-                                      .series = b->series,
-                                      .bytes = b->bytes};
 
     if (t->quiet)
         return;
     end_line(t);
-    memcpy(info.ulid, b->ulid, sizeof info.ulid);
-    tsdb_table_add(&t->table, &info);
-    tsdb_table_print(&t->table, !t->headed);
-    fflush(stdout);
-    t->headed = true;
+    tsdb_table_written(&t->table, b);
 }
 
 static void on_progress(void *ctx, const char *what, size_t done, size_t of)

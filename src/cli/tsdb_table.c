@@ -113,6 +113,22 @@ void tsdb_table_print(struct tsdb_table *t, bool header)
     t->n = 0;
 }
 
+void tsdb_table_written(struct tsdb_table *t, const struct storage_import_block *b)
+{
+    struct storage_block_info info = {.min_ms = b->min_ms,
+                                      .max_ms = b->max_ms,
+                                      .samples = b->samples,
+                                      .chunks = b->chunks,
+                                      .series = b->series,
+                                      .bytes = b->bytes};
+
+    memcpy(info.ulid, b->ulid, sizeof info.ulid);
+    tsdb_table_add(t, &info);
+    tsdb_table_print(t, !t->headed);
+    fflush(stdout);
+    t->headed = true;
+}
+
 void tsdb_table_done(struct tsdb_table *t)
 {
     free(t->rows);

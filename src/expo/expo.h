@@ -82,8 +82,6 @@ struct expo_sample {
 bool expo_try_sample(struct expo *x, const char *prefix, size_t len, struct expo_sample *out);
 /* The same for a caller that compared the prefix itself: `value` is behind it. */
 bool expo_try_value(struct expo *x, const char *value, struct expo_sample *out);
-/* If the next bytes are `bytes` (whole lines), takes them. The caller keeps x->type right. */
-bool expo_try_skip(struct expo *x, const char *bytes, size_t len);
 /* True between two entries: where expo_try_* may be asked. */
 bool expo_at_line(const struct expo *x);
 

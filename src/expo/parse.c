@@ -800,14 +800,6 @@ nx_status expo_next(struct expo *x, struct expo_entry *e, struct nx_err *err)
     return st;
 }
 
-bool expo_try_skip(struct expo *x, const char *bytes, size_t len)
-{
-    if ((size_t)(x->end - x->at) < len || memcmp(x->at, bytes, len) != 0)
-        return false;
-    x->at += len;
-    return true;
-}
-
 /* A plain decimal; NULL if it is anything else. */
 static const char *scan_number(const struct expo *x, const char *p, double *v)
 {

@@ -10,13 +10,6 @@
 #define AHEAD_BYTES (256u << 10)
 #define JUMP_BYTES  (16u << 10)
 
-uint32_t pd_take_u32(struct reader *r)
-{
-    const struct nx_slice s = reader_bytes(r, 4);
-
-    return r->bad ? 0 : pd_u32((const uint8_t *)s.ptr);
-}
-
 uint64_t pd_take_u64(struct reader *r)
 {
     const struct nx_slice s = reader_bytes(r, 8);

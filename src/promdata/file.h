@@ -20,7 +20,6 @@ static inline uint64_t pd_u64(const uint8_t *p)
     return (uint64_t)pd_u32(p) << 32 | pd_u32(p + 4);
 }
 /* Of a reader; 0 and bad when too few bytes are left. */
-uint32_t pd_take_u32(struct reader *r);
 uint64_t pd_take_u64(struct reader *r);
 
 /* Who hears of damage. What is damaged is left out, and reading goes on behind it. */

@@ -81,27 +81,39 @@ static void skip_start(struct reader *r)
         (void)reader_varint(r);
 }
 
-/* The reference against the sample before, the time against the first. */
+/* Series and time of a sample in a record with start times. */
+struct place {
+    uint64_t ref, t, first_t;
+    bool begun;
+};
+
+/* The next one: the reference against the sample before, the time against the first. */
+static void take_place(struct reader *r, struct place *at)
+{
+    at->ref += (uint64_t)reader_varint(r);
+    at->t = (uint64_t)reader_varint(r);
+    if (at->begun) {
+        at->t += at->first_t;
+        skip_start(r);
+    } else {
+        at->first_t = at->t;
+        at->begun = true;
+        (void)reader_varint(r);
+    }
+}
+
 static nx_status read_samples_st(struct reader *r, struct pd_visitor *v, struct nx_err *err)
 {
-    uint64_t ref = 0, first_t = 0;
+    struct place at = {0};
     nx_status st = NX_OK;
 
-    for (bool first = true; reader_left(r) && !st; first = false) {
-        uint64_t t, bits;
-        ref += (uint64_t)reader_varint(r);
-        t = (uint64_t)reader_varint(r);
-        if (first) {
-            first_t = t;
-            (void)reader_varint(r);
-        } else {
-            t += first_t;
-            skip_start(r);
-        }
+    while (reader_left(r) && !st) {
+        uint64_t bits;
+        take_place(r, &at);
         bits = pd_take_u64(r);
         if (r->bad)
             return broken("samples", err);
-        st = v->sample(v->ctx, ref, (int64_t)t, num_from_bits(bits), err);
+        st = v->sample(v->ctx, at.ref, (int64_t)at.t, num_from_bits(bits), err);
     }
     return st;
 }
@@ -186,24 +198,15 @@ static nx_status read_histograms(struct reader *r, bool floats, struct pd_visito
 static nx_status read_histograms_st(struct reader *r, bool floats, struct pd_visitor *v,
                                     struct nx_err *err)
 {
-    uint64_t ref = 0, first_t = 0;
+    struct place at = {0};
     nx_status st = NX_OK;
 
-    for (bool first = true; reader_left(r) && !st; first = false) {
-        uint64_t t;
-        ref += (uint64_t)reader_varint(r);
-        t = (uint64_t)reader_varint(r);
-        if (first) {
-            first_t = t;
-            (void)reader_varint(r);
-        } else {
-            t += first_t;
-            skip_start(r);
-        }
+    while (reader_left(r) && !st) {
+        take_place(r, &at);
         skip_histogram(r, floats);
         if (r->bad)
             return broken("histograms", err);
-        st = v->histogram(v->ctx, ref, (int64_t)t, err);
+        st = v->histogram(v->ctx, at.ref, (int64_t)at.t, err);
     }
     return st;
 }
