@@ -4,11 +4,12 @@
  *
  * STATES   NEW (target seen) -> READING (form) -> [suspended: QUEUED -> RUNNING] -> ANSWERED
  *          -> (a stream: suspended again for each further piece) -> completed.
- * RULES    D1  While a request is suspended only the worker touches it, but for its cancel flag.
+ * RULES    D1  While a request is suspended only the thread that took it touches it, but for its cancel flag.
  *          D2  A handler always leaves a reply; web_on_request() sends it when it is called again.
- *          D3  Workers are started as they are needed: a server that is asked one thing at a time has
- *              one, and slow queries never keep quick ones waiting for long.
- * THREADS  web_on_* run on the socket thread. w->lock guards the queue and the running list and is
+ *          D3  Threads are started as they are needed: a server that is asked one thing at a time has
+ *              two, and slow queries never keep quick ones waiting for long.
+ *          D4  Who takes a request leaves another thread waiting for events, if one can be had.
+ * THREADS  web_on_* run in the turn (server.c). w->lock guards the queue and the running list and is
  *          never held while a handler runs. */
 
 #include <ctype.h>
@@ -17,12 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "src/base/clock.h"
 #include "src/base/limits.h"
 
-/* ---- workers ----------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------------- */
 
 static void answer(struct web_req *r)
 {
@@ -50,78 +52,108 @@ static void unlink_running(struct web *w, struct web_req *r)
         }
 }
 
-static struct web_req *take_locked(struct web *w)
-{
-    struct web_req *r = w->queue_head;
+static void thread_run(void *arg);
 
+/* D3. Failing to start one only makes the queue longer. */
+static nx_status add_thread_locked(struct web *w, struct nx_err *err)
+{
+    char name[16];
+    nx_status st;
+
+    if (w->n_threads == WEB_MAX_THREADS)
+        return NX_LIMIT;
+    snprintf(name, sizeof name, "web-%u", w->n_threads);
+    st = nx_thread_start(&w->thread[w->n_threads], name, thread_run, w, err);
+    if (!st)
+        w->n_threads++;
+    return st;
+}
+
+/* The next request for the calling thread; NULL: it is to wait for events. */
+static struct web_req *take(struct web *w)
+{
+    struct web_req *r;
+    bool more;
+
+    nx_lock(&w->lock);
+    r = w->queue_head;
+    if (r && w->n_busy + 1 == w->n_threads && add_thread_locked(w, NULL) && w->n_threads > 1)
+        r = NULL; /* D4 */
     if (r) {
         w->queue_head = r->next;
         if (!w->queue_head)
             w->queue_tail = NULL;
         w->n_queued--;
+        w->n_busy++;
         r->next = w->running;
         w->running = r;
     }
+    more = r && w->n_queued;
+    nx_unlock(&w->lock);
+    if (more)
+        web_wake(w);
     return r;
 }
 
-static void worker_run(void *arg)
+/* Sends what was made, if no other thread is just sending. */
+static void finish(struct web *w, struct web_req *r)
 {
-    struct web *w = arg;
+    struct MHD_Connection *conn = r->conn;
+    bool mine;
 
     nx_lock(&w->lock);
-    for (;;) {
-        struct web_req *r = take_locked(w);
-        if (r) {
-            nx_unlock(&w->lock);
-            answer(r);
-            nx_lock(&w->lock);
-            unlink_running(w, r);
-            nx_unlock(&w->lock);
-            MHD_resume_connection(r->conn); /* D1: from here on r is the socket thread's */
-            web_wake(w);
-            nx_lock(&w->lock);
-            continue;
-        }
-        if (w->stop)
-            break;
-        w->n_idle++;
-        nx_cond_wait(&w->work, &w->lock);
-        w->n_idle--;
-    }
+    unlink_running(w, r);
+    if (--w->n_busy == 0)
+        nx_cond_broadcast(&w->done);
+    mine = !w->turn;
+    w->turn = true;
     nx_unlock(&w->lock);
+    if (mine)
+        web_listen_events(w, false); /* nobody needs to hear of what follows */
+    MHD_resume_connection(conn);     /* D1: from here on r belongs to the turn */
+    web_turn(w, mine);
 }
 
-nx_status web_workers_init(struct web *w, struct nx_err *err)
+static void thread_run(void *arg)
 {
-    nx_status st = nx_thread_start(&w->worker[0], "web-0", worker_run, w, err);
+    struct web *w = arg;
+    struct epoll_event ev[WEB_MAX_LISTEN + 2];
+    struct web_req *r;
 
-    if (!st)
-        w->n_workers = 1;
+    while (!__atomic_load_n(&w->ending, __ATOMIC_ACQUIRE)) {
+        epoll_wait(w->epoll_fd, ev, (int)NX_COUNT(ev), -1);
+        web_turn(w, false);
+        while ((r = take(w))) {
+            answer(r);
+            finish(w, r);
+        }
+    }
+    web_wake(w); /* one ends the next */
+}
+
+nx_status web_threads_init(struct web *w, struct nx_err *err)
+{
+    nx_status st;
+
+    nx_lock(&w->lock);
+    st = add_thread_locked(w, err);
+    nx_unlock(&w->lock);
     return st;
 }
 
-void web_workers_stop(struct web *w)
+void web_threads_idle(struct web *w)
 {
     nx_lock(&w->lock);
     w->stop = true;
-    nx_cond_broadcast(&w->work);
-    unsigned n = w->n_workers;
+    while (w->queue_head || w->n_busy)
+        nx_cond_wait(&w->done, &w->lock);
     nx_unlock(&w->lock);
-    for (unsigned i = 0; i < n; i++)
-        nx_thread_join(&w->worker[i]);
 }
 
-/* D3: one more worker where all are busy. Failing to start one only makes the queue longer. */
-static void add_worker_locked(struct web *w)
+void web_threads_join(struct web *w)
 {
-    char name[16];
-
-    if (w->n_idle >= w->n_queued || w->n_workers == WEB_MAX_WORKERS)
-        return;
-    snprintf(name, sizeof name, "web-%u", w->n_workers);
-    if (nx_thread_start(&w->worker[w->n_workers], name, worker_run, w, NULL) == NX_OK)
-        w->n_workers++;
+    for (unsigned i = 0; i < w->n_threads; i++) /* none is started any more: nothing is queued */
+        nx_thread_join(&w->thread[i]);
 }
 
 bool web_submit(struct web *w, struct web_req *r)
@@ -131,7 +163,7 @@ bool web_submit(struct web *w, struct web_req *r)
     nx_lock(&w->lock);
     taken = !w->stop;
     if (taken) {
-        MHD_suspend_connection(r->conn); /* before a worker can resume it */
+        MHD_suspend_connection(r->conn); /* before anyone can resume it */
         r->next = NULL;
         if (w->queue_tail)
             w->queue_tail->next = r;
@@ -139,8 +171,6 @@ bool web_submit(struct web *w, struct web_req *r)
             w->queue_head = r;
         w->queue_tail = r;
         w->n_queued++;
-        add_worker_locked(w);
-        nx_cond_signal(&w->work);
     }
     nx_unlock(&w->lock);
     return taken;

@@ -1,9 +1,9 @@
 /* http.h - requests and replies: what every handler of src/web gets and gives. Private to the folder.
  *
- * A request is read by the socket thread, answered by a handler and written by the socket thread.
- * Handlers of routes marked WEB_INLINE run on the socket thread and must be quick; all others run on
- * a worker. A reply is either a finished buffer or a stream whose pieces a worker makes as the
- * client takes them, so that a large result is never whole in memory.
+ * A request is read and written by whichever thread runs libmicrohttpd, which others wait for: handlers
+ * of routes marked WEB_INLINE run there and must be quick; all others run when it is done (server.c).
+ * A reply is either a finished buffer or a stream whose pieces are made as the client takes them, so
+ * that a large result is never whole in memory.
  *
  * Memory   a request owns an arena; all that a handler builds may live there until the reply is sent. */
 #pragma once
@@ -27,7 +27,7 @@ enum web_method {
 };
 
 enum web_route_flags {
-    WEB_INLINE = 1,   /* answered on the socket thread */
+    WEB_INLINE = 1,   /* answered while libmicrohttpd runs */
     WEB_GATED = 2,    /* 503 until the server is ready */
     WEB_CORS = 4,     /* API: CORS headers, OPTIONS answers 204 */
     WEB_COMPRESS = 8, /* gzip where the client takes it */
@@ -88,8 +88,8 @@ struct web_req {
     int64_t start_ns;
     struct web_conn *client;
     struct web_out *out;  /* the reply being sent; out.c */
-    bool seen, queued;    /* socket thread */
-    bool filling;         /* the worker is to make the next piece, not to run the handler */
+    bool seen, queued;    /* the turn's */
+    bool filling;         /* the next piece is to be made, not the handler run */
     int cancel;           /* atomic: the client is gone or the server stops */
     struct web_req *next; /* in the queue or the running list */
 };

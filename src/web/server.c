@@ -1,27 +1,37 @@
 #include "src/web/server.h"
 
-/* server.c - listeners and the socket thread.
+/* server.c - listeners, and when libmicrohttpd runs.
  *
- * SHAPE    One thread runs libmicrohttpd's epoll loops, one per listener, and nothing that takes long:
- *          requests that need work are suspended and go to the workers (dispatch.c).
+ * WHY      Most requests take less time than waking another thread for them.
+ * SHAPE    All threads are alike and wait at one epoll: for libmicrohttpd's own epolls (one a listener), a
+ *          timer, and web_wake(). The one that an event wakes runs libmicrohttpd (it has the turn), which
+ *          suspends and queues the requests that need work; then the thread takes a request from the queue
+ *          (dispatch.c), while others wait for the next event, and at last runs libmicrohttpd again, which
+ *          sends the answer: nobody was waited for.
+ * RULES    L1  One thread has the turn; who comes meanwhile leaves word (`again`) and goes on.
+ *          L2  libmicrohttpd's epolls wake one thread and then nobody until the turn ends; neither does what
+ *              a thread that takes the turn to send its answer does to them.
+ *          L3  A thread takes a request only if another is left to wait for events (dispatch.c).
  * MEMORY   libmicrohttpd's block for a connection holds a whole request head; trim.c sees to it that
  *          connections which wait give it back.
  * CLOSING  web_close() goes through three phases: (1) no connection is taken any more, requests under
  *          way are cancelled and new ones refused, what is made is sent; (2) after that, or two
- *          seconds, the workers end, and a stream that is not through is cut; (3) the thread ends.
- * THREADS  Everything here is the socket thread's, but for web_open() and web_close(). */
+ *          seconds, nothing is queued, and a stream that is not through is cut; (3) the threads end.
+ * THREADS  Everything here belongs to the turn, but for web_open() and web_close(). */
 
 #include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "src/base/clock.h"
@@ -144,10 +154,10 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
     *ctx = NULL;
 }
 
-/* ---- the thread -------------------------------------------------------------------------------- */
+/* ---- the turn ----------------------------------------------------------------------------------- */
 
 /* Clients that hang up while their request is worked on are noticed at housekeeping only. */
-static int wait_ms(struct web *w)
+static int64_t wait_ms(struct web *w)
 {
     bool quiet = !__atomic_load_n(&w->in_flight, __ATOMIC_RELAXED) && !w->n_dirty;
     MHD_UNSIGNED_LONG_LONG ms = quiet ? 10000 : HOUSEKEEPING_MS, t;
@@ -155,7 +165,20 @@ static int wait_ms(struct web *w)
     for (size_t i = 0; i < w->n_listen; i++)
         if (MHD_get_timeout(w->daemon[i], &t) == MHD_YES && t < ms)
             ms = t;
-    return (int)ms;
+    return (int64_t)ms;
+}
+
+/* The timer is only ever set earlier: going off in vain now and then costs less than setting it often. */
+static void set_timer(struct web *w, int64_t now_ns, int64_t in_ms)
+{
+    int64_t at = now_ns + in_ms * 1000000;
+    struct itimerspec spec = {.it_value = {in_ms / 1000, in_ms % 1000 * 1000000}};
+
+    if (w->timer_ns > now_ns && w->timer_ns <= at)
+        return;
+    w->timer_ns = at;
+    if (timerfd_settime(w->timer_fd, 0, &spec, NULL))
+        log_debug("timer failed", "component", "web");
 }
 
 static void quiesce(struct web *w)
@@ -165,31 +188,68 @@ static void quiesce(struct web *w)
     w->quiesced = true;
 }
 
-static void io_run(void *arg)
+void web_listen_events(struct web *w, bool on)
 {
-    struct web *w = arg;
-    struct epoll_event ev[WEB_MAX_LISTEN + 1];
-    int64_t housekeeping = 0;
-    uint64_t wakes;
+    struct epoll_event ev = {.events = on ? EPOLLIN | EPOLLONESHOT : 0};
 
-    while (!__atomic_load_n(&w->io_stop, __ATOMIC_ACQUIRE)) {
-        epoll_wait(w->epoll_fd, ev, (int)NX_COUNT(ev), wait_ms(w));
-        if (read(w->wake_fd, &wakes, sizeof wakes) > 0 &&
-            __atomic_load_n(&w->stopping, __ATOMIC_ACQUIRE))
-            quiesce(w);
-        for (size_t i = 0; i < w->n_listen; i++)
-            MHD_run(w->daemon[i]);
-        int64_t now = clock_mono_ns();
-        bool due = now - housekeeping >= HOUSEKEEPING_MS * 1000000ll;
-        if (due) {
-            housekeeping = now;
-            web_cancel(w, false);
-        }
-        web_trim_run(w, now, due);
-    }
+    for (size_t i = 0; i < w->n_listen; i++)
+        if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, w->mhd_fd[i], &ev))
+            log_debug("epoll failed", "component", "web");
 }
 
-/* libmicrohttpd does not end an epoll_wait() outside of it when a connection is resumed. */
+/* Sending an answer leaves events of its own behind, and others may have come. */
+static bool has_events(const struct web *w)
+{
+    struct pollfd p[WEB_MAX_LISTEN];
+
+    for (size_t i = 0; i < w->n_listen; i++)
+        p[i] = (struct pollfd){.fd = w->mhd_fd[i], .events = POLLIN};
+    return poll(p, w->n_listen, 0) > 0;
+}
+
+/* True when there is more to do at once. */
+static bool run_once(struct web *w)
+{
+    int64_t now, wait;
+    bool due;
+
+    if (__atomic_load_n(&w->stopping, __ATOMIC_ACQUIRE))
+        quiesce(w);
+    for (size_t i = 0; i < w->n_listen; i++)
+        MHD_run(w->daemon[i]);
+    now = clock_mono_ns();
+    due = now - w->housekeeping_ns >= HOUSEKEEPING_MS * 1000000ll;
+    if (due) {
+        w->housekeeping_ns = now;
+        web_cancel(w, false);
+    }
+    web_trim_run(w, now, due);
+    wait = wait_ms(w);
+    if (wait)
+        set_timer(w, now, wait);
+    return !wait || has_events(w);
+}
+
+void web_turn(struct web *w, bool mine)
+{
+    nx_lock(&w->lock);
+    if (!mine && w->turn) {
+        w->again = true; /* L1 */
+        nx_unlock(&w->lock);
+        return;
+    }
+    w->turn = true;
+    while (w->turn) {
+        w->again = false;
+        nx_unlock(&w->lock);
+        bool more = run_once(w);
+        nx_lock(&w->lock);
+        w->turn = more || w->again;
+    }
+    web_listen_events(w, true); /* L2 */
+    nx_unlock(&w->lock);
+}
+
 void web_wake(struct web *w)
 {
     uint64_t one = 1;
@@ -209,6 +269,14 @@ static void on_mhd_log(void *cls, const char *fmt, va_list args)
 #pragma GCC diagnostic pop
     text[strcspn(text, "\n")] = 0;
     log_debug("HTTP connection", "component", "web", "err", text);
+}
+
+static nx_status watch_fd(struct web *w, int fd, uint32_t events, struct nx_err *err)
+{
+    struct epoll_event ev = {.events = events};
+
+    return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? nx_fail_errno(err, errno, "epoll")
+                                                          : NX_OK;
 }
 
 static nx_status start_daemon(struct web *w, size_t i, struct nx_err *err)
@@ -232,16 +300,13 @@ static nx_status start_daemon(struct web *w, size_t i, struct nx_err *err)
     w->port[i] = port_of(w->listen_fd[i]);
     w->n_listen = i + 1;
     info = MHD_get_daemon_info(w->daemon[i], MHD_DAEMON_INFO_EPOLL_FD);
-    struct epoll_event ev = {.events = EPOLLIN};
-    if (!info || epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, info->epoll_fd, &ev))
-        return nx_fail_errno(err, errno, "epoll");
-    return NX_OK;
+    w->mhd_fd[i] = info ? info->epoll_fd : -1;
+    return watch_fd(w, w->mhd_fd[i], EPOLLIN | EPOLLONESHOT, err);
 }
 
 static nx_status start(struct web *w, struct nx_err *err)
 {
-    nx_status st = NX_OK;
-    struct epoll_event ev = {.events = EPOLLIN};
+    nx_status st;
 
     /* More than the limit: a head that is over it gets our own 431. One that does not even fit into
      * this gets libmicrohttpd's answer, which is 414 when it is the URL that is too long. */
@@ -249,16 +314,19 @@ static nx_status start(struct web *w, struct nx_err *err)
     web_trim_init(w);
     w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (w->epoll_fd < 0 || w->wake_fd < 0 || epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->wake_fd, &ev))
+    w->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (w->epoll_fd < 0 || w->wake_fd < 0 || w->timer_fd < 0)
         return nx_fail_errno(err, errno, "epoll");
+    /* Each write and each time the timer goes off wakes one thread; nothing needs to be read. */
+    st = watch_fd(w, w->wake_fd, EPOLLIN | EPOLLET, err);
+    if (!st)
+        st = watch_fd(w, w->timer_fd, EPOLLIN | EPOLLET, err);
     for (size_t i = 0; i < w->opts.n_listen && !st; i++) {
         st = open_listener(w->opts.listen[i], &w->listen_fd[i], err);
         if (!st)
             st = start_daemon(w, i, err);
     }
-    if (!st)
-        st = web_workers_init(w, err);
-    return st ? st : nx_thread_start(&w->io, "web", io_run, w, err);
+    return st ? st : web_threads_init(w, err);
 }
 
 /* The parts of an external URL: host (with its port), and path from its slash on. */
@@ -368,11 +436,11 @@ nx_status web_open(struct web **out, const struct web_opts *opts, struct nx_err 
 
     if (!w)
         return nx_fail(err, NX_NOMEM, "starting the web server");
-    w->epoll_fd = w->wake_fd = -1;
+    w->epoll_fd = w->wake_fd = w->timer_fd = -1;
     w->opts = *opts;
     w->ctx.opts = &w->opts;
     nx_mutex_init(&w->lock, NX_RANK_WEB);
-    nx_cond_init(&w->work);
+    nx_cond_init(&w->done);
     if (!opts->n_listen || opts->n_listen > WEB_MAX_LISTEN)
         st = nx_fail(err, NX_BADINPUT, "between 1 and %d listen addresses are possible",
                      WEB_MAX_LISTEN);
@@ -432,18 +500,16 @@ static void stop_threads(struct web *w)
 {
     __atomic_store_n(&w->stopping, true, __ATOMIC_RELEASE);
     web_cancel(w, true);
-    if (w->io.running) {
+    if (w->n_threads) {
         web_wake(w);
         drain(w, CLOSE_DRAIN_NS);
-    }
-    web_workers_stop(w);
-    if (w->io.running) {
+        web_threads_idle(w);
         drain(w, CLOSE_FINISH_NS);
-        __atomic_store_n(&w->io_stop, true, __ATOMIC_RELEASE);
+        __atomic_store_n(&w->ending, true, __ATOMIC_RELEASE);
         web_wake(w);
-        nx_thread_join(&w->io);
+        web_threads_join(w);
     }
-    quiesce(w); /* where the thread did not: the listening sockets stay ours to close */
+    quiesce(w); /* where no thread did: the listening sockets stay ours to close */
 }
 
 static void free_ctx(struct web_ctx *ctx)
@@ -469,8 +535,10 @@ void web_close(struct web *w)
         close(w->epoll_fd);
     if (w->wake_fd >= 0)
         close(w->wake_fd);
+    if (w->timer_fd >= 0)
+        close(w->timer_fd);
     free_ctx(&w->ctx);
-    nx_cond_done(&w->work);
+    nx_cond_done(&w->done);
     nx_mutex_done(&w->lock);
     free(w);
 }

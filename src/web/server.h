@@ -1,14 +1,16 @@
 /* server.h - the parts of a running server, shared by server.c (sockets), dispatch.c (requests) and
- * out.c (replies). Private to the folder. */
+ * out.c (replies). Private to the folder.
+ *
+ * Threads  all alike. One at a time runs libmicrohttpd: it has the turn (web.turn). */
 #pragma once
 
 #include "src/base/thread.h"
 #include "src/web/http.h"
 
 #define WEB_MAX_LISTEN  16
-#define WEB_MAX_WORKERS 64
+#define WEB_MAX_THREADS 65
 
-struct web_conn { /* one client connection; the socket thread's own */
+struct web_conn { /* one client connection; belongs to the turn */
     struct web_conn *prev, *next;
     unsigned char *pool; /* start of libmicrohttpd's memory for it, once known; trim.c */
     int64_t idle_since_ns;
@@ -28,33 +30,42 @@ struct web {
     size_t n_listen;
     size_t pool_bytes; /* memory libmicrohttpd keeps per connection */
     bool trim;         /* set once: idle connections can be trimmed */
-    int epoll_fd, wake_fd;
-    struct nx_thread io;
-    bool stopping, io_stop;    /* atomic: the phases of web_close() */
-    uint64_t accepted, closed; /* atomic */
-    unsigned in_flight;        /* atomic: requests seen and not completed */
+    int epoll_fd, wake_fd, timer_fd;
+    int mhd_fd[WEB_MAX_LISTEN]; /* the daemons' own epoll */
+    bool stopping, ending;      /* atomic: the phases of web_close() */
+    uint64_t accepted, closed;  /* atomic */
+    unsigned in_flight;         /* atomic: requests seen and not completed */
 
-    struct web_conn *conns; /* socket thread, all three */
+    struct web_conn *conns; /* the turn's, all five */
     unsigned n_dirty;
     bool quiesced;
+    int64_t housekeeping_ns, timer_ns; /* when it was last; when the timer goes off, 0: not set */
 
     struct nx_mutex lock; /* rank WEB: all below */
-    struct nx_cond work;
+    struct nx_cond done;  /* n_busy fell to 0 */
     struct web_req *queue_head, *queue_tail;
     struct web_req *running; /* handed out and not answered; linked by `next` */
-    struct nx_thread worker[WEB_MAX_WORKERS];
-    unsigned n_workers, n_idle, n_queued;
-    bool stop; /* workers end; nothing is queued any more */
+    struct nx_thread thread[WEB_MAX_THREADS];
+    unsigned n_threads, n_busy, n_queued;
+    bool turn;  /* a thread runs libmicrohttpd */
+    bool again; /* it is to run once more */
+    bool stop;  /* nothing is queued any more */
 };
 
 /* server.c; any thread */
-void web_wake(struct web *w);
+void web_wake(struct web *w); /* one of those that wait */
+/* Runs libmicrohttpd until it has nothing to do, or has the thread that is at it run once more. `mine`:
+ * the caller has taken the turn already. */
+void web_turn(struct web *w, bool mine);
+/* Whether new events wake other threads while the caller has the turn. */
+void web_listen_events(struct web *w, bool on);
 
 /* dispatch.c */
-nx_status web_workers_init(struct web *w, struct nx_err *err);
-void web_workers_stop(struct web *w); /* what is queued is still answered */
-/* Suspends the connection and queues its request (or the next piece of its stream) for a worker.
- * False when the workers have been stopped: nothing has changed then. */
+nx_status web_threads_init(struct web *w, struct nx_err *err);
+void web_threads_idle(struct web *w); /* what is queued is still answered */
+void web_threads_join(struct web *w);
+/* Suspends the connection and queues its request (or the next piece of its stream).
+ * False when no more is taken: nothing has changed then. */
 bool web_submit(struct web *w, struct web_req *r);
 /* Sets the cancel flag of requests whose client is gone, or of all. */
 void web_cancel(struct web *w, bool all);
@@ -68,16 +79,16 @@ void web_on_completed(void *cls, struct MHD_Connection *conn, void **req,
 /* out.c */
 /* Prometheus's choice: the first of gzip and deflate that the header names, bare; we only do gzip. */
 bool web_accepts_gzip(const char *accept_encoding);
-/* On a worker: compresses what the handler made, or prepares the stream. */
+/* Off the turn: compresses what the handler made, or prepares the stream. */
 void web_out_prepare(struct web_req *r, bool gzip);
-/* On a worker: the next piece of a stream. */
+/* Off the turn: the next piece of a stream. */
 void web_out_fill(struct web_req *r);
-/* On the socket thread: hands the reply to libmicrohttpd. */
+/* In the turn: hands the reply to libmicrohttpd. */
 enum MHD_Result web_out_send(struct web_req *r);
 void web_out_free(struct web_req *r);
 uint64_t web_out_bytes(const struct web_req *r);
 
-/* trim.c; all on the socket thread but for web_trim_init() */
+/* trim.c; all in the turn but for web_trim_init() */
 void web_trim_init(struct web *w);
 /* At the end of a request, before its answer: whether the connection may be kept. */
 bool web_trim_first(struct web *w, struct web_conn *c, const struct web_req *r);

@@ -8,7 +8,7 @@
  * SHAPE   After a request the block of its connection is "dirty". The rest of a dirty block behind
  *         the first pages, found to be all zero, is given to the system with MADV_DONTNEED, after
  *         which it still reads as zeros: nothing changes for libmicrohttpd, whatever it does there.
- * RULES   T1  Only the socket thread touches blocks, and it trims between two runs of the library.
+ * RULES   T1  Only the thread that has the turn touches blocks, and it trims between two runs of the library.
  *         T2  Where a block starts is not something the library tells; it is inferred, and both parts
  *             of the inference are checked. The request line of a first request starts the block: a
  *             probe at start-up sends one through a socket pair, and then sees each page of
