@@ -563,10 +563,10 @@ static nx_status check_k(struct aggregation *g, bool *none, struct nx_err *err)
         return NX_OK;
     if (min <= -9223372036854775808.0)
         return nx_fail(err, NX_EXEC, "Scalar value %.*s underflows int64",
-                       (int)num_format(num, min), num);
+                       (int)num_format_g(num, min), num);
     if (max >= 9223372036854775808.0)
-        return nx_fail(err, NX_EXEC, "Scalar value %.*s overflows int64", (int)num_format(num, max),
-                       num);
+        return nx_fail(err, NX_EXEC, "Scalar value %.*s overflows int64",
+                       (int)num_format_g(num, max), num);
     return NX_OK;
 }
 

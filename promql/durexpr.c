@@ -113,9 +113,11 @@ static nx_status parse_dur_func(struct parser *p, struct pql_durexpr **out)
 /* ( expression ). One parenthesis is kept of several. */
 static nx_status parse_dur_paren(struct parser *p, struct pql_durexpr **out)
 {
-    struct token open = parse_take(p);
     struct pql_durexpr *inner = NULL;
-    nx_status st = parse_dur(p, PREC_ADD, &inner);
+    nx_status st;
+
+    (void)parse_take(p); /* the parenthesis */
+    st = parse_dur(p, PREC_ADD, &inner);
 
     if (st)
         return st;
@@ -125,10 +127,12 @@ static nx_status parse_dur_paren(struct parser *p, struct pql_durexpr **out)
         *out = inner;
         return NX_OK;
     }
-    st = dur_new(p, PQL_DUR_PAREN, open.pos, out);
-    if (!st)
-        (*out)->lhs = inner;
-    return st;
+    st = dur_new(p, PQL_DUR_PAREN, inner->pos.start, out);
+    if (st)
+        return st;
+    (*out)->lhs = inner;
+    (*out)->pos.end = inner->pos.end; /* as errors tell it, without the parenthesis */
+    return NX_OK;
 }
 
 /* Puts a sign, already taken, before `inner`. */

@@ -364,6 +364,9 @@ static nx_status scalar_node(struct eval *ev, const struct pql_expr *e, const st
         st = eval_scalar(ev, e->binary.lhs, tm, &l, err);
         if (!st)
             st = eval_scalar(ev, e->binary.rhs, tm, &r, err);
+        if (!st && (e->binary.op == PQL_OP_TRIM_UPPER || e->binary.op == PQL_OP_TRIM_LOWER))
+            st = nx_fail(err, NX_EXEC, "operator \"%s\" not allowed for Scalar operations",
+                         pql_op_text(e->binary.op));
         for (uint32_t k = 0; k < tm->n && !st; k++)
             v[k] = binop_scalar(e->binary.op, l[k], r[k]);
         return st;

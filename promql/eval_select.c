@@ -9,6 +9,7 @@
  *       S6  A point of a coarser resolution holds until the next one may be: an instant that it lies within
  *           lookback and resolution of has its value. A range too short for points is taken as long as they
  *           need (points.h), for the times that only points are known of.
+ *       S7  timestamp(x offset D @ T) reads what the offset leads to, but looks at it from T, as in Prometheus.
  *       S5  One column and one set of buffers serve all series: what a read gave is valid until the next. */
 #include "promql/eval.h"
 
@@ -219,6 +220,8 @@ nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct 
     in->maxt = (in->pinned ? in->pin_ms : eval_time(tm, tm->n - 1)) - in->offset_ms;
     if (in->smoothed)
         in->maxt += ev->lookback_ms;
+    if (sample_times && in->pinned) /* S7 */
+        in->offset_ms = 0;
     in->hint = points_hint(READ_VALUE, tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms, 0);
     st = eval_select(ev, sel->m, sel->n, in->mint, in->maxt, &in->list, err);
     if (!st)

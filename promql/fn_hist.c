@@ -32,6 +32,7 @@ struct histograms {
     struct labels *labels; /* of each histogram */
     size_t n;
     struct bucket *buckets; /* of one step */
+    bool *lifted; /* by step; may be NULL: another quantile has lifted its buckets, and told it */
 };
 
 static bool parse_bound(struct nx_slice s, double *bound)
@@ -276,7 +277,7 @@ static void note_lifted(const struct histograms *h, size_t hist, uint32_t k, con
 {
     struct nx_slice name = {0};
 
-    if (!l->any)
+    if (!l->any || (h->lifted && h->lifted[k]))
         return;
     if (h->c->ev->delayed_names)
         name = labels_get_str(&h->labels[hist], LABEL_NAME);
@@ -432,6 +433,8 @@ static nx_status answer(struct histograms *h, struct nx_slice name, const struct
         if (!st)
             st = histograms_rows(h, a->q, &a->values[i], NULL, NULL, labels, err);
     }
+    for (uint32_t k = 0; k < h->c->tm->n && !st; k++)
+        h->lifted[k] |= a->q[k] >= 0 && a->q[k] <= 1;
     return st;
 }
 
@@ -444,6 +447,9 @@ nx_status fn_histogram_quantiles(struct pql_call *c, struct nx_err *err)
     nx_status st;
 
     if (!asked)
+        return eval_nomem(c->ev, c->ev->work, err);
+    h.lifted = arena_array(c->ev->work, c->tm->n, sizeof *h.lifted);
+    if (!h.lifted)
         return eval_nomem(c->ev, c->ev->work, err);
     st = histograms_gather(&h, c, c->e->call.args[0], err);
     for (size_t i = 0; i < n_q && !st; i++) {

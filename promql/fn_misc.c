@@ -37,6 +37,41 @@ nx_status rows_append(struct eval *ev, struct rows *r, const struct labels *labe
 
 /* ---- absent ------------------------------------------------------------------------------------ */
 
+/* Whether series are taken away by it, where others have to have its label or none has to. */
+static bool is_subtracting(const struct pql_selector *sel, const struct matcher *m)
+{
+    const struct nx_slice none = {"", 0};
+    bool must_be_set = false;
+
+    for (size_t i = 0; i < sel->n; i++)
+        must_be_set |= nx_slice_eq(sel->m[i].name, m->name) && !matcher_matches(&sel->m[i], none);
+    return !must_be_set ||
+           ((m->type == MATCH_NEQ || m->type == MATCH_NRE) && matcher_matches(m, none));
+}
+
+/* Matcher i says what its label is. One that others were seen for before says nothing. */
+static void absent_label(struct labels_builder *b, const struct pql_selector *sel, size_t i,
+                         bool subtracting)
+{
+    const struct matcher *m = &sel->m[i];
+    bool had = false;
+
+    if (nx_slice_is(m->name, LABEL_NAME) || is_subtracting(sel, m) != subtracting)
+        return;
+    for (size_t j = 0; j < sel->n; j++) {
+        const struct matcher *o = &sel->m[j];
+
+        if (o->type == MATCH_EQ && nx_slice_eq(o->name, m->name))
+            had |= is_subtracting(sel, o) == subtracting ? j < i : subtracting;
+    }
+    if (m->type == MATCH_EQ && !had)
+        labels_builder_set(b, m->name, m->value);
+    else
+        labels_builder_del(b, m->name);
+}
+
+/* Labels that the selector demands. Of several matchers for a label the last decides, in Prometheus's order:
+ * those that take series away come last there. */
 nx_status absent_labels(struct eval *ev, const struct pql_expr *arg, struct labels *out,
                         struct nx_err *err)
 {
@@ -50,19 +85,10 @@ nx_status absent_labels(struct eval *ev, const struct pql_expr *arg, struct labe
     else if (arg->kind == PQL_NODE_RANGE)
         sel = &arg->range.selector->selector;
     labels_builder_init(&b);
-    for (size_t i = 0; sel && i < sel->n; i++) {
-        const struct matcher *m = &sel->m[i];
-        bool had = false;
-
-        if (nx_slice_is(m->name, LABEL_NAME))
-            continue;
-        for (size_t j = 0; j < i; j++)
-            had |= sel->m[j].type == MATCH_EQ && nx_slice_eq(sel->m[j].name, m->name);
-        if (m->type == MATCH_EQ && !had)
-            labels_builder_set(&b, m->name, m->value);
-        else
-            labels_builder_del(&b, m->name);
-    }
+    for (size_t i = 0; sel && i < sel->n; i++)
+        absent_label(&b, sel, i, false);
+    for (size_t i = 0; sel && i < sel->n; i++)
+        absent_label(&b, sel, i, true);
     st = labels_keep(ev, &b, out, err);
     labels_builder_done(&b);
     return st;
@@ -120,6 +146,7 @@ nx_status fn_absent_over_time(struct pql_call *c, struct nx_err *err)
         return eval_nomem(c->ev, c->ev->work, err);
     *func = *pql_func_find(nx_slice_str("present_over_time"));
     func->flags |= PQL_F_KEEP_NAME;
+    func->name = c->e->call.func->name; /* for errors */
     *present = *c->e;
     present->call.func = func;
     st = eval_range_call(c->ev, present, c->tm, &in, err);
@@ -350,10 +377,11 @@ static nx_status sort_call(struct pql_call *c, bool by_label, bool desc, struct 
     nx_status st;
 
     if (c->tm->start != c->tm->end) {
+        st = eval_rows(c->ev, c->e->call.args[0], c->tm, &c->rows, err);
         annots_add(
             &c->ev->annots, ANNOT_WARNING, c->e->pos,
             "sort is ineffective for range queries since results are always ordered by labels");
-        return eval_rows(c->ev, c->e->call.args[0], c->tm, &c->rows, err);
+        return st;
     }
     st = eval_rows(c->ev, c->e->call.args[0], c->tm, &c->rows, err);
     if (!st)
