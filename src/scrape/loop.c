@@ -254,7 +254,7 @@ static void start(struct scrape *s, struct target *t)
     } else {
         log_error("Scrape skipped: out of memory", "scrape_pool", t->pool->name, "target", t->url);
     }
-    schedule_next(t);
+    schedule_next(s, t);
     (void)schedule_put(s, t);
     if (w && begin_fetch(s, w, t, &err)) {
         fail(w, &err);
@@ -297,7 +297,7 @@ static void start_due(struct scrape *s)
             nx_lock(&s->queue);
             s->eager = true;
             nx_unlock(&s->queue);
-            schedule_next(t);
+            schedule_next(s, t);
             (void)schedule_put(s, t);
         } else {
             start(s, t);

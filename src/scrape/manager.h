@@ -163,7 +163,8 @@ struct scrape {
     struct discovery *discovery;
     struct target **heap;
     size_t n_heap, cap_heap;
-    struct work *idle; /* kept for reuse */
+    unsigned slot_bits; /* of an interval there are SCHEDULE_SLOTS << slot_bits */
+    struct work *idle;  /* kept for reuse */
     struct work *wired;
     int64_t wired_check_mono_ns; /* no deadline of these is before it */
     unsigned n_idle;
@@ -185,11 +186,12 @@ void asker_check_deadlines(struct scrape *s);
 int64_t asker_wait_ms(const struct scrape *s, int64_t now_mono_ns); /* until that is to be called */
 
 /* schedule.c: the targets by time. */
+#define SCHEDULE_SLOTS 4u                              /* of an interval, at least */
 bool schedule_put(struct scrape *s, struct target *t); /* new, or moved to another due_mono_ns */
 void schedule_remove(struct scrape *s, struct target *t);
 struct target *schedule_first(const struct scrape *s); /* NULL: none */
 /* Sets the next tick after now, half an interval away at least. */
-void schedule_next(struct target *t);
+void schedule_next(const struct scrape *s, struct target *t);
 /* The first tick of a new target. */
 void schedule_begin(const struct scrape *s, struct target *t);
 /* The time to stamp samples with that are scraped now (SCR-061). */

@@ -1,12 +1,19 @@
 /* schedule.c - who is next, and when.
  *
  * WHY     Each target has its own place in its interval (target_first_ns), so a thousand targets do not
- *         come at once, and the place is the same after a restart.
+ *         come at once, and the place is the same after a restart. But waking up for one target costs more
+ *         than most of what is done for it then: caches are cold, threads and the system have to be
+ *         gone through. So places are told in slots, of which there are so few that some targets come
+ *         together.
  * RULES   C1  Ticks lie on a grid of wall time; waiting is done on the steady clock. Each tick is
  *             computed anew from the wall clock, so a clock that was set finds its grid by itself.
  *         C2  Samples carry the tick's own time if the scrape began within the tolerance of it: then
  *             timestamps are evenly spaced and cost next to nothing to store.
  *         C3  A target keeps the seed it began with: a reload with other external labels moves nobody.
+ *         C4  The number of slots is a power of two that follows the number of targets: more than
+ *             MOST_A_SLOT a slot on average double it, fewer than LEAST_A_SLOT halve it. So a target that
+ *             comes or goes seldom moves others, and if so by half a slot at most, once. Those that
+ *             were not scraped yet move at once, so a start does not begin with an odd interval.
  * SHAPE   A binary heap by due time; a target knows its place in it. */
 #include "src/scrape/manager.h"
 
@@ -14,7 +21,9 @@
 
 #include "src/base/clock.h"
 
-#define NS_PER_MS 1000000ll
+#define NS_PER_MS    1000000ll
+#define MOST_A_SLOT  8u
+#define LEAST_A_SLOT 2u
 
 static void place(struct scrape *s, size_t at, struct target *t)
 {
@@ -45,6 +54,41 @@ static void sift_down(struct scrape *s, size_t at, struct target *t)
     place(s, at, t);
 }
 
+static void set_tick(const struct scrape *s, struct target *t, int64_t not_before_ns,
+                     int64_t now_ns)
+{
+    t->ideal_ns = target_first_ns(t->hash, t->seed, t->interval_ms * NS_PER_MS,
+                                  SCHEDULE_SLOTS << s->slot_bits, not_before_ns);
+    t->due_mono_ns = clock_mono_ns() + (t->ideal_ns - now_ns); /* C1 */
+}
+
+/* There are other slots now: who was never scraped takes its place among them. */
+static void place_new(struct scrape *s)
+{
+    int64_t now = clock_now_ns();
+
+    for (size_t i = 0; i < s->n_heap; i++)
+        if (!s->heap[i]->last_begun_mono_ns && !s->heap[i]->ending)
+            set_tick(s, s->heap[i], now, now);
+    for (size_t i = s->n_heap / 2; i-- > 0;)
+        sift_down(s, i, s->heap[i]);
+}
+
+/* C4 */
+static void fit_slots(struct scrape *s)
+{
+    unsigned bits = s->slot_bits;
+
+    while (s->n_heap > (size_t)MOST_A_SLOT * SCHEDULE_SLOTS << bits)
+        bits++;
+    while (bits && s->n_heap < (size_t)LEAST_A_SLOT * SCHEDULE_SLOTS << bits)
+        bits--;
+    if (bits == s->slot_bits)
+        return;
+    s->slot_bits = bits;
+    place_new(s);
+}
+
 bool schedule_put(struct scrape *s, struct target *t)
 {
     if (t->heap_at != SIZE_MAX)
@@ -58,6 +102,7 @@ bool schedule_put(struct scrape *s, struct target *t)
         s->cap_heap = cap;
     }
     sift_up(s, s->n_heap++, t);
+    fit_slots(s);
     return true;
 }
 
@@ -83,25 +128,19 @@ struct target *schedule_first(const struct scrape *s)
     return s->n_heap ? s->heap[0] : NULL;
 }
 
-static void set_tick(struct target *t, int64_t not_before_ns, int64_t now_ns)
-{
-    t->ideal_ns = target_first_ns(t->hash, t->seed, t->interval_ms * NS_PER_MS, not_before_ns);
-    t->due_mono_ns = clock_mono_ns() + (t->ideal_ns - now_ns); /* C1 */
-}
-
 void schedule_begin(const struct scrape *s, struct target *t)
 {
     int64_t now = clock_now_ns();
 
     t->seed = s->seed; /* C3 */
-    set_tick(t, now, now);
+    set_tick(s, t, now, now);
 }
 
-void schedule_next(struct target *t)
+void schedule_next(const struct scrape *s, struct target *t)
 {
     int64_t now = clock_now_ns();
 
-    set_tick(t, now + t->interval_ms * NS_PER_MS / 2, now);
+    set_tick(s, t, now + t->interval_ms * NS_PER_MS / 2, now);
 }
 
 int64_t schedule_stamp_ms(const struct scrape *s, const struct target *t, int64_t now_ns)

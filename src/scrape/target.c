@@ -4,7 +4,7 @@
  *             nothing but itself.
  *         T2  The address is used as it is: no port is added (3.x).
  *         T3  The place in the interval is FNV-1a over labels and URL, xor the server's seed, modulo
- *             the interval, counted from the Unix epoch.
+ *             the interval, counted from the Unix epoch, at the beginning of its slot.
  * NOT     Asking DNS for the full host name, as Prometheus does for its seed: a name server that comes
  *         and goes would move all scrapes. */
 #include "src/scrape/target.h"
@@ -354,9 +354,11 @@ struct nx_slice target_url(const struct config_scrape *cfg, const struct labels 
 
 /* ---- times --------------------------------------------------------------------------------------- */
 
-int64_t target_first_ns(uint64_t hash, uint64_t seed, int64_t interval_ns, int64_t now_ns)
+int64_t target_first_ns(uint64_t hash, uint64_t seed, int64_t interval_ns, uint32_t slots,
+                        int64_t now_ns)
 {
-    int64_t offset = (int64_t)((hash ^ seed) % (uint64_t)interval_ns); /* T3 */
+    int64_t slot_ns = slots < interval_ns ? interval_ns / slots : 1;
+    int64_t offset = (int64_t)((hash ^ seed) % (uint64_t)interval_ns) / slot_ns * slot_ns; /* T3 */
     int64_t begun = now_ns - now_ns % interval_ns;
 
     return begun + offset >= now_ns ? begun + offset : begun + offset + interval_ns;

@@ -31,9 +31,10 @@ NX_NODISCARD nx_status target_make(const struct config_scrape *cfg, struct nx_sl
 struct nx_slice target_url(const struct config_scrape *cfg, const struct labels *all,
                            struct arena *a);
 
-/* The time of the first scrape at or after now: the target's own place in the interval, the same after
- * every start. All in nanoseconds. */
-int64_t target_first_ns(uint64_t hash, uint64_t seed, int64_t interval_ns, int64_t now_ns);
+/* The time of the first scrape at or after now: the target's own place in the interval, which has so many
+ * slots; the same after every start. All in nanoseconds. */
+int64_t target_first_ns(uint64_t hash, uint64_t seed, int64_t interval_ns, uint32_t slots,
+                        int64_t now_ns);
 /* What differs between servers that scrape the same targets: host name and external labels. */
 uint64_t target_seed(const struct labels *external);
 

@@ -1,6 +1,8 @@
 /* When targets are next. */
 #include "../support/test.h"
 
+#include <stdlib.h>
+
 #include "src/base/clock.h"
 #include "src/scrape/manager.h"
 
@@ -15,10 +17,10 @@ static void a_new_seed_moves_new_targets_only(void **state)
     clock_fake_set(1700000000123);
     schedule_begin(&s, &t);
     first = t.ideal_ns;
-    s.seed = 999999937; /* other external labels */
+    s.seed = 7999999937; /* other external labels */
     for (int i = 1; i <= 3; i++) {
         clock_fake_advance(15000);
-        schedule_next(&t);
+        schedule_next(&s, &t);
         assert_int_equal(t.ideal_ns, first + i * interval);
     }
     schedule_begin(&s, &t);
@@ -26,10 +28,88 @@ static void a_new_seed_moves_new_targets_only(void **state)
     clock_fake_off();
 }
 
+#define MANY 1000u
+
+static size_t n_places(const struct target *t, size_t n)
+{
+    size_t places = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        bool first = true;
+        for (size_t j = 0; j < i && first; j++)
+            first = t[j].ideal_ns != t[i].ideal_ns;
+        places += first;
+    }
+    return places;
+}
+
+static void is_a_heap(const struct scrape *s)
+{
+    for (size_t i = 0; i < s->n_heap; i++) {
+        assert_int_equal(s->heap[i]->heap_at, i);
+        if (i)
+            assert_true(s->heap[(i - 1) / 2]->due_mono_ns <= s->heap[i]->due_mono_ns);
+    }
+}
+
+/* C4: as they are added, as they are scraped, and as they go. */
+static void targets_come_some_at_a_time(void **state)
+{
+    const int64_t interval = 16000000000, now_ms = 1700000000000;
+    static struct target t[MANY];
+    struct test_random r = {7};
+    struct scrape s = {.seed = 1};
+    size_t places;
+
+    (void)state;
+    clock_fake_set(now_ms);
+    for (size_t i = 0; i < MANY; i++) {
+        t[i] = (struct target){.hash = test_random(&r), .interval_ms = 16000, .heap_at = SIZE_MAX};
+        schedule_begin(&s, &t[i]);
+        assert_true(schedule_put(&s, &t[i]));
+        if (i == 3 || i == 50 || i == 555)
+            is_a_heap(&s);
+    }
+    is_a_heap(&s);
+    places = n_places(t, MANY);
+    assert_in_range(places, MANY / 8 - 10, MANY / 4);
+    for (size_t i = 0; i < MANY; i++)
+        assert_true(t[i].ideal_ns >= now_ms * 1000000 &&
+                    t[i].ideal_ns < now_ms * 1000000 + interval);
+    /* none of them is moved by the next scrape */
+    clock_fake_advance(16000);
+    for (size_t i = 0; i < MANY; i++) {
+        int64_t first = t[i].ideal_ns;
+        t[i].last_begun_mono_ns = 1;
+        schedule_next(&s, &t[i]);
+        if (t[i].ideal_ns != first + interval)
+            assert_true(t[i].ideal_ns == first + 2 * interval); /* it lay before now + half */
+        assert_true(schedule_put(&s, &t[i]));
+    }
+    is_a_heap(&s);
+    /* most go: who stays is moved by less than what the slots are now */
+    for (size_t i = 20; i < MANY; i++)
+        schedule_remove(&s, &t[i]);
+    for (size_t i = 0; i < 20; i++)
+        assert_true(schedule_put(&s, &t[i]));
+    assert_int_equal(s.slot_bits, 1);
+    clock_fake_advance(16000);
+    for (size_t i = 0; i < 20; i++) {
+        int64_t before = t[i].ideal_ns;
+        schedule_next(&s, &t[i]);
+        assert_true(t[i].ideal_ns % interval <= before % interval);
+        assert_true(before % interval - t[i].ideal_ns % interval < interval / 8);
+    }
+    assert_in_range(n_places(t, 20), 4, 8);
+    free(s.heap);
+    clock_fake_off();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_seed_moves_new_targets_only),
+        cmocka_unit_test(targets_come_some_at_a_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

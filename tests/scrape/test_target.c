@@ -149,22 +149,32 @@ static void equal_targets_have_one_hash(void **state)
 static void places_in_the_interval_are_stable_and_spread(void **state)
 {
     const int64_t interval = 15000000000, now = 1700000000123456789;
+    const uint32_t slots[] = {4, 64, 256};
     struct test_random r = {1};
-    unsigned quarters[4] = {0};
 
     (void)state;
-    for (int i = 0; i < 400; i++) {
-        uint64_t hash = test_random(&r);
-        int64_t first = target_first_ns(hash, 7, interval, now);
-        assert_true(first >= now && first < now + interval);
-        assert_true(target_first_ns(hash, 7, interval, first) == first);
-        assert_true(target_first_ns(hash, 7, interval, first + 1) == first + interval);
-        assert_true(target_first_ns(hash, 7, interval, now + 3600000000000 * 24) % interval ==
-                    first % interval);
-        quarters[(first - now) * 4 / interval]++;
+    for (size_t k = 0; k < NX_COUNT(slots); k++) {
+        unsigned quarters[4] = {0};
+        for (int i = 0; i < 400; i++) {
+            uint64_t hash = test_random(&r);
+            int64_t first = target_first_ns(hash, 7, interval, slots[k], now);
+            int64_t finer = target_first_ns(hash, 7, interval, slots[k] * 2, now) - first;
+            assert_true(first >= now && first < now + interval);
+            assert_true(target_first_ns(hash, 7, interval, slots[k], first) == first);
+            assert_true(target_first_ns(hash, 7, interval, slots[k], first + 1) ==
+                        first + interval);
+            assert_true(target_first_ns(hash, 7, interval, slots[k], now + 3600000000000 * 24) %
+                            interval ==
+                        first % interval);
+            assert_int_equal(first % interval % (interval / slots[k]), 0);
+            /* twice as many slots move it by half a slot, or not at all */
+            finer = (finer + interval) % interval;
+            assert_true(finer == 0 || finer == interval / slots[k] / 2);
+            quarters[first % interval * 4 / interval]++;
+        }
+        for (int i = 0; i < 4; i++)
+            assert_in_range(quarters[i], 60, 140);
     }
-    for (int i = 0; i < 4; i++)
-        assert_in_range(quarters[i], 60, 140);
 }
 
 int main(void)
