@@ -149,6 +149,11 @@ size_t put_short_decimal(char *to, double v, double least, double below)
 
     if (!(magnitude >= least && magnitude < below))
         return 0;
+    /* What is not near a whole number of millionths has not six decimals: rounding twice moves it by less
+     * than 2^-51 of it. */
+    m = magnitude * 1e6;
+    if (std::fabs(m - static_cast<double>(static_cast<long long>(m + 0.5))) > m * 0x1p-51)
+        return 0;
     m = std::trunc(magnitude * scale);
     if (m / scale != magnitude) {
         scale = 1e6;
@@ -174,6 +179,10 @@ size_t put_finite(char *to, double v, int least_plain, int first_large)
     struct shortest d;
     char *p = to;
 
+    /* Here, but not for larger ones, the fixed form has the shortest digits, too. */
+    if (std::fabs(v) >= 1e-4 && std::fabs(v) < 1e6)
+        return static_cast<size_t>(
+            std::to_chars(to, to + NUM_TEXT_BYTES, v, std::chars_format::fixed).ptr - to);
     if (std::signbit(v))
         *p++ = '-';
     decompose(&d, std::fabs(v));

@@ -18,32 +18,56 @@ struct result_stream {
     struct pql_source source;
     size_t n_series; /* to write; may be fewer than there are */
     size_t series, point;
+    struct json_times times;
     bool stats, truncated;
 };
 
-/* One reservation: large answers are points and little else. */
-static void put_point(struct buf *b, int64_t t_ms, double v)
-{
-    char *to = buf_reserve(b, JSON_TIME_BYTES + NUM_TEXT_BYTES + 5), *p = to;
+/* Large answers are points and little else. */
+#define POINT_BYTES (JSON_TIME_BYTES + NUM_TEXT_BYTES + 6)
 
-    if (!to)
-        return;
+static char *write_point(struct json_times *times, char *p, int64_t t_ms, double v)
+{
     *p++ = '[';
-    p += json_time_text(p, t_ms);
+    p = json_time_put(times, p, t_ms);
     *p++ = ',';
     *p++ = '"';
     p += num_format(p, v);
     *p++ = '"';
     *p++ = ']';
-    b->len += (size_t)(p - to);
+    return p;
 }
 
-static void put_vector_element(struct buf *b, const struct pql_series *s)
+static void put_point(struct result_stream *rs, struct buf *b, int64_t t_ms, double v)
+{
+    char *to = buf_reserve(b, POINT_BYTES);
+
+    if (to)
+        b->len += (size_t)(write_point(&rs->times, to, t_ms, v) - to);
+}
+
+/* Points [from, to) with commas between them, the piece permitting; returns where it ended. */
+static size_t put_points(struct result_stream *rs, const struct pql_series *s, size_t from,
+                         struct buf *b)
+{
+    size_t room = b->len < WEB_PIECE_BYTES ? WEB_PIECE_BYTES - b->len : 0,
+           most = s->n - from < room / POINT_BYTES ? (s->n - from) * POINT_BYTES : room;
+    char *to = buf_reserve(b, most + POINT_BYTES), *p = to;
+
+    for (; to && from < s->n && (size_t)(p - to) < room; from++) {
+        if (from)
+            *p++ = ',';
+        p = write_point(&rs->times, p, s->t[from], s->v[from]);
+    }
+    b->len += (size_t)(p - to);
+    return to ? from : s->n;
+}
+
+static void put_vector_element(struct result_stream *rs, struct buf *b, const struct pql_series *s)
 {
     buf_str(b, "{\"metric\":");
     json_labels(b, &s->labels);
     buf_str(b, ",\"value\":");
-    put_point(b, s->t[0], s->v[0]);
+    put_point(rs, b, s->t[0], s->v[0]);
     buf_char(b, '}');
 }
 
@@ -56,13 +80,13 @@ static bool put_matrix_series(struct result_stream *rs, const struct pql_series 
         if (s->n)
             buf_str(b, ",\"values\":[");
     }
-    for (; rs->point < s->n; rs->point++) {
-        if (rs->point && b->len >= WEB_PIECE_BYTES) /* the head and a first point stay together */
-            return false;
-        if (rs->point)
-            buf_char(b, ',');
-        put_point(b, s->t[rs->point], s->v[rs->point]);
+    if (!rs->point && s->n) { /* the head and a first point stay together */
+        put_point(rs, b, s->t[0], s->v[0]);
+        rs->point = 1;
     }
+    rs->point = put_points(rs, s, rs->point, b);
+    if (rs->point < s->n)
+        return false;
     buf_str(b, s->n ? "]}" : "}");
     rs->point = 0;
     return true;
@@ -126,7 +150,7 @@ static bool result_fill(void *ctx, struct buf *b)
         if (rs->series && !rs->point)
             buf_char(b, ',');
         if (r->type == PQL_VECTOR)
-            put_vector_element(b, s);
+            put_vector_element(rs, b, s);
         else if (!put_matrix_series(rs, s, b))
             return true;
     }

@@ -124,6 +124,24 @@ size_t json_time_text(char to[JSON_TIME_BYTES], int64_t ms)
     return (size_t)(end - p);
 }
 
+char *json_time_put(struct json_times *c, char *to, int64_t ms)
+{
+    uint64_t s = (uint64_t)ms / 1000, block = s / 10000;
+    unsigned rest = (unsigned)(s % 10000);
+
+    if (ms < 0 || ms % 1000 || !block)
+        return to + json_time_text(to, ms);
+    if (c->block != block) {
+        c->block = block;
+        c->len = json_time_text(c->text, (int64_t)block * 1000);
+    }
+    memcpy(to, c->text, 16); /* no time has more */
+    to += c->len;
+    for (unsigned i = 4; i-- > 0; rest /= 10)
+        to[i] = (char)('0' + rest % 10);
+    return to + 4;
+}
+
 void json_time_ms(struct buf *b, int64_t ms)
 {
     char text[JSON_TIME_BYTES];

@@ -63,6 +63,25 @@ static void sample_times_have_no_decimals_or_three(void **state)
         check(put_time, &rows[i].ms, rows[i].text);
 }
 
+/* Forwards and back, over the ends of a block of times, and where the short way is none. */
+static void times_in_a_row_are_those_alone(void **state)
+{
+    static const int64_t starts[] = {
+        0, 9999000, 1789999990000, -5000, 1790000000500, 99999998000, 9223372036854760000};
+    struct json_times times = {0};
+    char alone[JSON_TIME_BYTES], row[JSON_TIME_BYTES];
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(starts); i++)
+        for (int64_t step = -15000; step <= 15000; step += 1000) {
+            int64_t ms = starts[i] + step;
+            size_t len = json_time_text(alone, ms);
+
+            assert_int_equal(json_time_put(&times, row, ms) - row, len);
+            assert_memory_equal(row, alone, len);
+        }
+}
+
 static void times_are_rfc3339_and_never_is_year_one(void **state)
 {
     (void)state;
@@ -110,6 +129,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings_escape_what_go_escapes),
         cmocka_unit_test(sample_times_have_no_decimals_or_three),
+        cmocka_unit_test(times_in_a_row_are_those_alone),
         cmocka_unit_test(times_are_rfc3339_and_never_is_year_one),
         cmocka_unit_test(only_a_bare_gzip_token_compresses),
         cmocka_unit_test(rows_of_one_path_are_one_handler),
