@@ -43,6 +43,7 @@ nx_status head_open(struct head **out, int64_t block_ms, struct nx_err *err)
     h->next_wal_id = 1;
     atomic_init(&h->floor_ms, INT64_MIN);
     atomic_init(&h->max_ms, INT64_MIN);
+    atomic_init(&h->ring_at_ms, INT64_MAX);
     atomic_init(&h->min_ms, INT64_MAX);
     h->ix = index_new();
     h->loose = loose_new(h, block_ms);
@@ -165,6 +166,9 @@ void head_saw(struct head *h, int64_t t_ms)
 
     while (t_ms > was && !atomic_compare_exchange_weak(&h->max_ms, &was, t_ms))
         ;
+    was = atomic_load(&h->ring_at_ms);
+    if (t_ms >= was && atomic_compare_exchange_strong(&h->ring_at_ms, &was, INT64_MAX))
+        nx_alarm_ring(h->worker);
     was = atomic_load_explicit(&h->min_ms, memory_order_relaxed);
     while (t_ms < was && !atomic_compare_exchange_weak(&h->min_ms, &was, t_ms))
         ;

@@ -56,6 +56,8 @@ struct head {
     atomic_uint_least64_t seq;       /* appends so far */
     struct head_reader *readers;     /* a list of the open ones, under pool_lock */
     struct tombs *tombs;             /* by number of series, under pool_lock (head_tombs.c) */
+    struct nx_alarm *worker;         /* set once; NULL: none. Rung when max_ms comes to: */
+    atomic_int_least64_t ring_at_ms; /* INT64_MAX: not set */
     atomic_uint_least64_t wal_epoch; /* syncs of the log that succeeded */
 };
 
@@ -92,7 +94,7 @@ uint64_t head_seen_by_all(struct head *h);
 /* wal_id 0: a new one. Under h->lock for writing. */
 NX_NODISCARD nx_status head_new_group_locked(struct head *h, uint32_t wal_id, struct nx_mutex *lock,
                                              struct storage_group **out, struct nx_err *err);
-/* Appends and replay: raises max_ms, lowers min_ms. */
+/* Appends and replay: raises max_ms, lowers min_ms; rings for the worker (ring_at_ms). */
 void head_saw(struct head *h, int64_t t_ms);
 /* Samples before this are out of bounds. */
 int64_t head_min_valid(const struct head *h);

@@ -9,6 +9,8 @@
  *             trimmed now and then: filling them anew costs less than a page fault a millisecond.
  *         P3  A series that the head does not know is refused when memory is very short; one that it knows
  *             never is, and neither is a sample of it. So a known series may be bound to a writer again.
+ *         P4  From half of where the cache begins to shrink, and while it is smaller than it may be, the worker
+ *             ticks each second; below that memory is looked at now and then.
  * THREADS storage_shortage() runs on whatever thread met the shortage, with its locks held: it takes the
  *         cache's and nothing else. */
 #include <malloc.h>
@@ -33,6 +35,7 @@ static void storage_shortage(void *ctx, uint64_t bytes)
     struct storage *s = ctx;
     struct cache_stats c;
 
+    storage_ring(s);
     cache_get_stats(s->cache, &c);
     if (c.bytes > LEAST_CACHE) {
         cache_set_limit(s->cache, cut((size_t)c.bytes, bytes, LEAST_CACHE));
@@ -86,6 +89,7 @@ void pressure_tick(struct storage *s)
     uint64_t used, want;
 
     tidy(s);
+    s->memory_near = false;
     if (!memory_limit(s->memory))
         return;
     used = memory_used(s->memory);
@@ -103,6 +107,8 @@ void pressure_tick(struct storage *s)
         uint64_t more = c.limit_bytes + (want - used) / 2;
         cache_set_limit(s->cache, more < s->cache_bytes ? (size_t)more : s->cache_bytes);
     }
+    cache_get_stats(s->cache, &c);
+    s->memory_near = used >= want / 2 || c.limit_bytes < s->cache_bytes;
     if (level != s->level_told)
         tell(s, level, used);
     s->level_told = level;

@@ -12,8 +12,9 @@
  *         S4  When a segment of the log is closed, all rows in it go to chunk files; then it is deleted. So a
  *             start replays little more than one segment. It is closed when it has SERIES_BYTES for each
  *             series, so that chunks get enough rows, and at the end of a block's span.
- * THREADS The worker runs storage_tick() each second; tests may run it themselves. One at a time has the turn,
- *         I/O and waits included: a flag, not a lock that is held, because a tick waits for the log. */
+ * THREADS The worker runs storage_tick() when it may be needed (ticker.c); tests may run it themselves. One at a
+ *         time has the turn, I/O and waits included: a flag, not a lock that is held, because a tick waits for
+ *         the log. */
 #include "storage/storage.h"
 
 #include <stdio.h>
@@ -125,9 +126,7 @@ static nx_status new_storage(struct storage **out, const struct storage_opts *o,
     nx_cond_init(&s->tick_over);
     nx_mutex_init(&s->log_lock, NX_RANK_SYNC);
     nx_cond_init(&s->log_free);
-    nx_cond_init(&s->sync_wake);
-    nx_mutex_init(&s->wake_lock, NX_RANK_QUEUE);
-    nx_cond_init(&s->wake);
+    s->sync_alarm.fd = s->worker_alarm.fd = -1;
     nx_mutex_init(&s->lock, NX_RANK_BLOCKS);
     nx_cond_init(&s->work_done);
     s->fs = o->fs;
@@ -251,22 +250,6 @@ static nx_status load_deletions(struct storage *s, struct nx_err *err)
     return st;
 }
 
-static void work(void *arg)
-{
-    struct storage *s = arg;
-    int64_t pause_ms = s->fsync_ms < 1000 ? s->fsync_ms : 1000;
-    bool stop = false;
-
-    while (!stop) {
-        storage_tick(s, clock_now_ms());
-        nx_lock(&s->wake_lock);
-        if (!s->stop)
-            (void)nx_cond_wait_ms(&s->wake, &s->wake_lock, pause_ms);
-        stop = s->stop;
-        nx_unlock(&s->wake_lock);
-    }
-}
-
 nx_status storage_open(struct storage **out, const struct storage_opts *opts, struct nx_err *err)
 {
     struct storage *s = NULL;
@@ -302,10 +285,8 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
     s->head->commit = opts->fsync_each ? s : NULL;
     if (!st)
         st = sync_open(s, !opts->no_worker && !opts->fsync_each, err);
-    if (!st && !opts->no_worker) {
-        st = nx_thread_start(&s->worker, "storage", work, s, err);
-        s->has_worker = !st;
-    }
+    if (!st && !opts->no_worker)
+        st = ticker_open(s, err);
     if (st)
         goto done;
     *out = s;
@@ -320,13 +301,7 @@ void storage_close(struct storage *s)
 {
     if (!s)
         return;
-    if (s->has_worker) {
-        nx_lock(&s->wake_lock);
-        s->stop = true;
-        nx_cond_signal(&s->wake);
-        nx_unlock(&s->wake_lock);
-        nx_thread_join(&s->worker);
-    }
+    ticker_close(s);
     sync_close(s);
     compact_close(s->compactor);
     pressure_close(s);
@@ -348,9 +323,8 @@ void storage_close(struct storage *s)
     fs_overlay_free(s->overlay);
     nx_cond_done(&s->work_done);
     nx_mutex_done(&s->lock);
-    nx_cond_done(&s->wake);
-    nx_mutex_done(&s->wake_lock);
-    nx_cond_done(&s->sync_wake);
+    nx_alarm_close(&s->worker_alarm);
+    nx_alarm_close(&s->sync_alarm);
     nx_cond_done(&s->log_free);
     nx_mutex_done(&s->log_lock);
     nx_cond_done(&s->tick_over);
@@ -448,8 +422,10 @@ static void sync_log(struct storage *s, int64_t now_ms)
     if (!st) {
         if (s->relog_due && now_ms >= s->relog_after_ms)
             relog(s, now_ms);
-        if (!s->relog_due)
+        if (!s->relog_due) {
             atomic_fetch_add(&s->head->wal_epoch, 1);
+            atomic_store(&s->sync_trouble, false);
+        }
         return;
     }
     log_error("Syncing the log failed", "err", err.text);
@@ -565,11 +541,14 @@ static bool flush_all_due(struct storage *s, int64_t now_ms)
     struct nx_err err;
     bool wrote = true, more = false;
 
+    s->flush_waits = true;
     if (!work_try(s, WORK_FLUSH))
         return false;
+    s->flush_waits = false;
     while (wrote) {
         if (flush_due(s, &wrote, &err)) {
             log_error("Writing a block failed", "err", err.text);
+            s->flush_waits = true;
             break;
         }
         more = more || wrote;
@@ -607,7 +586,7 @@ void storage_tick(struct storage *s, int64_t now_ms)
     s->tick_ms = now_ms;
     s->tick_ns = clock_mono_ns();
     log_turn_take(s);
-    if (due(now_ms, s->synced_ms, s->fsync_ms))
+    if (s->has_syncer ? atomic_load(&s->sync_trouble) : due(now_ms, s->synced_ms, s->fsync_ms))
         sync_log(s, now_ms);
     rotate_log(s, now_ms);
     log_turn_give(s);
@@ -620,6 +599,18 @@ void storage_tick(struct storage *s, int64_t now_ms)
     tick_end(s);
 }
 
+bool storage_waits(struct storage *s)
+{
+    int64_t newest_ms = atomic_load(&s->head->max_ms);
+
+    return atomic_load(&s->sync_trouble) || s->relog_due || /* a disk that fails */
+           clock_now_ms() < s->store_after_ms || wal_full(s->wal) ||
+           (newest_ms != INT64_MIN && floor_div(newest_ms, s->block_ms) != s->segment_span) ||
+           (!s->has_syncer && wal_unsynced(s->wal)) || s->flush_waits || s->store_up_to ||
+           s->drop_before_ms != INT64_MIN || s->late_written || /* readers */
+           s->memory_near;
+}
+
 void storage_set_retention(struct storage *s, const struct storage_retention *r)
 {
     nx_lock(&s->lock);
@@ -627,6 +618,7 @@ void storage_set_retention(struct storage *s, const struct storage_retention *r)
     s->max_block_ms = max_block(s);
     s->rules_version++;
     nx_unlock(&s->lock);
+    storage_ring(s);
 }
 
 nx_status storage_set_rules(struct storage *s, const struct storage_rules *rules,
@@ -643,6 +635,7 @@ nx_status storage_set_rules(struct storage *s, const struct storage_rules *rules
     s->rules_version++;
     nx_unlock(&s->lock);
     keep_rules_unref(old);
+    storage_ring(s);
     compact_look(s->compactor);
     return NX_OK;
 }

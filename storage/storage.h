@@ -55,7 +55,8 @@ NX_NODISCARD nx_status storage_open_readonly(struct storage **out, const struct 
 /* Syncs the log and closes. All groups and queriers must be closed before. Accepts NULL. */
 void storage_close(struct storage *s);
 
-/* What the worker does each second: sync, seal, flush blocks, retention, free what is gone. */
+/* What the worker does when it may be needed: flush blocks, chunk files, retention, free what is gone; and the
+ * sync, in a store without threads. */
 void storage_tick(struct storage *s, int64_t now_ms);
 /* Whichever bound is met first decides; 0: it is none. */
 struct storage_retention {

@@ -4,6 +4,7 @@
  * Threads  as the comments at the fields say. The worker is the thread that runs storage_tick(). */
 #pragma once
 
+#include "src/base/alarm.h"
 #include "storage/block.h"
 #include "storage/head.h"
 #include "storage/keep_rules.h"
@@ -27,6 +28,8 @@ struct storage {
     struct fs *overlay;       /* NULL, or fs, which keeps changes in memory (readonly.c) */
     struct nx_thread worker;
     bool has_worker;
+    struct nx_alarm worker_alarm; /* not open without the thread; so is sync_alarm */
+    atomic_bool stop;
     struct compactor *compactor;
     bool keep_overlapping; /* blocks that overlap stay as they are */
 
@@ -44,7 +47,9 @@ struct storage {
     int64_t store_after_ms; /* no chunk file before this: the disk fails */
     uint32_t store_up_to;   /* segments of the log up to this one are to be emptied */
     bool rotate_files;      /* the next chunks are of another span: they begin a file */
-    bool relog_due;         /* rows after relog_epoch are to be written again */
+    bool flush_waits; /* a block could not be written: another has the turn, or the disk fails */
+    bool memory_near; /* so much is used that the next tick may have to do something */
+    bool relog_due;   /* rows after relog_epoch are to be written again */
     uint64_t relog_epoch;
     int64_t
         drop_before_ms; /* rows to drop from the head when no reader needs them; INT64_MIN: none */
@@ -56,16 +61,15 @@ struct storage {
 
     struct nx_mutex
         log_lock; /* NX_RANK_SYNC: whose turn it is to work on the log's files (sync.c) */
-    struct nx_cond log_free, sync_wake;
-    bool log_busy, stop_syncing;
+    struct nx_cond log_free;
+    bool log_busy;
     uint64_t sync_asked, sync_done, sync_failed; /* numbers of those that wait for a sync */
     struct nx_err sync_error;
     struct nx_thread syncer;
     bool has_syncer;
-
-    struct nx_mutex wake_lock; /* NX_RANK_QUEUE */
-    struct nx_cond wake;
-    bool stop; /* under wake_lock */
+    struct nx_alarm sync_alarm;
+    atomic_bool stop_syncing;
+    atomic_bool sync_trouble; /* a sync failed since the worker's last that did not */
 
     struct nx_mutex
         lock; /* NX_RANK_BLOCKS: the list of blocks, the open queriers, retention, counts */
@@ -117,6 +121,14 @@ bool blocks_has(struct storage *s, const struct block *b); /* it is in the list 
 
 /* snapshot.c: removes what a crash left of one. */
 void snapshots_clean(struct storage *s);
+
+/* ticker.c */
+NX_NODISCARD nx_status ticker_open(struct storage *s, struct nx_err *err);
+void ticker_close(struct storage *s);
+/* There is something to do for the tick. Any thread, under any lock; nothing in a store without a worker. */
+void storage_ring(struct storage *s);
+/* By the worker, after a tick: it is to look again soon. */
+bool storage_waits(struct storage *s);
 
 /* sync.c: with the turn the log may be synced, rotated and truncated. */
 void log_turn_take(struct storage *s);

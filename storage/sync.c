@@ -2,12 +2,14 @@
  *
  * WHY     What power loss may take is bounded by the time between two syncs, whatever else the worker does: a
  *         block takes seconds. And who acknowledges a write may want to wait until it is on disk.
- * SHAPE   One at a time works on the log's files: who has the turn. A thread syncs when its time has come.
- *         A waiter that finds the turn free takes it and syncs for all that came before it; the others wait
- *         for that (group commit).
+ * SHAPE   One at a time works on the log's files: who has the turn. A thread sleeps until something was
+ *         written and its time has come, and syncs. A waiter that finds the turn free takes it and syncs for
+ *         all that came before it; the others wait for that (group commit).
  * RULES   Y1  A sync is for those that asked before it began, and its failure is theirs.
  *         Y2  After a failure the worker moves the log to a new segment and writes again what may be lost
- *             (storage.c, S3); until that is done every sync fails.
+ *             (storage.c, S3); until that is done every sync fails, and is tried again.
+ *         Y3  The log sets the thread's alarm with the first frame after a sync (wal_watch). What is
+ *             written while a sync is under way has its time from when that began.
  * THREADS log_lock is not held while the log is worked on. */
 #include "src/base/clock.h"
 #include "storage/storage_impl.h"
@@ -39,6 +41,8 @@ static nx_status sync_for_all(struct storage *s, struct nx_err *err)
     st = wal_sync(s->wal, err);
     if (!st)
         atomic_fetch_add(&s->head->wal_epoch, 1);
+    else if (!atomic_exchange(&s->sync_trouble, true)) /* Y2 */
+        nx_alarm_ring(&s->worker_alarm);
     return st;
 }
 
@@ -78,29 +82,31 @@ nx_status storage_sync_wait(struct storage *s, struct nx_err *err)
 static void work(void *arg)
 {
     struct storage *s = arg;
-    bool stop;
 
-    nx_lock(&s->log_lock);
-    stop = s->stop_syncing;
-    while (!stop) {
-        (void)nx_cond_wait_ms(&s->sync_wake, &s->log_lock, s->fsync_ms);
-        stop = s->stop_syncing;
-        nx_unlock(&s->log_lock);
-        if (!stop)
-            (void)!storage_sync_wait(
-                s, NULL); /* the worker's next tick meets the failure, and tells */
-        nx_lock(&s->log_lock);
+    nx_alarm_wait(&s->sync_alarm);
+    while (!atomic_load(&s->stop_syncing)) {
+        int64_t start_ns = clock_mono_ns(), left_ms;
+        nx_status st = storage_sync_wait(s, NULL); /* the worker is told of a failure, and tells */
+
+        left_ms = s->fsync_ms - (clock_mono_ns() - start_ns) / 1000000;
+        if (st)
+            nx_alarm_set(&s->sync_alarm, s->fsync_ms);
+        else if (wal_unsynced(s->wal)) /* Y3 */
+            nx_alarm_set(&s->sync_alarm, left_ms > 0 ? left_ms : 0);
+        nx_alarm_wait(&s->sync_alarm);
     }
-    nx_unlock(&s->log_lock);
 }
 
 nx_status sync_open(struct storage *s, bool thread, struct nx_err *err)
 {
-    nx_status st = NX_OK;
+    nx_status st;
 
-    if (thread)
+    if (!thread)
+        return NX_OK;
+    st = nx_alarm_open(&s->sync_alarm, err);
+    if (!st)
         st = nx_thread_start(&s->syncer, "sync", work, s, err);
-    s->has_syncer = thread && !st;
+    s->has_syncer = !st;
     return st;
 }
 
@@ -108,10 +114,8 @@ void sync_close(struct storage *s)
 {
     if (!s->has_syncer)
         return;
-    nx_lock(&s->log_lock);
-    s->stop_syncing = true;
-    nx_cond_signal(&s->sync_wake);
-    nx_unlock(&s->log_lock);
+    atomic_store(&s->stop_syncing, true);
+    nx_alarm_ring(&s->sync_alarm);
     nx_thread_join(&s->syncer);
     s->has_syncer = false;
 }

@@ -53,9 +53,10 @@ struct segment {
 };
 
 struct wal {
-    struct fs *fs; /* set once */
-    char *dir;     /* set once */
-    size_t segment_bytes;
+    struct fs *fs;                    /* set once */
+    char *dir;                        /* set once */
+    struct nx_alarm *unsynced, *full; /* set once; NULL: nobody wants to know */
+    int64_t unsynced_ms;              /* set once */
     struct nx_mutex lock;
     /* under lock */
     struct fs_file *file; /* of the newest segment; NULL: none could be made */
@@ -68,6 +69,7 @@ struct wal {
     /* atomic: writers read it before they take the lock, which checks it again */
     atomic_uint_least32_t newest;
     atomic_size_t newest_bytes;
+    atomic_size_t segment_bytes;
 };
 
 static nx_status no_memory(struct nx_err *err)
@@ -217,12 +219,19 @@ uint32_t wal_segment(const struct wal *w)
 
 bool wal_full(const struct wal *w)
 {
-    return atomic_load(&w->newest_bytes) >= w->segment_bytes;
+    return atomic_load(&w->newest_bytes) >= atomic_load(&w->segment_bytes);
 }
 
 void wal_set_segment_bytes(struct wal *w, size_t bytes)
 {
-    w->segment_bytes = bytes;
+    atomic_store(&w->segment_bytes, bytes);
+}
+
+void wal_watch(struct wal *w, struct nx_alarm *unsynced, int64_t unsynced_ms, struct nx_alarm *full)
+{
+    w->unsynced = unsynced;
+    w->unsynced_ms = unsynced_ms;
+    w->full = full;
 }
 
 /* Of the list; only the worker changes that. */
@@ -253,6 +262,7 @@ nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames, int
 {
     nx_status st = NX_OK;
     size_t wrote = 0;
+    bool first, was_full;
 
     nx_lock(&w->lock);
     if (segment != atomic_load(&w->newest)) {
@@ -269,6 +279,8 @@ nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames, int
             (void)w->fs->truncate(w->fs, w->file, w->off, NULL);
         goto done;
     }
+    first = w->off == w->synced;
+    was_full = wal_full(w);
     w->off += frames.len;
     w->stats.written_bytes += frames.len;
     struct segment *s = &w->segs[w->n_segs - 1];
@@ -276,6 +288,10 @@ nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames, int
     if (keep_ms > s->keep_ms)
         s->keep_ms = keep_ms;
     atomic_store(&w->newest_bytes, w->off);
+    if (first && w->unsynced)
+        nx_alarm_set(w->unsynced, w->unsynced_ms);
+    if (!was_full && wal_full(w) && w->full)
+        nx_alarm_ring(w->full);
 
 done:
     nx_unlock(&w->lock);
@@ -320,6 +336,16 @@ nx_status wal_sync(struct wal *w, struct nx_err *err)
         w->synced = off;
     nx_unlock(&w->lock);
     return st;
+}
+
+bool wal_unsynced(struct wal *w)
+{
+    bool unsynced;
+
+    nx_lock(&w->lock);
+    unsynced = w->off > w->synced;
+    nx_unlock(&w->lock);
+    return unsynced;
 }
 
 nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err)
@@ -778,7 +804,7 @@ nx_status wal_open(struct wal **out, const struct wal_opts *opts, wal_visit_fn *
         return no_memory(err);
     nx_mutex_init(&w->lock, NX_RANK_WAL);
     w->fs = opts->fs;
-    w->segment_bytes = opts->segment_bytes ? opts->segment_bytes : WAL_SEGMENT_BYTES_DEFAULT;
+    wal_set_segment_bytes(w, opts->segment_bytes ? opts->segment_bytes : WAL_SEGMENT_BYTES_DEFAULT);
     w->dir = strdup(opts->dir);
     st = w->dir ? fs_mkdirs(w->fs, w->dir, err) : no_memory(err);
     if (!st)

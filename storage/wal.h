@@ -11,6 +11,7 @@
  * Units    sizes in bytes, times in ms. On disk: FORMAT.md, "The log". */
 #pragma once
 
+#include "src/base/alarm.h"
 #include "src/base/fs.h"
 
 #define WAL_SEGMENT_BYTES_DEFAULT (4u << 20)
@@ -35,6 +36,11 @@ NX_NODISCARD nx_status wal_open(struct wal **out, const struct wal_opts *opts, w
                                 void *ctx, struct nx_err *err);
 void wal_close(struct wal *w); /* accepts NULL; does not sync */
 
+/* Once, before others write: `unsynced` is set to unsynced_ms when a frame is written and all before it is
+ * on disk; `full` is rung when a frame makes wal_full() true. Both borrowed until the log is closed. */
+void wal_watch(struct wal *w, struct nx_alarm *unsynced, int64_t unsynced_ms,
+               struct nx_alarm *full);
+
 /* Appends a frame to `to`: payload as it is or, if that saves an eighth, by LZ4. `type` is 1..127.
  * Failures show in buf_status(to). */
 void wal_frame(struct buf *to, uint8_t type, struct nx_slice payload);
@@ -56,6 +62,8 @@ void wal_set_segment_bytes(struct wal *w, size_t bytes); /* the worker */
 /* Everything written before the call is on disk after it. After NX_IO what is on disk is unknown:
  * the caller rotates and writes again what it can't lose. */
 NX_NODISCARD nx_status wal_sync(struct wal *w, struct nx_err *err);
+/* Frames were written since the last sync began. Any thread. */
+bool wal_unsynced(struct wal *w);
 /* Begins a new segment, then syncs the old one (which may fail as wal_sync does, with *moved true). */
 NX_NODISCARD nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err);
 /* Unlinks segments before `segment` that are not kept for times from before_ms on, but not the newest. One

@@ -1,0 +1,276 @@
+/* test_ticker.c - a store with its threads does in time what is to be done, though none of them looks each
+ * second: syncs, segments, blocks, a failed disk, retention. The waits below end as soon as what they wait
+ * for is there; without a wake-up it would come with the slow tick, after their bound. */
+#include "tests/support/test.h"
+
+#include <stdatomic.h>
+#include <time.h>
+
+#include "src/base/clock.h"
+#include "src/base/log.h"
+#include "storage/storage.h"
+#include "tests/support/simfs.h"
+
+#define T0       1700000000000LL
+#define BLOCK_MS 60000
+#define IN_TIME  10000 /* ms; the slow tick comes after 15 s */
+
+struct world {
+    struct simfs *sim;
+    struct storage *s;
+    struct storage_group *g;
+    uint32_t col;
+    struct nx_err err;
+};
+
+static void nap(int64_t ms)
+{
+    const struct timespec ts = {ms / 1000, (long)(ms % 1000 * 1000000)};
+
+    nanosleep(&ts, NULL);
+}
+
+static atomic_int sync_ms; /* what one takes */
+static nx_status (*quick_sync)(struct fs *fs, struct fs_file *f, struct nx_err *e);
+
+static nx_status slow_sync(struct fs *fs, struct fs_file *f, struct nx_err *e)
+{
+    nx_status st = quick_sync(fs, f, e);
+
+    if (atomic_load(&sync_ms))
+        nap(atomic_load(&sync_ms));
+    return st;
+}
+
+static void open_seeded(struct world *w, const struct storage_opts *opts, uint64_t seed)
+{
+    struct storage_opts o = *opts;
+    struct label v[] = {{STR(LABEL_NAME), STR("m")}};
+    struct labels ls = {v, 1};
+
+    *w = (struct world){.sim = simfs_new(seed)};
+    o.fs = simfs_fs(w->sim);
+    o.dir = "data";
+    atomic_store(&sync_ms, 0);
+    quick_sync = o.fs->sync;
+    o.fs->sync = slow_sync;
+    assert_ok(storage_open(&w->s, &o, &w->err), &w->err);
+    assert_ok(storage_group_open(w->s, &w->g, &w->err), &w->err);
+    assert_ok(storage_group_column(w->g, &ls, &w->col, NULL, &w->err), &w->err);
+}
+
+static void open_store(struct world *w, const struct storage_opts *opts)
+{
+    open_seeded(w, opts, 1);
+}
+
+static void close_store(struct world *w)
+{
+    storage_group_close(w->g);
+    storage_close(w->s);
+    simfs_free(w->sim);
+}
+
+static void append(struct world *w, int64_t t_ms)
+{
+    double v = (double)t_ms;
+
+    assert_ok(storage_group_append(w->g, t_ms, &w->col, &v, 1, NULL, &w->err), &w->err);
+}
+
+static struct storage_stats stats(struct world *w)
+{
+    struct storage_stats st;
+
+    storage_get_stats(w->s, &st);
+    return st;
+}
+
+/* Waits until `field` of the statistics is `least` or more; false when the time is over. */
+static bool comes(struct world *w, size_t field, uint64_t least)
+{
+    for (int64_t ms = 0; ms < IN_TIME; ms += 5) {
+        struct storage_stats st = stats(w);
+        if (*(const uint64_t *)(const void *)((const char *)&st + field) >= least)
+            return true;
+        nap(5);
+    }
+    return false;
+}
+#define COMES(w, field, least) comes(w, offsetof(struct storage_stats, field), least)
+
+/* ---- syncs --------------------------------------------------------------------------------------- */
+
+/* The worker begins with a tick, and the first row begins a segment: after that all is still. */
+static void settle(struct world *w)
+{
+    uint64_t segment = stats(w).wal_segment;
+
+    append(w, T0);
+    assert_true(COMES(w, wal_segment, segment + 1));
+    nap(150);
+}
+
+static void a_row_is_synced_when_its_time_has_come_and_then_nothing_is(void **state)
+{
+    const struct storage_opts o = {.fsync_ms = 40};
+    struct world w;
+    uint64_t before;
+
+    (void)state;
+    open_store(&w, &o);
+    settle(&w);
+    for (int i = 1; i <= 3; i++) {
+        before = stats(&w).wal_fsyncs;
+        nap(100);
+        assert_int_equal(stats(&w).wal_fsyncs, before); /* nothing was written */
+        append(&w, T0 + i * 1000);
+        assert_true(COMES(&w, wal_fsyncs, before + 1));
+    }
+    close_store(&w);
+}
+
+/* Rows keep coming while syncs are under way; each of them must have its own in the end. */
+static void what_is_written_during_a_sync_gets_one_of_its_own(void **state)
+{
+    const struct storage_opts o = {.fsync_ms = 1};
+    struct world w;
+    int64_t t_ms = T0 + 1000;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        open_seeded(&w, &o, seed);
+        settle(&w);
+        atomic_store(&sync_ms, 5);
+        for (int i = 0; i < 200; i++, t_ms += 10) {
+            append(&w, t_ms);
+            if (i % 20 == 0)
+                nap(1);
+        }
+        nap(100);
+        simfs_cut_power_now(w.sim);
+        atomic_store(&sync_ms, 0);
+        uint64_t had = stats(&w).head_samples_appended;
+        storage_group_close(w.g);
+        storage_close(w.s);
+        simfs_restore_power(w.sim);
+        const struct storage_opts again = {.fs = simfs_fs(w.sim), .dir = "data", .no_worker = true};
+        struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
+        struct arena *a = arena_new(0);
+        struct series_list list;
+        struct column c = {0};
+        struct querier *q;
+        assert_ok(storage_open(&w.s, &again, &w.err), &w.err);
+        assert_ok(storage_querier(w.s, INT64_MIN, INT64_MAX, &q, &w.err), &w.err);
+        assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &w.err), &w.err);
+        assert_int_equal(list.n, 1);
+        assert_ok(q->ops->read(q, &list.v[0], INT64_MIN, INT64_MAX, &c, &w.err), &w.err);
+        assert_int_equal(c.n, had);
+        column_done(&c);
+        querier_close(q);
+        arena_free(a);
+        storage_close(w.s);
+        simfs_free(w.sim);
+    }
+}
+
+static void a_failed_sync_moves_the_log_at_once_and_loses_nothing(void **state)
+{
+    const struct storage_opts o = {.fsync_ms = 20};
+    struct world w;
+    uint64_t segment, syncs;
+
+    (void)state;
+    open_store(&w, &o);
+    settle(&w);
+    segment = stats(&w).wal_segment;
+    simfs_fail_kind_at(w.sim, SIMFS_SYNC, 1);
+    append(&w, T0 + 1000);
+    assert_true(COMES(&w, wal_segment, segment + 1));
+    nap(100);
+    syncs = stats(&w).wal_fsyncs;
+    append(&w, T0 + 2000); /* and syncing goes on as before */
+    assert_true(COMES(&w, wal_fsyncs, syncs + 1));
+    close_store(&w);
+}
+
+/* ---- the tick ------------------------------------------------------------------------------------ */
+
+static void a_full_segment_is_closed_at_once(void **state)
+{
+    const struct storage_opts o = {.wal_segment_bytes = 4096, .fsync_ms = 1000};
+    struct world w;
+    uint64_t segment;
+    int64_t t_ms = T0;
+
+    (void)state;
+    open_store(&w, &o);
+    settle(&w);
+    segment = stats(&w).wal_segment;
+    while (stats(&w).wal_bytes < 3 * 4096 && t_ms < T0 + 10000)
+        append(&w, t_ms += 1);
+    assert_true(COMES(&w, wal_segment, segment + 1));
+    close_store(&w);
+}
+
+static void a_block_is_written_when_its_time_has_come(void **state)
+{
+    const struct storage_opts o = {.min_block_ms = BLOCK_MS};
+    const int64_t start = T0 / BLOCK_MS * BLOCK_MS;
+    struct world w;
+
+    (void)state;
+    open_store(&w, &o);
+    for (int64_t t_ms = start; t_ms < start + BLOCK_MS; t_ms += 5000)
+        append(&w, t_ms);
+    nap(100);
+    append(&w, start + BLOCK_MS); /* the next span begins */
+    assert_true(COMES(&w, wal_segment, 2));
+    nap(100);
+    assert_int_equal(stats(&w).blocks, 0);
+    append(&w, start + BLOCK_MS + BLOCK_MS / 2);
+    assert_true(COMES(&w, blocks, 1));
+    close_store(&w);
+}
+
+static void another_retention_takes_effect_at_once(void **state)
+{
+    const struct storage_opts o = {.min_block_ms = BLOCK_MS};
+    const struct storage_retention r = {.time_ms = 2 * BLOCK_MS};
+    const int64_t start = T0 / BLOCK_MS * BLOCK_MS;
+    struct world w;
+
+    (void)state;
+    open_store(&w, &o);
+    append(&w, start);
+    append(&w, start + 2 * BLOCK_MS);
+    assert_true(COMES(&w, blocks, 1));
+    append(&w, start + 10 * BLOCK_MS);
+    assert_true(COMES(&w, blocks, 2));
+    nap(1200); /* nothing is left to wait for */
+    storage_set_retention(w.s, &r);
+    assert_true(COMES(&w, retention_deletions, 1));
+    close_store(&w);
+}
+
+static void no_log(void *ctx, const char *line, size_t len)
+{
+    (void)ctx;
+    (void)line;
+    (void)len;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_row_is_synced_when_its_time_has_come_and_then_nothing_is),
+        cmocka_unit_test(what_is_written_during_a_sync_gets_one_of_its_own),
+        cmocka_unit_test(a_failed_sync_moves_the_log_at_once_and_loses_nothing),
+        cmocka_unit_test(a_full_segment_is_closed_at_once),
+        cmocka_unit_test(a_block_is_written_when_its_time_has_come),
+        cmocka_unit_test(another_retention_takes_effect_at_once),
+    };
+
+    log_capture(no_log, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
