@@ -17,6 +17,7 @@
 #include "src/scrape/manager.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -26,9 +27,8 @@
 #include "src/base/log.h"
 #include "src/scrape/wire.h"
 
-#define KEEP_WORKS      8u
-#define LONGEST_WAIT_MS 5000
-#define TOKEN_POLL_NS   (20ll * 1000 * 1000)
+#define KEEP_WORKS    8u
+#define TOKEN_POLL_NS (20ll * 1000 * 1000)
 
 void work_push(struct work_queue *q, struct work *w)
 {
@@ -423,9 +423,10 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* -1: until something happens. */
 static int wait_ms(const struct scrape *s)
 {
-    int64_t now = clock_mono_ns(), ms = smaller(LONGEST_WAIT_MS, asker_wait_ms(s, now));
+    int64_t now = clock_mono_ns(), ms = asker_wait_ms(s, now);
     int64_t sd = discovery_next_ms(s->discovery);
     const struct target *t = schedule_first(s);
 
@@ -436,7 +437,7 @@ static int wait_ms(const struct scrape *s)
     for (size_t i = 0; i < s->n_pools; i++)
         if (s->pools[i]->dirty)
             ms = smaller(ms, s->next_sync_mono_ms - now / 1000000);
-    return ms < 0 ? 0 : (int)ms;
+    return ms < 0 ? 0 : ms == INT64_MAX ? -1 : (int)smaller(ms, INT_MAX);
 }
 
 /* A work that somebody waits for may have been given back since take_back(), without a wake-up. */
@@ -459,7 +460,7 @@ static bool wait_for_news(struct scrape *s)
     bool news = false;
 
     if (s->n_transfers) { /* what libcurl waits for as well */
-        curl_multi_poll(s->multi, &fd, 1, n, NULL);
+        curl_multi_poll(s->multi, &fd, 1, n < 0 ? INT_MAX : n, NULL); /* or until its own timers */
         n = 0;
     }
     n = epoll_wait(s->loop_epoll_fd, ev, NX_COUNT(ev), n);

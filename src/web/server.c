@@ -21,6 +21,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -156,11 +157,12 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
 
 /* ---- the turn ----------------------------------------------------------------------------------- */
 
-/* Clients that hang up while their request is worked on are noticed at housekeeping only. */
+/* INT_MAX: until something happens. Clients that hang up while their request is worked on are noticed at
+ * housekeeping only. */
 static int64_t wait_ms(struct web *w)
 {
     bool quiet = !__atomic_load_n(&w->in_flight, __ATOMIC_RELAXED) && !w->n_dirty;
-    MHD_UNSIGNED_LONG_LONG ms = quiet ? 10000 : HOUSEKEEPING_MS, t;
+    MHD_UNSIGNED_LONG_LONG ms = quiet ? INT_MAX : HOUSEKEEPING_MS, t;
 
     for (size_t i = 0; i < w->n_listen; i++)
         if (MHD_get_timeout(w->daemon[i], &t) == MHD_YES && t < ms)
