@@ -7,7 +7,10 @@
  *         L2  A seal whose rows are all in blocks is dropped, but its rows count as known.
  *         L3  Homes that come from different groups are in no order here: at the end of a start they are put
  *             in order of time.
- *         L4  Bytes are from outside although their checksum was right. */
+ *         L4  Bytes are from outside although their checksum was right.
+ *         L5  A seal has samples of one series in a column (group.c, G1). Files say when a column was bound, not
+ *             since when it had been free: where that is in the middle of a seal, the series before has
+ *             nothing in it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,10 +158,51 @@ static nx_status add_home(struct head *h, struct storage_group *g, uint32_t seri
     return memseries_move(h->ix, s, (struct home){g->slot, col, from, to}, err);
 }
 
+static int by_place(const void *a, const void *b)
+{
+    const struct past *x = a, *y = b;
+
+    if (x->col != y->col)
+        return x->col < y->col ? -1 : 1;
+    return (x->from > y->from) - (x->from < y->from);
+}
+
+/* The seal that begins before `row` and ends behind it; NULL: there is none. */
+static const struct seal *seal_around(const struct storage_group *g, uint32_t row)
+{
+    uint32_t lo = 0, hi = g->n_seals; /* the first one that ends behind it is in [lo, hi] */
+
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (g->seals[mid]->end <= row)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < g->n_seals && g->seals[lo]->first < row ? g->seals[lo] : NULL;
+}
+
+/* Each binding ends where the next of its column begins, or before. L5 */
+static void end_past(struct storage_group *g)
+{
+    if (g->n_past > 1)
+        qsort(g->past, g->n_past, sizeof *g->past, by_place);
+    for (uint32_t i = 0; i < g->n_past; i++) {
+        struct past *p = &g->past[i];
+        const struct seal *around;
+        if (i + 1 < g->n_past && p[1].col == p->col)
+            p->to = p[1].from;
+        around = seal_around(g, p->to);
+        if (around)
+            p->to = around->first;
+    }
+}
+
 static nx_status add_homes(struct head *h, struct storage_group *g, struct nx_err *err)
 {
     nx_status st = NX_OK;
 
+    end_past(g);
     for (uint32_t i = 0; i < g->n_past && !st; i++) {
         const struct past *p = &g->past[i];
         st = add_home(h, g, p->series, p->col, p->from, p->to, err);

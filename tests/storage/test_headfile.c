@@ -32,17 +32,24 @@ static void open_store(struct world *w)
     assert_ok(storage_open(&w->s, &o, &w->err), &w->err);
 }
 
+static uint32_t column_of(struct world *w, int series)
+{
+    char text[16];
+    struct label v[] = {{STR(LABEL_NAME), STR("m")}, {STR("i"), {0}}};
+    struct labels ls = {v, 2};
+    uint32_t col;
+
+    snprintf(text, sizeof text, "%02d", series);
+    v[1].value = STR(text);
+    assert_ok(storage_group_column(w->g, &ls, &col, NULL, &w->err), &w->err);
+    return col;
+}
+
 static void open_group(struct world *w)
 {
     assert_ok(storage_group_open(w->s, &w->g, &w->err), &w->err);
-    for (int i = 0; i < SERIES; i++) {
-        char text[16];
-        struct label v[] = {{STR(LABEL_NAME), STR("m")}, {STR("i"), {0}}};
-        struct labels ls = {v, 2};
-        snprintf(text, sizeof text, "%02d", i);
-        v[1].value = STR(text);
-        assert_ok(storage_group_column(w->g, &ls, &w->cols[i], NULL, &w->err), &w->err);
-    }
+    for (int i = 0; i < SERIES; i++)
+        w->cols[i] = column_of(w, i);
 }
 
 static nx_status append(struct world *w, int row)
@@ -169,6 +176,46 @@ static void what_a_closed_group_left_does_not_keep_the_log(void **state)
     assert_true(stats(&w).wal_bytes < 3 * 6000);
     restart(&w);
     assert_int_equal(count_rows(&w, 200, NULL), 200);
+    end(&w);
+}
+
+/* Columns are one series's after the other's, with rows in between in which they are nobody's. The last one. */
+static uint32_t append_in_turns(struct world *w, int rows)
+{
+    uint32_t mine = 0, last = 0;
+    int series = SERIES;
+
+    for (int row = 0; row < rows; row++) {
+        uint32_t cols[2] = {w->cols[0], mine};
+        double v[2] = {value_of(0, row), value_of(series, row)};
+        bool has = row % 20 >= 5;
+        if (row % 20 == 5) {
+            cols[1] = mine = column_of(w, series);
+            last = mine > last ? mine : last;
+        }
+        assert_ok(
+            storage_group_append(w->g, T0 + row * STEP_MS, cols, v, has ? 2 : 1, NULL, &w->err),
+            &w->err);
+        if (row % 20 == 19) {
+            storage_group_release(w->g, mine);
+            series++;
+        }
+        storage_tick(w->s, T0 + row * STEP_MS);
+    }
+    return last;
+}
+
+static void a_stored_column_that_changed_hands_gives_nobody_the_others_samples(void **state)
+{
+    struct world w;
+
+    (void)state;
+    begin(&w, 4);
+    assert_in_range(append_in_turns(&w, 600), SERIES, SERIES + 3); /* 30 series in few columns */
+    assert_true(stats(&w).chunk_files >= 1);
+    count_rows(&w, 600, NULL); /* which fails on a value of another series */
+    restart(&w);
+    count_rows(&w, 600, NULL);
     end(&w);
 }
 
@@ -303,6 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_leave_memory_and_the_log_for_a_chunk_file),
         cmocka_unit_test(what_a_closed_group_left_does_not_keep_the_log),
+        cmocka_unit_test(a_stored_column_that_changed_hands_gives_nobody_the_others_samples),
         cmocka_unit_test(chunk_files_go_when_blocks_have_their_rows),
         cmocka_unit_test(a_flipped_bit_anywhere_is_found_and_contained),
         cmocka_unit_test(a_disk_that_fails_costs_nothing),
