@@ -338,6 +338,8 @@ static void drop_late(struct storage *s)
 {
     if (!s->late_written || storage_is_open_since(s, s->late_written_at))
         return;
+    if (!loose_tell_gone(s->head->loose))
+        return;
     s->late_written = false;
     loose_drop(s->head->loose, true);
 }

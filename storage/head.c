@@ -254,9 +254,7 @@ nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *fo
 
     if (!st && !*found)
         st = newest_in(h, old, n_old, found, t_ms, v, err);
-    if (!st)
-        loose_newest(h->loose, s->id, found, t_ms, v);
-    return st;
+    return st ? st : loose_newest(h->loose, s->id, found, t_ms, v, err);
 }
 
 /* ---- columns --------------------------------------------------------------------------------- */
@@ -393,7 +391,8 @@ static nx_status hand_over(struct storage_group *other, const struct home *was,
     nx_lock(other->lock);
     st = group_newest_locked(other, was->col, was->from, HOME_OPEN, &newer, &t_ms, &v, err);
     found = found || newer;
-    loose_newest(other->head->loose, series, &found, &t_ms, &v);
+    if (!st)
+        st = loose_newest(other->head->loose, series, &found, &t_ms, &v, err);
     nx_lock(own->lock);
     if (!st && found)
         st = group_inherit_locked(own, 0, t_ms, v, err);

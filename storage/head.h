@@ -109,7 +109,7 @@ struct headfile_visitor replay_headfiles(struct replay *r);
 /* All chunk files were seen. */
 NX_NODISCARD nx_status replay_headfiles_end(struct replay *r, struct nx_err *err);
 nx_status replay_visit(void *ctx, uint32_t segment, uint8_t type, struct nx_slice payload,
-                       int64_t *keep_ms, struct nx_err *err);
+                       struct nx_err *err);
 /* Ends the replay: its groups are closed, their series wait for new writers. */
 void replay_close(struct replay *r);             /* accepts NULL */
 uint64_t replay_samples(const struct replay *r); /* of the log */

@@ -366,7 +366,7 @@ static size_t n_loose(const struct append *a)
     return a->loose ? a->h->loose->n_staged : 0;
 }
 
-/* The time by which the log keeps the segment (R4 of loose_log.c). */
+/* What a frame of loose samples tells times against: the newest of all. */
 static int64_t log_time(const struct append *a)
 {
     const struct loose *l = a->h->loose;
@@ -389,8 +389,7 @@ static nx_status write_log(struct append *a, struct nx_err *err)
         st = loose_log_locked(a->h->loose, a->with_index ? a->h->ix : NULL, a->segment, t_ms,
                               &w->frames, &w->payload, err);
     if (!st)
-        st = wal_write(a->h->wal, a->segment, buf_view(&w->frames), n_loose(a) ? t_ms : INT64_MIN,
-                       err);
+        st = wal_write(a->h->wal, a->segment, buf_view(&w->frames), err);
     for (size_t i = 0; i < w->n_staged && st; i++)
         if (w->staged[i].coded)
             w->staged[i].g->wal_segment = 0; /* A5 */
@@ -678,7 +677,7 @@ static nx_status relog_group(struct append *a, struct storage_group *g, uint32_t
     if (!st)
         st = buf_status(frames, err);
     if (!st)
-        st = wal_write(a->h->wal, a->segment, buf_view(frames), INT64_MIN, err);
+        st = wal_write(a->h->wal, a->segment, buf_view(frames), err);
     if (!st) {
         g->wal_segment = a->segment;
         g->n_undefined = 0;

@@ -204,6 +204,7 @@ void head_get_counts(struct head *h, struct head_counts *out)
     *out = (struct head_counts){0};
     (void)!each_group(h, count_group, out, NULL);
     loose_get_counts(h->loose, &loose);
-    out->chunks += loose.seals;
+    out->chunks += loose.seals + loose.entries;
+    out->stored_chunks += loose.entries;
     out->bytes += loose.bytes;
 }

@@ -141,9 +141,43 @@ static nx_status see_seal(void *ctx, uint32_t group, struct seal *s, struct nx_e
     return NX_OK;
 }
 
+/* ---- loose samples ------------------------------------------------------------------------------- */
+
+/* L4 */
+static nx_status see_series(void *ctx, uint32_t file, struct nx_slice payload, struct nx_err *err)
+{
+    struct replay *r = ctx;
+
+    return replay_loose_series(r, file, reader_of(payload.ptr, payload.len), false, err);
+}
+
+static nx_status see_number(void *ctx, uint32_t file, struct loose_batch *b, struct nx_err *err)
+{
+    const struct replay *r = ctx;
+
+    for (uint32_t i = 0; i < b->n; i++) {
+        if (!loose_replay_series(r->loose, file, b->v[i].series, &b->v[i].series))
+            return nx_fail(err, NX_CORRUPT, "loose samples of a series that is not told");
+    }
+    loose_batch_sort(b);
+    return NX_OK;
+}
+
+static nx_status see_samples(void *ctx, struct loose_batch *b, struct nx_err *err)
+{
+    struct replay *r = ctx;
+    int64_t floor_ms = atomic_load(&r->h->floor_ms);
+
+    if (b->max_ms >= floor_ms) {
+        head_saw(r->h, b->max_ms);
+        head_saw(r->h, b->min_ms < floor_ms ? floor_ms : b->min_ms);
+    }
+    return loose_found(r->h->loose, b, err);
+}
+
 struct headfile_visitor replay_headfiles(struct replay *r)
 {
-    return (struct headfile_visitor){r, see_columns, see_seal};
+    return (struct headfile_visitor){r, see_columns, see_seal, see_series, see_number, see_samples};
 }
 
 /* ---- homes ------------------------------------------------------------------------------------- */
@@ -229,6 +263,7 @@ nx_status replay_headfiles_end(struct replay *r, struct nx_err *err)
             st = add_homes(r->h, r->groups[i].g, err);
     }
     nx_rwunlock(&r->h->lock);
+    loose_replay_forget(r->loose);
     return st;
 }
 

@@ -268,14 +268,13 @@ static nx_status read_columns(struct replay *r, uint32_t segment, struct reader 
     return st;
 }
 
-/* FRAME_LOOSE_SERIES: to the end, numbers of series and their labels. */
-static nx_status read_loose_series(struct replay *r, uint32_t segment, struct reader *in,
-                                   struct nx_err *err)
+nx_status replay_loose_series(struct replay *r, uint32_t segment, struct reader in, bool plain,
+                              struct nx_err *err)
 {
     struct define_reader *d = &r->def;
     nx_status st = NX_OK;
 
-    define_begin(d, *in, false, true);
+    define_begin(d, in, false, plain);
     nx_wrlock(&r->h->lock);
     while (reader_left(&d->in) && !st) {
         uint32_t id = 0, from;
@@ -441,7 +440,7 @@ static nx_status read_row(struct replay *r, uint32_t segment, bool packed, struc
 }
 
 nx_status replay_visit(void *ctx, uint32_t segment, uint8_t type, struct nx_slice payload,
-                       int64_t *keep_ms, struct nx_err *err)
+                       struct nx_err *err)
 {
     struct replay *r = ctx;
     struct reader in = reader_of(payload.ptr, payload.len);
@@ -456,11 +455,11 @@ nx_status replay_visit(void *ctx, uint32_t segment, uint8_t type, struct nx_slic
     case FRAME_PACKED:
         return read_row(r, segment, type == FRAME_PACKED, &in, err);
     case FRAME_LOOSE_SERIES:
-        return read_loose_series(r, segment, &in, err);
+        return replay_loose_series(r, segment, in, true, err);
     case FRAME_LOOSE:
     case FRAME_LOOSE_MARK:
     case FRAME_LOOSE_DONE:
-        return loose_replay_visit(r->loose, segment, type, &in, keep_ms, &r->samples, err);
+        return loose_replay_visit(r->loose, segment, type, &in, &r->samples, err);
     default:
         return nx_fail(err, NX_CORRUPT, "a frame of unknown type %u", type);
     }

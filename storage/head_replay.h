@@ -26,8 +26,8 @@ struct rgroup {
 
 struct replay {
     struct head *h;
-    struct loose_replay *loose;
-    struct rgroup *groups; /* by number, open addressing */
+    struct loose_replay *loose; /* of the log; while chunk files are read, of those */
+    struct rgroup *groups;      /* by number, open addressing */
     uint32_t mask, n;
     uint64_t samples;
     struct define_reader def;
@@ -41,5 +41,8 @@ struct rgroup *replay_find(struct replay *r, uint32_t id);
 /* The next column of r->def and its series, made if need be. Under h->lock for writing. */
 NX_NODISCARD nx_status replay_column(struct replay *r, uint32_t *col, uint32_t *from,
                                      struct memseries **out, struct nx_err *err);
+/* Numbers of series and their labels, to the end: as a segment of the log calls them, or a chunk file. */
+NX_NODISCARD nx_status replay_loose_series(struct replay *r, uint32_t segment, struct reader in,
+                                           bool plain, struct nx_err *err);
 /* The homes of series that have several, in order of time; those without samples go. */
 void replay_order_homes(struct head *h);

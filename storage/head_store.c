@@ -236,7 +236,7 @@ nx_status head_store(struct head *h, uint32_t up_to, void (*between)(void *ctx),
     forget_pending(&s);
     head_work_back(h, s.w);
     free(s.v);
-    return st;
+    return st || !up_to ? st : loose_store(h, up_to, between, ctx, err);
 }
 
 nx_status head_join(struct head *h, struct nx_err *err)
@@ -254,7 +254,7 @@ nx_status head_join(struct head *h, struct nx_err *err)
 
 uint32_t head_log_needed(struct head *h, int64_t from_ms)
 {
-    uint32_t least = UINT32_MAX;
+    uint32_t least = loose_log_needed(h->loose);
     bool end = false;
 
     for (uint32_t i = 0; !end; i++) {

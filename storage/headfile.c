@@ -16,6 +16,7 @@
  *         X4  A bad record before the last mark is damage: the next good one is looked for, so it costs its
  *             own rows; the file is kept under NAME.damaged when its time has come.
  *         X5  A file goes when no seal leads to it: its rows are in blocks.
+ *         X6  Version 2 brought records of loose samples (headfile_loose.c); files of version 1 are read.
  * THREADS The worker writes. Readers use pread through the cache, which locks itself. */
 #include "storage/headfile.h"
 
@@ -27,54 +28,26 @@
 #include "src/base/hash.h"
 #include "src/base/limits.h"
 #include "src/base/log.h"
+#include "storage/headfile_impl.h"
 #include "storage/numbered.h"
 
 #define FILE_MAGIC    0x4348584eu /* "NXHC" */
 #define RECORD_MAGIC  0x5248584eu /* "NXHR" */
-#define VERSION       1u
+#define VERSION       2u
 #define HEADER_BYTES  16u
-#define RECORD_BYTES  20u
-#define PAGE_ENTRY    16u
+#define RECORD_BYTES  HEADFILE_RECORD_BYTES
+#define PAGE_ENTRY    HEADFILE_PAGE_ENTRY
 #define FILE_BYTES    (64u << 20) /* a file is closed at this size */
 #define BUFFER_BYTES  (256u << 10)
 #define WINDOW_BYTES  (64u << 10)
-#define PAGE_BYTES    8192u /* a page is closed when it unpacks to so much */
-#define PAGE_PACKED   0x80000000u
-#define MAX_PAGE      (16u << 20)
+#define PAGE_PACKED   HEADFILE_PAGE_PACKED
+#define MAX_PAGE      HEADFILE_MAX_PAGE
 #define MAX_HEAD      (64u << 20)
-#define MAX_COLS      (1u << 22)
+#define MAX_COLS      HEADFILE_MAX_ENTRIES
 #define LZ4_MIN_BYTES 64u
 #define MAX_TOLD      100u /* times that damage of one file is logged */
 
-enum { RECORD_COLUMNS = 1, RECORD_SEAL = 2, RECORD_MARK = 3 };
 enum { SEAL_ASCENDING = 1, SEAL_REBOUND = 2, SEAL_MAP = 4 };
-
-struct headfile {
-    atomic_uint refs;
-    struct headfiles *set; /* set once */
-    uint32_t number;       /* set once */
-    uint64_t id;           /* set once; in the cache */
-    struct fs_file *file;
-    uint64_t bytes;   /* the worker's */
-    bool damaged;     /* the worker's: kept when its time has come */
-    atomic_uint told; /* times that damage of it was logged */
-};
-
-struct headfiles {
-    struct fs *fs; /* set once */
-    char *dir;     /* set once */
-    struct cache *cache;
-    /* the worker's */
-    struct headfile **v;
-    size_t n, cap;
-    struct headfile *out; /* that is written to; NULL: none */
-    struct buf buf;       /* of it, from `written` on */
-    uint64_t written, synced;
-    uint32_t next_number;
-    struct buf page, head, body; /* of a record in the making */
-    /* atomic */
-    atomic_uint_least64_t n_files, n_bytes, written_bytes, damaged, lost_bytes;
-};
 
 static nx_status no_memory(struct nx_err *err)
 {
@@ -98,6 +71,22 @@ static uint32_t page_crc(uint64_t at, const void *page, size_t bytes)
     return crc32c(crc32c(0, place, 8), page, bytes);
 }
 
+bool headfile_pages_good(const uint8_t *pages, uint32_t n, uint64_t n_items, uint64_t body_bytes)
+{
+    uint64_t last = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const uint8_t *e = pages + (size_t)i * PAGE_ENTRY;
+        uint64_t item = get_u32le(e), at = get_u32le(e + 4),
+                 bytes = get_u32le(e + 8) & ~PAGE_PACKED;
+        if ((i ? item <= last : item != 0) || item >= n_items || bytes > MAX_PAGE ||
+            at + bytes > body_bytes)
+            return false;
+        last = item;
+    }
+    return n > 0;
+}
+
 /* ---- the head of a seal's record -------------------------------------------------------------- */
 
 struct seal_head {
@@ -113,7 +102,7 @@ static bool read_seal_head(const void *ptr, size_t len, uint64_t body_bytes, str
 {
     struct reader r = reader_of(ptr, len);
     uint64_t group = reader_uvarint(&r), first = reader_uvarint(&r), n = reader_uvarint(&r);
-    uint64_t n_rows = reader_uvarint(&r), flags = reader_uvarint(&r), n_cols, n_pages, last = 0;
+    uint64_t n_rows = reader_uvarint(&r), flags = reader_uvarint(&r), n_cols, n_pages;
 
     h->min_ms = reader_varint(&r);
     h->max_ms = (int64_t)((uint64_t)h->min_ms + reader_uvarint(&r));
@@ -138,33 +127,39 @@ static bool read_seal_head(const void *ptr, size_t len, uint64_t body_bytes, str
         h->map = (const uint8_t *)reader_bytes(&r, (n_cols + 7) / 8).ptr;
     if (r.bad || reader_left(&r))
         return false;
-    for (uint32_t i = 0; i < h->n_pages; i++) {
-        const uint8_t *e = h->pages + (size_t)i * PAGE_ENTRY;
-        uint64_t col = get_u32le(e), at = get_u32le(e + 4), bytes = get_u32le(e + 8) & ~PAGE_PACKED;
-        if ((i ? col <= last : col != 0) || col >= n_cols || bytes > MAX_PAGE ||
-            at + bytes > body_bytes)
-            return false;
-        last = col;
-    }
-    return h->n_pages > 0;
+    return headfile_pages_good(h->pages, h->n_pages, n_cols, body_bytes);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
-static nx_status damage(const struct seal *s, uint64_t at, const char *what, struct nx_err *err)
+nx_status headfile_damage(const struct headfile_lost *lost, uint64_t at, const char *what,
+                          struct nx_err *err)
 {
-    struct headfiles *hs = s->file->set;
+    struct headfile *f = lost->file;
+    struct headfiles *hs = f->set;
     struct nx_err own;
     nx_status st = nx_fail(err ? err : &own, NX_CORRUPT,
                            "%s/%0*u: %s at %llu; times %lld to %lld of %u series", hs->dir,
-                           NUMBERED_DIGITS, s->file->number, what, (unsigned long long)at,
-                           (long long)s->min_ms, (long long)s->max_ms, s->n_cols);
+                           NUMBERED_DIGITS, f->number, what, (unsigned long long)at,
+                           (long long)lost->min_ms, (long long)lost->max_ms, lost->n_series);
 
-    if (atomic_fetch_add(&s->file->told, 1) < MAX_TOLD) {
+    if (atomic_fetch_add(&f->told, 1) < MAX_TOLD) {
         atomic_fetch_add(&hs->damaged, 1);
         log_error("Samples in a chunk file are lost", "err", err ? err->text : own.text);
     }
     return st;
+}
+
+static struct headfile_lost lost_of(const struct seal *s)
+{
+    return (struct headfile_lost){s->file, s->min_ms, s->max_ms, s->n_cols};
+}
+
+static nx_status damage(const struct seal *s, uint64_t at, const char *what, struct nx_err *err)
+{
+    struct headfile_lost lost = lost_of(s);
+
+    return headfile_damage(&lost, at, what, err);
 }
 
 static nx_status read_exactly(const struct headfile *f, void *to, size_t len, uint64_t at,
@@ -203,7 +198,7 @@ static nx_status load_head(void *ctx, uint64_t at, uint8_t **ptr, size_t *len, s
 }
 
 struct page_load {
-    const struct seal *s;
+    const struct headfile_lost *lost;
     const uint8_t *entry;
 };
 
@@ -228,7 +223,7 @@ static nx_status unpack_page(const struct page_load *l, uint64_t at, uint8_t **p
     if (!raw || LZ4_decompress_safe((const char *)*p + head, (char *)room, (int)(*n - head),
                                     (int)raw) != (int)raw) {
         free(room);
-        return damage(l->s, at, "a page that does not unpack", err);
+        return headfile_damage(l->lost, at, "a page that does not unpack", err);
     }
     free(*p);
     *p = room;
@@ -243,10 +238,10 @@ static nx_status load_page(void *ctx, uint64_t at, uint8_t **ptr, size_t *len, s
     size_t n = stored & ~PAGE_PACKED;
     uint8_t *p = malloc(n + 1);
     bool all = false;
-    nx_status st = p ? read_exactly(l->s->file, p, n, at, &all, err) : no_memory(err);
+    nx_status st = p ? read_exactly(l->lost->file, p, n, at, &all, err) : no_memory(err);
 
     if (!st && (!all || get_u32le(l->entry + 12) != page_crc(at, p, n)))
-        st = damage(l->s, at, "a damaged page", err);
+        st = headfile_damage(l->lost, at, "a damaged page", err);
     if (!st && (stored & PAGE_PACKED))
         st = unpack_page(l, at, &p, &n, err);
     if (st) {
@@ -256,6 +251,15 @@ static nx_status load_page(void *ctx, uint64_t at, uint8_t **ptr, size_t *len, s
     *ptr = p;
     *len = n;
     return NX_OK;
+}
+
+nx_status headfile_page(const struct headfile_lost *lost, uint64_t body, const uint8_t *entry,
+                        struct cache_page *page, struct nx_err *err)
+{
+    struct headfile *f = lost->file;
+
+    return cache_get(f->set->cache, f->id, body + get_u32le(entry + 4), load_page,
+                     &(struct page_load){lost, entry}, page, err);
 }
 
 static nx_status get_head(const struct seal *s, struct cache_page *page, struct seal_head *h,
@@ -332,6 +336,7 @@ nx_status headfile_column(const struct seal *s, uint32_t col, double *v,
     struct cache *cache = s->file->set->cache;
     struct cache_page head = {0}, page = {0};
     struct seal_head h;
+    struct headfile_lost lost = lost_of(s);
     struct nx_slice bytes = {0};
     const uint8_t *entry;
     uint64_t at;
@@ -340,8 +345,9 @@ nx_status headfile_column(const struct seal *s, uint32_t col, double *v,
     if (st)
         return st;
     entry = page_of(&h, col);
-    at = s->at + RECORD_BYTES + s->head_bytes + get_u32le(entry + 4);
-    st = cache_get(cache, s->file->id, at, load_page, &(struct page_load){s, entry}, &page, err);
+    at = s->at + RECORD_BYTES + s->head_bytes;
+    st = headfile_page(&lost, at, entry, &page, err);
+    at += get_u32le(entry + 4);
     if (!st && !find_column(&page, col - get_u32le(entry), &bytes))
         st = damage(s, at, "a page that makes no sense", err);
     if (!st && bytes.len == 0) {
@@ -456,7 +462,7 @@ void headfiles_sweep(struct headfiles *hs)
 /* ---- writing ------------------------------------------------------------------------------------- */
 
 /* X3 */
-static void give_up_file(struct headfiles *hs)
+void headfiles_give_up(struct headfiles *hs)
 {
     struct headfile *f = hs->out;
 
@@ -478,7 +484,7 @@ static nx_status write_buffer(struct headfiles *hs, struct nx_err *err)
         st = hs->fs->pwrite(hs->fs, hs->out->file, hs->buf.ptr, hs->buf.len, hs->written, &wrote,
                             err);
     if (st) {
-        give_up_file(hs);
+        headfiles_give_up(hs);
         return st;
     }
     hs->written += hs->buf.len;
@@ -511,8 +517,8 @@ static nx_status begin_file(struct headfiles *hs, struct nx_err *err)
     return NX_OK;
 }
 
-static void put_record(struct headfiles *hs, uint8_t type, struct nx_slice head,
-                       struct nx_slice body)
+void headfiles_put_record(struct headfiles *hs, uint8_t type, struct nx_slice head,
+                          struct nx_slice body)
 {
     struct buf *b = &hs->buf;
     uint64_t at = hs->written + b->len;
@@ -534,14 +540,14 @@ static void put_record(struct headfiles *hs, uint8_t type, struct nx_slice head,
 }
 
 /* Makes the file if need be, and a mark if what is before was synced. */
-static nx_status begin_record(struct headfiles *hs, struct nx_err *err)
+nx_status headfiles_begin_record(struct headfiles *hs, struct nx_err *err)
 {
     nx_status st = begin_file(hs, err);
 
     if (!st && hs->buf.len >= BUFFER_BYTES)
         st = write_buffer(hs, err);
     if (!st && hs->synced && hs->written + hs->buf.len == hs->synced) /* X2 */
-        put_record(hs, RECORD_MARK, (struct nx_slice){0}, (struct nx_slice){0});
+        headfiles_put_record(hs, RECORD_MARK, (struct nx_slice){0}, (struct nx_slice){0});
     return st;
 }
 
@@ -565,9 +571,10 @@ static bool pack(struct buf *to, const struct buf *raw)
     return true;
 }
 
-nx_status headfiles_columns(struct headfiles *hs, struct nx_slice payload, struct nx_err *err)
+nx_status headfiles_put_payload(struct headfiles *hs, uint8_t type, struct nx_slice payload,
+                                struct nx_err *err)
 {
-    nx_status st = begin_record(hs, err);
+    nx_status st = headfiles_begin_record(hs, err);
 
     if (st)
         return st;
@@ -579,13 +586,44 @@ nx_status headfiles_columns(struct headfiles *hs, struct nx_slice payload, struc
         buf_uvarint(&hs->head, 0); /* as it is */
         buf_slice(&hs->head, payload);
     }
-    put_record(hs, RECORD_COLUMNS, buf_view(&hs->head), (struct nx_slice){0});
+    headfiles_put_record(hs, type, buf_view(&hs->head), (struct nx_slice){0});
     st = buf_status(&hs->head, err);
     if (!st)
         st = buf_status(&hs->buf, err);
     if (st)
-        give_up_file(hs);
+        headfiles_give_up(hs);
     return st;
+}
+
+nx_status headfiles_columns(struct headfiles *hs, struct nx_slice payload, struct nx_err *err)
+{
+    return headfiles_put_payload(hs, RECORD_COLUMNS, payload, err);
+}
+
+void headfiles_end_page(struct headfiles *hs, struct buf *head, uint32_t from)
+{
+    struct buf *p = &hs->page, *body = &hs->body;
+    size_t start = body->len, n;
+    uint32_t flag = pack(body, p) ? PAGE_PACKED : 0;
+
+    if (!flag)
+        buf_slice(body, buf_view(p));
+    if (p->failed != NX_OK)
+        body->failed = p->failed;
+    n = body->len - start;
+    buf_u32le(head, from);
+    buf_u32le(head, (uint32_t)start);
+    buf_u32le(head, (uint32_t)n | flag);
+    buf_u32le(head, 0); /* its CRC, once its place is known */
+}
+
+void headfiles_sum_pages(struct headfiles *hs, char *pages, uint32_t n, uint64_t body_at)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        char *e = pages + (size_t)i * PAGE_ENTRY;
+        uint32_t off = get_u32le(e + 4), len = get_u32le(e + 8) & ~PAGE_PACKED;
+        put_u32le(e + 12, page_crc(body_at + off, hs->body.ptr + off, len));
+    }
 }
 
 static uint32_t uvarint_bytes(uint32_t v)
@@ -596,9 +634,8 @@ static uint32_t uvarint_bytes(uint32_t v)
 /* Puts columns [from, to) into the body as a page and its entry into the head. */
 static void put_page(struct headfiles *hs, const struct seal *s, uint32_t from, uint32_t to)
 {
-    struct buf *p = &hs->page, *body = &hs->body;
-    size_t start = body->len, n;
-    uint32_t flag, bytes = 0;
+    struct buf *p = &hs->page;
+    uint32_t bytes = 0;
 
     buf_clear(p);
     for (uint32_t c = from; c < to; c++)
@@ -607,16 +644,7 @@ static void put_page(struct headfiles *hs, const struct seal *s, uint32_t from, 
     for (uint32_t c = from; c < to; c++)
         buf_uvarint(p, s->off[c + 1] - s->off[c]);
     buf_append(p, seal_data(s) + s->off[from], s->off[to] - s->off[from]);
-    flag = pack(body, p) ? PAGE_PACKED : 0;
-    if (!flag)
-        buf_slice(body, buf_view(p));
-    if (p->failed != NX_OK)
-        body->failed = p->failed;
-    n = body->len - start;
-    buf_u32le(&hs->head, from);
-    buf_u32le(&hs->head, (uint32_t)start);
-    buf_u32le(&hs->head, (uint32_t)n | flag);
-    buf_u32le(&hs->head, 0); /* its CRC, once its place is known */
+    headfiles_end_page(hs, &hs->head, from);
 }
 
 static uint32_t put_pages(struct headfiles *hs, const struct seal *s)
@@ -624,7 +652,7 @@ static uint32_t put_pages(struct headfiles *hs, const struct seal *s)
     uint32_t from = 0, n = 0;
 
     for (uint32_t c = 1; c <= s->n_cols; c++) {
-        if (c < s->n_cols && s->off[c] - s->off[from] + (c - from) < PAGE_BYTES)
+        if (c < s->n_cols && s->off[c] - s->off[from] + (c - from) < HEADFILE_PAGE_BYTES)
             continue;
         put_page(hs, s, from, c);
         from = c;
@@ -696,22 +724,18 @@ nx_status headfiles_seal(struct headfiles *hs, uint32_t group, const struct seal
 
     st = make_seal(hs, group, s, &pages_at, &n_pages, err);
     if (!st)
-        st = begin_record(hs, err);
+        st = headfiles_begin_record(hs, err);
     if (st)
         return st;
     at = hs->written + hs->buf.len;
-    for (uint32_t i = 0; i < n_pages; i++) {
-        char *e = hs->head.ptr + pages_at + (size_t)i * PAGE_ENTRY;
-        uint32_t off = get_u32le(e + 4), n = get_u32le(e + 8) & ~PAGE_PACKED;
-        put_u32le(e + 12, page_crc(at + RECORD_BYTES + hs->head.len + off, hs->body.ptr + off, n));
-    }
-    put_record(hs, RECORD_SEAL, buf_view(&hs->head), buf_view(&hs->body));
+    headfiles_sum_pages(hs, hs->head.ptr + pages_at, n_pages, at + RECORD_BYTES + hs->head.len);
+    headfiles_put_record(hs, RECORD_SEAL, buf_view(&hs->head), buf_view(&hs->body));
     st = buf_status(&hs->buf, err);
     *stored = st ? NULL : seal_stored_at(s, hs->out, at, (uint32_t)hs->head.len);
     if (!st && !*stored)
         st = no_memory(err);
     if (st)
-        give_up_file(hs);
+        headfiles_give_up(hs);
     return st;
 }
 
@@ -739,7 +763,7 @@ nx_status headfiles_sync(struct headfiles *hs, struct nx_err *err)
     if (!st && fresh)
         st = hs->fs->sync_dir(hs->fs, hs->dir, err);
     if (st) {
-        give_up_file(hs);
+        headfiles_give_up(hs);
         return st;
     }
     hs->synced = hs->written;
@@ -832,7 +856,7 @@ static nx_status record_at(struct window *w, uint64_t at, struct record *r, bool
                          .type = (uint8_t)p[4],
                          .head_bytes = get_u32le(p + 8),
                          .body_bytes = get_u32le(p + 12)};
-    if (r->head_bytes > MAX_HEAD || r->type < RECORD_COLUMNS || r->type > RECORD_MARK)
+    if (r->head_bytes > MAX_HEAD || r->type < RECORD_COLUMNS || r->type > RECORD_SAMPLES)
         return NX_OK;
     st = window_at(w, at, RECORD_BYTES + r->head_bytes, &p, err);
     if (st || !p)
@@ -859,10 +883,12 @@ static nx_status find_record(struct window *w, uint64_t at, struct record *r, bo
     return st;
 }
 
-/* A seal that is described and not yet known to be whole. */
+/* A seal, or samples, that are described and not yet known to be whole. */
 struct found {
+    uint64_t at;
     uint32_t group;
-    struct seal *seal;
+    struct seal *seal; /* one of both */
+    struct loose_batch *batch;
 };
 
 struct scan {
@@ -878,6 +904,43 @@ struct scan {
     bool marked; /* the last record is a mark */
 };
 
+static bool found_room(struct scan *sc)
+{
+    size_t cap = sc->cap_found * 2 + 16;
+    struct found *more;
+
+    if (sc->n_found < sc->cap_found)
+        return true;
+    more = realloc(sc->found, cap * sizeof *more);
+    if (!more)
+        return false;
+    sc->found = more;
+    sc->cap_found = cap;
+    return true;
+}
+
+/* Which series the samples are of is asked now: the file may give their numbers to others later. */
+static nx_status found_samples(struct scan *sc, const struct record *r, struct nx_err *err)
+{
+    struct loose_batch *b = NULL;
+    nx_status st;
+
+    if (headfiles_is_gone(sc->hs, sc->w.f->number, r->at))
+        return NX_OK;
+    if (!found_room(sc))
+        return no_memory(err);
+    st = headfile_found_samples(sc->w.f, r->at, (struct nx_slice){r->head, r->head_bytes},
+                                r->body_bytes, &b, err);
+    if (!st)
+        st = sc->v->number(sc->v->ctx, sc->w.f->number, b, err);
+    if (st) {
+        loose_batch_unref(b);
+        return st;
+    }
+    sc->found[sc->n_found++] = (struct found){.at = r->at, .batch = b};
+    return NX_OK;
+}
+
 static nx_status found_seal(struct scan *sc, const struct record *r, struct nx_err *err)
 {
     struct seal_head h;
@@ -885,14 +948,8 @@ static nx_status found_seal(struct scan *sc, const struct record *r, struct nx_e
 
     if (!read_seal_head(r->head, r->head_bytes, r->body_bytes, &h))
         return nx_fail(err, NX_CORRUPT, "a seal that makes no sense");
-    if (sc->n_found == sc->cap_found) {
-        size_t cap = sc->cap_found * 2 + 16;
-        struct found *more = realloc(sc->found, cap * sizeof *more);
-        if (!more)
-            return no_memory(err);
-        sc->found = more;
-        sc->cap_found = cap;
-    }
+    if (!found_room(sc))
+        return no_memory(err);
     s = calloc(1, sizeof *s + (h.map ? (h.n_cols + 31) / 32 : 0) * sizeof s->off[0]);
     if (!s)
         return no_memory(err);
@@ -911,8 +968,17 @@ static nx_status found_seal(struct scan *sc, const struct record *r, struct nx_e
     s->file = headfile_ref(sc->w.f);
     s->at = r->at;
     s->head_bytes = r->head_bytes;
-    sc->found[sc->n_found++] = (struct found){h.group, s};
+    sc->found[sc->n_found++] = (struct found){.at = r->at, .group = h.group, .seal = s};
     return NX_OK;
+}
+
+/* Columns of a group or series, as the type says. */
+static nx_status tell_columns(struct scan *sc, uint8_t type, struct nx_slice payload,
+                              struct nx_err *err)
+{
+    if (type == RECORD_SERIES)
+        return sc->v->series(sc->v->ctx, sc->w.f->number, payload, err);
+    return sc->v->columns(sc->v->ctx, payload, err);
 }
 
 static nx_status found_columns(struct scan *sc, const struct record *r, struct nx_err *err)
@@ -925,14 +991,14 @@ static nx_status found_columns(struct scan *sc, const struct record *r, struct n
     if (in.bad || raw > NX_LIMIT_WAL_RECORD_BYTES || raw > 256 * (uint64_t)left)
         return nx_fail(err, NX_CORRUPT, "columns of a wrong length");
     if (raw == 0)
-        return sc->v->columns(sc->v->ctx, nx_slice_of((const char *)in.ptr, left), err);
+        return tell_columns(sc, r->type, nx_slice_of((const char *)in.ptr, left), err);
     buf_clear(&sc->raw);
     room = buf_reserve(&sc->raw, raw);
     if (!room)
         return buf_status(&sc->raw, err);
     if (LZ4_decompress_safe((const char *)in.ptr, room, (int)left, (int)raw) != (int)raw)
         return nx_fail(err, NX_CORRUPT, "columns that do not unpack");
-    return sc->v->columns(sc->v->ctx, nx_slice_of(room, raw), err);
+    return tell_columns(sc, r->type, nx_slice_of(room, raw), err);
 }
 
 /* What was found is whole: hands it on. */
@@ -941,33 +1007,56 @@ static nx_status accept_found(struct scan *sc, size_t n, struct nx_err *err)
     nx_status st = NX_OK;
     size_t i = 0;
 
-    for (; i < n && !st; i++)
-        st = sc->v->seal(sc->v->ctx, sc->found[i].group, sc->found[i].seal, err);
-    for (; i < sc->n_found; i++)
+    for (; i < n && !st; i++) {
+        const struct found *f = &sc->found[i];
+        st = f->batch ? sc->v->samples(sc->v->ctx, f->batch, err)
+                      : sc->v->seal(sc->v->ctx, f->group, f->seal, err);
+    }
+    for (; i < sc->n_found; i++) {
         seal_unref(sc->found[i].seal);
+        loose_batch_unref(sc->found[i].batch);
+    }
     sc->n_found = 0;
     return st;
 }
 
-/* X2: pages of one seal are as their checksums say. */
-static nx_status pages_whole(struct scan *sc, const struct seal *s, bool *whole, struct nx_err *err)
+/* Copies the directory of the pages of what was found; *body: where they begin. Leaves none if it is gone. */
+static nx_status found_pages(struct scan *sc, const struct found *f, struct buf *entries,
+                             uint64_t *body, struct nx_err *err)
 {
+    const struct loose_batch *b = f->batch;
     struct record r;
     struct seal_head h;
-    struct buf entries = {0};
     bool good = false;
-    nx_status st = record_at(&sc->w, s->at, &r, &good, err);
+    nx_status st;
 
-    *whole = false;
+    if (b) {
+        *body = b->at + RECORD_BYTES + b->head_bytes;
+        buf_append(entries, b->pages, (size_t)b->n_pages * PAGE_ENTRY);
+        return buf_status(entries, err);
+    }
+    st = record_at(&sc->w, f->at, &r, &good, err);
     if (st || !good || !read_seal_head(r.head, r.head_bytes, r.body_bytes, &h))
         return st;
+    *body = f->at + RECORD_BYTES + r.head_bytes;
+    buf_append(entries, h.pages, (size_t)h.n_pages * PAGE_ENTRY);
+    return buf_status(entries, err);
+}
+
+/* X2: the pages are as their checksums say. */
+static nx_status pages_whole(struct scan *sc, const struct found *f, bool *whole,
+                             struct nx_err *err)
+{
+    struct buf entries = {0};
+    uint64_t body = 0;
+    nx_status st;
+
     buf_init(&entries, 0);
-    buf_append(&entries, h.pages, (size_t)h.n_pages * PAGE_ENTRY);
-    st = buf_status(&entries, err);
-    *whole = true;
-    for (uint32_t i = 0; i < h.n_pages && *whole && !st; i++) {
-        const char *e = entries.ptr + (size_t)i * PAGE_ENTRY, *p;
-        uint64_t at = s->at + RECORD_BYTES + s->head_bytes + get_u32le(e + 4);
+    st = found_pages(sc, f, &entries, &body, err);
+    *whole = !st && entries.len;
+    for (size_t i = 0; i < entries.len && *whole && !st; i += PAGE_ENTRY) {
+        const char *e = entries.ptr + i, *p;
+        uint64_t at = body + get_u32le(e + 4);
         size_t n = get_u32le(e + 8) & ~PAGE_PACKED;
         st = window_at(&sc->w, at, n, &p, err);
         *whole = !st && p && page_crc(at, p, n) == get_u32le(e + 12);
@@ -984,14 +1073,14 @@ static nx_status check_found(struct scan *sc, struct nx_err *err)
     bool whole = true;
 
     while (n < sc->n_found && whole && !st) {
-        if (sc->gap && sc->found[n].seal->at > sc->gap)
+        if (sc->gap && sc->found[n].at > sc->gap)
             break;
-        st = pages_whole(sc, sc->found[n].seal, &whole, err);
+        st = pages_whole(sc, &sc->found[n], &whole, err);
         if (whole && !st)
             n++;
     }
     if (!st && !whole)
-        sc->end = sc->found[n].seal->at;
+        sc->end = sc->found[n].at;
     else if (!st && sc->gap)
         sc->end = sc->gap;
     nx_status handed = accept_found(sc, st ? 0 : n, st ? NULL : err);
@@ -1039,8 +1128,11 @@ static nx_status scan_records(struct scan *sc, struct nx_err *err)
         }
         if (r.type == RECORD_MARK)
             st = accept_found(sc, sc->n_found, err);
+        else if (r.type == RECORD_SEAL)
+            st = found_seal(sc, &r, &why);
         else
-            st = r.type == RECORD_SEAL ? found_seal(sc, &r, &why) : found_columns(sc, &r, &why);
+            st = r.type == RECORD_SAMPLES ? found_samples(sc, &r, &why)
+                                          : found_columns(sc, &r, &why);
         if (st == NX_CORRUPT) {
             count_damage(f, r.at, RECORD_BYTES + r.head_bytes, why.text);
             st = NX_OK;
@@ -1091,10 +1183,10 @@ static nx_status check_header(struct window *w, bool *good, struct nx_err *err)
     if (st || !h || get_u32le(h) != FILE_MAGIC || get_u32le(h + 12) != crc32c(0, h, 12) ||
         get_u32le(h + 8) != f->number)
         return st;
-    if (get_u16le(h + 4) != VERSION)
+    if (get_u16le(h + 4) == 0 || get_u16le(h + 4) > VERSION)
         return nx_fail(
             err, NX_UNAVAILABLE,
-            "%s/%0*u is in version %u of the format of chunk files, this program reads version %u",
+            "%s/%0*u is in version %u of the format of chunk files, this program reads up to %u",
             f->set->dir, NUMBERED_DIGITS, f->number, get_u16le(h + 4), VERSION);
     *good = true;
     return NX_OK;
@@ -1168,6 +1260,8 @@ nx_status headfiles_open(struct headfiles **out, struct fs *fs, const char *dir,
     hs->dir = strdup(dir);
     st = hs->dir ? fs_mkdirs(fs, dir, err) : no_memory(err);
     if (!st)
+        st = headfiles_gone_load(hs, err);
+    if (!st)
         st = scan_all(hs, v, err);
     /* The seals that were handed on lead here: the caller closes it after them, in any case. */
     *out = hs;
@@ -1188,6 +1282,7 @@ void headfiles_close(struct headfiles *hs)
     buf_done(&hs->page);
     buf_done(&hs->head);
     buf_done(&hs->body);
+    headfiles_loose_done(hs);
     free(hs->v);
     free(hs->dir);
     free(hs);

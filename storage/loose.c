@@ -5,7 +5,8 @@
  *         take a sample that is older than those before it. Both kinds are kept by series instead.
  * SHAPE   A series is an entry: a sorted array of a few samples, then seals of what was in it, in the
  *         order in which they were made. A seal has samples of one block's span; small ones of a span
- *         are joined as they become many. The array and the seals may overlap in time.
+ *         are joined as they become many. The array and the seals may overlap in time. Seals go to chunk files in
+ *         batches of many series (loose_store.c), which are kept in one list for all.
  * RULES   L1  Of two samples of one time the first one written stays: what is in rows or in blocks before
  *             what is here, an older seal before a newer one.
  *         L2  A sample in order is newer than every one of its series: newest_ms knows, which takes over
@@ -16,8 +17,11 @@
  *             carries them as long as some reader needs them.
  *         L5  What a block takes is sealed and marked first. What comes meanwhile is not of it. When the
  *             block is in the list it is marked as written, and goes when no older reader is left.
+ *         L6  A batch in a chunk file has, of a series and span, what was there when it was made. So batches are
+ *             older than seals (L1); and at a start a sample in order that the log has, and that is not
+ *             newer than the newest of its series in batches, is in one of them.
  * THREADS One lock for all, held from judging to publishing, the log's write included, as a group's is.
- *         Readers hold it to copy an array and to take references on seals. */
+ *         Readers hold it to copy an array and to take references on seals and batches. */
 #include "storage/loose.h"
 
 #include <stdlib.h>
@@ -83,17 +87,17 @@ struct loose_series *loose_get_locked(struct loose *l, uint32_t series)
     s->newest_ms = INT64_MIN;
     l->table[place(l, series)] = s;
     l->n++;
-    atomic_store(&l->count, l->n);
+    atomic_store(&l->count, l->n + l->n_batches);
     return s;
 }
 
-static void loose_seal_unref(struct loose_seal *s)
+void loose_seal_unref(struct loose_seal *s)
 {
     if (s && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
         free(s);
 }
 
-static struct loose_seal *loose_seal_ref(struct loose_seal *s)
+struct loose_seal *loose_seal_ref(struct loose_seal *s)
 {
     atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
     return s;
@@ -117,6 +121,7 @@ struct loose *loose_new(struct head *h, int64_t block_ms)
     l->head = h;
     l->block_ms = block_ms;
     l->mask = 15;
+    l->needed = UINT32_MAX;
     l->table = calloc((size_t)l->mask + 1, sizeof(struct loose_series *));
     if (!l->table) {
         free(l);
@@ -136,6 +141,9 @@ void loose_free(struct loose *l)
         if (l->table[i])
             series_free(l->table[i]);
     }
+    for (uint32_t i = 0; i < l->n_batches; i++)
+        loose_batch_unref(l->batches[i]);
+    free(l->batches);
     free(l->table);
     free(l->staged);
     nx_mutex_done(&l->lock);
@@ -242,6 +250,7 @@ static nx_status seal_front(struct loose *l, struct loose_series *s, struct work
     if (st)
         return st;
     seal->seq_last = seq_last;
+    seal->segment = s->since;
     s->seals[s->n_seals++] = seal;
     atomic_fetch_add(&l->bytes, loose_seal_bytes(seal));
     s->n -= n;
@@ -293,8 +302,8 @@ static nx_status merge_parts(struct samples *x, size_t first, size_t mid, struct
     return NX_OK;
 }
 
-static nx_status add_seal(const struct loose_seal *s, uint64_t seq, int64_t mint, int64_t maxt,
-                          struct work *w, struct samples *to, struct nx_err *err)
+nx_status loose_add_seal(const struct loose_seal *s, uint64_t seq, int64_t mint, int64_t maxt,
+                         struct work *w, struct samples *to, struct nx_err *err)
 {
     size_t mid = to->n;
     nx_status st = work_room(w, s->n, 0, err);
@@ -343,7 +352,7 @@ static struct run find_run(const struct loose *l, const struct loose_series *s)
         const struct loose_seal *seal = s->seals[i];
         if (!of_span(l, seal, r.span))
             continue;
-        if (size_of(seal) != size_of(newest) || seal->taken || seal->written ||
+        if (size_of(seal) != size_of(newest) || seal->taken || seal->written || seal->storing ||
             seal->seq_last > seen)
             break; /* L1: what is older than it must stay before it */
         r.from = i;
@@ -359,15 +368,17 @@ static nx_status code_run(struct loose *l, const struct loose_series *s, const s
 {
     struct samples x = {0};
     uint64_t seq_last = 0, epoch = 0;
+    uint32_t segment = UINT32_MAX;
     nx_status st = NX_OK;
 
     for (uint32_t i = r->from; i < s->n_seals && !st; i++) {
         const struct loose_seal *seal = s->seals[i];
         if (!of_span(l, seal, r->span))
             continue;
-        st = add_seal(seal, UINT64_MAX, INT64_MIN, INT64_MAX, w, &x, err);
+        st = loose_add_seal(seal, UINT64_MAX, INT64_MIN, INT64_MAX, w, &x, err);
         seq_last = seal->seq_last > seq_last ? seal->seq_last : seq_last;
         epoch = seal->wal_epoch > epoch ? seal->wal_epoch : epoch;
+        segment = seal->segment < segment ? seal->segment : segment;
     }
     if (!st)
         st = work_room(w, x.n, 0, err);
@@ -379,6 +390,7 @@ static nx_status code_run(struct loose *l, const struct loose_series *s, const s
     if (!st) {
         (*out)->seq_last = seq_last;
         (*out)->wal_epoch = epoch;
+        (*out)->segment = segment;
     }
     samples_done(&x);
     return st;
@@ -426,6 +438,17 @@ static nx_status join_seals(struct loose *l, struct loose_series *s, struct work
     return st;
 }
 
+nx_status loose_seal_all_locked(struct loose *l, struct loose_series *s, struct work *w,
+                                struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    NX_ASSERT(nx_mutex_held(&l->lock));
+    while (s->n && !st)
+        st = seal_front(l, s, w, err);
+    return st;
+}
+
 /* Without memory the array grows on, and it is tried again. */
 static void seal_array(struct loose *l, struct loose_series *s)
 {
@@ -440,13 +463,113 @@ static void seal_array(struct loose *l, struct loose_series *s)
     head_work_back(l->head, w);
 }
 
+/* ---- batches ------------------------------------------------------------------------------------ */
+
+bool loose_batches_room_locked(struct loose *l, uint32_t n)
+{
+    uint32_t cap = l->n_batches + n;
+    struct loose_batch **v;
+
+    NX_ASSERT(nx_mutex_held(&l->lock));
+    if (cap <= l->cap_batches)
+        return true;
+    v = realloc(l->batches, cap * sizeof(struct loose_batch *));
+    if (!v)
+        return false;
+    l->batches = v;
+    l->cap_batches = cap;
+    return true;
+}
+
+void loose_add_batch_locked(struct loose *l, struct loose_batch *b)
+{
+    NX_ASSERT(nx_mutex_held(&l->lock) && l->n_batches < l->cap_batches);
+    l->batches[l->n_batches++] = b;
+    atomic_store(&l->count, l->n + l->n_batches);
+}
+
+/* The batch with the series' newest sample, if that is newer than *t_ms (any, unless *found), and the entry. */
+static struct loose_batch *newest_batch_locked(const struct loose *l, uint32_t series, bool *found,
+                                               int64_t *t_ms, uint32_t *entry)
+{
+    struct loose_batch *newest = NULL;
+
+    for (uint32_t i = 0; i < l->n_batches; i++) {
+        struct loose_batch *b = l->batches[i];
+        if (*found && b->max_ms <= *t_ms)
+            continue;
+        for (uint32_t k = loose_batch_find(b, series); k < b->n && b->v[k].series == series; k++) {
+            int64_t last_ms = b->min_ms + (int64_t)b->v[k].last;
+            if (*found && last_ms <= *t_ms)
+                continue;
+            *found = true;
+            *t_ms = last_ms;
+            *entry = k;
+            newest = b;
+        }
+    }
+    return newest;
+}
+
+int64_t loose_stored_up_to_locked(const struct loose *l, uint32_t series)
+{
+    int64_t t_ms = INT64_MIN;
+    bool found = false;
+    uint32_t entry;
+
+    (void)newest_batch_locked(l, series, &found, &t_ms, &entry);
+    return t_ms;
+}
+
+/* Entries keep what is newest of a series as long as they are there. Then batches are asked: the newest one
+ * there may have been late, but nothing that comes later can be in order before it. */
+nx_status loose_newest(struct loose *l, uint32_t series, bool *found, int64_t *t_ms, double *v,
+                       struct nx_err *err)
+{
+    const struct loose_series *s;
+    struct loose_batch *b;
+    struct work *w;
+    uint32_t entry = 0, n = 0;
+    nx_status st;
+
+    if (atomic_load(&l->count) == 0)
+        return NX_OK;
+    nx_lock(&l->lock);
+    s = loose_find_locked(l, series);
+    if (s && s->newest_ms != INT64_MIN && (!*found || s->newest_ms > *t_ms)) {
+        *found = true;
+        *t_ms = s->newest_ms;
+        *v = s->newest;
+    }
+    b = newest_batch_locked(l, series, found, t_ms, &entry);
+    if (b)
+        loose_batch_ref(b);
+    nx_unlock(&l->lock);
+    if (!b)
+        return NX_OK;
+    w = head_work(l->head);
+    st = w ? headfile_samples(b, entry, w, &n, err) : no_memory(err);
+    if (!st)
+        *v = w->v[n - 1];
+    else if (st == NX_CORRUPT) { /* it was counted: no value is the same as this one */
+        *v = chunk_absent();
+        st = NX_OK;
+    }
+    loose_batch_unref(b);
+    head_work_back(l->head, w);
+    return st;
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 nx_status loose_bind(struct loose *l, uint32_t series, bool has_newest, int64_t t_ms, double v,
                      struct nx_err *err)
 {
     struct loose_series *s;
+    nx_status st = loose_newest(l, series, &has_newest, &t_ms, &v, err);
 
+    if (st)
+        return st;
     nx_lock(&l->lock);
     s = loose_get_locked(l, series);
     if (s) {
@@ -468,22 +591,6 @@ void loose_unbind(struct loose *l, uint32_t series)
     s = loose_find_locked(l, series);
     if (s)
         s->bound = false;
-    nx_unlock(&l->lock);
-}
-
-void loose_newest(struct loose *l, uint32_t series, bool *found, int64_t *t_ms, double *v)
-{
-    const struct loose_series *s;
-
-    if (atomic_load(&l->count) == 0)
-        return;
-    nx_lock(&l->lock);
-    s = loose_find_locked(l, series);
-    if (s && s->newest_ms != INT64_MIN && (!*found || s->newest_ms > *t_ms)) {
-        *found = true;
-        *t_ms = s->newest_ms;
-        *v = s->newest;
-    }
     nx_unlock(&l->lock);
 }
 
@@ -583,12 +690,21 @@ static bool insert(struct loose_series *s, int64_t t_ms, double v, uint64_t seq)
     return true;
 }
 
-static void widen(struct loose *l, int64_t t_ms)
+void loose_widen(struct loose *l, int64_t t_ms)
 {
     if (t_ms < atomic_load_explicit(&l->min_ms, memory_order_relaxed))
         atomic_store(&l->min_ms, t_ms);
     if (t_ms > atomic_load_explicit(&l->max_ms, memory_order_relaxed))
         atomic_store(&l->max_ms, t_ms);
+}
+
+/* The log has the sample in the segment that was written last for the series. */
+static void note_segment(struct loose *l, struct loose_series *s)
+{
+    if (s->n == 1 || s->segment < s->since)
+        s->since = s->segment;
+    if (s->since < l->needed)
+        l->needed = s->since;
 }
 
 void loose_publish_locked(struct loose *l, uint64_t seq)
@@ -598,10 +714,12 @@ void loose_publish_locked(struct loose *l, uint64_t seq)
     for (size_t i = 0; i < l->n_staged; i++) {
         const struct loose_staged *x = &l->staged[i];
         bool in = insert(x->s, x->t_ms, x->v, seq);
+        if (in)
+            note_segment(l, x->s);
         x->s->reserved--;
         held += in;
         late += in && x->late;
-        widen(l, x->t_ms);
+        loose_widen(l, x->t_ms);
     }
     for (size_t i = 0; i < l->n_staged; i++) {
         struct loose_series *s = l->staged[i].s;
@@ -633,6 +751,27 @@ bool loose_overlaps(struct loose *l, int64_t mint, int64_t maxt)
            atomic_load(&l->max_ms) >= mint;
 }
 
+static bool entry_overlaps(const struct loose_batch *b, const struct loose_entry *e, int64_t mint,
+                           int64_t maxt)
+{
+    return b->min_ms + (int64_t)e->first <= maxt && b->min_ms + (int64_t)e->last >= mint;
+}
+
+static bool batches_overlap_locked(const struct loose *l, uint32_t series, int64_t mint,
+                                   int64_t maxt)
+{
+    for (uint32_t i = l->n_batches; i-- > 0;) {
+        const struct loose_batch *b = l->batches[i];
+        if (b->min_ms > maxt || b->max_ms < mint)
+            continue;
+        for (uint32_t k = loose_batch_find(b, series); k < b->n && b->v[k].series == series; k++) {
+            if (entry_overlaps(b, &b->v[k], mint, maxt))
+                return true;
+        }
+    }
+    return false;
+}
+
 bool loose_series_overlaps(struct loose *l, uint32_t series, int64_t mint, int64_t maxt)
 {
     const struct loose_series *s;
@@ -641,6 +780,7 @@ bool loose_series_overlaps(struct loose *l, uint32_t series, int64_t mint, int64
     if (!loose_overlaps(l, mint, maxt))
         return false;
     nx_lock(&l->lock);
+    found = batches_overlap_locked(l, series, mint, maxt);
     s = loose_find_locked(l, series);
     for (uint32_t i = s ? s->n : 0; i-- > 0 && !found;)
         found = s->v[i].t_ms >= mint && s->v[i].t_ms <= maxt;
@@ -650,28 +790,54 @@ bool loose_series_overlaps(struct loose *l, uint32_t series, int64_t mint, int64
     return found;
 }
 
+struct stored {
+    struct loose_batch *batch; /* a reference */
+    uint32_t entry;
+};
+
 /* What a read takes under the lock. */
 struct taken {
+    struct stored *stored;
+    uint32_t n_stored, cap_stored;
     struct loose_seal **seals;
     uint32_t n_seals;
     struct loose_sample *v;
     uint32_t n;
 };
 
+static nx_status take_stored(const struct loose *l, uint32_t series, bool pending, int64_t mint,
+                             int64_t maxt, struct taken *out, struct nx_err *err)
+{
+    for (uint32_t i = 0; i < l->n_batches; i++) {
+        struct loose_batch *b = l->batches[i];
+        if (b->min_ms > maxt || b->max_ms < mint || (pending && b->written))
+            continue;
+        for (uint32_t k = loose_batch_find(b, series); k < b->n && b->v[k].series == series; k++) {
+            if (!entry_overlaps(b, &b->v[k], mint, maxt))
+                continue;
+            if (!grow(&out->stored, out->n_stored, &out->cap_stored, sizeof *out->stored, 8))
+                return no_memory(err);
+            out->stored[out->n_stored++] = (struct stored){loose_batch_ref(b), k};
+        }
+    }
+    return NX_OK;
+}
+
 static nx_status take(struct loose *l, uint32_t series, uint64_t seq, bool pending, int64_t mint,
                       int64_t maxt, struct taken *out, struct nx_err *err)
 {
     const struct loose_series *s;
-    nx_status st = NX_OK;
+    nx_status st;
 
     *out = (struct taken){0};
     nx_lock(&l->lock);
+    st = take_stored(l, series, pending, mint, maxt, out, err);
     s = loose_find_locked(l, series);
     if (s && s->n_seals)
         out->seals = malloc(s->n_seals * sizeof(struct loose_seal *));
     if (s && s->n)
         out->v = malloc(s->n * sizeof *out->v);
-    if (s && ((s->n_seals && !out->seals) || (s->n && !out->v)))
+    if (!st && s && ((s->n_seals && !out->seals) || (s->n && !out->v)))
         st = no_memory(err);
     for (uint32_t i = 0; s && !st && i < s->n_seals; i++) {
         struct loose_seal *seal = s->seals[i];
@@ -688,6 +854,31 @@ static nx_status take(struct loose *l, uint32_t series, uint64_t seq, bool pendi
     return st;
 }
 
+static void taken_done(struct taken *k)
+{
+    for (uint32_t i = 0; i < k->n_stored; i++)
+        loose_batch_unref(k->stored[i].batch);
+    for (uint32_t i = 0; i < k->n_seals; i++)
+        loose_seal_unref(k->seals[i]);
+    free(k->stored);
+    free(k->seals);
+    free(k->v);
+}
+
+/* A damaged page costs its samples, as it does of rows (head_read.c, D5). */
+static nx_status add_stored(const struct stored *x, int64_t mint, int64_t maxt, struct work *w,
+                            struct samples *to, struct nx_err *err)
+{
+    const size_t mid = to->n;
+    uint32_t n = 0;
+    nx_status st = headfile_samples(x->batch, x->entry, w, &n, err);
+
+    if (st)
+        return st == NX_CORRUPT ? NX_OK : st;
+    st = samples_add_rows(to, w->t, w->v, n, mint, maxt, err);
+    return st ? st : merge_parts(to, 0, mid, err);
+}
+
 nx_status loose_read(struct loose *l, uint32_t series, uint64_t seq, bool pending, int64_t mint,
                      int64_t maxt, struct samples *to, size_t first, struct nx_err *err)
 {
@@ -700,10 +891,12 @@ nx_status loose_read(struct loose *l, uint32_t series, uint64_t seq, bool pendin
     if (!loose_overlaps(l, mint, maxt))
         return NX_OK;
     st = take(l, series, seq, pending, mint, maxt, &k, err);
-    if (!st && k.n_seals && !(w = head_work(l->head)))
+    if (!st && (k.n_seals || k.n_stored) && !(w = head_work(l->head)))
         st = no_memory(err);
+    for (uint32_t i = 0; i < k.n_stored && !st; i++) /* L6 */
+        st = add_stored(&k.stored[i], mint, maxt, w, &x, err);
     for (uint32_t i = 0; i < k.n_seals && !st; i++)
-        st = add_seal(k.seals[i], seq, mint, maxt, w, &x, err);
+        st = loose_add_seal(k.seals[i], seq, mint, maxt, w, &x, err);
     mid = x.n;
     for (uint32_t i = 0; i < k.n && !st; i++)
         st = samples_add(&x, k.v[i].t_ms, k.v[i].v, err);
@@ -718,11 +911,8 @@ nx_status loose_read(struct loose *l, uint32_t series, uint64_t seq, bool pendin
         to->n += x.n;
         st = merge_parts(to, first, mid, err);
     }
-    for (uint32_t i = 0; i < k.n_seals; i++)
-        loose_seal_unref(k.seals[i]);
+    taken_done(&k);
     head_work_back(l->head, w);
-    free(k.seals);
-    free(k.v);
     samples_done(&x);
     return st;
 }
@@ -762,6 +952,22 @@ void loose_taken_locked(struct loose *l, bool done)
             s->seals[k]->taken = false;
         }
     }
+    for (uint32_t i = 0; i < l->n_batches; i++) {
+        struct loose_batch *b = l->batches[i];
+        l->gone_untold = l->gone_untold || (done && b->taken);
+        b->written = b->written || (done && b->taken);
+        b->taken = false;
+    }
+    l->ask_needed = true;
+}
+
+void loose_take_batches_locked(struct loose *l, int64_t from_ms, int64_t before_ms, bool *any)
+{
+    for (uint32_t i = 0; i < l->n_batches; i++) {
+        struct loose_batch *b = l->batches[i];
+        b->taken = b->min_ms >= from_ms && b->max_ms < before_ms && !b->written;
+        *any = *any || b->taken;
+    }
 }
 
 static int time_cmp(const void *x, const void *y)
@@ -773,62 +979,71 @@ static int time_cmp(const void *x, const void *y)
     return a < b ? -1 : a > b;
 }
 
+struct spans {
+    int64_t *v;
+    size_t n, cap;
+};
+
+static bool add_span(const struct loose *l, struct spans *x, int64_t t_ms)
+{
+    int64_t start = floor_div(t_ms, l->block_ms) * l->block_ms;
+
+    if (x->n && x->v[x->n - 1] == start)
+        return true;
+    if (x->n == x->cap) {
+        size_t cap = x->cap * 2 + 64;
+        int64_t *more = realloc(x->v, cap * sizeof *more);
+        if (!more)
+            return false;
+        x->v = more;
+        x->cap = cap;
+    }
+    x->v[x->n++] = start;
+    return true;
+}
+
 nx_status loose_taken_spans(struct loose *l, int64_t **starts, size_t *n, struct nx_err *err)
 {
-    int64_t *v = NULL;
-    size_t have = 0, cap = 0, kept = 0;
-    nx_status st = NX_OK;
+    struct spans x = {0};
+    size_t kept = 0;
+    bool room = true;
 
     nx_lock(&l->lock);
-    for (uint32_t i = 0; i <= l->mask && !st; i++) {
+    for (uint32_t i = 0; i <= l->mask && room; i++) {
         const struct loose_series *s = l->table[i];
-        for (uint32_t k = 0; s && k < s->n_seals && !st; k++) {
-            int64_t start = floor_div(s->seals[k]->min_ms, l->block_ms) * l->block_ms;
-            if (!s->seals[k]->taken || (have && v[have - 1] == start))
-                continue;
-            if (have == cap) {
-                int64_t *more = realloc(v, (cap = cap * 2 + 64) * sizeof *v);
-                if (!more) {
-                    st = no_memory(err);
-                    break;
-                }
-                v = more;
-            }
-            v[have++] = start;
-        }
+        for (uint32_t k = 0; s && k < s->n_seals && room; k++)
+            room = !s->seals[k]->taken || add_span(l, &x, s->seals[k]->min_ms);
     }
+    for (uint32_t i = 0; i < l->n_batches && room; i++)
+        room = !l->batches[i]->taken || add_span(l, &x, l->batches[i]->min_ms);
     nx_unlock(&l->lock);
-    if (st) {
-        free(v);
-        return st;
+    if (!room) {
+        free(x.v);
+        return no_memory(err);
     }
-    if (have)
-        qsort(v, have, sizeof *v, time_cmp);
-    for (size_t i = 0; i < have; i++) {
-        if (!kept || v[kept - 1] != v[i])
-            v[kept++] = v[i];
+    if (x.n)
+        qsort(x.v, x.n, sizeof *x.v, time_cmp);
+    for (size_t i = 0; i < x.n; i++) {
+        if (!kept || x.v[kept - 1] != x.v[i])
+            x.v[kept++] = x.v[i];
     }
-    *starts = v;
+    *starts = x.v;
     *n = kept;
     return NX_OK;
 }
 
-static void drop_seals(struct loose *l, struct loose_series *s)
-{
-    uint32_t kept = 0;
+/* ---- what leaves memory -------------------------------------------------------------------------- */
 
-    for (uint32_t i = 0; i < s->n_seals; i++) {
-        struct loose_seal *seal = s->seals[i];
-        if (!seal->written) {
-            s->seals[kept++] = seal;
-            continue;
-        }
-        atomic_fetch_sub(&l->bytes, loose_seal_bytes(seal));
-        atomic_fetch_sub(&l->samples, seal->n);
-        loose_seal_unref(seal);
-    }
-    s->n_seals = kept;
-    if (kept == 0) {
+static void drop_seal(struct loose *l, struct loose_seal *seal)
+{
+    atomic_fetch_sub(&l->bytes, loose_seal_bytes(seal));
+    atomic_fetch_sub(&l->samples, seal->n);
+    loose_seal_unref(seal);
+}
+
+static void free_arrays(struct loose *l, struct loose_series *s)
+{
+    if (s->n_seals == 0) {
         free(s->seals);
         s->seals = NULL;
         s->cap_seals = 0;
@@ -839,6 +1054,51 @@ static void drop_seals(struct loose *l, struct loose_series *s)
         s->v = NULL;
         s->cap = 0;
     }
+}
+
+void loose_stored_locked(struct loose *l, struct loose_series *s, int64_t span)
+{
+    uint32_t kept = 0;
+
+    NX_ASSERT(nx_mutex_held(&l->lock));
+    for (uint32_t i = 0; i < s->n_seals; i++) {
+        struct loose_seal *seal = s->seals[i];
+        if (seal->storing && of_span(l, seal, span))
+            drop_seal(l, seal);
+        else
+            s->seals[kept++] = seal;
+    }
+    s->n_seals = kept;
+    free_arrays(l, s);
+    l->ask_needed = true;
+}
+
+static void drop_seals(struct loose *l, struct loose_series *s)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < s->n_seals; i++) {
+        if (s->seals[i]->written)
+            drop_seal(l, s->seals[i]);
+        else
+            s->seals[kept++] = s->seals[i];
+    }
+    s->n_seals = kept;
+    free_arrays(l, s);
+}
+
+static void drop_batches(struct loose *l)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < l->n_batches; i++) {
+        if (l->batches[i]->written)
+            loose_batch_unref(l->batches[i]);
+        else
+            l->batches[kept++] = l->batches[i];
+    }
+    l->n_batches = kept;
+    atomic_store(&l->count, l->n + l->n_batches);
 }
 
 static void lower(const struct loose_series *s, int64_t *min_ms, int64_t *max_ms)
@@ -882,7 +1142,7 @@ static void drop_series(struct loose *l)
     l->table = smaller.table;
     l->mask = smaller.mask;
     l->n = live;
-    atomic_store(&l->count, live);
+    atomic_store(&l->count, live + l->n_batches);
 }
 
 void loose_drop(struct loose *l, bool written)
@@ -896,10 +1156,17 @@ void loose_drop(struct loose *l, bool written)
         if (l->table[i])
             drop_seals(l, l->table[i]);
     }
+    if (written && !l->gone_untold) /* else their files have to stay, so that it can be told */
+        drop_batches(l);
     drop_series(l);
     for (uint32_t i = 0; i <= l->mask; i++) {
         if (l->table[i])
             lower(l->table[i], &min_ms, &max_ms);
+    }
+    for (uint32_t i = 0; i < l->n_batches; i++) {
+        const struct loose_batch *b = l->batches[i];
+        min_ms = b->min_ms < min_ms ? b->min_ms : min_ms;
+        max_ms = b->max_ms > max_ms ? b->max_ms : max_ms;
     }
     atomic_store(&l->min_ms, min_ms);
     atomic_store(&l->max_ms, max_ms);
@@ -916,6 +1183,8 @@ bool loose_holds(struct loose *l, uint32_t series)
     nx_lock(&l->lock);
     s = loose_find_locked(l, series);
     holds = s && (s->bound || s->n || s->n_seals || s->reserved);
+    for (uint32_t i = l->n_batches; i-- > 0 && !holds;)
+        holds = loose_batch_find(l->batches[i], series) < l->batches[i]->n;
     nx_unlock(&l->lock);
     return holds;
 }
@@ -939,6 +1208,12 @@ int64_t loose_lowest(struct loose *l, int64_t from_ms)
                 lowest = s->v[k].t_ms;
         }
     }
+    for (uint32_t i = 0; i < l->n_batches; i++) {
+        const struct loose_batch *b = l->batches[i];
+        int64_t t = b->min_ms < from_ms ? from_ms : b->min_ms;
+        if (b->max_ms >= from_ms && t < lowest && !b->written)
+            lowest = t;
+    }
     nx_unlock(&l->lock);
     return lowest;
 }
@@ -959,5 +1234,11 @@ void loose_get_counts(struct loose *l, struct loose_counts *out)
         out->bytes += sizeof *s + s->cap_seals * sizeof(struct loose_seal *);
     }
     out->bytes += (l->mask + 1ull) * sizeof(struct loose_series *);
+    for (uint32_t i = 0; i < l->n_batches; i++) {
+        out->batches++;
+        out->entries += l->batches[i]->n;
+        out->stored += l->batches[i]->n_samples;
+        out->bytes += loose_batch_bytes(l->batches[i]);
+    }
     nx_unlock(&l->lock);
 }

@@ -3,7 +3,8 @@
  * Two kinds come here: samples out of order, of any series, and samples in order of a series that is
  * written by a loose group (storage_group_open_loose()), whose times it shares with no other. A series'
  * loose samples lie in a short sorted array and in seals, each of one block's span; the log has frames
- * of their own for them (loose_log.c). Private to storage/.
+ * of their own for them (loose_log.c). When the log wants to be shorter they go to chunk files, in batches
+ * of many series (loose_store.c). Private to storage/.
  *
  * Owner    one per head: loose_new(), loose_free().
  * Threads  *_locked need loose->lock, which comes after a group's lock and shared_lock and before the
@@ -16,6 +17,7 @@
 #include "src/base/thread.h"
 #include "src/base/buf.h"
 #include "storage/chunk.h"
+#include "storage/headfile.h"
 #include "storage/samples.h"
 #include "storage/wal.h"
 
@@ -36,14 +38,18 @@ struct loose_seal {
     int64_t min_ms, max_ms;
     uint64_t seq_last;
     uint64_t wal_epoch;  /* syncs of the log done when it was made */
+    uint32_t segment;    /* of the log, that holds its oldest sample */
     bool keeps_seq;      /* some reader did not see all of it when it was made */
     bool taken, written; /* under lock: a block is being made of it, was made of it */
+    bool storing;        /* under lock: it is being written to a chunk file */
     uint64_t seq[];      /* n, if keeps_seq; then the times and the values as chunk.h codes them */
 };
 
 struct loose_series {
     uint32_t series;
     uint32_t segment; /* of the log that defines it and holds what log_ms and log_v say; 0: none */
+    uint32_t since;   /* of the log: what v has is there from this segment on; if it has anything */
+    uint32_t in_file; /* chunk file that defines it; the worker's */
     uint32_t n, cap, reserved;
     uint32_t n_seals, cap_seals;
     bool bound;        /* a loose group writes it */
@@ -76,12 +82,17 @@ struct loose {
     uint32_t mask, n;
     struct loose_staged *staged;
     size_t n_staged, cap_staged;
-    uint64_t mark; /* number of the last mark in the log */
+    uint64_t mark;                /* number of the last mark in the log */
+    struct loose_batch **batches; /* in chunk files, by age */
+    uint32_t n_batches, cap_batches;
+    uint32_t needed;  /* the first segment of the log that is needed; UINT32_MAX: none */
+    bool ask_needed;  /* it may be a later one */
+    bool gone_untold; /* head/gone lacks some batches that are written */
 
     /* atomic: written under lock, read without as a hint */
-    atomic_uint_least32_t count;          /* series that are here */
+    atomic_uint_least32_t count;          /* series and batches that are here */
     atomic_int_least64_t min_ms, max_ms;  /* of all samples; may be too wide */
-    atomic_uint_least64_t samples, bytes; /* held; bytes of seals and arrays */
+    atomic_uint_least64_t samples, bytes; /* held, in memory; bytes of seals and arrays */
     atomic_int_least64_t window_ms;       /* out-of-order samples are taken this far back; 0: not */
     atomic_uint_least64_t appended, too_old; /* out of order: taken, refused by the window */
 };
@@ -96,7 +107,8 @@ NX_NODISCARD nx_status loose_bind(struct loose *l, uint32_t series, bool has_new
                                   double v, struct nx_err *err);
 void loose_unbind(struct loose *l, uint32_t series);
 /* Raises t and v to the newest sample in order that is known here. */
-void loose_newest(struct loose *l, uint32_t series, bool *found, int64_t *t_ms, double *v);
+NX_NODISCARD nx_status loose_newest(struct loose *l, uint32_t series, bool *found, int64_t *t_ms,
+                                    double *v, struct nx_err *err);
 
 enum loose_verdict { LOOSE_TAKEN, LOOSE_SAME, LOOSE_DUPLICATE, LOOSE_OLD, LOOSE_TOO_OLD };
 /* Stages a sample out of order (of a series written by rows, or of any), unless the window says no.
@@ -132,10 +144,13 @@ void loose_replay_free(struct loose_replay *r);         /* accepts NULL */
 /* Segment `segment` calls the series of the index `id`. */
 NX_NODISCARD nx_status loose_replay_define(struct loose_replay *r, uint32_t segment, uint32_t id,
                                            uint32_t series, struct nx_err *err);
+/* False: it does not call any so. */
+bool loose_replay_series(const struct loose_replay *r, uint32_t segment, uint32_t id,
+                         uint32_t *series);
+void loose_replay_forget(struct loose_replay *r); /* all that was defined */
 /* The other frames of types FRAME_LOOSE_*; as replay_visit(). */
 NX_NODISCARD nx_status loose_replay_visit(struct loose_replay *r, uint32_t segment, uint8_t type,
-                                          struct reader *in, int64_t *max_ms, uint64_t *taken,
-                                          struct nx_err *err);
+                                          struct reader *in, uint64_t *taken, struct nx_err *err);
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -155,7 +170,7 @@ NX_NODISCARD nx_status loose_read(struct loose *l, uint32_t series, uint64_t seq
  * cover all of that range: what is taken counts as being in them. */
 NX_NODISCARD nx_status loose_take(struct loose *l, struct wal *wal, int64_t from_ms,
                                   int64_t before_ms, bool *any, struct nx_err *err);
-/* It is in blocks (`done`), or it is not and will be taken again. */
+/* It is in blocks (`done`), or it is not and will be taken again. The worker. */
 void loose_taken(struct loose *l, struct wal *wal, bool done);
 /* Starts of the block spans in which there is something taken, ascending; malloc'ed. */
 NX_NODISCARD nx_status loose_taken_spans(struct loose *l, int64_t **starts, size_t *n,
@@ -168,11 +183,24 @@ bool loose_holds(struct loose *l, uint32_t series);
 int64_t loose_lowest(struct loose *l, int64_t from_ms);
 
 struct loose_counts {
-    uint64_t series, seals, samples, bytes;
+    uint64_t series, seals, samples, bytes; /* in memory */
+    uint64_t batches, entries, stored;      /* in chunk files; samples of them */
 };
 void loose_get_counts(struct loose *l, struct loose_counts *out);
 
-/* ---- between loose.c and loose_log.c ----------------------------------------------------------- */
+/* ---- into chunk files (loose_store.c): the worker ----------------------------------------------- */
+
+/* Stores what the log's segments up to `up_to` are kept for. As head_store(). */
+NX_NODISCARD nx_status loose_store(struct head *h, uint32_t up_to, void (*between)(void *ctx),
+                                   void *ctx, struct nx_err *err);
+/* The first segment of the log that a start needs; UINT32_MAX: none. */
+uint32_t loose_log_needed(struct loose *l);
+/* A chunk file has that batch (taken), found at a start. */
+NX_NODISCARD nx_status loose_found(struct loose *l, struct loose_batch *b, struct nx_err *err);
+/* Tells the chunk files which batches are in blocks, if they don't know. False: it failed. */
+bool loose_tell_gone(struct loose *l);
+
+/* ---- between loose.c, loose_log.c and loose_store.c ----------------------------------------------------------- */
 
 /* Found or made. NULL out of memory. */
 struct loose_series *loose_find_locked(struct loose *l, uint32_t series);
@@ -184,4 +212,21 @@ NX_NODISCARD nx_status loose_stage_locked(struct loose *l, struct loose_series *
                                           double v, bool late, struct nx_err *err);
 NX_NODISCARD nx_status loose_take_locked(struct loose *l, int64_t from_ms, int64_t before_ms,
                                          bool *any, struct nx_err *err);
+void loose_take_batches_locked(struct loose *l, int64_t from_ms, int64_t before_ms, bool *any);
 void loose_taken_locked(struct loose *l, bool done);
+/* What is in the array becomes seals. */
+NX_NODISCARD nx_status loose_seal_all_locked(struct loose *l, struct loose_series *s,
+                                             struct work *w, struct nx_err *err);
+/* Adds samples of a seal to `to`, which ascends, and those in [mint, maxt] that appends up to `seq` brought. */
+NX_NODISCARD nx_status loose_add_seal(const struct loose_seal *s, uint64_t seq, int64_t mint,
+                                      int64_t maxt, struct work *w, struct samples *to,
+                                      struct nx_err *err);
+struct loose_seal *loose_seal_ref(struct loose_seal *s);
+void loose_seal_unref(struct loose_seal *s);     /* accepts NULL */
+void loose_widen(struct loose *l, int64_t t_ms); /* min_ms and max_ms; under the lock */
+/* The newest sample of the series in batches; INT64_MIN: there is none. */
+int64_t loose_stored_up_to_locked(const struct loose *l, uint32_t series);
+/* Takes the seals that were stored, of one span, out of memory. */
+void loose_stored_locked(struct loose *l, struct loose_series *s, int64_t span);
+NX_NODISCARD bool loose_batches_room_locked(struct loose *l, uint32_t n);
+void loose_add_batch_locked(struct loose *l, struct loose_batch *b); /* taken; there is room */

@@ -7,8 +7,8 @@
  *             the frame names: who sends at a pace sends zeros. A value is told as one of a row is.
  *         R2  What is told against is as it was before the frame, also for a series that is twice in it.
  *         R3  What the log knows of a series changes only when the write has succeeded.
- *         R4  The time of a frame, which says how long its segment is kept, is the head's newest one: by the
- *             flush that unlinks the segment, what was late then is in a block.
+ *         R4  A segment is kept as long as a sample in memory that no block has was logged there or later
+ *             (loose_store.c): marks are newer than what they tell of, and segments go oldest first.
  *         R5  A mark says "what lies in this range and is here by now goes into blocks", and one like it
  *             later that it is there. A replay that finds but the first keeps the samples: they are then
  *             in memory and in a block, which readers bear. */
@@ -240,7 +240,7 @@ static nx_status write_again(struct loose *l, struct index *ix, struct wal *wal,
     buf_clear(&w->frames);
     st = loose_log_locked(l, ix, segment, t_ms, &w->frames, &w->payload, err);
     if (!st)
-        st = wal_write(wal, segment, buf_view(&w->frames), t_ms, err);
+        st = wal_write(wal, segment, buf_view(&w->frames), err);
     if (!st)
         loose_logged_locked(l, segment);
     l->n_staged = 0;
@@ -286,8 +286,7 @@ static void put_mark(struct loose *l, struct wal *wal, uint8_t type, int64_t fro
     }
     end_frame(&frames, type, &p);
     do
-        st = wal_write(wal, wal_segment(wal), buf_view(&frames), atomic_load(&l->head->max_ms),
-                       NULL);
+        st = wal_write(wal, wal_segment(wal), buf_view(&frames), NULL);
     while (st == NX_CANCELED);
     if (st)
         log_warn("Late samples may be found again by the next start", "err", nx_status_text(st));
@@ -307,6 +306,8 @@ nx_status loose_take(struct loose *l, struct wal *wal, int64_t from_ms, int64_t 
     st = loose_take_locked(l, from_ms, before_ms, any, err);
     if (st)
         loose_taken_locked(l, false);
+    else
+        loose_take_batches_locked(l, from_ms, before_ms, any);
     l->mark++;
     if (!st && *any && wal)
         put_mark(l, wal, FRAME_LOOSE_MARK, from_ms, before_ms);
@@ -318,8 +319,12 @@ void loose_taken(struct loose *l, struct wal *wal, bool done)
 {
     nx_lock(&l->lock);
     loose_taken_locked(l, done);
-    if (done && wal)
-        put_mark(l, wal, FRAME_LOOSE_DONE, 0, 0);
+    nx_unlock(&l->lock);
+    (void)loose_tell_gone(l); /* tried again before they are dropped */
+    if (!done || !wal)
+        return;
+    nx_lock(&l->lock);
+    put_mark(l, wal, FRAME_LOOSE_DONE, 0, 0);
     nx_unlock(&l->lock);
 }
 
@@ -402,6 +407,23 @@ nx_status loose_replay_define(struct loose_replay *r, uint32_t segment, uint32_t
     return NX_OK;
 }
 
+bool loose_replay_series(const struct loose_replay *r, uint32_t segment, uint32_t id,
+                         uint32_t *series)
+{
+    const struct named *at = find_named(r, id);
+
+    if (at->segment == 0 || at->segment != segment)
+        return false;
+    *series = at->series;
+    return true;
+}
+
+void loose_replay_forget(struct loose_replay *r)
+{
+    memset(r->named, 0, ((size_t)r->mask + 1) * sizeof *r->named);
+    r->n = 0;
+}
+
 struct read_samples {
     struct named **of;
     int64_t *t;
@@ -457,11 +479,14 @@ static nx_status take_one(struct loose_replay *r, const struct named *of, int64_
 
     if (chunk_is_absent(v) || (!late && t_ms < atomic_load(&h->floor_ms))) /* in a block */
         return NX_OK;
+    if (!late && t_ms <= loose_stored_up_to_locked(r->l, of->series)) /* L6 of loose.c */
+        return NX_OK;
     s = loose_get_locked(r->l, of->series);
     if (!s)
         return no_memory(err);
     if (!late && t_ms <= s->newest_ms)
         return NX_OK; /* written twice, after a failed sync */
+    s->segment = of->segment;
     st = loose_stage_locked(r->l, s, t_ms, v, late, err);
     if (!st && !late)
         head_saw(h, t_ms);
@@ -492,7 +517,7 @@ static nx_status take_all(struct loose_replay *r, const struct read_samples *x, 
 }
 
 static nx_status read_frame(struct loose_replay *r, uint32_t segment, struct reader *in,
-                            int64_t *max_ms, uint64_t *taken, struct nx_err *err)
+                            uint64_t *taken, struct nx_err *err)
 {
     int64_t t_ms = reader_varint(in), step = reader_varint(in);
     uint64_t n = reader_uvarint(in);
@@ -511,8 +536,6 @@ static nx_status read_frame(struct loose_replay *r, uint32_t segment, struct rea
         st = nonsense(err);
     else
         st = take_all(r, &x, n, taken, err);
-    if (!st && t_ms > *max_ms)
-        *max_ms = t_ms;
     free(x.of);
     free(x.t);
     free(x.v);
@@ -556,12 +579,11 @@ static nx_status read_done(struct loose_replay *r, struct reader *in, struct nx_
 }
 
 nx_status loose_replay_visit(struct loose_replay *r, uint32_t segment, uint8_t type,
-                             struct reader *in, int64_t *max_ms, uint64_t *taken,
-                             struct nx_err *err)
+                             struct reader *in, uint64_t *taken, struct nx_err *err)
 {
     switch (type) {
     case FRAME_LOOSE:
-        return read_frame(r, segment, in, max_ms, taken, err);
+        return read_frame(r, segment, in, taken, err);
     case FRAME_LOOSE_MARK:
         return read_mark(r, in, err);
     default:

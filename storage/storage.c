@@ -523,7 +523,7 @@ static void truncate_log(struct storage *s)
     nx_status st;
 
     log_turn_take(s);
-    st = wal_truncate(s->wal, head_log_needed(s->head, s->head_from_ms), s->head_from_ms, &err);
+    st = wal_truncate(s->wal, head_log_needed(s->head, s->head_from_ms), &err);
     log_turn_give(s);
     if (st)
         log_warn("Deleting a segment of the log failed", "err", err.text);

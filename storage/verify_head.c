@@ -26,7 +26,7 @@
 #define PAGE_PACKED  0x80000000u
 #define TEXT_BYTES   400u
 
-enum { COLUMNS = 1, SEAL = 2, MARK = 3 };
+enum { COLUMNS = 1, SEAL = 2, MARK = 3, SERIES = 4, SAMPLES = 5 };
 
 struct verify {
     struct fs *fs;
@@ -100,7 +100,7 @@ static nx_status get_record(struct verify *v, uint64_t at, struct record *r, boo
         return st;
     p = v->head.ptr;
     *r = (struct record){at, (uint8_t)p[4], get_u32le(p + 8), get_u32le(p + 12)};
-    if (r->type < COLUMNS || r->type > MARK || r->head_bytes > MAX_HEAD)
+    if (r->type < COLUMNS || r->type > SAMPLES || r->head_bytes > MAX_HEAD)
         return NX_OK;
     st = read_at(v, &v->head, at, RECORD_BYTES + (size_t)r->head_bytes, &all, err);
     if (st || !all)
@@ -131,7 +131,7 @@ static nx_status find_record(struct verify *v, uint64_t at, struct record *r, bo
     return st;
 }
 
-/* ---- seals ----------------------------------------------------------------------------------- */
+/* ---- seals and samples ----------------------------------------------------------------------- */
 
 struct seal {
     uint64_t group, n_rows, n_cols, n_pages;
@@ -165,15 +165,57 @@ static bool parse_seal(const char *head, size_t len, struct seal *s)
     return !r.bad && reader_left(&r) == 0;
 }
 
-static nx_status check_seal(struct verify *v, const struct record *r, struct nx_err *err)
+/* Samples of series that are not in rows: the items are entries. */
+static bool parse_samples(const char *head, size_t len, struct seal *s)
+{
+    struct reader r = reader_of(head, len);
+    uint64_t span, number = 0;
+
+    s->n_cols = reader_uvarint(&r);
+    s->n_rows = reader_uvarint(&r);
+    s->min_ms = reader_varint(&r);
+    span = reader_uvarint(&r);
+    s->n_pages = reader_uvarint(&r);
+    if (r.bad || s->n_cols == 0 || s->n_pages > reader_left(&r) / PAGE_ENTRY || span > UINT32_MAX ||
+        s->min_ms > INT64_MAX - (int64_t)span)
+        return false;
+    s->max_ms = s->min_ms + (int64_t)span;
+    s->pages = reader_bytes(&r, (size_t)s->n_pages * PAGE_ENTRY).ptr;
+    for (uint64_t i = 0; i < s->n_cols && !r.bad; i++) {
+        number += reader_uvarint(&r);
+        uint64_t first = reader_uvarint(&r), last = reader_uvarint(&r);
+        if (number == 0 || number >= UINT32_MAX || first > span || last > span - first)
+            return false;
+    }
+    return !r.bad && reader_left(&r) == 0;
+}
+
+static void describe(const struct seal *s, bool samples, uint64_t first, uint64_t end, char *text)
+{
+    if (samples)
+        snprintf(text, TEXT_BYTES,
+                 "the checksum of a page does not match: samples of %llu series, of %lld to %lld",
+                 (unsigned long long)(end - first), (long long)s->min_ms, (long long)s->max_ms);
+    else
+        snprintf(text, TEXT_BYTES,
+                 "the checksum of a page does not match: columns %llu to %llu of group %llu, %llu "
+                 "rows of %lld to %lld",
+                 (unsigned long long)first, (unsigned long long)end - 1,
+                 (unsigned long long)s->group, (unsigned long long)s->n_rows, (long long)s->min_ms,
+                 (long long)s->max_ms);
+}
+
+static nx_status check_pages(struct verify *v, const struct record *r, struct nx_err *err)
 {
     const uint64_t body = r->at + RECORD_BYTES + r->head_bytes;
-    struct seal s;
+    const bool samples = r->type == SAMPLES;
+    const char *head = v->head.ptr + RECORD_BYTES;
+    struct seal s = {0};
     char text[TEXT_BYTES];
     nx_status st = NX_OK;
 
-    if (!parse_seal(v->head.ptr + RECORD_BYTES, r->head_bytes, &s)) {
-        tell(v, r->at, "a seal that does not decode");
+    if (samples ? !parse_samples(head, r->head_bytes, &s) : !parse_seal(head, r->head_bytes, &s)) {
+        tell(v, r->at, samples ? "samples that do not decode" : "a seal that does not decode");
         return NX_OK;
     }
     for (uint64_t i = 0; i < s.n_pages && !st; i++) {
@@ -187,14 +229,50 @@ static nx_status check_seal(struct verify *v, const struct record *r, struct nx_
         v->out->pages++;
         if (st || (all && placed_crc(body + off, v->body.ptr, n, "", 0) == get_u32le(e + 12)))
             continue;
-        snprintf(text, sizeof text,
-                 "the checksum of a page does not match: columns %llu to %llu of group %llu, %llu "
-                 "rows of %lld to %lld",
-                 (unsigned long long)first, (unsigned long long)end - 1,
-                 (unsigned long long)s.group, (unsigned long long)s.n_rows, (long long)s.min_ms,
-                 (long long)s.max_ms);
+        describe(&s, samples, first, end, text);
         tell(v, body + off, text);
     }
+    return st;
+}
+
+/* ---- the note of what is gone ------------------------------------------------------------------ */
+
+static bool gone_good(const char *p, size_t n)
+{
+    struct reader r = reader_of(p, n);
+    uint64_t entries, number = 0;
+
+    if (n < 13 || memcmp(p, "NXHG", 4) != 0 || get_u16le(p + 4) != 1 ||
+        get_u32le(p + n - 4) != crc32c(0, p, n - 4))
+        return false;
+    (void)reader_bytes(&r, 8);
+    entries = reader_uvarint(&r);
+    for (uint64_t i = 0; i < entries && !r.bad; i++) {
+        number += reader_uvarint(&r);
+        (void)reader_uvarint(&r);
+        if (number == 0 || number >= UINT32_MAX)
+            return false;
+    }
+    return !r.bad && reader_left(&r) == 4;
+}
+
+static nx_status check_gone(struct verify *v, const char *head, struct nx_err *err)
+{
+    char *path = NULL;
+    nx_status st;
+
+    if (asprintf(&path, "%s/gone", head) < 0)
+        return nx_fail(err, NX_NOMEM, "verifying: out of memory");
+    v->path = path;
+    buf_clear(&v->head);
+    st = fs_read_file(v->fs, path, &v->head, err);
+    if (st == NX_NOTFOUND)
+        st = NX_OK;
+    else if (st == NX_LIMIT || (!st && !gone_good(v->head.ptr, v->head.len))) {
+        tell(v, 0, "it is damaged: late samples may be found twice, with the same values");
+        st = NX_OK;
+    }
+    free(path);
     return st;
 }
 
@@ -222,8 +300,8 @@ static nx_status check_records(struct verify *v, struct nx_err *err)
             if (!st)
                 tell(v, bad, text);
         }
-        if (!st && r.type == SEAL)
-            st = check_seal(v, &r, err);
+        if (!st && (r.type == SEAL || r.type == SAMPLES))
+            st = check_pages(v, &r, err);
         at = st ? at : record_end(&r);
     }
     return st;
@@ -246,7 +324,7 @@ static nx_status check_file(struct verify *v, uint32_t number, struct nx_err *er
     h = v->head.ptr;
     if (!st && all &&
         (get_u32le(h) != FILE_MAGIC || get_u32le(h + 12) != crc32c(0, h, 12) ||
-         get_u32le(h + 8) != number || get_u16le(h + 4) != 1))
+         get_u32le(h + 8) != number || get_u16le(h + 4) == 0 || get_u16le(h + 4) > 2))
         tell(v, 0, "its header is damaged: nothing in it can be used");
     else if (!st && all)
         st = check_records(v, err);
@@ -283,6 +361,8 @@ nx_status storage_verify_head_files(struct fs *fs, const char *dir, storage_prob
         st = check_file(&v, (uint32_t)strtoul(names.v[i], NULL, 10), err);
         free(path);
     }
+    if (!st)
+        st = check_gone(&v, head, err);
     fs_names_done(&names);
     buf_done(&v.head);
     buf_done(&v.body);

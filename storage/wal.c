@@ -48,7 +48,6 @@
 
 struct segment {
     uint32_t number;
-    int64_t keep_ms; /* newest time that it is kept for; INT64_MIN: none */
     uint64_t bytes;
 };
 
@@ -207,7 +206,7 @@ static void begin_segment_locked(struct wal *w, uint32_t number, struct fs_file 
     w->file = f;
     w->off = w->synced = HEADER_BYTES;
     w->broken = false;
-    w->segs[w->n_segs++] = (struct segment){number, INT64_MIN, HEADER_BYTES};
+    w->segs[w->n_segs++] = (struct segment){number, HEADER_BYTES};
     atomic_store(&w->newest, number);
     atomic_store(&w->newest_bytes, HEADER_BYTES);
 }
@@ -257,8 +256,7 @@ static nx_status retry_segment_locked(struct wal *w, struct nx_err *err)
     return st;
 }
 
-nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames, int64_t keep_ms,
-                    struct nx_err *err)
+nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames, struct nx_err *err)
 {
     nx_status st = NX_OK;
     size_t wrote = 0;
@@ -283,10 +281,7 @@ nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames, int
     was_full = wal_full(w);
     w->off += frames.len;
     w->stats.written_bytes += frames.len;
-    struct segment *s = &w->segs[w->n_segs - 1];
-    s->bytes = w->off;
-    if (keep_ms > s->keep_ms)
-        s->keep_ms = keep_ms;
+    w->segs[w->n_segs - 1].bytes = w->off;
     atomic_store(&w->newest_bytes, w->off);
     if (first && w->unsynced)
         nx_alarm_set(w->unsynced, w->unsynced_ms);
@@ -378,65 +373,41 @@ nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err)
     return st;
 }
 
-/* The first segment from place *i on that is not needed and has something to give; 0: there is none. */
-static uint32_t next_old(struct wal *w, uint32_t segment, int64_t before_ms, size_t *i)
+/* The oldest segment, if it is one before `segment` and not the newest; else 0. */
+static uint32_t oldest_before(struct wal *w, uint32_t segment)
 {
     uint32_t number = 0;
 
     nx_lock(&w->lock);
-    for (; *i + 1 < w->n_segs && !number; ++*i) {
-        const struct segment *s = &w->segs[*i];
-        bool kept = s->number >= segment || (s->keep_ms != INT64_MIN && s->keep_ms >= before_ms);
-        if (!kept && (*i == 0 || s->bytes > HEADER_BYTES)) {
-            number = s->number;
-            break;
-        }
-    }
+    if (w->n_segs > 1 && w->segs[0].number < segment)
+        number = w->segs[0].number;
     nx_unlock(&w->lock);
     return number;
 }
 
-static void forget_frames(struct wal *w, size_t i)
+static void forget_oldest(struct wal *w)
 {
     nx_lock(&w->lock);
-    if (i == 0) {
-        w->n_segs--;
-        memmove(&w->segs[0], &w->segs[1], w->n_segs * sizeof *w->segs);
-    } else {
-        w->segs[i].bytes = HEADER_BYTES;
-        w->segs[i].keep_ms = INT64_MIN;
-    }
+    w->n_segs--;
+    memmove(&w->segs[0], &w->segs[1], w->n_segs * sizeof *w->segs);
     nx_unlock(&w->lock);
 }
 
-/* W4: an empty one keeps its place, so that none seems to be missing. */
-static nx_status empty_segment(struct wal *w, const char *path, struct nx_err *err)
-{
-    struct fs_file *f = NULL;
-    nx_status st = w->fs->open(w->fs, path, FS_READ | FS_WRITE, &f, err);
-
-    if (!st)
-        st = w->fs->truncate(w->fs, f, HEADER_BYTES, err);
-    w->fs->close(w->fs, f);
-    return st;
-}
-
-nx_status wal_truncate(struct wal *w, uint32_t segment, int64_t before_ms, struct nx_err *err)
+nx_status wal_truncate(struct wal *w, uint32_t segment, struct nx_err *err)
 {
     nx_status st = NX_OK;
     uint32_t number;
-    size_t i = 0;
     bool any = false;
 
-    while (!st && (number = next_old(w, segment, before_ms, &i)) != 0) { /* W4 */
+    while (!st && (number = oldest_before(w, segment)) != 0) { /* W4 */
         char *path = numbered_path(w->dir, number, "");
         if (!path)
             return no_memory(err);
-        st = i ? empty_segment(w, path, err) : w->fs->unlink(w->fs, path, err);
+        st = w->fs->unlink(w->fs, path, err);
         if (st == NX_NOTFOUND)
             st = NX_OK;
         if (!st)
-            forget_frames(w, i);
+            forget_oldest(w);
         free(path);
         any = any || !st;
     }
@@ -673,7 +644,7 @@ static nx_status replay_frames(struct window *win, struct segment *s, wal_visit_
             payload = buf_view(raw);
         }
         if (!st)
-            st = visit(ctx, s->number, type & (uint8_t)~TYPE_LZ4, payload, &s->keep_ms, err);
+            st = visit(ctx, s->number, type & (uint8_t)~TYPE_LZ4, payload, err);
         *bad = st == NX_CORRUPT;
         if (st)
             return *bad ? NX_OK : st;
@@ -721,7 +692,7 @@ static nx_status replay_segment(struct wal *w, uint32_t number, uint32_t seen, w
                                 void *ctx, struct buf *raw, struct nx_err *err)
 {
     nx_status st;
-    struct segment s = {number, INT64_MIN, 0};
+    struct segment s = {number, 0};
     uint32_t before = 0;
     struct window win = {.w = w};
     char *path = numbered_path(w->dir, number, "");

@@ -23,11 +23,10 @@ struct wal_opts {
     size_t segment_bytes; /* 0: the default; wal_full() is true from here on */
 };
 
-/* Sees one frame during replay, oldest first; `payload` is valid during the call. Raises
- * *keep_ms as wal_write() had it. NX_CORRUPT means that the bytes make no sense: they are treated as damage. Any
- * other failure ends the replay. */
+/* Sees one frame during replay, oldest first; `payload` is valid during the call. NX_CORRUPT means that the
+ * bytes make no sense: they are treated as damage. Any other failure ends the replay. */
 typedef nx_status wal_visit_fn(void *ctx, uint32_t segment, uint8_t type, struct nx_slice payload,
-                               int64_t *keep_ms, struct nx_err *err);
+                               struct nx_err *err);
 
 /* Opens or creates the log, replays it through `visit` and begins a new segment. A torn tail is cut;
  * damage is set aside as NAME.damaged and the rest replayed. Without space for the new segment the
@@ -54,7 +53,7 @@ uint32_t wal_segment(const struct wal *w);
  * after the next wal_sync(). NX_CANCELED: the segment has changed, make them again. NX_NOSPACE, NX_IO
  * leave the log as it was: the caller may try again. */
 NX_NODISCARD nx_status wal_write(struct wal *w, uint32_t segment, struct nx_slice frames,
-                                 int64_t keep_ms, struct nx_err *err);
+                                 struct nx_err *err);
 
 /* The newest segment is large enough. */
 bool wal_full(const struct wal *w);
@@ -66,10 +65,8 @@ NX_NODISCARD nx_status wal_sync(struct wal *w, struct nx_err *err);
 bool wal_unsynced(struct wal *w);
 /* Begins a new segment, then syncs the old one (which may fail as wal_sync does, with *moved true). */
 NX_NODISCARD nx_status wal_rotate(struct wal *w, bool *moved, struct nx_err *err);
-/* Unlinks segments before `segment` that are not kept for times from before_ms on, but not the newest. One
- * that an older one is kept before stays without its frames. */
-NX_NODISCARD nx_status wal_truncate(struct wal *w, uint32_t segment, int64_t before_ms,
-                                    struct nx_err *err);
+/* Unlinks segments before `segment`, but not the newest. */
+NX_NODISCARD nx_status wal_truncate(struct wal *w, uint32_t segment, struct nx_err *err);
 
 struct wal_stats {
     uint64_t bytes; /* on disk, all segments */

@@ -43,7 +43,7 @@ static void put_records(struct buf *b, const uint8_t *p, size_t n)
 {
     while (n >= 4) {
         size_t head = p[1] | (size_t)(p[2] & 3) << 8, body = p[3];
-        uint8_t type = p[0] % 4;
+        uint8_t type = p[0] % 6;
         p += 4;
         n -= 4;
         head = head > n ? n : head;
@@ -60,7 +60,7 @@ static void file_of(struct buf *b, const uint8_t *data, size_t size)
     uint8_t h[16] = {0};
 
     put_u32le(h, 0x4348584eu);
-    put_u16le(h + 4, 1);
+    put_u16le(h + 4, 2);
     put_u32le(h + 8, 1);
     put_u32le(h + 12, crc32c(0, h, 12));
     buf_append(b, h, sizeof h);

@@ -19,7 +19,7 @@ static void put_records(struct buf *b, const uint8_t *p, size_t n)
         head = head < n - 3 ? head : n - 3;
         body = body < n - 3 - head ? body : n - 3 - head;
         buf_append(b, "NXHR", 4);
-        buf_u32le(b, 1u + p[0] % 3);
+        buf_u32le(b, 1u + p[0] % 5);
         buf_u32le(b, (uint32_t)head);
         buf_u32le(b, (uint32_t)body);
         put_u64le(place, at);
@@ -36,7 +36,7 @@ static void file_of(struct buf *b, const uint8_t *data, size_t size)
     uint8_t h[16] = {0};
 
     memcpy(h, "NXHC", 4);
-    put_u16le(h + 4, 1);
+    put_u16le(h + 4, 2);
     put_u32le(h + 8, 1);
     put_u32le(h + 12, crc32c(0, h, 12));
     buf_append(b, h, sizeof h);

@@ -755,6 +755,41 @@ static void a_chunk_file_is_what_FORMAT_md_says(void **state)
     assert_string_equal(dump_all(f, "up"), ": 0=1 15000=1");
 }
 
+/* Two samples of a series of a loose group, stored because the folder was opened again. */
+static void stored_loose_samples_are_what_FORMAT_md_says(void **state)
+{
+    struct fixture *f = *state;
+    struct fs *fs = simfs_fs(f->sim);
+    struct storage_group *g;
+    struct label l = {STR(LABEL_NAME), STR("pushed")};
+    struct labels ls = {&l, 1};
+    struct storage_sample v[2] = {{0, T0, 1}, {0, T0 + 1234, 2.5}};
+    uint8_t want[512];
+    size_t n = format_example("loose", want, sizeof want);
+    struct buf got;
+
+    assert_ok(storage_group_open_loose(f->s, &g, &f->err), &f->err);
+    assert_ok(storage_group_column(g, &ls, &v[0].col, NULL, &f->err), &f->err);
+    v[1].col = v[0].col;
+    assert_ok(storage_group_append_samples(g, v, 2, NULL, &f->err), &f->err);
+    storage_group_close(g);
+    storage_close(f->s);
+    open_store(f);
+    storage_tick(f->s, T0 + 20000);
+    buf_init(&got, 0);
+    assert_ok(fs_read_file(fs, "data/head/00000001", &got, &f->err), &f->err);
+    assert_int_equal(got.len, n);
+    assert_memory_equal(got.ptr, want, n);
+    buf_done(&got);
+    /* And a folder that holds just these bytes gives the samples back. */
+    storage_close(f->s);
+    assert_ok(fs_remove_tree(fs, "data", &f->err), &f->err);
+    assert_ok(fs_mkdirs(fs, "data/head", &f->err), &f->err);
+    assert_ok(fs_publish(fs, "data/head/00000001", want, n, &f->err), &f->err);
+    open_store(f);
+    assert_string_equal(dump_all(f, "pushed"), ": 0=1 1234=2.5");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -780,6 +815,7 @@ int main(void)
         T(counts_are_told),
         T(the_log_is_what_FORMAT_md_says),
         T(a_chunk_file_is_what_FORMAT_md_says),
+        T(stored_loose_samples_are_what_FORMAT_md_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,13 +25,12 @@ static size_t filler_of(uint64_t number)
 }
 
 static nx_status see(void *ctx, uint32_t segment, uint8_t type, struct nx_slice payload,
-                     int64_t *keep_ms, struct nx_err *err)
+                     struct nx_err *err)
 {
     struct seen *s = ctx;
     uint64_t number;
 
     (void)err;
-    (void)keep_ms;
     if (payload.len < 8)
         return NX_CORRUPT;
     number = get_u64le(payload.ptr);
@@ -58,7 +57,7 @@ static nx_status append(struct wal *w, uint64_t number, struct nx_err *err)
     wal_frame(&frames, (uint8_t)(1 + number % 3), nx_slice_of(payload, 8 + filler_of(number)));
     st = buf_status(&frames, err);
     if (!st)
-        st = wal_write(w, wal_segment(w), buf_view(&frames), INT64_MIN, err);
+        st = wal_write(w, wal_segment(w), buf_view(&frames), err);
     buf_done(&frames);
     return st;
 }
@@ -123,7 +122,7 @@ static void frames_for_a_closed_segment_are_refused(void **state)
     segment = wal_segment(w);
     assert_ok(wal_rotate(w, &moved, &err), &err);
     assert_true(moved);
-    assert_status(wal_write(w, segment, LIT("x"), INT64_MIN, &err), NX_CANCELED);
+    assert_status(wal_write(w, segment, LIT("x"), &err), NX_CANCELED);
     wal_close(w);
     simfs_free(sim);
 }
@@ -145,8 +144,7 @@ static void truncation_unlinks_segments_before_the_one_named(void **state)
         assert_ok(append(w, i, &err), &err);
     }
     wal_get_stats(w, &before);
-    assert_ok(wal_truncate(w, 3, INT64_MIN, &err),
-              &err); /* the first is empty, the second ends with 9 */
+    assert_ok(wal_truncate(w, 3, &err), &err); /* the first is empty, the second ends with 9 */
     wal_get_stats(w, &after);
     assert_true(after.bytes < before.bytes);
     assert_int_equal(after.truncations, 1);
@@ -155,7 +153,7 @@ static void truncation_unlinks_segments_before_the_one_named(void **state)
     assert_ok(open_log(&w, sim, &later, &err), &err);
     assert_int_equal(later.errors, 0);
     assert_int_equal(later.next, 40);
-    assert_ok(wal_truncate(w, UINT32_MAX, INT64_MIN, &err), &err);
+    assert_ok(wal_truncate(w, UINT32_MAX, &err), &err);
     wal_close(w);
     assert_int_equal(replayed(sim, false, NULL), 0);
     simfs_free(sim);
