@@ -196,7 +196,7 @@ static void errors_are_worded_as_prometheus_words_them(void **state)
         {"m + on() group_left(i) label_replace(max(n_total), 'i', 'x', '', '')", 0, NX_EXEC,
          "multiple matches for labels: grouping labels must ensure unique matches"},
         {"topk(NaN, m)", 0, NX_EXEC, "Parameter value is NaN"},
-        {"rate(m[+(1 - 2) * 3])", 0, NX_EXEC, "9:19: duration must be greater than 0"},
+        {"rate(m[+(1 - 2) * 3])", 0, NX_BADINPUT, "9:19: duration must be greater than 0"},
         {"topk(1e30, m)", 0, NX_EXEC, "Scalar value 1e+30 overflows int64"},
         {"label_replace(m, 'i', '', 'i', '(')", 0, NX_EXEC,
          "invalid regular expression in label_replace(): ("},
