@@ -438,13 +438,6 @@ def dot_matches_newline(case):
     return asked_instead(case, r'([=!]~)"([^"]*)"', r'\1"(?s:\2)"')
 
 
-def timestamp_forgets_offset(case):
-    """timestamp(x offset d @ t): Prometheus looks d too late, and mostly finds nothing there; without the offset all agree."""
-    inside = r'(?:[^()"]|\(\)|"[^"]*")*?'
-    pattern = rf"(timestamp\({inside}) offset -?[0-9a-z]+(?={inside}\))"
-    return "@" in case.expr and asked_instead(case, pattern, r"\1")
-
-
 def parameter_at(case):
     """@ in the parameter of an aggregation: Prometheus does not hold it at its time over the steps of a range;
     nor does 2.x in predict_linear and quantile_over_time. Each step asked for alone is the same."""
@@ -457,10 +450,10 @@ def parameter_at(case):
 
 
 def absent_of_label_twice(case):
-    """absent(x{a!="1",a="2"}): Prometheus goes by the order of the matchers, which a block of 3.x changes in passing."""
+    """absent(x{a!="1",a="2"}): the last of the matchers decides; 3.x first brings those that take series away to the end."""
     lists = [re.findall(r"(\w+)[=!]", m) for m in re.findall(r"\{([^}]*)\}", case.expr)]
     twice = any(len(names) > len(set(names)) for names in lists)
-    return not case.pair.old and twice and asked_instead(case, r"\babsent(_over_time)?\(", lambda m: f"count{m[1] or ''}(")
+    return twice and asked_instead(case, r"\babsent(_over_time)?\(", lambda m: f"count{m[1] or ''}(")
 
 
 def range_vector_in_order(case):
@@ -478,8 +471,7 @@ KNOWN = [
     ("other of equals", False, other_of_equals),
     ("last digits", False, last_digits),
     ("parameter @", False, parameter_at),
-    ("absent of label twice", False, absent_of_label_twice),
-    ("timestamp offset @", False, timestamp_forgets_offset),
+    ("absent of label twice", True, absent_of_label_twice),
     ("range vector in order", True, range_vector_in_order),
     ("atan2", True, atan2_with_scalar),
     ("dot", True, dot_matches_newline),
