@@ -89,7 +89,7 @@ nx_status fn_label_replace(struct pql_call *c, struct nx_err *err)
     struct relabel r;
     nx_status st;
 
-    if (regex_new(&re, pattern, NULL))
+    if (regex_new_for_relabel(&re, pattern, NULL))
         return nx_fail(err, NX_EXEC, "invalid regular expression in label_replace(): %.*s",
                        (int)pattern.len, pattern.ptr);
     if (!label_name_valid(dst)) {

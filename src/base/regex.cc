@@ -95,8 +95,9 @@ RE2::Options options_for(size_t pattern_len)
 }
 
 /* Go (1.22) takes (?<name>...) for (?P<name>...); RE2 of this age knows only the second. And RE2 has
- * \C for any byte, which Go has not: *any_byte. */
-std::string as_re2(const std::string &p, bool *any_byte)
+ * \C for any byte, which Go has not: *any_byte. A quote that is open at the end is told,
+ * too: it would take in what wraps the pattern. */
+std::string as_re2(const std::string &p, bool *any_byte, bool *open_quote)
 {
     std::string to;
     bool in_class = false;
@@ -106,6 +107,7 @@ std::string as_re2(const std::string &p, bool *any_byte)
             size_t end = p.find("\\E", i + 2);
             size_t len = (end == std::string::npos ? p.size() : end + 2) - i;
             to.append(p, i, len);
+            *open_quote = end == std::string::npos;
             i += len - 1;
             continue;
         }
@@ -248,11 +250,12 @@ bool is_utf8(const std::string &s)
 struct regex *compile(const std::string &pattern, bool wrapped_errors, struct nx_err *err,
                       nx_status *st)
 {
-    bool any_byte = false;
-    const std::string p = as_re2(pattern, &any_byte);
+    bool any_byte = false, open_quote = false;
+    const std::string p = as_re2(pattern, &any_byte, &open_quote);
+    const char *close = open_quote && !wrapped_errors ? "\\E)$" : ")$";
     const RE2::Options o = options_for(p.size());
     std::unique_ptr<RE2> bare(new RE2(p, o)); /* X1 */
-    std::unique_ptr<RE2> wrapped(new RE2("^(?s:" + p + ")$", o));
+    std::unique_ptr<RE2> wrapped(new RE2("^(?s:" + p + close, o));
 
     if (!is_utf8(pattern)) { /* RE2 lets surrogates pass */
         *st =

@@ -14,7 +14,8 @@ struct regex;
 
 /* The error text is Go's form: "error parsing regexp: missing closing ]: `[`" where RE2 tells as much. */
 NX_NODISCARD nx_status regex_new(struct regex **out, struct nx_slice pattern, struct nx_err *err);
-/* The same, but errors quote what Prometheus's relabelling compiles: "missing closing ]: `[)$`". */
+/* The same, but errors quote what Prometheus's relabelling compiles: "missing closing ]: `[)$`",
+ * and a \Q without its \E is one. */
 NX_NODISCARD nx_status regex_new_for_relabel(struct regex **out, struct nx_slice pattern,
                                              struct nx_err *err);
 void regex_free(struct regex *re); /* accepts NULL */

@@ -52,6 +52,7 @@ static const struct {
     { "\\d+",        "123",       true },  { "(?<x>a)b",    "ab",       true },
     { "(?P<x>a)b",   "ab",        true },  { "[(?<x>]+",    "(?<x>",    true },
     { "\\Q(?<x>\\E", "(?<x>",     true },  { "\\(?<x>",     "(<x>",     true },
+    { "a\\Q.b",     "a.b",       true },  { "a\\Q.b",     "axb",       false },
     { "\xc3\xa9.",   "\xc3\xa9\xc3\xa9", true },
     { "[]a]",        "]",         true },  { "[^]a]",       "b",        true },
 };

@@ -465,12 +465,19 @@ def range_vector_in_order(case):
     return got == sorted(got) and sorted(want) == got and not differences(case.got, case.want)
 
 
+def sign_of_zero(case):
+    """min and max of 0 and -0, which are equal, keep the one that came first; what divides by it shows which that was."""
+    apart = values(case)
+    return bool(apart) and all(math.isinf(x) and x == -y for x, y in apart) and asked_instead(case, r"\b(min|max)\b(?=[ (])", "sum")
+
+
 # (name, whether only of 2.x, predicate); its docstring is the reason.
 KNOWN = [
     ("error text", True, told_otherwise),
     ("other of equals", False, other_of_equals),
     ("last digits", False, last_digits),
     ("parameter @", False, parameter_at),
+    ("sign of zero", False, sign_of_zero),
     ("absent of label twice", True, absent_of_label_twice),
     ("range vector in order", True, range_vector_in_order),
     ("atan2", True, atan2_with_scalar),
