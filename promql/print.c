@@ -38,8 +38,7 @@ static bool full(const struct sink *s)
 
 /* ---- small parts ------------------------------------------------------------------------------ */
 
-/* Shortest decimal without an exponent, as Go's FormatFloat(v, 'f', -1, 64). */
-static void print_number(struct buf *b, double v)
+void pql_print_number(struct buf *b, double v)
 {
     char text[NUM_TEXT_BYTES + 1], mantissa[NUM_TEXT_BYTES];
     size_t len = num_format(text, v), n = 0;
@@ -120,7 +119,7 @@ static void print_durexpr(struct buf *b, const struct pql_durexpr *d)
         if (d->is_duration)
             print_duration_seconds(b, d->value);
         else
-            print_number(b, d->value);
+            pql_print_number(b, d->value);
         return;
     case PQL_DUR_STEP:
         buf_str(b, "step()");
@@ -406,7 +405,7 @@ static void print_literal(struct buf *b, const struct pql_expr *e)
     else if (e->number.duration)
         print_duration_seconds(b, e->number.value);
     else
-        print_number(b, e->number.value);
+        pql_print_number(b, e->number.value);
 }
 
 static void print(const struct sink *s, const struct pql_expr *e)

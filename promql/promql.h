@@ -42,6 +42,8 @@ void pql_expr_done(const struct pql_expr *e);
 enum pql_type pql_expr_type(const struct pql_expr *e);
 void pql_print(struct buf *b, const struct pql_expr *e);  /* canonical, on one line */
 void pql_format(struct buf *b, const struct pql_expr *e); /* as /api/v1/format_query lays it out */
+/* The tree as a JSON object, as /api/v1/parse_query has it. */
+void pql_print_tree(struct buf *b, const struct pql_expr *e);
 /* Visits every vector selector of the tree, in source order. */
 void pql_each_selector(const struct pql_expr *e,
                        void (*fn)(void *ctx, const struct matcher *m, size_t n), void *ctx);

@@ -468,16 +468,26 @@ void api_query_exemplars(struct web_req *r)
 
 /* ---- formatting ------------------------------------------------------------------------------- */
 
-void api_format_query(struct web_req *r)
+/* The expression that is asked about, or NULL and an answer that says why. pql_expr_done() frees it. */
+static const struct pql_expr *parsed_query(struct web_req *r)
 {
     const struct pql_expr *e = NULL;
     struct nx_err err = {0};
-    struct buf text;
 
     if (pql_parse(r->arena, web_param_get(r, "query"), &web_ctx(r->w)->opts->features, &e, &err)) {
         web_fail(r, &err, "invalid parameter \"query\": ");
-        return;
+        return NULL;
     }
+    return e;
+}
+
+void api_format_query(struct web_req *r)
+{
+    const struct pql_expr *e = parsed_query(r);
+    struct buf text;
+
+    if (!e)
+        return;
     buf_init(&text, 0);
     pql_format(&text, e);
     pql_expr_done(e);
@@ -485,4 +495,16 @@ void api_format_query(struct web_req *r)
     json_string(&r->reply.body, buf_view(&text));
     web_ok_end(r, NULL, 0, NULL, 0);
     buf_done(&text);
+}
+
+void api_parse_query(struct web_req *r)
+{
+    const struct pql_expr *e = parsed_query(r);
+
+    if (!e)
+        return;
+    web_ok_begin(r);
+    pql_print_tree(&r->reply.body, e);
+    pql_expr_done(e);
+    web_ok_end(r, NULL, 0, NULL, 0);
 }

@@ -13,6 +13,7 @@ const struct web_route web_routes[] = {
     { "/api/v1/query_range",                WEB_GET | WEB_POST,            API,                   api_query_range },
     { "/api/v1/query_exemplars",            WEB_GET | WEB_POST,            API,                   api_query_exemplars },
     { "/api/v1/format_query",               WEB_GET | WEB_POST,            API,                   api_format_query },
+    { "/api/v1/parse_query",                WEB_GET | WEB_POST,            API,                   api_parse_query },
     { "/api/v1/labels",                     WEB_GET | WEB_POST,            API,                   api_labels },
     { "/api/v1/label/:name/values",         WEB_GET | WEB_POST,            API,                   api_label_values },
     { "/api/v1/series",                     WEB_GET | WEB_POST,            API,                   api_series },

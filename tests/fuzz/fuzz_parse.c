@@ -26,6 +26,7 @@ static bool print_of(struct nx_slice text, void (*printer)(struct buf *, const s
 {
     struct arena *a = arena_new(0);
     const struct pql_expr *e = NULL;
+    struct buf tree;
     nx_status st;
 
     require(a != NULL);
@@ -34,6 +35,10 @@ static bool print_of(struct nx_slice text, void (*printer)(struct buf *, const s
     if (st == NX_OK) {
         require(e->height <= NX_LIMIT_QUERY_DEPTH);
         printer(out, e);
+        buf_init(&tree, 0);
+        pql_print_tree(&tree, e);
+        require(tree.failed == NX_OK);
+        buf_done(&tree);
         require(out->failed == NX_OK);
     } else {
         require(strstr(err->text, "parse error: ") != NULL);

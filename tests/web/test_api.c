@@ -140,6 +140,7 @@ static void each_error_has_prometheus_words(void **state)
         {"/api/v1/label/job/values?match[]=a%7B", 400, NULL},
         {"/api/v1/label/%ff/values", 400, BAD("bad_data", "invalid label name: \\\"\\\\xff\\\"")},
         {"/api/v1/format_query?query=a%2B", 400, NULL},
+        {"/api/v1/parse_query?query=a%2B", 400, NULL},
         {"/api/v1/metadata?limit=x", 400, BAD("bad_data", "limit must be a number")},
         {"/api/v1/metadata?limit_per_metric=x", 400,
          BAD("bad_data", "limit_per_metric must be a number")},
@@ -374,6 +375,8 @@ static void grafanas_probes_are_answered(void **state)
         get("/api/v1/"
             "query?query=group%20by%20(__name__)%20(%7B__name__!%3D%22%22%7D)&time=1700000000"),
         "drilldown", 200, "{\"metric\":{\"__name__\":\"big\"},\"value\":[1700000000,\"1\"]}");
+    expect(get("/api/v1/parse_query?query=-1"), "parse", 200,
+           OK("{\"type\":\"numberLiteral\",\"val\":\"-1\"}"));
     expect(get("/api/v1/format_query?query=sum(m)%20by(i)%20%2B%201"), "format", 200,
            OK("\"sum by (i) (m) + 1\""));
 }
