@@ -78,7 +78,6 @@ bool asker_ask(struct scrape *s, struct work *w, const struct fetch_request *r)
     if (!s->wired || w->deadline_mono_ns < s->wired_check_mono_ns)
         s->wired_check_mono_ns = w->deadline_mono_ns;
     list_put(s, w);
-    (void)buf_reserve(&w->fetch->body, t->body_hint);
     target_lend(t);
     if (watch(s, w))
         return true;

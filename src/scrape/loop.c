@@ -27,7 +27,7 @@
 #include "src/base/log.h"
 #include "src/scrape/wire.h"
 
-#define KEEP_WORKS    8u
+#define KEEP_WORKS    32u
 #define TOKEN_POLL_NS (20ll * 1000 * 1000)
 
 void work_push(struct work_queue *q, struct work *w)

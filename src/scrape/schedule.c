@@ -22,8 +22,8 @@
 #include "src/base/clock.h"
 
 #define NS_PER_MS    1000000ll
-#define MOST_A_SLOT  8u
-#define LEAST_A_SLOT 2u
+#define MOST_A_SLOT  16u
+#define LEAST_A_SLOT 4u
 
 static void place(struct scrape *s, size_t at, struct target *t)
 {

@@ -2,6 +2,10 @@
  *
  * RULES   W1  Whatever happened, one row goes to the store: samples, or stale markers; and the reports.
  *         W2  A result is shown (health, last error) after its row is in.
+ *         W3  A body that comes over a kept connection is read into the worker's own buffer: of a hundred
+ *             works under way only those are in memory that are read or worked on, and the same lines of
+ *             the cache serve one body after the other. A body that does not come at once keeps the
+ *             buffer; the worker that has all of it gets it.
  * THREADS Each worker has its own scratch. Works come by the todo queue, or by epoll when a kept
  *         connection has bytes (asker.c); they go back by the done queue. */
 #include "src/scrape/manager.h"
@@ -26,6 +30,7 @@ struct worker {
     struct ingest_scratch scratch;
     struct expo_gunzip *gunzip;
     struct buf plain; /* a body uncompressed */
+    struct buf spare; /* W3: for a body as it comes */
 };
 
 /* What one scrape came to. */
@@ -282,14 +287,25 @@ void worker_ring(struct scrape *s)
     }
 }
 
-/* A work whose answer has begun to come. False: not all of it is there. */
-static bool receive(struct scrape *s, struct work *w)
+static void swap(struct buf *a, struct buf *b)
 {
+    struct buf was = *a;
+
+    *a = *b;
+    *b = was;
+}
+
+/* A work whose answer has begun to come. False: not all of it is there. */
+static bool receive(struct worker *k, struct work *w)
+{
+    struct scrape *s = k->s;
     struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = w};
     enum wire_got got;
 
     if (atomic_load(&w->received)) /* A4 of asker.c */
         return false;
+    if (w->fetch->body.len == 0) /* W3 */
+        swap(&w->fetch->body, &k->spare);
     got = wire_read(w->fd, w->fetch);
     if (got == WIRE_MORE) {
         atomic_store(&w->received, false);
@@ -303,6 +319,17 @@ static bool receive(struct scrape *s, struct work *w)
     }
     atomic_store(&w->received, true);
     return true;
+}
+
+/* W3: the body is done with. */
+static void take_spare(struct worker *k, struct work *w)
+{
+    if (w->wired && w->fetch->body.cap > k->spare.cap)
+        swap(&w->fetch->body, &k->spare);
+    if (k->spare.cap > KEEP_PLAIN_BYTES)
+        buf_done(&k->spare);
+    buf_clear(&k->spare);
+    k->spare.limit_bytes = NX_LIMIT_SCRAPE_BODY_BYTES;
 }
 
 static struct work *take_todo(struct scrape *s, bool *stop)
@@ -321,8 +348,10 @@ static struct work *take_todo(struct scrape *s, bool *stop)
 }
 
 /* The next work, or NULL when the end has come. */
-static struct work *next_work(struct scrape *s)
+static struct work *next_work(struct worker *k)
 {
+    struct scrape *s = k->s;
+
     for (;;) {
         struct epoll_event ev;
         bool stop;
@@ -333,14 +362,14 @@ static struct work *next_work(struct scrape *s)
         if (epoll_wait(s->epoll_fd, &ev, 1, -1) != 1 || !ev.data.ptr)
             continue;
         w = ev.data.ptr;
-        if (receive(s, w))
+        if (receive(k, w))
             return w;
     }
 }
 
 /* The loop takes finished scrapes back when it wakes anyway, as it does for every scrape that begins; it
  * is woken only for what cannot wait. */
-#define MOST_DONE 16u
+#define MOST_DONE 64u
 
 static bool give_back(struct scrape *s, struct work *w)
 {
@@ -360,13 +389,15 @@ void worker_main(void *arg)
     struct work *w;
 
     buf_init(&k.plain, 0);
+    buf_init(&k.spare, NX_LIMIT_SCRAPE_BODY_BYTES);
     k.gunzip = expo_gunzip_new();
     if (ingest_scratch_init(&k.scratch, &err) || !k.gunzip) {
         log_error("A scrape worker could not start", "err", "out of memory");
     } else {
-        while ((w = next_work(k.s))) {
+        while ((w = next_work(&k))) {
             if (!w->wired || !w->again)
                 run(&k, w);
+            take_spare(&k, w);
             if (give_back(k.s, w))
                 loop_wake(k.s);
         }
@@ -374,4 +405,5 @@ void worker_main(void *arg)
     ingest_scratch_done(&k.scratch);
     expo_gunzip_free(k.gunzip);
     buf_done(&k.plain);
+    buf_done(&k.spare);
 }
