@@ -10,6 +10,8 @@ import yaml
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 SKIP_DIRS = {".git", "build", "data", "node_modules", "__pycache__", ".cache", ".pytest_cache"}
+TOP = {".ci", ".clang-format", ".dockerignore", ".editorconfig", ".gitignore", "CHANGELOG.md", "CMakeLists.txt",
+       "CMakePresets.json", "CONTRIBUTING.md", "LICENSE", "README.md", "bench", "config", "docs", "promql", "script", "src", "storage", "tests"}
 BINARY = (".gz", ".png", ".ico", ".woff2", ".bin", ".zip")
 
 
@@ -115,6 +117,15 @@ def test_text_is_clean():
 def test_headers_are_guarded():
     found = [p for p in of_kind(".h") if b"#pragma once" not in read(p)]
     assert not found
+
+
+def test_nothing_else_lies_at_the_top():
+    """A file that a run left behind is easily committed with the rest."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a checkout")
+    top = {path.split("/")[0] for path in listed.stdout.splitlines()}
+    assert top <= TOP, top - TOP
 
 
 def test_no_file_is_huge():
