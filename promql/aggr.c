@@ -16,11 +16,13 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "promql/sums.h"
 #include "src/base/num.h"
 
 struct group {
     uint32_t first; /* a row of it: gives the labels */
     bool seen, drop;
+    bool full;             /* of a sum: has a point at each step */
     double *a, *b, *count; /* running state by step */
     uint8_t *has;          /* 2: avg has gone over to the incremental mean */
 };
@@ -118,6 +120,11 @@ static nx_status group_open(struct aggregation *g, uint32_t id, struct nx_err *e
 
 static void add_sum(struct group *g, const struct row *r, uint32_t n)
 {
+    if (g->full && r->points == n) {
+        sums_add_row(g->a, g->b, r->v, n);
+        return;
+    }
+    g->full = r->points == n;
     for (uint32_t k = 0; k < n; k++) {
         if (!r->has[k])
             continue;

@@ -251,7 +251,7 @@ struct pql_slide {
     struct eval *ev;
     const struct pql_expr *e; /* the call */
     bool anchored, smoothed;
-    double *scratch; /* room for the largest window, or for n values where that is more */
+    double *scratch; /* room for 4 * (n + 2) values */
     /* Two values a step for what times alone decide. *noted tells whether the kernel has written them, for
      * a series before this one that has the same times. */
     double *notes;

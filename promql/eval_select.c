@@ -589,7 +589,7 @@ static nx_status run_kernel(struct eval *ev, struct range_call *c, const struct 
         return st;
     if (s->n + 2 > c->scratch_cap) { /* also for kernels that keep something per sample */
         c->scratch_cap = s->n + s->n / 2 + 64;
-        c->scratch = arena_array(ev->work, c->scratch_cap, 2 * sizeof *c->scratch);
+        c->scratch = arena_alloc(ev->work, c->scratch_cap * 4 * sizeof *c->scratch);
         if (!c->scratch)
             return eval_nomem(ev, ev->work, err);
     }

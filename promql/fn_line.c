@@ -5,7 +5,7 @@
  *        come at even gaps, so neighbouring windows look alike but for their values.
  * SHAPE  A window with even gaps is told by the number of its samples, their gap, and how far the first is
  *        from the time of evaluation: `even` keeps the x of such a window and the sums that x alone
- *        decides. What is left is the sum of x * y, for four windows at a time, and that of y.
+ *        decides. What is left is the sum of x * y, for eight windows at a time (sums.h), and that of y.
  * RULES  L1  Bits are those of Prometheus's sums over each window afresh, in the order of the samples.
  *        L2  The sum of y comes from prefix sums only where these are exact (fn_window.c, W3).
  *        L3  A window with uneven gaps is worked alone. */
@@ -13,7 +13,7 @@
 
 #include <math.h>
 
-#include "promql/lanes.h"
+#include "promql/sums.h"
 
 struct line {
     double slope, intercept;
@@ -85,36 +85,6 @@ static bool even_is(const struct even *e, const int64_t *t, size_t n, int64_t at
     return n == e->n && t[1] - t[0] == e->gap && t[0] - at == e->first;
 }
 
-/* Four windows of e->n samples; `prefix` NULL: y is summed, too. */
-static void four_lines(const struct even *e, const double *const v[LANES],
-                       const double *const prefix[LANES], struct line out[LANES])
-{
-    lanes y[2] = {{0, 0}, {0, 0}}, cy[2] = {{0, 0}, {0, 0}};
-    lanes xy[2] = {{0, 0}, {0, 0}}, cxy[2] = {{0, 0}, {0, 0}};
-    const lanes first[2] = {{v[0][0], v[1][0]}, {v[2][0], v[3][0]}};
-    lane_mask differ[2] = {{0, 0}, {0, 0}};
-
-    for (size_t i = 0; i < e->n; i++) {
-        const lanes vy[2] = {{v[0][i], v[1][i]}, {v[2][i], v[3][i]}};
-        const lanes x = {e->x[i], e->x[i]}, product[2] = {x * vy[0], x * vy[1]};
-
-        differ[0] |= vy[0] != first[0];
-        differ[1] |= vy[1] != first[1];
-        if (!prefix)
-            kahan_lanes(vy, y, cy);
-        kahan_lanes(product, xy, cxy);
-    }
-    for (int l = 0; l < LANES; l++) {
-        struct line_sums s = e->s;
-
-        s.y = prefix ? prefix[l][e->n] - prefix[l][0] : y[l / 2][l % 2];
-        s.cy = prefix ? 0 : cy[l / 2][l % 2];
-        s.xy = xy[l / 2][l % 2];
-        s.cxy = cxy[l / 2][l % 2];
-        out[l] = differ[l / 2][l % 2] ? line_of(&s, (double)e->n) : level_line(v[l][0]);
-    }
-}
-
 /* ---- the functions ------------------------------------------------------------------------------ */
 
 struct line_run {
@@ -122,7 +92,9 @@ struct line_run {
     bool from_first; /* intercepts are at the first sample of the window, not at the step */
     const double *prefix;
     struct even even;
+    struct sums_layout layout;
     size_t seen, uneven; /* gaps were looked at up to `seen`; the last that is not the one before */
+    size_t level_end;    /* values from the first of the last window on are alike up to there */
 };
 
 static int64_t line_at_ms(const struct line_run *r, uint32_t k)
@@ -143,38 +115,66 @@ static bool gaps_even(struct line_run *r, size_t lo, size_t hi)
     return r->uneven <= lo + 1;
 }
 
-/* The windows at k and the three steps after it, if they look alike. */
-static bool try_four(struct line_run *r, uint32_t k, struct line out[LANES])
+/* Are all values in [lo, hi) alike? `lo` never goes back. */
+static bool is_level(struct line_run *r, size_t lo, size_t hi)
 {
     const struct pql_slide *s = r->s;
-    const double *v[LANES], *prefix[LANES];
-    uint32_t n = s->hi[k] - s->lo[k];
 
-    if (k + LANES > s->tm->n || n < 8 || !gaps_even(r, s->lo[k], s->hi[k + LANES - 1]))
+    if (r->level_end <= lo)
+        for (r->level_end = lo + 1; r->level_end < s->n && s->v[r->level_end] == s->v[lo];)
+            r->level_end++;
+    return hi <= r->level_end;
+}
+
+/* Eight windows of e->n samples at k; false where they are not alike. */
+static bool try_eight(struct line_run *r, uint32_t k, struct line out[SUMS_WIDE])
+{
+    const struct pql_slide *s = r->s;
+    struct even *e = &r->even;
+    struct sums y, xy;
+    uint32_t stride, n = windows_alike(s, k, &stride), lo = s->lo[k];
+
+    if (n < 8 || !gaps_even(r, lo, s->hi[k + SUMS_WIDE - 1]))
         return false;
-    if (!even_is(&r->even, s->t + s->lo[k], n, line_at_ms(r, k)))
-        even_make(&r->even, s->t + s->lo[k], n, line_at_ms(r, k));
-    for (uint32_t i = 0; i < LANES; i++) {
-        uint32_t lo = s->lo[k + i];
-        if (s->hi[k + i] - lo != n || !even_is(&r->even, s->t + lo, n, line_at_ms(r, k + i)))
+    if (!even_is(e, s->t + lo, n, line_at_ms(r, k)))
+        even_make(e, s->t + lo, n, line_at_ms(r, k));
+    for (uint32_t i = 1; i < SUMS_WIDE; i++)
+        if (!even_is(e, s->t + lo + i * stride, n, line_at_ms(r, k + i)))
             return false;
-        v[i] = s->v + lo;
-        prefix[i] = r->prefix ? r->prefix + lo : NULL;
+    if (!r->layout.v)
+        sums_lay_out(&r->layout, s->v, s->n, stride, s->scratch + 2 * s->n + 2);
+    if (r->layout.stride != stride)
+        return false;
+    sums_of(&r->layout, lo, n, e->x, &xy);
+    if (!r->prefix)
+        sums_of(&r->layout, lo, n, NULL, &y);
+    for (uint32_t i = 0; i < SUMS_WIDE; i++, lo += stride) {
+        struct line_sums all = e->s;
+
+        all.xy = xy.sum[i];
+        all.cxy = xy.c[i];
+        all.y = r->prefix ? r->prefix[lo + n] - r->prefix[lo] : y.sum[i];
+        all.cy = r->prefix ? 0 : y.c[i];
+        if (is_level(r, lo, lo + n))
+            out[i] = level_line(s->v[lo]);
+        else if (!sums_hold(&xy, (int)i) || (!r->prefix && !sums_hold(&y, (int)i)))
+            out[i] = line_alone(s->t + lo, s->v + lo, n, line_at_ms(r, k + i));
+        else
+            out[i] = line_of(&all, (double)n);
     }
-    four_lines(&r->even, v, r->prefix ? prefix : NULL, out);
     return true;
 }
 
 static void slide_lines(const struct pql_slide *s, double *out, uint8_t *has, bool predict)
 {
     struct line_run r = {.s = s, .from_first = !predict, .even.x = s->scratch + s->n + 1};
-    struct line l[LANES];
+    struct line l[SUMS_WIDE];
 
     r.prefix = window_exact_prefixes(s, s->scratch) ? s->scratch : NULL; /* L2 */
     for (uint32_t k = 0, done = 1; k < s->tm->n; k += done) {
         uint32_t lo = s->lo[k], n = s->hi[k] - lo;
 
-        done = n >= 2 && try_four(&r, k, l) ? LANES : 1;
+        done = n >= 2 && try_eight(&r, k, l) ? SUMS_WIDE : 1;
         if (done == 1 && n >= 2)
             l[0] = line_alone(s->t + lo, s->v + lo, n, line_at_ms(&r, k)); /* L3 */
         for (uint32_t i = 0; i < done; i++) {

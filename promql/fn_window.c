@@ -6,7 +6,7 @@
  *       W2  min and max keep a deque of candidates; quantile keeps its window sorted.
  *       W3  sum and avg use prefix sums only where these are exact (whole numbers below 2^53);
  *           otherwise each window is summed with compensation, as Prometheus does.
- *       W4  Where one operation waits for the last, four windows are worked side by side.
+ *       W4  Where one operation waits for the last, several windows are worked side by side (sums.h).
  *       W5  What times alone decide is kept from series to series while these have the same times. */
 #include "promql/fn.h"
 
@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "promql/lanes.h"
+#include "promql/sums.h"
 #include "src/base/num.h"
 
 /* ---- rate, increase, delta ---------------------------------------------------------------------- */
@@ -324,6 +325,9 @@ static double window_sum(const double *v, size_t n)
 {
     double sum = 0, c = 0;
 
+    if (sums_alone(v, n, &sum, &c))
+        return sum + c;
+    sum = c = 0;
     for (size_t i = 0; i < n; i++)
         kahan_add(v[i], &sum, &c);
     return isinf(sum) ? sum : sum + c;
@@ -331,9 +335,13 @@ static double window_sum(const double *v, size_t n)
 
 static double window_avg(const double *v, size_t n)
 {
-    double sum = v[0], c = 0, count = 1;
+    double sum, c, count = 1;
     bool incremental = false;
 
+    if (sums_alone(v, n, &sum, &c) && sum != 0) /* else a zero's sign depends on the first */
+        return sum / (double)n + c / (double)n;
+    sum = v[0];
+    c = 0;
     for (size_t i = 1; i < n; i++) {
         count = (double)(i + 1);
         if (!incremental) {
@@ -357,57 +365,50 @@ static double window_avg(const double *v, size_t n)
     return incremental ? sum + c : sum / count + c / count;
 }
 
-/* Compensated sums wait for each addition, so four windows are summed side by side: the bits are those
- * of one after the other, in less than half the time (W4). */
-struct four { /* windows at four steps that follow each other */
-    const double *v[LANES];
-    size_t n[LANES], common; /* all have at least `common` samples */
-};
-
-static struct four four_at(const struct pql_slide *s, uint32_t k)
+/* Where the windows of eight steps begin a stride apart and are equally long: their length, else 0. */
+uint32_t windows_alike(const struct pql_slide *s, uint32_t k, uint32_t *stride)
 {
-    struct four f = {.common = SIZE_MAX};
+    uint32_t lo = s->lo[k], n = s->hi[k] - lo;
 
-    for (uint32_t i = 0; i < LANES; i++) {
-        f.v[i] = s->v + s->lo[k + i];
-        f.n[i] = s->hi[k + i] - s->lo[k + i];
-        f.common = f.n[i] < f.common ? f.n[i] : f.common;
-    }
-    return f;
+    if (k + SUMS_WIDE > s->tm->n)
+        return 0;
+    *stride = s->lo[k + 1] - lo;
+    for (uint32_t i = 1; i < SUMS_WIDE; i++)
+        if (s->lo[k + i] != lo + i * *stride || s->hi[k + i] - s->lo[k + i] != n)
+            return 0;
+    return *stride ? n : 0;
 }
 
-static inline void four_load(const struct four *f, size_t i, lanes x[2])
+/* Four additions and more that windows share with each other are worth a layout (W4). */
+static bool sum_eight(const struct pql_slide *s, uint32_t k, struct sums_layout *l, bool avg,
+                      double *out)
 {
-    x[0] = (lanes){f->v[0][i], f->v[1][i]};
-    x[1] = (lanes){f->v[2][i], f->v[3][i]};
-}
+    uint32_t stride, n = windows_alike(s, k, &stride);
+    struct sums x;
 
-static void four_sums(const struct four *f, double *out, bool avg)
-{
-    lanes sum[2] = {{0, 0}, {0, 0}}, c[2] = {{0, 0}, {0, 0}}, x[2];
+    if (n < 4)
+        return false;
+    if (!l->v)
+        sums_lay_out(l, s->v, s->n, stride, s->scratch + s->n + 1);
+    if (l->stride != stride)
+        return false;
+    sums_of(l, s->lo[k], n, NULL, &x);
+    for (int i = 0; i < SUMS_WIDE; i++) {
+        const double *v = s->v + s->lo[k + (uint32_t)i];
 
-    for (size_t i = 0; i < f->common; i++) {
-        four_load(f, i, x);
-        kahan_lanes(x, sum, c);
-    }
-    for (int l = 0; l < LANES; l++) {
-        double one = sum[l / 2][l % 2], low = c[l / 2][l % 2];
-
-        for (size_t i = f->common; i < f->n[l]; i++)
-            kahan_add(f->v[l][i], &one, &low);
-        if (!avg)
-            out[l] = isinf(one) ? one : one + low;
-        else if (!isfinite(one) || one == 0) /* overflow, or a zero whose sign is not known */
-            out[l] = window_avg(f->v[l], f->n[l]);
+        if (!sums_hold(&x, i) || (avg && x.sum[i] == 0))
+            out[i] = avg ? window_avg(v, n) : window_sum(v, n);
         else
-            out[l] = one / (double)f->n[l] + low / (double)f->n[l];
+            out[i] = avg ? x.sum[i] / n + x.c[i] / n : x.sum[i] + x.c[i];
     }
+    return true;
 }
 
 static void slide_sums(const struct pql_slide *s, double *out, uint8_t *has, bool avg)
 {
     double *prefix = s->scratch;
     bool exact = window_exact_prefixes(s, prefix);
+    struct sums_layout layout = {.v = NULL};
 
     for (uint32_t k = 0; k < s->tm->n; k++) {
         uint32_t lo = s->lo[k], n = s->hi[k] - lo;
@@ -418,19 +419,12 @@ static void slide_sums(const struct pql_slide *s, double *out, uint8_t *has, boo
             continue;
         if (exact) {
             out[k] = avg ? (prefix[lo + n] - prefix[lo]) / n : prefix[lo + n] - prefix[lo];
-            continue;
+        } else if (sum_eight(s, k, &layout, avg, out + k)) {
+            memset(has + k, 1, SUMS_WIDE);
+            k += SUMS_WIDE - 1;
+        } else {
+            out[k] = avg ? window_avg(s->v + lo, n) : window_sum(s->v + lo, n);
         }
-        if (k + LANES <= s->tm->n) {
-            struct four f = four_at(s, k);
-
-            if (f.common) {
-                four_sums(&f, out + k, avg);
-                memset(has + k, 1, LANES);
-                k += LANES - 1;
-                continue;
-            }
-        }
-        out[k] = avg ? window_avg(s->v + lo, n) : window_sum(s->v + lo, n);
     }
 }
 
@@ -694,6 +688,30 @@ static double moments_add(struct moments *m, const double *v, size_t from, size_
         kahan_add(delta * (v[i] - (m->mean + m->c_mean)), &m->aux, &m->c_aux);
     }
     return (m->aux + m->c_aux) / (double)n;
+}
+
+/* Each addition waits for the last, so four windows are worked side by side (W4). */
+struct four { /* windows at four steps that follow each other */
+    const double *v[LANES];
+    size_t n[LANES], common; /* all have at least `common` samples */
+};
+
+static struct four four_at(const struct pql_slide *s, uint32_t k)
+{
+    struct four f = {.common = SIZE_MAX};
+
+    for (uint32_t i = 0; i < LANES; i++) {
+        f.v[i] = s->v + s->lo[k + i];
+        f.n[i] = s->hi[k + i] - s->lo[k + i];
+        f.common = f.n[i] < f.common ? f.n[i] : f.common;
+    }
+    return f;
+}
+
+static inline void four_load(const struct four *f, size_t i, lanes x[2])
+{
+    x[0] = (lanes){f->v[0][i], f->v[1][i]};
+    x[1] = (lanes){f->v[2][i], f->v[3][i]};
 }
 
 static void four_variances(const struct four *f, double *out)

@@ -497,9 +497,14 @@ static nx_status q_read_for(struct querier *base, const struct series *s, const 
     if (points) {
         st = read_mixed(q, refs, n, h, mint, maxt, c, to, err);
     } else {
-        for (size_t i = 0; i < n && !st; i++)
+        bool ordered = true;
+        for (size_t i = 0; i < n && !st; i++) {
+            const size_t had = to->n;
             st = read_source(q, refs[i], mint, maxt, to, err);
-        if (!st && n > 1)
+            /* Q3; each source's own are in order. */
+            ordered = ordered && (!had || had == to->n || to->t[had] > to->t[had - 1]);
+        }
+        if (!st && !ordered)
             st = put_in_order(to, err);
     }
     c->t = to->t;

@@ -1,0 +1,124 @@
+/* sums.c - see sums.h.
+ *
+ * What an addition rounded away is itself a double, and there are two ways to it: Neumaier's compares the
+ * sizes of both numbers, Knuth's (The Art of Computer Programming, 4.2.2, theorem B) does not, and so needs
+ * no choice between lanes. Both are exact, hence alike, as long as nothing overflows; what did leaves a sum
+ * or a compensation that is not finite, for that never becomes finite again. */
+#include "promql/sums.h"
+
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+unsigned sums_most_bytes = 64;
+
+void sums_lay_out(struct sums_layout *l, const double *v, size_t n, size_t stride, double *room)
+{
+    *l = (struct sums_layout){room, stride, (n + stride - 1) / stride};
+    if (stride == 1) {
+        l->v = v;
+        return;
+    }
+    for (size_t phase = 0; phase < stride; phase++) {
+        double *to = room + phase * l->rows;
+
+        for (size_t j = phase; j < n; j += stride)
+            *to++ = v[j];
+    }
+}
+
+/* The eight lanes as `parts` vectors, each as wide as the processor's: a wider one would be taken apart by
+ * way of memory. The operations and their order are the same. */
+#define DEFINE_RUN(name, attributes, bytes, parts)                                                 \
+    attributes static void name(const struct sums_layout *l, size_t lo, size_t n, const double *x, \
+                                struct sums *out)                                                  \
+    {                                                                                              \
+        typedef double vec __attribute__((vector_size(bytes)));                                    \
+        size_t phase = lo % l->stride;                                                             \
+        const double *p = l->v + phase * l->rows + lo / l->stride;                                 \
+        const size_t wrap = l->rows * l->stride - 1;                                               \
+        vec sum[parts] = {0}, c[parts] = {0};                                                      \
+                                                                                                   \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            const double by = x ? x[i] : 1; /* times 1 changes no bit of a number */               \
+            _Pragma("GCC unroll 4") for (int j = 0; j < parts; j++)                                \
+            {                                                                                      \
+                vec v, t, part;                                                                    \
+                memcpy(&v, p + j * (bytes / 8), bytes);                                            \
+                v *= by;                                                                           \
+                t = sum[j] + v;                                                                    \
+                part = t - sum[j];                                                                 \
+                c[j] += (sum[j] - (t - part)) + (v - part);                                        \
+                sum[j] = t;                                                                        \
+            }                                                                                      \
+            p += l->rows;                                                                          \
+            if (++phase == l->stride) {                                                            \
+                phase = 0;                                                                         \
+                p -= wrap;                                                                         \
+            }                                                                                      \
+        }                                                                                          \
+        memcpy(out->sum, sum, sizeof sum);                                                         \
+        memcpy(out->c, c, sizeof c);                                                               \
+    }
+DEFINE_RUN(run, , 16, 4)
+
+INLINE void add_row(double *restrict sum, double *restrict c, const double *restrict v, size_t n)
+{
+    for (size_t k = 0; k < n; k++) {
+        double t = sum[k] + v[k], low;
+        bool larger = __builtin_fabs(sum[k]) >= __builtin_fabs(v[k]);
+
+        low = ((larger ? sum[k] : v[k]) - t) + (larger ? v[k] : sum[k]);
+        c[k] = __builtin_fabs(t) == __builtin_inf() ? 0 : c[k] + low;
+        sum[k] = t;
+    }
+}
+
+#if defined(__x86_64__)
+DEFINE_RUN(run_avx2, __attribute__((target("avx2"))), 32, 2)
+DEFINE_RUN(run_avx512, __attribute__((target("avx512f"))), 64, 1)
+__attribute__((target("avx2"))) static void add_row_avx2(double *sum, double *c, const double *v,
+                                                         size_t n)
+{
+    add_row(sum, c, v, n);
+}
+#define CAN(isa) __builtin_cpu_supports(isa)
+#else
+#define CAN(isa)     0
+#define run_avx2     run
+#define run_avx512   run
+#define add_row_avx2 add_row
+#endif
+
+void sums_of(const struct sums_layout *l, size_t lo, size_t n, const double *x, struct sums *out)
+{
+    if (sums_most_bytes >= 64 && CAN("avx512f"))
+        run_avx512(l, lo, n, x, out);
+    else if (sums_most_bytes >= 32 && CAN("avx2"))
+        run_avx2(l, lo, n, x, out);
+    else
+        run(l, lo, n, x, out);
+}
+
+void sums_add_row(double *sum, double *c, const double *v, size_t n)
+{
+    if (sums_most_bytes >= 32 && CAN("avx2"))
+        add_row_avx2(sum, c, v, n);
+    else
+        add_row(sum, c, v, n);
+}
+
+bool sums_alone(const double *v, size_t n, double *sum_out, double *c_out)
+{
+    double sum = 0, c = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double t = sum + v[i], part = t - sum;
+
+        c += (sum - (t - part)) + (v[i] - part);
+        sum = t;
+    }
+    *sum_out = sum;
+    *c_out = c;
+    return __builtin_isfinite(sum) && __builtin_isfinite(c);
+}
