@@ -142,9 +142,6 @@ enum pql_agg {
 };
 const char *pql_agg_text(enum pql_agg agg);
 
-/* Shortest decimal without an exponent, as Go's FormatFloat(v, 'f', -1, 64). */
-void pql_print_number(struct buf *b, double v);
-
 struct pql_expr {
     enum pql_kind kind;
     enum pql_type type;

@@ -38,35 +38,6 @@ static bool full(const struct sink *s)
 
 /* ---- small parts ------------------------------------------------------------------------------ */
 
-void pql_print_number(struct buf *b, double v)
-{
-    char text[NUM_TEXT_BYTES + 1], mantissa[NUM_TEXT_BYTES];
-    size_t len = num_format(text, v), n = 0;
-    const char *e;
-    int point;
-
-    text[len] = '\0';
-    e = strchr(text, 'e');
-    if (!e) {
-        buf_append(b, text, len);
-        return;
-    }
-    for (const char *c = text; c < e; c++) {
-        if (*c == '-')
-            buf_char(b, '-');
-        else if (*c != '.')
-            mantissa[n++] = *c;
-    }
-    point = (int)strtol(e + 1, NULL, 10) + 1; /* digits before the point */
-    if (point <= 0)
-        buf_str(b, "0.");
-    for (; point < 0; point++)
-        buf_char(b, '0');
-    buf_append(b, mantissa, n);
-    for (size_t i = n; point > 0 && i < (size_t)point; i++)
-        buf_char(b, '0');
-}
-
 /* A duration in milliseconds that may be negative. */
 static void print_duration(struct buf *b, int64_t ms)
 {
@@ -119,7 +90,7 @@ static void print_durexpr(struct buf *b, const struct pql_durexpr *d)
         if (d->is_duration)
             print_duration_seconds(b, d->value);
         else
-            pql_print_number(b, d->value);
+            buf_num_plain(b, d->value);
         return;
     case PQL_DUR_STEP:
         buf_str(b, "step()");
@@ -405,7 +376,7 @@ static void print_literal(struct buf *b, const struct pql_expr *e)
     else if (e->number.duration)
         print_duration_seconds(b, e->number.value);
     else
-        pql_print_number(b, e->number.value);
+        buf_num_plain(b, e->number.value);
 }
 
 static void print(const struct sink *s, const struct pql_expr *e)

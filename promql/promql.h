@@ -48,6 +48,14 @@ void pql_print_tree(struct buf *b, const struct pql_expr *e);
 void pql_each_selector(const struct pql_expr *e,
                        void (*fn)(void *ctx, const struct matcher *m, size_t n), void *ctx);
 
+/* Gives every selector of a tree a matcher (those of that name change), or takes those of a name away. For
+ * printing alone: values are borrowed, a new regex is not compiled, and the tree, which nobody else may be
+ * looking at, can't be evaluated any more. */
+NX_NODISCARD nx_status pql_set_matcher(struct arena *a, const struct pql_expr *e,
+                                       enum matcher_type type, struct nx_slice name,
+                                       struct nx_slice value, struct nx_err *err);
+void pql_delete_matchers(const struct pql_expr *e, struct nx_slice name);
+
 /* ---- evaluation ------------------------------------------------------------------------------ */
 
 struct pql_query;

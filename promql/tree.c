@@ -34,7 +34,7 @@ static void put_strings(struct buf *b, const struct nx_slice *v, size_t n)
 static void put_number(struct buf *b, double v)
 {
     buf_char(b, '"');
-    pql_print_number(b, v);
+    buf_num_plain(b, v);
     buf_char(b, '"');
 }
 

@@ -5,6 +5,7 @@
 #include "src/base/num.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "src/base/text.h"
@@ -132,4 +133,33 @@ void buf_duration(struct buf *b, int64_t ms)
     char text[NUM_TEXT_BYTES];
 
     buf_append(b, text, num_format_duration(text, ms));
+}
+
+void buf_num_plain(struct buf *b, double v)
+{
+    char text[NUM_TEXT_BYTES + 1], mantissa[NUM_TEXT_BYTES];
+    size_t len = num_format(text, v), n = 0;
+    const char *e;
+    int point;
+
+    text[len] = '\0';
+    e = strchr(text, 'e');
+    if (!e) {
+        buf_append(b, text, len);
+        return;
+    }
+    for (const char *c = text; c < e; c++) {
+        if (*c == '-')
+            buf_char(b, '-');
+        else if (*c != '.')
+            mantissa[n++] = *c;
+    }
+    point = (int)strtol(e + 1, NULL, 10) + 1; /* digits before the point */
+    if (point <= 0)
+        buf_str(b, "0.");
+    for (; point < 0; point++)
+        buf_char(b, '0');
+    buf_append(b, mantissa, n);
+    for (size_t i = n; point > 0 && i < (size_t)point; i++)
+        buf_char(b, '0');
 }

@@ -49,6 +49,8 @@ size_t num_format_g(char *to, double v);
 /* OpenMetrics: as num_format_g, but a value that reads as an integer gets ".0" ("1.0"); +Inf, NaN. */
 size_t num_format_om(char *to, double v);
 void buf_num(struct buf *b, double v); /* appends num_format */
+/* Go's 'f' with shortest precision: never an exponent, however long that gets. */
+void buf_num_plain(struct buf *b, double v);
 
 /* Prometheus durations. Parses "1h30m", "0"; rejects signs, fractions, wrong order. The text goes to
  * err as model.ParseDuration words it. Result in milliseconds. */

@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "src/base/fs.h"
 #include "src/base/limits.h"
 #include "src/base/num.h"
+#include "src/config/config.h"
 
 static size_t find(const struct flags *f, const char *name, size_t len)
 {
@@ -81,6 +83,68 @@ static nx_status bad_choice(const struct flag *row, const char *value, struct nx
     return st;
 }
 
+/* time.ParseDuration, with its words. */
+static nx_status parse_go_duration(const char *text, int64_t *ns, struct nx_err *err)
+{
+    static const struct {
+        const char *name;
+        double ns;
+    } units[] = {{"ns", 1},   {"us", 1e3}, {"\xc2\xb5s", 1e3}, {"\xce\xbcs", 1e3},
+                 {"ms", 1e6}, {"s", 1e9},  {"m", 60e9},        {"h", 3600e9}};
+    const char *s = text + (*text == '-' || *text == '+');
+    double all = 0;
+
+    if (!*s)
+        return nx_fail(err, NX_BADINPUT, "time: invalid duration \"%s\"", text);
+    while (*s && strcmp(s, "0") != 0) {
+        size_t digits = strspn(s, "0123456789."), unit, i = 0;
+        double v;
+        if (!digits || !num_parse(nx_slice_of(s, digits), &v, NULL))
+            return nx_fail(err, NX_BADINPUT, "time: invalid duration \"%s\"", text);
+        s += digits;
+        unit = strcspn(s, "0123456789.");
+        if (!unit)
+            return nx_fail(err, NX_BADINPUT, "time: missing unit in duration \"%s\"", text);
+        while (i < NX_COUNT(units) &&
+               (strlen(units[i].name) != unit || memcmp(units[i].name, s, unit) != 0))
+            i++;
+        if (i == NX_COUNT(units))
+            return nx_fail(err, NX_BADINPUT, "time: unknown unit \"%.*s\" in duration \"%s\"",
+                           (int)unit, s, text);
+        all += v * units[i].ns;
+        s += unit;
+    }
+    if (all >= 9223372036854775807.0)
+        return nx_fail(err, NX_BADINPUT, "time: invalid duration \"%s\"", text);
+    *ns = (int64_t)(*text == '-' ? -all : all);
+    return NX_OK;
+}
+
+nx_status flags_check_file(const char *path, struct nx_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    struct stat s;
+
+    if (stat(path, &s))
+        return nx_fail(err, NX_BADINPUT, "path '%s' does not exist", path);
+    if (S_ISDIR(s.st_mode))
+        return nx_fail(err, NX_BADINPUT, "'%s' is a directory", slash ? slash + 1 : path);
+    return NX_OK;
+}
+
+static nx_status check_marks(const struct flag *row, const char *value, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    if ((row->marks & FLAG_PAIRS) && !value[strcspn(value, "=:")])
+        st = nx_fail(err, NX_BADINPUT, "expected KEY=VALUE got '%s'", value);
+    if (!st && (row->marks & FLAG_FILE))
+        st = flags_check_file(value, err);
+    if (!st && (row->marks & FLAG_URL) && config_check_url(nx_slice_str(value), err))
+        st = nx_context(err, "invalid URL");
+    return st;
+}
+
 /* As strconv.ParseInt reads it: decimal, 0x, 0. */
 static nx_status check_int64(const char *value, struct nx_err *err)
 {
@@ -105,6 +169,8 @@ static nx_status check_value(const struct flag *row, const char *value, struct n
     switch (row->type) {
     case FLAG_DURATION:
         return num_parse_duration(nx_slice_str(value), &i, err);
+    case FLAG_GO_DURATION:
+        return parse_go_duration(value, &i, err);
     case FLAG_BYTES:
         return flags_parse_bytes(value, &u)
                    ? NX_OK
@@ -121,7 +187,7 @@ static nx_status check_value(const struct flag *row, const char *value, struct n
     case FLAG_ENUM:
         return is_choice(row->choices, value) ? NX_OK : bad_choice(row, value, err);
     default:
-        return NX_OK;
+        return check_marks(row, value, err);
     }
 }
 
@@ -304,7 +370,9 @@ const char *flags_str(const struct flags *f, const char *name)
 {
     size_t i = known(f, name);
 
-    return f->values[i].n ? f->values[i].v[f->values[i].n - 1] : f->table[i].value;
+    if (f->values[i].n)
+        return f->values[i].v[f->values[i].n - 1];
+    return f->table[i].value ? f->table[i].value : "";
 }
 
 bool flags_bool(const struct flags *f, const char *name)
@@ -317,6 +385,13 @@ int64_t flags_ms(const struct flags *f, const char *name)
     int64_t ms = 0;
 
     return num_parse_duration(nx_slice_str(flags_str(f, name)), &ms, NULL) ? 0 : ms;
+}
+
+int64_t flags_go_ns(const struct flags *f, const char *name)
+{
+    int64_t ns = 0;
+
+    return parse_go_duration(flags_str(f, name), &ns, NULL) ? 0 : ns;
 }
 
 uint64_t flags_bytes(const struct flags *f, const char *name)
@@ -349,7 +424,34 @@ size_t flags_list(const struct flags *f, const char *name, const char *const **o
         return f->values[i].n;
     }
     *out = &f->table[i].value;
-    return f->table[i].value[0] ? 1 : 0;
+    return f->table[i].value && f->table[i].value[0] ? 1 : 0;
+}
+
+void flags_wrap(struct buf *b, const char *text, size_t indent, size_t width)
+{
+    size_t at = 0;
+
+    for (bool begun = false; *text;) {
+        size_t n = strcspn(text, " \n");
+        if (at && at + 1 + n > width) {
+            buf_char(b, '\n');
+            at = 0;
+        }
+        if (at == 0 && begun && n)
+            buf_printf(b, "%*s", (int)indent, "");
+        if (at)
+            buf_char(b, ' ');
+        at += n + (at > 0);
+        buf_append(b, text, n);
+        begun = true;
+        text += n;
+        if (*text == '\n') {
+            buf_char(b, '\n');
+            at = 0;
+        }
+        text += *text != 0;
+    }
+    buf_char(b, '\n');
 }
 
 /* Breaks help text at blanks into lines that start at column 33, as Prometheus's usage looks. */

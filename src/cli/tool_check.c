@@ -7,8 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/base/text.h"
 #include "src/config/config.h"
 #include "src/discovery/discovery.h"
+#include "src/relabel/relabel.h"
+#include "src/scrape/scrape.h"
 
 /* --lint: a comma-separated list; promtool only warns of words it does not know. Duplicate rules are
  * looked for by whoever checks rule files. */
@@ -27,6 +30,95 @@ static void lint_flags(const char *list, struct config_check_flags *out)
     }
 }
 
+/* ---- targets --------------------------------------------------------------------------------------- */
+
+static nx_status no_host(struct nx_slice address, struct nx_err *err)
+{
+    struct buf b;
+
+    buf_init(&b, NX_ERR_TEXT_BYTES);
+    text_quote(&b, address);
+    nx_fail(err, NX_BADINPUT, "%s is not a valid hostname", buf_cstr(&b));
+    buf_done(&b);
+    return NX_BADINPUT;
+}
+
+/* Groups of a file have no name. */
+static bool is_static(const struct config_sds *sds, const struct config_static_sd *groups)
+{
+    for (size_t i = 0; i < sds->n; i++)
+        if (sds->v[i].kind == CONFIG_SD_STATIC && sds->v[i].u.statics == groups)
+            return true;
+    return false;
+}
+
+static nx_status check_groups(void *ctx, const struct config_scrape *job,
+                              const struct config_static_sd *groups, struct nx_err *err)
+{
+    struct arena *a = arena_new(0);
+    nx_status st = a ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+    char name[24] = "";
+
+    (void)ctx;
+    for (size_t g = 0; g < groups->n && !st; g++) {
+        if (is_static(&job->sds, groups))
+            snprintf(name, sizeof name, "%zu", g);
+        for (size_t i = 0; i < groups->v[g].targets.n && !st; i++) {
+            struct labels before, after;
+            st = scrape_target_labels(job, groups->v[g].targets.v[i], &groups->v[g].labels, a,
+                                      &before, &after, err);
+            if (st)
+                st = nx_context(err, "instance %zu in group %s", i, name);
+        }
+    }
+    arena_free(a);
+    return st;
+}
+
+/* An Alertmanager's address after relabelling; empty: it is dropped. */
+static nx_status check_alertmanager(const struct config_alertmanager *am, struct nx_slice address,
+                                    const struct labels *group, struct labels_builder *b,
+                                    struct relabel_scratch *scratch, struct nx_err *err)
+{
+    labels_builder_reset(b, NULL);
+    for (uint32_t i = 0; i < group->n; i++)
+        labels_builder_set(b, group->v[i].name, group->v[i].value);
+    labels_builder_set(b, nx_slice_str("__address__"), address);
+    labels_builder_set(b, nx_slice_str("__scheme__"), am->scheme);
+    labels_builder_set(b, nx_slice_str("__alerts_path__"), am->path_prefix);
+    relabel_scratch_reset(scratch);
+    switch (relabel_apply(&am->relabel, b, scratch)) {
+    case RELABEL_NOMEM:
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    case RELABEL_DROPPED:
+        return NX_OK;
+    case RELABEL_KEPT:
+        break;
+    }
+    address = labels_builder_get(b, nx_slice_str("__address__"));
+    return memchr(address.ptr ? address.ptr : "", '/', address.len) ? no_host(address, err) : NX_OK;
+}
+
+static nx_status check_alertmanagers(void *ctx, const struct config_alertmanager *am,
+                                     const struct config_static_sd *groups, struct nx_err *err)
+{
+    struct relabel_scratch scratch;
+    struct labels_builder b;
+    nx_status st = relabel_scratch_init(&scratch, err);
+
+    (void)ctx;
+    labels_builder_init(&b);
+    for (size_t g = 0; g < groups->n; g++)
+        for (size_t i = 0; i < groups->v[g].targets.n && !st; i++)
+            st = check_alertmanager(am, groups->v[g].targets.v[i], &groups->v[g].labels, &b,
+                                    &scratch, err);
+    labels_builder_done(&b);
+    relabel_scratch_done(&scratch);
+    return st;
+}
+
+/* ---- the command ----------------------------------------------------------------------------------- */
+
 int tool_check_config(const struct flags *f)
 {
     struct config_check_flags flags = {
@@ -36,14 +128,11 @@ int tool_check_config(const struct flags *f)
         .ignore_unknown_fields = flags_bool(f, "ignore-unknown-fields"),
         .lookback_delta_ms = flags_ms(f, "query.lookback-delta"),
         .read_groups = discovery_read_file,
+        .check_groups = check_groups,
+        .check_alertmanagers = check_alertmanagers,
     };
     int code = 0;
 
-    for (size_t i = 0; i < f->n_args; i++)
-        if (access(f->args[i], F_OK)) {
-            fprintf(stderr, "promtool: error: path '%s' does not exist, try --help\n", f->args[i]);
-            return 1;
-        }
     lint_flags(flags_str(f, "lint"), &flags);
     for (size_t i = 0; i < f->n_args; i++) {
         struct buf out, errs;

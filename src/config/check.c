@@ -99,8 +99,18 @@ static nx_status read_groups(struct check *c, const char *path, struct config_st
     return st;
 }
 
+static nx_status check_alertmanager(struct check *c, const struct config_alertmanager *am,
+                                    const struct config_static_sd *groups)
+{
+    if (!c->flags->check_alertmanagers)
+        return NX_OK;
+    return c->flags->check_alertmanagers(c->flags->ctx, am, groups, c->err);
+}
+
+/* Of a job or of an Alertmanager section. */
 static nx_status check_target_files(struct check *c, const struct config_file_sd *sd,
-                                    const struct config_scrape *job)
+                                    const struct config_scrape *job,
+                                    const struct config_alertmanager *am)
 {
     for (size_t i = 0; i < sd->files.n; i++) {
         const char *pattern = sd->files.v[i].ptr;
@@ -122,7 +132,8 @@ static nx_status check_target_files(struct check *c, const struct config_file_sd
 
             if (read_groups(c, found.v[k].ptr, &groups))
                 return nx_context(c->err, "checking SD file \"%s\"", pattern);
-            if (job && (st = check_groups(c, job, &groups)))
+            st = job ? check_groups(c, job, &groups) : check_alertmanager(c, am, &groups);
+            if (st)
                 return st;
         }
     }
@@ -160,7 +171,7 @@ static nx_status check_job(struct check *c, const struct config_scrape *job)
         const struct config_sd *sd = &job->sds.v[i];
 
         if (sd->kind == CONFIG_SD_FILE && !c->flags->syntax_only)
-            st = check_target_files(c, sd->u.file, job);
+            st = check_target_files(c, sd->u.file, job, NULL);
         else if (sd->kind == CONFIG_SD_KUBERNETES)
             st = check_tls_files(c, &config_sd_http(sd)->tls);
         else if (sd->kind == CONFIG_SD_STATIC)
@@ -173,12 +184,16 @@ static nx_status check_alertmanagers(struct check *c, const struct config *cfg)
 {
     nx_status st = NX_OK;
 
-    for (size_t i = 0; i < cfg->alerting.alertmanagers.n && !c->flags->syntax_only; i++) {
-        const struct config_sds *sds = &cfg->alerting.alertmanagers.v[i].sds;
+    for (size_t i = 0; i < cfg->alerting.alertmanagers.n; i++) {
+        const struct config_alertmanager *am = &cfg->alerting.alertmanagers.v[i];
 
-        for (size_t k = 0; k < sds->n && !st; k++) {
-            if (sds->v[k].kind == CONFIG_SD_FILE)
-                st = check_target_files(c, sds->v[k].u.file, NULL);
+        for (size_t k = 0; k < am->sds.n && !st; k++) {
+            const struct config_sd *sd = &am->sds.v[k];
+
+            if (sd->kind == CONFIG_SD_FILE && !c->flags->syntax_only)
+                st = check_target_files(c, sd->u.file, NULL, am);
+            else if (sd->kind == CONFIG_SD_STATIC)
+                st = check_alertmanager(c, am, sd->u.statics);
         }
     }
     return st;

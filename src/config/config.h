@@ -448,6 +448,9 @@ struct config {
     struct nx_slice path; /* of the main file */
 };
 
+/* Is this a URL, as Go's url.Parse answers, with its words? */
+NX_NODISCARD nx_status config_check_url(struct nx_slice text, struct nx_err *err);
+
 /* ---- loading ----------------------------------------------------------------------------------- */
 
 struct config_opts {
@@ -528,6 +531,38 @@ struct config_keep {
 NX_NODISCARD nx_status config_load_keep(struct config_keep *out, const char *path, struct arena *a,
                                         struct nx_err *err);
 
+/* ---- small files of their own ------------------------------------------------------------------- */
+
+/* An HTTP client block as a file (--http.config.file); relative paths are joined to its folder. Everything
+ * lives in the arena. */
+NX_NODISCARD nx_status config_load_http(struct config_http *out, const char *path, struct arena *a,
+                                        struct nx_err *err);
+
+/* How the web server is to listen (--web.config.file). */
+struct config_web {
+    struct config_web_tls {
+        struct nx_slice cert;
+        struct config_secret key;
+        struct nx_slice client_ca, cert_file, key_file, client_auth_type, client_ca_file;
+        struct config_strings cipher_suites, curve_preferences;
+        struct nx_slice min_version, max_version; /* "TLS12" */
+        bool prefer_server_cipher_suites;
+        struct config_strings client_allowed_sans;
+    } tls;
+    struct config_web_http {
+        bool http2;
+        struct config_pairs headers;
+    } http;
+    struct config_web_rate {
+        int64_t burst;
+        struct nx_slice interval; /* as written; empty: no limit */
+    } rate;
+    struct config_pairs users; /* name: bcrypt hash */
+};
+/* Reads and checks all that can be told without opening certificates. Everything lives in the arena. */
+NX_NODISCARD nx_status config_load_web(struct config_web *out, const char *path, struct arena *a,
+                                       struct nx_err *err);
+
 /* ---- `check config` ----------------------------------------------------------------------------- */
 
 struct config_check_flags {
@@ -544,7 +579,10 @@ struct config_check_flags {
     /* Checks the targets that a job would make of some groups. NULL: not checked. */
     nx_status (*check_groups)(void *ctx, const struct config_scrape *job,
                               const struct config_static_sd *groups, struct nx_err *err);
-    void *ctx; /* of check_rules and check_groups */
+    /* The same for Alertmanagers. */
+    nx_status (*check_alertmanagers)(void *ctx, const struct config_alertmanager *am,
+                                     const struct config_static_sd *groups, struct nx_err *err);
+    void *ctx; /* of the functions */
 };
 /* What `check config FILE` prints and its exit code: 0, 1 (bad), or 3 (lint, with lint_fatal). */
 int config_check(const char *path, const struct config_check_flags *flags, struct buf *out,

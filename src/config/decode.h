@@ -183,6 +183,10 @@ nx_status check_http(struct decoder *d, const struct yaml_node *map, struct conf
 NX_NODISCARD nx_status config_read_file(const char *path, struct buf *to, struct nx_err *err);
 nx_status fail_like_go(struct nx_err *err, int errno_value, const char *what, const char *path);
 
+/* Go's filepath.Join: no doubled slashes, no ".", ".." taken back. NULL out of memory. */
+char *config_join(struct arena *a, const char *dir, const char *path);
+char *config_dir(struct arena *a, const char *path); /* filepath.Dir */
+
 /* url.c: Go's url.Parse, as far as a configuration meets it. */
 NX_NODISCARD nx_status url_parse(struct arena *a, struct nx_slice text, struct config_url *out,
                                  struct nx_err *err);

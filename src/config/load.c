@@ -63,8 +63,7 @@ void config_unref(const struct config *cfg)
 
 /* ---- paths ---- */
 
-/* Go's filepath.Join: no doubled slashes, no ".", ".." taken back. */
-static char *clean_join(struct arena *a, const char *dir, const char *path)
+char *config_join(struct arena *a, const char *dir, const char *path)
 {
     size_t dir_len = strlen(dir), cap = dir_len + strlen(path) + 3, n = 0;
     char *all = arena_printf(a, "%s/%s", dir, path), *out = arena_alloc(a, cap);
@@ -107,13 +106,13 @@ static nx_status join_path(void *ctx, struct nx_slice *path)
 
     if (!path->len || *path->ptr == '/')
         return NX_OK;
-    if (!(joined = clean_join(load->l->arena, load->dir, path->ptr)))
+    if (!(joined = config_join(load->l->arena, load->dir, path->ptr)))
         return arena_failed(load->l->arena, load->err);
     *path = nx_slice_str(joined);
     return NX_OK;
 }
 
-static char *dir_of(struct arena *a, const char *path)
+char *config_dir(struct arena *a, const char *path)
 {
     const char *slash = strrchr(path, '/');
 
@@ -401,7 +400,7 @@ static nx_status decode_scrape_file(struct load *load, struct decoder *d, struct
 {
     struct config *file = arena_zalloc(load->l->arena, sizeof *file);
     struct yaml_node *root = NULL;
-    char *dir = dir_of(load->l->arena, path);
+    char *dir = config_dir(load->l->arena, path);
     struct load there = *load;
     nx_status st;
 
@@ -584,7 +583,7 @@ nx_status config_load(struct config **out, const char *path, const struct config
                       struct nx_err *err)
 {
     struct arena *scratch = arena_new(0);
-    char *dir = scratch ? dir_of(scratch, path) : NULL;
+    char *dir = scratch ? config_dir(scratch, path) : NULL;
     struct buf text;
     nx_status st;
 

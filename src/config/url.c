@@ -179,6 +179,14 @@ static nx_status split(const struct url_try *t, struct nx_slice *scheme, struct 
     return check_escapes(t, path);
 }
 
+nx_status config_check_url(struct nx_slice text, struct nx_err *err)
+{
+    struct url_try t = {text, err};
+    struct nx_slice scheme, host = {"", 0}, secret = {NULL, 0};
+
+    return split(&t, &scheme, &host, &secret);
+}
+
 nx_status url_parse(struct arena *a, struct nx_slice text, struct config_url *out,
                     struct nx_err *err)
 {

@@ -537,11 +537,11 @@ static nx_status headers(struct fetch *f, struct fetch_client *c, const struct f
     nx_status st;
     size_t n = fetch_seconds(seconds, r->timeout_ms);
 
-    st = add_header(&f->headers, "Accept", nx_slice_str(r->accept), err);
+    st = r->accept ? add_header(&f->headers, "Accept", nx_slice_str(r->accept), err) : NX_OK;
     if (!st)
         st = add_header(&f->headers, "Accept-Encoding",
                         nx_slice_str(r->compression ? "gzip" : "identity"), err);
-    if (!st)
+    if (!st && r->accept)
         st = add_header(&f->headers, "X-Prometheus-Scrape-Timeout-Seconds", nx_slice_of(seconds, n),
                         err); /* SCR-002 */
     if (!st && c->cfg->basic_auth)

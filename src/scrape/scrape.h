@@ -7,6 +7,7 @@
 #pragma once
 
 #include "src/base/arena.h"
+#include "src/base/buf.h"
 #include "src/base/labels.h"
 #include "src/base/status.h"
 #include "src/config/config.h"
@@ -108,3 +109,26 @@ struct scrape_stats {
 };
 NX_NODISCARD nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stats *out,
                                         struct nx_err *err);
+
+/* ---- for the tools ------------------------------------------------------------------------------ */
+
+/* The labels of one target of a group before and after relabelling, in the arena; `labels` empty: dropped.
+ * NX_BADINPUT: it is no target, and why; then `discovered` is set all the same. */
+NX_NODISCARD nx_status scrape_target_labels(const struct config_scrape *job,
+                                            struct nx_slice address, const struct labels *group,
+                                            struct arena *a, struct labels *discovered,
+                                            struct labels *labels, struct nx_err *err);
+
+/* One request, asked as a scrape would be with the same client settings, but none of a scrape's headers. */
+struct scrape_request {
+    const struct config_http *http; /* NULL: Go's defaults */
+    const char *url, *user_agent;
+    const char *form;           /* the body of a POST; NULL: a GET */
+    const char *const *headers; /* "Name: value" */
+    size_t n_headers;
+    int64_t timeout_ms;
+};
+/* Blocks. Appends the body of whatever answer there is to `body`. A failure of the transport is worded as
+ * Go's client words it. */
+NX_NODISCARD nx_status scrape_request(const struct scrape_request *r, int *code, struct buf *body,
+                                      struct nx_err *err);

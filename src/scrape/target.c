@@ -234,6 +234,7 @@ nx_status target_make(const struct config_scrape *cfg, struct nx_slice address,
         st = labels_copy(a, &view, &m.discovered, err);
     if (st)
         return st;
+    *out = m;
     relabel_scratch_reset(&s->relabel);
     switch (relabel_apply(&cfg->relabel, &s->builder, &s->relabel)) {
     case RELABEL_NOMEM:

@@ -140,6 +140,67 @@ static void the_server_table_is_sorted_and_its_defaults_are_valid(void **state)
     }
 }
 
+static void durations_as_go_writes_them(void **state)
+{
+    static const struct flag go[] = {{"d", FLAG_GO_DURATION, 0, "1h", NULL, 0, ""},
+                                     {"none", FLAG_STRING, 0, NULL, NULL, 0, ""}};
+    static const struct {
+        const char *text;
+        int64_t ns;
+        const char *why;
+    } cases[] = {
+        {"1h30m", 5400000000000, NULL},
+        {"1.5s", 1500000000, NULL},
+        {"-20ms", -20000000, NULL},
+        {"7\xc2\xb5s3ns", 7003, NULL},
+        {"0", 0, NULL},
+        {"", 0, "time: invalid duration \"\""},
+        {"5", 0, "time: missing unit in duration \"5\""},
+        {"1d", 0, "time: unknown unit \"d\" in duration \"1d\""},
+        {"s", 0, "time: invalid duration \"s\""},
+        {"9999999h", 0, "time: invalid duration \"9999999h\""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(cases); i++) {
+        struct flags f;
+        struct nx_err err;
+        char text[64];
+        char *argv[] = {text, NULL};
+        bool bad;
+        snprintf(text, sizeof text, "--d=%s", cases[i].text);
+        nx_status st = flags_parse(&f, go, NX_COUNT(go), 1, argv, &bad, &err);
+        assert_int_equal(st, cases[i].why ? NX_BADINPUT : NX_OK);
+        if (st)
+            assert_string_equal(err.text, cases[i].why);
+        else
+            assert_int_equal(flags_go_ns(&f, "d"), cases[i].ns);
+        assert_string_equal(flags_str(&f, "none"), "");
+        flags_done(&f);
+    }
+}
+
+static void every_command_has_its_flags_once_and_a_text_for_each_argument(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < tool_n_commands; i++) {
+        const struct tool_command *c = &tool_commands[i];
+        size_t n, args = 0, texts = c->args_help[0] != 0;
+        struct flag *all = tool_all_flags(c, &n);
+        assert_non_null(all);
+        for (size_t k = 0; k < n; k++)
+            for (size_t m = 0; m < k; m++)
+                assert_string_not_equal(all[k].name, all[m].name);
+        for (const char *p = c->args; *p; p++)
+            args += *p == '<';
+        for (const char *p = c->args_help; *p; p++)
+            texts += *p == '\n';
+        assert_int_equal(args, texts);
+        assert_true(c->min_args <= args);
+        free(all);
+    }
+}
+
 static void commands_are_known_by_their_first_word(void **state)
 {
     (void)state;
@@ -158,6 +219,8 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_said_in_kingpins_words),
         cmocka_unit_test(sizes_need_a_unit_and_are_powers_of_two),
         cmocka_unit_test(the_server_table_is_sorted_and_its_defaults_are_valid),
+        cmocka_unit_test(durations_as_go_writes_them),
+        cmocka_unit_test(every_command_has_its_flags_once_and_a_text_for_each_argument),
         cmocka_unit_test(commands_are_known_by_their_first_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,28 @@
+#include "src/cli/moment.h"
+
+#include <math.h>
+
+#include "src/base/clock.h"
+#include "src/base/num.h"
+#include "src/base/text.h"
+
+nx_status moment_parse(const char *text, int64_t *ns, struct nx_err *err)
+{
+    struct buf b;
+    double v, whole;
+    int64_t ms;
+
+    if (num_parse(nx_slice_str(text), &v, NULL) && fabs(v) < 9e9) {
+        double part = modf(v, &whole);
+        *ns = (int64_t)whole * 1000000000 + (int64_t)(part * 1e9);
+        return NX_OK;
+    }
+    if (clock_parse_rfc3339(nx_slice_str(text), &ms) &&
+        !__builtin_mul_overflow(ms, (int64_t)1000000, ns))
+        return NX_OK;
+    buf_init(&b, NX_ERR_TEXT_BYTES);
+    text_quote(&b, nx_slice_str(text));
+    nx_fail(err, NX_BADINPUT, "cannot parse %s to a valid timestamp", buf_cstr(&b));
+    buf_done(&b);
+    return NX_BADINPUT;
+}
