@@ -239,7 +239,7 @@ static nx_status choose_family(struct parser *p, struct nx_slice name)
 
 static nx_status help_line(struct parser *p)
 {
-    struct nx_slice text;
+    struct nx_slice text = {0};
     nx_status st;
 
     if (p->family->has_help) /* X3 */
@@ -254,7 +254,7 @@ static nx_status help_line(struct parser *p)
 
 static nx_status type_line(struct parser *p)
 {
-    struct nx_slice text;
+    struct nx_slice text = {0};
     nx_status st;
 
     if (p->family->has_type) /* X3 */
@@ -274,7 +274,7 @@ static nx_status type_line(struct parser *p)
 
 static nx_status comment(struct parser *p)
 {
-    struct nx_slice word, name;
+    struct nx_slice word = {0}, name = {0};
     bool help;
     nx_status st;
 
@@ -333,7 +333,7 @@ static nx_status add_label(struct parser *p, struct nx_slice name, struct nx_sli
 /* name="value", its name read. */
 static nx_status label_value(struct parser *p, struct nx_slice name)
 {
-    struct nx_slice value;
+    struct nx_slice value = {0};
     double number;
     nx_status st;
 
@@ -368,7 +368,7 @@ static nx_status label_value(struct parser *p, struct nx_slice name)
 /* {a="b", c="d"}; in braces a name alone is the metric's. */
 static nx_status label_set(struct parser *p, bool name_inside)
 {
-    struct nx_slice name;
+    struct nx_slice name = {0};
     nx_status st;
 
     for (p->at++;; p->at++) {
@@ -459,7 +459,7 @@ static nx_status add_metric(struct parser *p)
 
 static nx_status timestamp(struct parser *p)
 {
-    struct nx_slice word;
+    struct nx_slice word = {0};
     int64_t t;
     nx_status st;
 
@@ -477,7 +477,7 @@ static nx_status timestamp(struct parser *p)
 
 static nx_status sample(struct parser *p)
 {
-    struct nx_slice name, word;
+    struct nx_slice name = {0}, word = {0};
     bool inside = *p->at == '{';
     double v;
     nx_status st = NX_OK;
