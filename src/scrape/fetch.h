@@ -55,7 +55,7 @@ void fetch_free(struct fetch *f);
 
 struct fetch_request {
     const char *url, *user_agent;
-    const char *accept; /* NULL: no scrape, and none of a scrape's headers */
+    const char *accept;      /* NULL: no scrape, and none of a scrape's headers */
     const char *unix_socket; /* NULL: none */
     int64_t timeout_ms;
     bool compression;
