@@ -145,14 +145,12 @@ static bool add_block(struct arena *a, size_t need)
 {
     size_t cap = block_size(a, need);
     struct block *b;
+    nx_status st = cap ? count(a, cap + OVERHEAD) : NX_LIMIT;
 
-    if (cap == 0) {
-        a->failed = NX_LIMIT;
+    if (st) {
+        a->failed = st;
         return false;
     }
-    a->failed = count(a, cap + OVERHEAD);
-    if (a->failed)
-        return false;
     b = malloc(cap + OVERHEAD);
     if (!b) {
         uncount(a, cap + OVERHEAD);

@@ -45,6 +45,18 @@ static void the_limit_counts_every_byte_held(void **state)
     arena_free(a);
 }
 
+/* Two requests are often checked together. */
+static void a_failure_is_told_after_a_smaller_request_succeeded(void **state)
+{
+    struct arena *a = arena_new(100000);
+
+    (void)state;
+    assert_null(arena_alloc(a, 100001));
+    assert_non_null(arena_alloc(a, 50000));
+    assert_status(arena_failed(a, &err), NX_LIMIT);
+    arena_free(a);
+}
+
 static void an_impossible_size_without_a_limit_is_out_of_memory(void **state)
 {
     struct arena *a = arena_new(0);
@@ -162,6 +174,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_aligned_and_does_not_overlap),
         cmocka_unit_test(the_limit_counts_every_byte_held),
+        cmocka_unit_test(a_failure_is_told_after_a_smaller_request_succeeded),
         cmocka_unit_test(an_impossible_size_without_a_limit_is_out_of_memory),
         cmocka_unit_test(a_failed_malloc_is_told_and_passes),
         cmocka_unit_test(growing_the_newest_stays_in_place_and_any_other_moves),
