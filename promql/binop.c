@@ -10,6 +10,7 @@
  *       B2  One-to-one: two many rows of a group that meet at a step need group_left or group_right,
  *           even if a comparison drops them.
  *       B3  Grouped: two pairs of a group that give the same labels at a step are an error, likewise.
+ *           Of B1 and B3 the one that is broken first, in time, is told.
  *       B4  A comparison gives the value of its left operand, whichever side that is. */
 #include "promql/eval.h"
 
@@ -96,7 +97,8 @@ struct match {
     size_t n_sigs;
     uint32_t *one_at, *one_rows; /* rows of group s: one_rows[one_at[s]] up to [one_at[s + 1]] */
     uint32_t *many_count;
-    uint8_t *live; /* steps where the operator has anything to do */
+    uint8_t *live;   /* steps where the operator has anything to do */
+    uint32_t broken; /* the step that breaks B1, once one does */
     struct rows *result;
     size_t cap, made; /* rows there is room for; that have buffers */
     struct labels_builder builder;
@@ -326,8 +328,10 @@ static nx_status check_steps(struct match *m, struct nx_err *err)
 
             if (!m->one->data[i].has[k])
                 continue;
-            if (seen[s])
+            if (seen[s]) {
+                m->broken = k;
                 return duplicate_error(m, i, seen[s] - 1, err);
+            }
             seen[s] = i + 1;
         }
         if (!one_to_one)
@@ -582,14 +586,34 @@ static nx_status run_pairs(struct match *m, struct nx_err *err)
     return st;
 }
 
+/* B1 is broken; B3 may be at a step before that. */
+static nx_status told_first(struct match *m, nx_status st, struct nx_err *err)
+{
+    const struct eval_times *all = m->tm;
+    struct eval_times before = *all;
+    struct nx_err other;
+
+    if (st != NX_EXEC || !m->broken || m->m->card == PQL_ONE_TO_ONE)
+        return st;
+    before.n = m->broken;
+    m->tm = &before;
+    if (run_pairs(m, &other) == NX_EXEC)
+        *err = other;
+    m->tm = all;
+    return st;
+}
+
 static nx_status run_match(struct match *m, struct nx_err *err)
 {
     nx_status st = new_result(m, m->many->n, err);
 
     if (!st)
         st = find_live(m, err);
-    if (!st)
+    if (!st) {
         st = check_steps(m, err);
+        if (st)
+            return told_first(m, st, err);
+    }
     if (!st)
         st = run_pairs(m, err);
     if (st)

@@ -396,6 +396,8 @@ def other_of_equals(case):
 
 def told_otherwise(case):
     """Known changes of the texts of errors."""
+    if case.pair.old and "double_exponential_smoothing" in case.expr:  # its old name is shorter: positions behind it are others
+        return not case.got.ok and not case.want.ok and case.got.kind == case.want.kind
     return not case.got.ok and not case.want.ok and (case.got.status, case.got.kind) == (case.want.status, case.want.kind) \
         and same_in_other_words(first_words(case.got.error), first_words(case.want.error))
 
@@ -465,6 +467,11 @@ def range_vector_in_order(case):
     return got == sorted(got) and sorted(want) == got and not differences(case.got, case.want)
 
 
+def logarithm_of_denormal(case):
+    """log2, log10 and ln of numbers below 2.3e-308: the Go that Debian's Prometheus is built with takes them for that one."""
+    return asked_instead(case, r"\b(log2|log10|ln)\(", "sgn(")
+
+
 def sign_of_zero(case):
     """min and max of 0 and -0, which are equal, keep the one that came first; what divides by it shows which that was."""
     apart = values(case)
@@ -486,6 +493,7 @@ KNOWN = [
     ("count_values groups", True, counted_in_wrong_groups),
     ("spread of infinite", True, spread_of_infinite),
     ("zero capping", True, capped_at_zero),
+    ("logarithm of denormal", True, logarithm_of_denormal),
 ]
 
 
@@ -692,6 +700,7 @@ OLD_GRAMMAR = [
     (r'unexpected "\("( in aggregation| in grouping opts|$)', "start, end and others are functions in 3.x (PQL-118)"),
     (r"bad number or duration syntax|error parsing number|unexpected number", "3.x lexes numbers and durations as one (PQL-006, PQL-009)"),
     (r"invalid (source |destination )?label name", "a label's name may be any text in 3.x (PQL-012)"),
+    (r"unexpected <op:/>", "3.x has the operators </ and >/ (PQL-080)"),
     (r"^unexpected number of samples$", "2.x fails on a range vector with @ in parentheses"),
 ]
 
