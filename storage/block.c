@@ -317,8 +317,9 @@ static nx_status in_block(const struct block *b, nx_status st, struct nx_err *er
     return st;
 }
 
-nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64_t mint,
-                       int64_t maxt, struct arena *a, struct series_list *out, struct nx_err *err)
+nx_status block_select_some(struct block *b, const struct matcher *m, size_t n, int64_t mint,
+                            int64_t maxt, size_t most, struct arena *a, struct series_list *out,
+                            struct nx_err *err)
 {
     const bool whole = mint <= b->meta.min_ms && maxt >= b->meta.max_ms - 1;
     struct ids ids = {NULL, 0};
@@ -334,11 +335,17 @@ nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64
         mint += mint > b->meta.min_ms ? block_column_shift(&b->meta, COLUMN_COUNT) : 0;
     if (!st && ids.n)
         st = block_index_labels(b->index, ids, whole ? INT64_MIN : mint, whole ? INT64_MAX : maxt,
-                                a, out, err);
+                                t ? SIZE_MAX : most, a, out, err);
     if (!st)
         st = block_drop_dead(b, t, mint, maxt, out, err);
     tombs_unref(t);
     return in_block(b, st, err);
+}
+
+nx_status block_select(struct block *b, const struct matcher *m, size_t n, int64_t mint,
+                       int64_t maxt, struct arena *a, struct series_list *out, struct nx_err *err)
+{
+    return block_select_some(b, m, n, mint, maxt, SIZE_MAX, a, out, err);
 }
 
 /* What matches and is not deleted; *all: nothing was asked for, and nothing is deleted. */
@@ -404,7 +411,8 @@ nx_status block_series(struct block *b, uint64_t ref, struct arena *a, struct la
     if (ref >= b->meta.n_series)
         return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid,
                        (unsigned long long)ref, (unsigned long long)b->meta.n_series);
-    st = block_index_labels(b->index, (struct ids){&id, 1}, INT64_MIN, INT64_MAX, a, &list, err);
+    st = block_index_labels(b->index, (struct ids){&id, 1}, INT64_MIN, INT64_MAX, SIZE_MAX, a,
+                            &list, err);
     if (st)
         return in_block(b, st, err);
     *out = list.v[0].labels;
@@ -425,7 +433,8 @@ nx_status block_series_run(struct block *b, uint64_t first, size_t n, struct are
         return arena_failed(a, err);
     for (size_t i = 0; i < n; i++)
         ids[i] = (uint32_t)(first + i);
-    st = block_index_labels(b->index, (struct ids){ids, n}, INT64_MIN, INT64_MAX, a, out, err);
+    st = block_index_labels(b->index, (struct ids){ids, n}, INT64_MIN, INT64_MAX, SIZE_MAX, a, out,
+                            err);
     return in_block(b, st, err);
 }
 

@@ -132,6 +132,10 @@ uint64_t block_pages_damaged(const struct block *b); /* found so far; each page 
 NX_NODISCARD nx_status block_select(struct block *b, const struct matcher *m, size_t n,
                                     int64_t mint, int64_t maxt, struct arena *a,
                                     struct series_list *out, struct nx_err *err);
+/* The first of them, `most` at most unless something was deleted. */
+NX_NODISCARD nx_status block_select_some(struct block *b, const struct matcher *m, size_t n,
+                                         int64_t mint, int64_t maxt, size_t most, struct arena *a,
+                                         struct series_list *out, struct nx_err *err);
 /* Appends the samples of series `ref` in [mint, maxt]. NX_CORRUPT: a page is damaged; what other pages
  * hold was appended, and the text names block, series and times. The caller may go on. */
 NX_NODISCARD nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,

@@ -45,8 +45,12 @@ struct unpacking {
 static void unpacking_item(struct unpacking *u) /* an item begins here */
 {
     uint32_t at = (uint32_t)u->data.len;
+    char *to = buf_reserve(&u->off, sizeof at);
 
-    buf_append(&u->off, &at, sizeof at);
+    if (!to)
+        return;
+    memcpy(to, &at, sizeof at);
+    u->off.len += sizeof at;
     u->n++;
 }
 
@@ -118,52 +122,63 @@ static void unpack_lists(struct reader *r, struct unpacking *u)
 /* Series become: first chunk, number of chunks, span, then name and value of each pair. */
 #define SERIES_HEAD 3u
 
-static void put_u32(struct buf *to, uint32_t v)
-{
-    buf_append(to, &v, sizeof v);
-}
-
 static bool take_u32(struct reader *r, uint32_t *v)
 {
-    uint64_t x = reader_uvarint(r);
+    uint64_t x;
 
+    if (r->ptr < r->end && *r->ptr < 0x80) { /* most numbers of a page */
+        *v = *r->ptr++;
+        return true;
+    }
+    x = reader_uvarint(r);
     *v = (uint32_t)x;
     return !r->bad && x <= UINT32_MAX;
 }
 
-/* The pairs of one series after the shared ones, which are copied from `before` (its pairs). */
-static bool unpack_pairs(struct reader *r, struct buf *to, size_t before, uint32_t n_before,
-                         uint32_t *n_pairs)
+/* How many pairs a series shares with the one before, and how many come after those. */
+static bool unpack_counts(struct reader *r, uint32_t n_before, uint32_t *shared, uint32_t *n,
+                          bool *fresh_names)
 {
-    uint32_t head, n, name, value;
-    bool fresh_names;
+    uint32_t head;
 
     if (!take_u32(r, &head) || head >> 1 > n_before)
         return false;
-    fresh_names = head & 1;
-    n = n_before - (head >> 1);
-    if (fresh_names && !take_u32(r, &n))
+    *shared = head >> 1;
+    *fresh_names = head & 1;
+    *n = n_before - *shared;
+    if (*fresh_names && !take_u32(r, n))
         return false;
-    if (n > reader_left(r) || (head >> 1) + n == 0 ||
-        (head >> 1) + n > NX_LIMIT_LABELS_PER_SERIES) /* a byte each at least */
+    return *n <= reader_left(r) && *shared + *n > 0 && /* a byte each at least */
+           *shared + *n <= NX_LIMIT_LABELS_PER_SERIES;
+}
+
+/* One series after another into the same memory: one reservation each. */
+static bool unpack_one_series(struct reader *r, struct buf *to, size_t before, uint32_t n_before,
+                              uint32_t *n_pairs)
+{
+    uint32_t shared, n, *u;
+    bool fresh_names;
+
+    if (!unpack_counts(r, n_before, &shared, &n, &fresh_names))
         return false;
-    if (buf_reserve(to, 8 * (size_t)(head >> 1)))
-        buf_append(to, to->ptr + before, 8 * (size_t)(head >> 1));
-    for (uint32_t i = head >> 1; i < (head >> 1) + n; i++) {
-        if (fresh_names) {
-            if (!take_u32(r, &name))
-                return false;
-        } else if (!to->failed) {
-            memcpy(&name, to->ptr + before + 8 * (size_t)i, 4);
-        } else {
+    u = (uint32_t *)(void *)buf_reserve(to, 4 * (SERIES_HEAD + 2 * ((size_t)shared + n)));
+    if (!u)
+        return false;
+    const uint32_t *last =
+        (const uint32_t *)(const void *)(to->ptr + before); /* it may have moved */
+    u += SERIES_HEAD;
+    if (shared)
+        memcpy(u, last, 8 * (size_t)shared);
+    for (uint32_t i = shared; i < shared + n; i++) {
+        if (!fresh_names)
+            u[2 * i] = last[2 * i];
+        else if (!take_u32(r, &u[2 * i]))
             return false;
-        }
-        if (!take_u32(r, &value))
+        if (!take_u32(r, &u[2 * i + 1]))
             return false;
-        put_u32(to, name);
-        put_u32(to, value);
     }
-    *n_pairs = (head >> 1) + n;
+    to->len += 4 * (SERIES_HEAD + 2 * ((size_t)shared + n));
+    *n_pairs = shared + n;
     return true;
 }
 
@@ -175,24 +190,23 @@ static void unpack_series(struct reader *r, struct unpacking *u)
     r->bad |= !take_u32(r, &first);
     while (reader_left(r) && !u->data.failed) {
         const size_t start = u->data.len;
-        uint32_t chunks;
+        uint32_t chunks, *head;
 
         unpacking_item(u);
-        put_u32(&u->data, first);
-        put_u32(&u->data, 0);
-        put_u32(&u->data, 0);
-        if (!unpack_pairs(r, &u->data, pairs, n_pairs, &n_pairs) || !take_u32(r, &chunks) ||
-            (chunks & 1 && !take_u32(r, &span)) || u->data.failed) {
+        if (!unpack_one_series(r, &u->data, pairs, n_pairs, &n_pairs) || !take_u32(r, &chunks) ||
+            (chunks & 1 && !take_u32(r, &span))) {
             r->bad = true;
             return;
         }
+        head = (uint32_t *)(void *)(u->data.ptr + start); /* sizes are multiples of four */
         chunks = (chunks >> 1) + 1;
+        head[0] = first;
+        head[1] = chunks;
+        head[2] = span;
         if (__builtin_add_overflow(first, chunks, &first)) {
             r->bad = true;
             return;
         }
-        memcpy(u->data.ptr + start + 4, &chunks, 4);
-        memcpy(u->data.ptr + start + 8, &span, 4);
         pairs = start + 4 * SERIES_HEAD;
     }
 }
@@ -718,7 +732,8 @@ static nx_status copy_labels(struct copies *c, const struct entry *e, struct lab
 }
 
 nx_status block_index_labels(struct block_index *ix, struct ids ids, int64_t mint, int64_t maxt,
-                             struct arena *a, struct series_list *out, struct nx_err *err)
+                             size_t most, struct arena *a, struct series_list *out,
+                             struct nx_err *err)
 {
     const bool all_times = mint == INT64_MIN && maxt == INT64_MAX;
     struct cursor series = cursor_of(ix, IX_SERIES), spans = cursor_of(ix, IX_SPANS);
@@ -726,10 +741,10 @@ nx_status block_index_labels(struct block_index *ix, struct ids ids, int64_t min
     struct series_list list = {0};
     nx_status st = copies_init(&c, ix, a, err);
 
-    list.v = st ? NULL : arena_array(a, ids.n, sizeof *list.v);
+    list.v = st ? NULL : arena_array(a, ids.n < most ? ids.n : most, sizeof *list.v);
     if (!st && !list.v)
         st = arena_failed(a, err);
-    for (size_t i = 0; i < ids.n && !st; i++) {
+    for (size_t i = 0; i < ids.n && list.n < most && !st; i++) {
         int64_t from = INT64_MIN, to = INT64_MAX;
         struct entry e;
 
@@ -749,24 +764,95 @@ nx_status block_index_labels(struct block_index *ix, struct ids ids, int64_t min
     return st;
 }
 
-/* ---- names and values in use ---------------------------------------------------------------- */
+/* ---- names and values in use ----------------------------------------------------------------
+ *
+ * Which names or values occur among some series is told by those series or by the lists of the values,
+ * whichever is cheaper: a list is left at its first hit, so that many series cost little, but all lists
+ * of a name together are as long as there are series with it. */
 
-/* Calls mark() for each pair of each series; mark sets bits. */
-static nx_status mark_used(struct block_index *ix, const struct names *names, const struct ids *ids,
-                           bool by_value, uint32_t name, uint8_t *used, struct nx_err *err)
+/* Nanoseconds, roughly: a series whose page must be unpacked, a value's list that is looked up, and
+ * a member of it. */
+enum { COST_SERIES = 150, COST_LIST = 80, COST_MEMBER = 4 };
+#define FIRST_LOOK 256u /* series that are asked before the lists are */
+
+struct in_use {
+    struct block_index *ix;
+    const struct names *names;
+    const struct ids *ids;
+    uint64_t *bits; /* of ids; NULL: not made yet */
+};
+
+static nx_status bits_make(struct in_use *u, struct nx_err *err)
 {
-    struct cursor series = cursor_of(ix, IX_SERIES);
+    if (u->bits)
+        return NX_OK;
+    u->bits = calloc((size_t)u->ix->n_series / 64 + 1, sizeof *u->bits);
+    if (!u->bits)
+        return nx_fail(err, NX_NOMEM, "out of memory for a list of series");
+    for (size_t i = 0; i < u->ids->n; i++)
+        u->bits[u->ids->v[i] / 64] |= UINT64_C(1) << u->ids->v[i] % 64;
+    return NX_OK;
+}
+
+static bool bits_have(const uint64_t *bits, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++) {
+        if (i % 64 == 0 && to - i >= 64 && bits[i / 64] == 0) {
+            i += 63;
+            continue;
+        }
+        if (bits[i / 64] >> i % 64 & 1)
+            return true;
+    }
+    return false;
+}
+
+/* Whether a series of the value's list is one of them. */
+static nx_status list_hits(const struct in_use *u, struct cursor *lists, uint32_t value, bool *hits,
+                           struct nx_err *err)
+{
+    struct nx_slice s;
+    struct reader r;
+    uint64_t head, next = 0;
+    nx_status st = cursor_get(lists, value, &s, err);
+
+    *hits = false;
+    if (st)
+        return st;
+    r = reader_of(s.ptr, s.len);
+    head = reader_uvarint(&r);
+    for (uint64_t left = head >> 1; left && !r.bad;) {
+        const uint64_t gap = reader_uvarint(&r), more = head & 1 ? reader_uvarint(&r) : 0;
+        if (gap > u->ix->n_series || more >= left || next + gap + more >= u->ix->n_series)
+            return corrupt(err, "a list of series does not decode");
+        next += gap;
+        if (bits_have(u->bits, next, next + more + 1)) {
+            *hits = true;
+            return NX_OK;
+        }
+        next += more + 1;
+        left -= more + 1;
+    }
+    return r.bad ? corrupt(err, "a list of series does not decode") : NX_OK;
+}
+
+/* Marks the names of series [from, to), or (`of` set) the values of that name. */
+static nx_status mark_by_series(const struct in_use *u, size_t from, size_t to,
+                                const struct name *of, uint8_t *used, struct nx_err *err)
+{
+    struct cursor series = cursor_of(u->ix, IX_SERIES);
+    const uint32_t name = of ? (uint32_t)(of - u->names->v) : 0;
     nx_status st = NX_OK;
 
-    for (size_t i = 0; i < ids->n && !st; i++) {
+    for (size_t i = from; i < to && !st; i++) {
         struct entry e;
 
-        st = entry_get(&series, ids->v[i], &e, err);
-        for (uint32_t p = 0; p < e.n_pairs && !st; p++) {
+        st = entry_get(&series, u->ids->v[i], &e, err);
+        for (uint32_t p = 0; !st && p < e.n_pairs; p++) {
             const uint32_t n = e.pairs[2 * p], v = e.pairs[2 * p + 1];
-            if (n >= ix->n_names || v >= names->v[n].n_values)
+            if (n >= u->ix->n_names || v >= u->names->v[n].n_values)
                 st = corrupt(err, "a series has labels that are not there");
-            else if (!by_value)
+            else if (!of)
                 used[n] = 1;
             else if (n == name)
                 used[v] = 1;
@@ -774,6 +860,60 @@ static nx_status mark_used(struct block_index *ix, const struct names *names, co
     }
     cursor_done(&series);
     return st;
+}
+
+/* Marks the values of a name that hit, up to `most` of them; used NULL: tells only how many. */
+static nx_status mark_by_lists(struct in_use *u, const struct name *of, size_t most, uint8_t *used,
+                               size_t *n, struct nx_err *err)
+{
+    struct cursor lists = cursor_of(u->ix, IX_POSTINGS);
+    nx_status st = bits_make(u, err);
+
+    *n = 0;
+    for (uint32_t i = 0; i < of->n_values && *n < most && !st; i++) {
+        bool hits = false;
+        st = list_hits(u, &lists, of->first + i, &hits, err);
+        *n += hits;
+        if (used && hits)
+            used[i] = 1;
+    }
+    cursor_done(&lists);
+    return st;
+}
+
+static uint64_t lists_cost(const struct block_index *ix, const struct name *n)
+{
+    return (uint64_t)n->n_values * COST_LIST + (uint64_t)ix->n_series * COST_MEMBER;
+}
+
+/* The first series have most names, as they are of one kind; for the rest, see above. */
+static nx_status mark_names(struct in_use *u, uint8_t *used, struct nx_err *err)
+{
+    const size_t first = u->ids->n < FIRST_LOOK ? u->ids->n : FIRST_LOOK;
+    uint64_t cost = 0;
+    nx_status st = mark_by_series(u, 0, first, NULL, used, err);
+
+    for (uint32_t i = 0; i < u->ix->n_names; i++)
+        cost += used[i] ? 0 : lists_cost(u->ix, &u->names->v[i]);
+    if (st || (u->ids->n - first) * COST_SERIES <= cost)
+        return st ? st : mark_by_series(u, first, u->ids->n, NULL, used, err);
+    for (uint32_t i = 0; i < u->ix->n_names && !st; i++) {
+        size_t n = 0;
+        if (!used[i])
+            st = mark_by_lists(u, &u->names->v[i], 1, NULL, &n, err);
+        used[i] |= n > 0;
+    }
+    return st;
+}
+
+static nx_status mark_values(struct in_use *u, const struct name *of, size_t limit, uint8_t *used,
+                             struct nx_err *err)
+{
+    size_t n;
+
+    if (u->ids->n * COST_SERIES <= lists_cost(u->ix, of))
+        return mark_by_series(u, 0, u->ids->n, of, used, err);
+    return mark_by_lists(u, of, limit ? limit + 1 : SIZE_MAX, used, &n, err);
 }
 
 static size_t count_used(const uint8_t *used, size_t n, size_t limit)
@@ -796,9 +936,10 @@ nx_status block_index_names(struct block_index *ix, const struct ids *ids, size_
     nx_status st = names_get(ix, &names, err);
 
     if (!st && ids) {
+        struct in_use u = {ix, &names, ids, NULL};
         used = calloc((size_t)ix->n_names + 1, 1);
-        st = used ? mark_used(ix, &names, ids, false, 0, used, err)
-                  : nx_fail(err, NX_NOMEM, "out of memory for names");
+        st = used ? mark_names(&u, used, err) : nx_fail(err, NX_NOMEM, "out of memory for names");
+        free(u.bits);
     }
     if (!st) {
         want = count_used(used, ix->n_names, limit);
@@ -855,9 +996,11 @@ nx_status block_index_values(struct block_index *ix, struct nx_slice name, const
 
     found = st ? NULL : names_find(&names, name);
     if (found && ids) {
+        struct in_use u = {ix, &names, ids, NULL};
         used = calloc((size_t)found->n_values + 1, 1);
-        st = used ? mark_used(ix, &names, ids, true, (uint32_t)(found - names.v), used, err)
+        st = used ? mark_values(&u, found, limit, used, err)
                   : nx_fail(err, NX_NOMEM, "out of memory for label values");
+        free(u.bits);
     }
     if (found && !st) {
         want = count_used(used, found->n_values, limit);

@@ -24,10 +24,11 @@ NX_NODISCARD nx_status block_index_get(struct block_index *ix, uint32_t id,
 
 NX_NODISCARD nx_status block_index_match(struct block_index *ix, const struct matcher *m, size_t n,
                                          struct arena *a, struct ids *out, struct nx_err *err);
-/* Labels of `ids`, those alone that have samples in [mint, maxt] by their first and last. */
+/* Labels of `ids`, those alone that have samples in [mint, maxt] by their first and last; the first `most`
+ * of them. */
 NX_NODISCARD nx_status block_index_labels(struct block_index *ix, struct ids ids, int64_t mint,
-                                          int64_t maxt, struct arena *a, struct series_list *out,
-                                          struct nx_err *err);
+                                          int64_t maxt, size_t most, struct arena *a,
+                                          struct series_list *out, struct nx_err *err);
 /* Sorted names (values of `name`) that occur in `ids`; ids NULL: in any series. limit as in storage.h. */
 NX_NODISCARD nx_status block_index_names(struct block_index *ix, const struct ids *ids,
                                          size_t limit, struct arena *a, struct nx_slice **out,

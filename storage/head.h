@@ -127,17 +127,18 @@ NX_NODISCARD nx_status head_reader_new(struct head_reader **out, struct head *h,
 void head_reader_free(struct head_reader *r); /* accepts NULL */
 /* Rows before from_ms are not seen, and of loose samples, if `pending`, not those that blocks have. */
 void head_reader_skip(struct head_reader *r, int64_t from_ms, bool pending);
-/* As the querier operations of the same name. Series without samples in the range may be left out. */
+/* As the querier operations of the same name; `most`: as select_some. Series without samples in the range may
+ * be left out. */
 NX_NODISCARD nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n,
-                                   int64_t mint, int64_t maxt, struct arena *a,
+                                   int64_t mint, int64_t maxt, size_t most, struct arena *a,
                                    struct series_list *out, struct nx_err *err);
 NX_NODISCARD nx_status head_label_names(struct head_reader *r, const struct matcher *m, size_t n,
-                                        int64_t mint, int64_t maxt, struct arena *a,
+                                        int64_t mint, int64_t maxt, size_t limit, struct arena *a,
                                         struct nx_slice **out, size_t *n_out, struct nx_err *err);
 NX_NODISCARD nx_status head_label_values(struct head_reader *r, struct nx_slice name,
                                          const struct matcher *m, size_t n, int64_t mint,
-                                         int64_t maxt, struct arena *a, struct nx_slice **out,
-                                         size_t *n_out, struct nx_err *err);
+                                         int64_t maxt, size_t limit, struct arena *a,
+                                         struct nx_slice **out, size_t *n_out, struct nx_err *err);
 /* Appends the samples of series `id` in [mint, maxt]; none when it is gone. A reader sees what was
  * appended before it was made. */
 NX_NODISCARD nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,

@@ -438,10 +438,10 @@ static bool series_overlaps(struct head_reader *r, const struct memseries *s, in
     return loose_series_overlaps(r->h->loose, s->id, mint, maxt);
 }
 
-/* Matching series with samples in the range. */
+/* Matching series with samples in the range, the first `most` of them. */
 static nx_status select_locked(struct head_reader *r, const struct matcher *m, size_t n,
-                               int64_t mint, int64_t maxt, struct arena *a, struct ids *out,
-                               struct nx_err *err)
+                               int64_t mint, int64_t maxt, size_t most, struct arena *a,
+                               struct ids *out, struct nx_err *err)
 {
     struct postings_source src = index_source(r->h->ix);
     struct ids all;
@@ -451,10 +451,10 @@ static nx_status select_locked(struct head_reader *r, const struct matcher *m, s
 
     if (st)
         return st;
-    kept = arena_alloc(a, all.n * sizeof *kept);
+    kept = arena_alloc(a, (all.n < most ? all.n : most) * sizeof *kept);
     if (!kept)
         return arena_failed(a, err);
-    for (size_t i = 0; i < all.n; i++) {
+    for (size_t i = 0; i < all.n && n_kept < most; i++) {
         if (series_overlaps(r, index_series(r->h->ix, all.v[i]), mint, maxt))
             kept[n_kept++] = all.v[i];
     }
@@ -463,53 +463,78 @@ static nx_status select_locked(struct head_reader *r, const struct matcher *m, s
 }
 
 nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n, int64_t mint,
-                      int64_t maxt, struct arena *a, struct series_list *out, struct nx_err *err)
+                      int64_t maxt, size_t most, struct arena *a, struct series_list *out,
+                      struct nx_err *err)
 {
     struct ids ids = {0};
     nx_status st;
 
     nx_rdlock(&r->h->lock);
-    st = select_locked(r, m, n, mint, maxt, a, &ids, err);
+    st = select_locked(r, m, n, mint, maxt, r->tombs ? SIZE_MAX : most, a, &ids, err);
     if (!st)
         st = index_labels(r->h->ix, ids, a, out, err);
     nx_rwunlock(&r->h->lock);
     return st || !r->tombs ? st : head_drop_dead(r, mint, maxt, out, err);
 }
 
-nx_status head_label_names(struct head_reader *r, const struct matcher *m, size_t n, int64_t mint,
-                           int64_t maxt, struct arena *a, struct nx_slice **out, size_t *n_out,
-                           struct nx_err *err)
+/* Which series of a selection a list of labels is about: told for those alone that could add to it. */
+struct alive {
+    struct head_reader *r;
+    int64_t mint, maxt;
+};
+
+static bool is_alive(void *ctx, const struct memseries *s)
 {
-    struct ids ids = {0};
-    nx_status st = NX_OK;
+    const struct alive *x = ctx;
+
+    return series_overlaps(x->r, s, x->mint, x->maxt);
+}
+
+/* `name` NULL: names, else its values. */
+static nx_status list_locked(struct head_reader *r, const struct nx_slice *name,
+                             const struct matcher *m, size_t n, struct alive *alive, size_t limit,
+                             struct arena *a, struct nx_slice **out, size_t *n_out,
+                             struct nx_err *err)
+{
+    struct index *ix = r->h->ix;
+    struct postings_source src = index_source(ix);
+    struct index_pick of = {.want = is_alive, .ctx = alive};
+    nx_status st = n ? postings_select(&src, m, n, a, &of.ids, err) : NX_OK;
+
+    if (st)
+        return st;
+    return name ? index_label_values(ix, *name, n ? &of : NULL, limit, a, out, n_out, err)
+                : index_label_names(ix, n ? &of : NULL, limit, a, out, n_out, err);
+}
+
+static nx_status list_labels(struct head_reader *r, const struct nx_slice *name,
+                             const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
+                             size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out,
+                             struct nx_err *err)
+{
+    struct alive alive = {r, mint, maxt};
+    nx_status st;
 
     if (r->tombs)
-        return head_list_alive(r, NULL, m, n, mint, maxt, a, out, n_out, err);
+        return head_list_alive(r, name, m, n, mint, maxt, a, out, n_out, err);
     nx_rdlock(&r->h->lock);
-    if (n)
-        st = select_locked(r, m, n, mint, maxt, a, &ids, err);
-    if (!st)
-        st = index_label_names(r->h->ix, n ? &ids : NULL, a, out, n_out, err);
+    st = list_locked(r, name, m, n, &alive, limit, a, out, n_out, err);
     nx_rwunlock(&r->h->lock);
     return st;
 }
 
+nx_status head_label_names(struct head_reader *r, const struct matcher *m, size_t n, int64_t mint,
+                           int64_t maxt, size_t limit, struct arena *a, struct nx_slice **out,
+                           size_t *n_out, struct nx_err *err)
+{
+    return list_labels(r, NULL, m, n, mint, maxt, limit, a, out, n_out, err);
+}
+
 nx_status head_label_values(struct head_reader *r, struct nx_slice name, const struct matcher *m,
-                            size_t n, int64_t mint, int64_t maxt, struct arena *a,
+                            size_t n, int64_t mint, int64_t maxt, size_t limit, struct arena *a,
                             struct nx_slice **out, size_t *n_out, struct nx_err *err)
 {
-    struct ids ids = {0};
-    nx_status st = NX_OK;
-
-    if (r->tombs)
-        return head_list_alive(r, &name, m, n, mint, maxt, a, out, n_out, err);
-    nx_rdlock(&r->h->lock);
-    if (n)
-        st = select_locked(r, m, n, mint, maxt, a, &ids, err);
-    if (!st)
-        st = index_label_values(r->h->ix, name, n ? &ids : NULL, a, out, n_out, err);
-    nx_rwunlock(&r->h->lock);
-    return st;
+    return list_labels(r, &name, m, n, mint, maxt, limit, a, out, n_out, err);
 }
 
 /* ---- for a flush ----------------------------------------------------------------------------- */

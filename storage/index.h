@@ -70,13 +70,20 @@ NX_NODISCARD nx_status index_labels(const struct index *ix, struct ids ids, stru
 /* Sorts series numbers by labels, in place. */
 NX_NODISCARD nx_status index_sort(const struct index *ix, uint32_t *ids, size_t n,
                                   struct nx_err *err);
-/* Sorted, distinct, copied. `ids` NULL: of all series. */
-NX_NODISCARD nx_status index_label_names(const struct index *ix, const struct ids *ids,
-                                         struct arena *a, struct nx_slice **out, size_t *n_out,
-                                         struct nx_err *err);
+/* Some of the series: those of `ids` (ascending) for which want() is true; NULL: all of them. */
+struct index_pick {
+    struct ids ids;
+    bool (*want)(void *ctx, const struct memseries *s);
+    void *ctx;
+};
+/* Sorted, distinct, copied. `of` NULL: of all series. limit as in storage.h. */
+NX_NODISCARD nx_status index_label_names(const struct index *ix, const struct index_pick *of,
+                                         size_t limit, struct arena *a, struct nx_slice **out,
+                                         size_t *n_out, struct nx_err *err);
 NX_NODISCARD nx_status index_label_values(const struct index *ix, struct nx_slice name,
-                                          const struct ids *ids, struct arena *a,
-                                          struct nx_slice **out, size_t *n_out, struct nx_err *err);
+                                          const struct index_pick *of, size_t limit,
+                                          struct arena *a, struct nx_slice **out, size_t *n_out,
+                                          struct nx_err *err);
 
 /* Label i of a series; borrowed while the series stays. */
 struct label index_label(const struct index *ix, const struct memseries *s, uint32_t i);

@@ -121,28 +121,60 @@ static struct ids merge_rounds(struct ids *sets, size_t n, uint32_t *from, uint3
     return sets[0];
 }
 
+/* The numbers that any of the sets has: a bit each, then told in order. */
+static size_t or_by_bits(const struct ids *sets, size_t n, uint32_t first, uint64_t *bits,
+                         size_t words, uint32_t *to)
+{
+    size_t kept = 0;
+
+    memset(bits, 0, words * sizeof *bits);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < sets[i].n; k++) {
+            const uint32_t at = sets[i].v[k] - first;
+            bits[at / 64] |= UINT64_C(1) << at % 64;
+        }
+    for (size_t w = 0; w < words; w++)
+        for (uint64_t left = bits[w]; left; left &= left - 1)
+            to[kept++] = first + (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(left);
+    return kept;
+}
+
 nx_status ids_or(struct arena *a, const struct ids *sets, size_t n, struct ids *out,
                  struct nx_err *err)
 {
     struct ids *mine;
-    uint32_t *areas;
-    size_t total = 0;
+    uint32_t *to, first = UINT32_MAX, last = 0;
+    size_t total = 0, words;
     nx_status st;
 
     if (n <= 1) {
         *out = n ? sets[0] : (struct ids){NULL, 0};
         return NX_OK;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         total += sets[i].n;
+        if (sets[i].n && sets[i].v[0] < first)
+            first = sets[i].v[0];
+        if (sets[i].n && sets[i].v[sets[i].n - 1] > last)
+            last = sets[i].v[sets[i].n - 1];
+    }
+    words = last >= first ? (size_t)(last - first) / 64 + 1 : 0;
+    if (n > 3 &&
+        words <= total / 2) { /* dense: rounds of merging cost more than a look at each bit */
+        uint64_t *bits = arena_array(a, words, sizeof *bits);
+        st = bits ? room(a, total, &to, err) : arena_failed(a, err);
+        if (!st)
+            *out = (struct ids){to, or_by_bits(sets, n, first, bits, words, to)};
+        return st;
+    }
     mine = arena_array(a, n, sizeof *mine);
     if (!mine)
         return arena_failed(a, err);
     memcpy(mine, sets, n * sizeof *mine);
-    st = room(a, 2 * total, &areas, err);
+    st = room(a, 2 * total, &to, err);
     if (st)
         return st;
-    *out = merge_rounds(mine, n, areas, areas + total);
+    *out = merge_rounds(mine, n, to, to + total);
     return NX_OK;
 }
 

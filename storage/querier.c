@@ -198,7 +198,7 @@ static nx_status unless_damaged(const struct block *b, uint64_t damaged, nx_stat
 }
 
 static nx_status select_block(struct block *b, const struct matcher *m, size_t n, int64_t mint,
-                              int64_t maxt, struct arena *a, struct series_list *list,
+                              int64_t maxt, size_t most, struct arena *a, struct series_list *list,
                               struct nx_err *err)
 {
     const int64_t resolution_ms = block_meta(b)->resolution_ms;
@@ -208,29 +208,30 @@ static nx_status select_block(struct block *b, const struct matcher *m, size_t n
 
     if (mint > INT64_MIN + 2 * resolution_ms)
         mint -= 2 * resolution_ms;
-    st = block_select(b, m, n, mint, maxt, a, list, &damage);
+    st = block_select_some(b, m, n, mint, maxt, most, a, list, &damage);
 
     return unless_damaged(b, damaged, st, &damage, err);
 }
 
 static nx_status select_source(struct store_querier *q, size_t i, const struct matcher *m, size_t n,
-                               int64_t mint, int64_t maxt, struct arena *a, struct source_list *out,
-                               struct nx_err *err)
+                               int64_t mint, int64_t maxt, size_t most, struct arena *a,
+                               struct source_list *out, struct nx_err *err)
 {
     struct series_list list = {0};
     nx_status st;
 
     if (i == 0)
-        st = head_select(q->head, m, n, mint, maxt, a, &list, err);
+        st = head_select(q->head, m, n, mint, maxt, most, a, &list, err);
     else
-        st = select_block(q->blocks[i - 1], m, n, mint, maxt, a, &list, err);
+        st = select_block(q->blocks[i - 1], m, n, mint, maxt, most, a, &list, err);
     *out = (struct source_list){list.v, list.n, 0, i};
     return st;
 }
 
-static nx_status q_select(struct querier *base, const struct matcher *m, size_t n, int64_t mint,
-                          int64_t maxt, struct arena *a, struct series_list *out,
-                          struct nx_err *err)
+/* With `most` of each source there are as many in all, if there are that many. */
+static nx_status q_select_some(struct querier *base, const struct matcher *m, size_t n,
+                               int64_t mint, int64_t maxt, size_t most, struct arena *a,
+                               struct series_list *out, struct nx_err *err)
 {
     struct store_querier *q = of(base);
     struct source_list *lists = calloc(q->n_blocks + 1, sizeof *lists);
@@ -243,12 +244,19 @@ static nx_status q_select(struct querier *base, const struct matcher *m, size_t 
     maxt = earlier(maxt, q->maxt);
     for (size_t i = 0; i <= q->n_blocks && !st; i++) {
         if (source_overlaps(q, i, mint, maxt))
-            st = select_source(q, i, m, n, mint, maxt, a, &lists[n_lists++], err);
+            st = select_source(q, i, m, n, mint, maxt, most, a, &lists[n_lists++], err);
     }
     if (!st)
         st = merge_lists(q, lists, n_lists, a, out, err);
     free(lists);
     return st;
+}
+
+static nx_status q_select(struct querier *base, const struct matcher *m, size_t n, int64_t mint,
+                          int64_t maxt, struct arena *a, struct series_list *out,
+                          struct nx_err *err)
+{
+    return q_select_some(base, m, n, mint, maxt, SIZE_MAX, a, out, err);
 }
 
 static nx_status q_read_for(struct querier *base, const struct series *s, const struct read_hint *h,
@@ -515,34 +523,43 @@ static nx_status q_read_for(struct querier *base, const struct series *s, const 
 
 /* ---- names and values ------------------------------------------------------------------------ */
 
-static int slice_cmp(const void *x, const void *y)
-{
-    return nx_slice_cmp(*(const struct nx_slice *)x, *(const struct nx_slice *)y);
-}
-
 struct union_of {
-    struct nx_slice *v; /* malloc'ed; the bytes are in the arena */
+    struct nx_slice *v, *spare; /* malloc'ed; the bytes are in the arena */
     size_t n;
 };
 
-static nx_status union_add(struct union_of *u, const struct nx_slice *v, size_t n,
+static void union_done(struct union_of *u)
+{
+    free(u->v);
+    free(u->spare);
+}
+
+/* Merges a sorted list in; what is new is copied. Sources have much in common, and their lists go. */
+static nx_status union_add(struct union_of *u, const struct nx_slice *v, size_t n, struct arena *a,
                            struct nx_err *err)
 {
-    struct nx_slice *more;
-    size_t kept = 0;
+    struct nx_slice *to, *old = u->v;
+    size_t kept = 0, i = 0, k = 0;
 
     if (n == 0)
         return NX_OK;
-    more = realloc(u->v, (u->n + n) * sizeof *more);
-    if (!more)
+    to = realloc(u->spare, (u->n + n) * sizeof *to);
+    if (!to)
         return no_memory(err);
-    u->v = more;
-    memcpy(more + u->n, v, n * sizeof *more);
-    qsort(more, u->n + n, sizeof *more, slice_cmp);
-    for (size_t i = 0; i < u->n + n; i++) {
-        if (!kept || !nx_slice_eq(more[kept - 1], more[i]))
-            more[kept++] = more[i];
+    u->spare = to;
+    while (i < u->n || k < n) {
+        const int c = i == u->n ? 1 : k == n ? -1 : nx_slice_cmp(old[i], v[k]);
+        if (c <= 0) {
+            to[kept++] = old[i++];
+            k += c == 0;
+            continue;
+        }
+        to[kept] = arena_slice(a, v[k++]);
+        if (!to[kept++].ptr)
+            return arena_failed(a, err);
     }
+    u->v = to;
+    u->spare = old;
     u->n = kept;
     return NX_OK;
 }
@@ -577,14 +594,28 @@ static nx_status list_block(struct block *b, const struct nx_slice *name, const 
     return unless_damaged(b, damaged, st, &damage, err);
 }
 
-/* `name` NULL: label names, else the values of that name. */
+/* What source `i` has of label names (values of `name`), sorted, in the arena. */
+static nx_status list_source(struct store_querier *q, size_t i, const struct nx_slice *name,
+                             const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
+                             size_t limit, struct arena *a, struct nx_slice **v, size_t *nv,
+                             struct nx_err *err)
+{
+    if (i == 0 && name)
+        return head_label_values(q->head, *name, m, n, mint, maxt, limit, a, v, nv, err);
+    if (i == 0)
+        return head_label_names(q->head, m, n, mint, maxt, limit, a, v, nv, err);
+    return list_block(q->blocks[i - 1], name, m, n, mint, maxt, limit, a, v, nv, err);
+}
+
+/* `name` NULL: label names, else the values of that name. One source's list is in memory beside the union. */
 static nx_status list_labels(struct store_querier *q, const struct nx_slice *name,
                              const struct matcher *m, size_t n, int64_t mint, int64_t maxt,
                              size_t limit, struct arena *a, struct nx_slice **out, size_t *n_out,
                              struct nx_err *err)
 {
     struct union_of u = {0};
-    nx_status st = NX_OK;
+    struct arena *own = arena_beside(a);
+    nx_status st = own ? NX_OK : no_memory(err);
 
     mint = later(mint, q->mint);
     maxt = earlier(maxt, q->maxt);
@@ -593,18 +624,15 @@ static nx_status list_labels(struct store_querier *q, const struct nx_slice *nam
         size_t nv = 0;
         if (!source_overlaps(q, i, mint, maxt))
             continue;
-        if (i == 0 && name)
-            st = head_label_values(q->head, *name, m, n, mint, maxt, a, &v, &nv, err);
-        else if (i == 0)
-            st = head_label_names(q->head, m, n, mint, maxt, a, &v, &nv, err);
-        else
-            st = list_block(q->blocks[i - 1], name, m, n, mint, maxt, limit, a, &v, &nv, err);
+        arena_reset(own);
+        st = list_source(q, i, name, m, n, mint, maxt, limit, own, &v, &nv, err);
         if (!st)
-            st = union_add(&u, v, nv, err);
+            st = union_add(&u, v, nv, a, err);
     }
     if (!st)
         st = union_out(&u, limit, a, out, n_out, err);
-    free(u.v);
+    union_done(&u);
+    arena_free(own);
     return st;
 }
 
@@ -648,8 +676,8 @@ static void q_close(struct querier *base)
     free(q);
 }
 
-static const struct querier_ops ops = {q_select,       q_read,  q_label_names,
-                                       q_label_values, q_close, q_read_for};
+static const struct querier_ops ops = {q_select, q_read,     q_label_names, q_label_values,
+                                       q_close,  q_read_for, q_select_some};
 
 bool storage_is_read_before(struct storage *s, int64_t before_ms)
 {

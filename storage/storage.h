@@ -234,6 +234,11 @@ struct querier_ops {
      * their resolution, if they are not exact. */
     nx_status (*read_for)(struct querier *q, const struct series *s, const struct read_hint *h,
                           int64_t mint, int64_t maxt, struct column *c, struct nx_err *err);
+    /* As select, for who wants to know what there is and no more than `most` (> 0) of it: which ones is not said,
+     * and there may be more. A series may lack a part of its samples. May be NULL. */
+    nx_status (*select_some)(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
+                             int64_t maxt, size_t most, struct arena *a, struct series_list *out,
+                             struct nx_err *err);
 };
 
 /* A consistent view of head and blocks over [mint, maxt]. Blocks it uses stay until it is closed. */

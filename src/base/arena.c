@@ -101,6 +101,15 @@ void arena_join(struct arena *a, struct arena_share *share)
     memory_took(a->memory, a->bytes);
 }
 
+struct arena *arena_beside(const struct arena *a)
+{
+    struct arena *b = arena_new(0);
+
+    if (b && a->share)
+        arena_join(b, a->share);
+    return b;
+}
+
 void arena_leave(struct arena *a)
 {
     if (a->share)

@@ -35,6 +35,8 @@ struct arena_share {
 /* From now on the arena's blocks, those that it has included, count in `share` (borrowed; its limit_bytes
  * and memory are set before the first arena joins and stay). */
 void arena_join(struct arena *a, struct arena_share *share);
+/* A new arena without a limit of its own that counts where `a` does. NULL out of memory. */
+struct arena *arena_beside(const struct arena *a);
 /* The arena lives on, counted as before, but without the common bound. */
 void arena_leave(struct arena *a);
 

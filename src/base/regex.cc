@@ -8,7 +8,9 @@
  *             it. (Prometheus's relabelling takes that, and then matches half anchored.)
  *         X2  regex_literals() and regex_prefix() read only what is plain beyond doubt: literal
  *             characters and escaped punctuation. Anything else gives up, which costs speed alone.
- *         X3  Memory is bounded: RE2's own default for small patterns, more for long ones. */
+ *         X3  Memory is bounded: RE2's own default for small patterns, more for long ones.
+ *         X4  Literals between ".*" and ".+" are found by memmem() where the text is ASCII, and alternations
+ *             of literals compared; they say what RE2 says. A selector asks for every value of a label. */
 #include "src/base/regex.h"
 
 #include <cctype>
@@ -21,10 +23,18 @@
 
 #include "src/base/text.h"
 
-#define MAX_GROUPS 64 /* beyond these $n is empty; a relabelling rule has a handful */
+#define FEW_LITERALS 8
+#define MAX_GROUPS   64 /* beyond these $n is empty; a relabelling rule has a handful */
+
+/* X4: parts[0] gap parts[1] gap ... ; min[i] characters at least lie between parts i and i + 1. */
+struct gaps {
+    std::vector<std::string> parts; /* empty: the pattern is of another kind */
+    std::vector<size_t> min;
+};
 
 struct regex {
     RE2 *re;
+    struct gaps gaps;
     int n_groups; /* with the whole match, group 0 */
     std::string prefix;
     std::vector<std::string> literals;
@@ -235,6 +245,70 @@ std::string find_prefix(const std::string &p)
     return found;
 }
 
+/* X4 */
+struct gaps find_gaps(const std::string &p)
+{
+    struct gaps g;
+
+    g.parts.emplace_back();
+    for (size_t i = 0, len = 0; i < p.size(); i += len) {
+        if (p[i] == '.' && i + 1 < p.size() && (p[i + 1] == '*' || p[i + 1] == '+')) {
+            const size_t one = p[i + 1] == '+';
+            len = p.compare(i + 2, 1, "?") == 0 ? 3
+                                                : 2; /* to match or not is the same for lazy ones */
+            if (!g.min.empty() && g.parts.back().empty()) {
+                g.min.back() += one;
+                continue;
+            }
+            g.min.push_back(one);
+            g.parts.emplace_back();
+            continue;
+        }
+        std::string c = plain_character(p, i, &len);
+        if (c.empty())
+            return {};
+        g.parts.back() += c;
+    }
+    return g.min.empty() ? gaps() : g;
+}
+
+bool is_ascii(struct nx_slice s)
+{
+    size_t i = 0;
+
+    for (uint64_t w; i + 8 <= s.len; i += 8) {
+        memcpy(&w, s.ptr + i, 8);
+        if (w & UINT64_C(0x8080808080808080))
+            return false;
+    }
+    for (; i < s.len; i++)
+        if (static_cast<unsigned char>(s.ptr[i]) & 0x80)
+            return false;
+    return true;
+}
+
+bool gaps_match(const struct gaps &g, struct nx_slice text)
+{
+    const size_t n = g.min.size();
+    const std::string &first = g.parts[0], &last = g.parts[n];
+    size_t at = first.size();
+
+    if (text.len < at || memcmp(text.ptr, first.data(), at) != 0)
+        return false;
+    for (size_t i = 1; i < n; i++) {
+        at += g.min[i - 1];
+        const void *found = at <= text.len ? memmem(text.ptr + at, text.len - at, g.parts[i].data(),
+                                                    g.parts[i].size())
+                                           : nullptr;
+        if (!found)
+            return false;
+        at = static_cast<size_t>(static_cast<const char *>(found) - text.ptr) + g.parts[i].size();
+    }
+    at += g.min[n - 1];
+    return text.len >= last.size() && at <= text.len - last.size() &&
+           memcmp(text.ptr + text.len - last.size(), last.data(), last.size()) == 0;
+}
+
 bool is_utf8(const std::string &s)
 {
     uint32_t code_point;
@@ -277,6 +351,8 @@ struct regex *compile(const std::string &pattern, bool wrapped_errors, struct nx
     if (re->n_groups > MAX_GROUPS)
         re->n_groups = MAX_GROUPS;
     re->literals = find_literals(pattern);
+    if (re->literals.empty())
+        re->gaps = find_gaps(pattern);
     for (const std::string &s : re->literals)
         re->literal_slices.push_back(nx_slice_of(s.data(), s.size()));
     re->prefix = re->literals.size() == 1 ? re->literals[0] : find_prefix(pattern);
@@ -381,6 +457,14 @@ void regex_free(struct regex *re)
 
 bool regex_match(const struct regex *re, struct nx_slice text)
 {
+    if (!re->literals.empty() && re->literals.size() <= FEW_LITERALS) { /* X4 */
+        for (const std::string &s : re->literals)
+            if (s.size() == text.len && memcmp(s.data(), text.ptr, text.len) == 0)
+                return true;
+        return false;
+    }
+    if (!re->gaps.parts.empty() && is_ascii(text))
+        return gaps_match(re->gaps, text);
     return re->re->Match(re2::StringPiece(text.ptr, text.len), 0, text.len, RE2::ANCHOR_BOTH,
                          nullptr, 0);
 }

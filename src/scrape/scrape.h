@@ -76,8 +76,14 @@ struct metadata_info {
     struct labels target;
     struct nx_slice metric, type, help, unit;
 };
-/* Every entry, optionally of one metric (empty slice: all), by target, then metric. */
-NX_NODISCARD nx_status scrape_get_metadata(struct scrape *s, struct nx_slice metric,
+struct metadata_ask {
+    struct nx_slice metric;      /* empty: all */
+    const struct matcher *match; /* on the targets' labels */
+    size_t n_match, most;        /* entries; 0: no bound */
+    bool families; /* what several targets say alike is told once, and `target` is empty */
+};
+/* Entries by target, then metric; with a bound it is not said which. */
+NX_NODISCARD nx_status scrape_get_metadata(struct scrape *s, const struct metadata_ask *ask,
                                            struct arena *a, struct metadata_info **out, size_t *n,
                                            struct nx_err *err);
 

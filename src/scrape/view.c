@@ -174,9 +174,57 @@ nx_status scrape_get_targets(struct scrape *s, struct nx_slice global_host, stru
 /* ---- metadata -------------------------------------------------------------------------------------- */
 
 struct metadata_list {
+    const struct metadata_ask *ask;
     struct metadata_info *v;
     size_t n, cap;
+    struct meta_entry *said; /* families so far: open addressing by their interned numbers */
+    size_t n_said, mask;
 };
+
+static bool list_full(const struct metadata_list *list)
+{
+    return list->ask->most && list->n >= list->ask->most;
+}
+
+static size_t family_slot(const struct metadata_list *list, const struct meta_entry *e)
+{
+    size_t at = (e->name * UINT64_C(0x9e3779b97f4a7c15) + e->help * UINT64_C(0xc2b2ae3d27d4eb4f) +
+                 e->unit + e->type) >>
+                    20 &
+                list->mask;
+
+    while (list->said[at].name &&
+           (list->said[at].name != e->name || list->said[at].help != e->help ||
+            list->said[at].unit != e->unit || list->said[at].type != e->type ||
+            list->said[at].openmetrics != e->openmetrics))
+        at = (at + 1) & list->mask;
+    return at;
+}
+
+/* *fresh: no target before said the same. */
+static nx_status family_add(struct metadata_list *list, const struct meta_entry *e, struct arena *a,
+                            bool *fresh, struct nx_err *err)
+{
+    size_t at;
+
+    if (list->n_said * 2 >= list->mask) {
+        struct metadata_list more = *list;
+        more.mask = list->mask ? list->mask * 2 + 1 : 63;
+        more.said = arena_array(a, more.mask + 1, sizeof *more.said);
+        if (!more.said)
+            return arena_failed(a, err);
+        for (size_t i = 0; list->said && i <= list->mask; i++)
+            if (list->said[i].name)
+                more.said[family_slot(&more, &list->said[i])] = list->said[i];
+        list->said = more.said;
+        list->mask = more.mask;
+    }
+    at = family_slot(list, e);
+    *fresh = !list->said[at].name;
+    list->n_said += *fresh;
+    list->said[at] = *e;
+    return NX_OK;
+}
 
 static nx_status show_entry(struct scrape *s, const struct meta_entry *e,
                             const struct labels *target, struct arena *a,
@@ -203,19 +251,34 @@ static nx_status show_entry(struct scrape *s, const struct meta_entry *e,
     return m->metric.ptr && m->help.ptr && m->unit.ptr ? NX_OK : arena_failed(a, err);
 }
 
-static nx_status show_metadata(struct scrape *s, const struct target *t, struct nx_slice metric,
-                               struct arena *a, struct metadata_list *list, struct nx_err *err)
+static bool target_wanted(const struct metadata_ask *ask, const struct labels *target)
 {
+    for (size_t i = 0; i < ask->n_match; i++)
+        if (!matcher_matches(&ask->match[i], labels_get(target, ask->match[i].name)))
+            return false;
+    return true;
+}
+
+static nx_status show_metadata(struct scrape *s, const struct target *t, struct arena *a,
+                               struct metadata_list *list, struct nx_err *err)
+{
+    const struct metadata_ask *ask = list->ask;
     struct labels labels = {0};
     nx_status st = NX_OK;
 
-    for (uint32_t i = 0; i < t->in.meta.n && !st; i++) {
+    if (!target_wanted(ask, &t->labels))
+        return NX_OK;
+    for (uint32_t i = 0; i < t->in.meta.n && !list_full(list) && !st; i++) {
         const struct meta_entry *e = &t->in.meta.v[i];
-        if (!e->name || (metric.len && !nx_slice_eq(metric, intern_str(s->env.pool, e->name))))
+        bool fresh = true;
+        if (!e->name ||
+            (ask->metric.len && !nx_slice_eq(ask->metric, intern_str(s->env.pool, e->name))))
             continue;
-        if (!labels.v)
+        if (ask->families)
+            st = family_add(list, e, a, &fresh, err);
+        else if (!labels.v)
             st = labels_copy(a, &t->labels, &labels, err);
-        if (!st)
+        if (!st && fresh)
             st = show_entry(s, e, &labels, a, list, err);
     }
     return st;
@@ -229,17 +292,17 @@ static int by_target_and_metric(const void *a, const void *b)
     return c ? c : nx_slice_cmp(x->metric, y->metric);
 }
 
-nx_status scrape_get_metadata(struct scrape *s, struct nx_slice metric, struct arena *a,
+nx_status scrape_get_metadata(struct scrape *s, const struct metadata_ask *ask, struct arena *a,
                               struct metadata_info **out, size_t *n, struct nx_err *err)
 {
-    struct metadata_list list = {0};
+    struct metadata_list list = {.ask = ask};
     nx_status st = NX_OK;
 
     nx_lock(&s->lock);
     nx_lock(&s->status);
     for (size_t i = 0; i < s->n_pools; i++)
         for (size_t k = 0; k < s->pools[i]->n_targets && !st; k++)
-            st = show_metadata(s, s->pools[i]->targets[k], metric, a, &list, err);
+            st = show_metadata(s, s->pools[i]->targets[k], a, &list, err);
     nx_unlock(&s->status);
     nx_unlock(&s->lock);
     if (st)

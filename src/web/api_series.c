@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/sort.h"
 #include "src/base/text.h"
 
 #define TRUNCATED "results truncated due to limit"
@@ -14,17 +15,11 @@ struct names {
     size_t n;
 };
 
-static int slice_order(const void *a, const void *b)
-{
-    return nx_slice_cmp(*(const struct nx_slice *)a, *(const struct nx_slice *)b);
-}
-
 static void sort_unique(struct names *names)
 {
     size_t n = 0;
 
-    if (names->n)
-        qsort(names->v, names->n, sizeof *names->v, slice_order);
+    nx_sort_slices(names->v, names->n);
     for (size_t i = 0; i < names->n; i++)
         if (!n || !nx_slice_eq(names->v[n - 1], names->v[i]))
             names->v[n++] = names->v[i];
@@ -163,8 +158,9 @@ static nx_status select_all(struct web_req *r, struct ask *a, struct series_list
 
     for (size_t i = 0; i < a->sets.n; i++) {
         struct series_list one = {0};
-        nx_status st = a->q->ops->select(a->q, a->sets.v[i].m, a->sets.v[i].n, a->mint, a->maxt,
-                                         r->arena, &one, err);
+        nx_status st =
+            a->q->ops->select_some(a->q, a->sets.v[i].m, a->sets.v[i].n, a->mint, a->maxt,
+                                   a->limit ? a->limit + 1 : SIZE_MAX, r->arena, &one, err);
         if (st)
             return st;
         if (!i) {

@@ -188,8 +188,8 @@ void api_metadata(struct web_req *r)
 
     if (!meta_limit(r, "limit", &limit) || !meta_limit(r, "limit_per_metric", &per_metric))
         return;
-    if (scrape_get_metadata(web_data(r->w)->scrape, web_url_param_get(r, "metric"), r->arena, &v,
-                            &n, &err)) {
+    const struct metadata_ask ask = {.metric = web_url_param_get(r, "metric"), .families = true};
+    if (scrape_get_metadata(web_data(r->w)->scrape, &ask, r->arena, &v, &n, &err)) {
         web_fail(r, &err, NULL);
         return;
     }
@@ -219,25 +219,13 @@ void api_metadata(struct web_req *r)
     web_ok_end(r, NULL, 0, NULL, 0);
 }
 
-static bool target_matches(const struct web_match_set *set, const struct labels *target)
-{
-    for (size_t i = 0; i < set->n; i++)
-        if (!matcher_matches(&set->m[i], labels_get(target, set->m[i].name)))
-            return false;
-    return true;
-}
-
-static void put_target_metadata(struct web_req *r, const struct web_match_set *set,
-                                const struct metadata_info *v, size_t n, int64_t limit)
+static void put_target_metadata(struct web_req *r, const struct metadata_info *v, size_t n)
 {
     bool with_metric = !web_url_param_get(r, "metric").len;
     struct buf *b = &r->reply.body;
-    int64_t count = 0;
 
-    for (size_t i = 0; i < n && (limit < 0 || count < limit); i++) {
-        if (!target_matches(set, &v[i].target))
-            continue;
-        buf_str(b, count++ ? ",{\"target\":" : "{\"target\":");
+    for (size_t i = 0; i < n; i++) {
+        buf_str(b, i ? ",{\"target\":" : "{\"target\":");
         json_labels(b, &v[i].target);
         if (with_metric) {
             buf_str(b, ",\"metric\":");
@@ -268,13 +256,16 @@ void api_targets_metadata(struct web_req *r)
         web_fail(r, &err, "invalid parameter \"match_target\": ");
         return;
     }
-    if (scrape_get_metadata(web_data(r->w)->scrape, web_url_param_get(r, "metric"), r->arena, &v,
-                            &n, &err)) {
+    const struct metadata_ask ask = {.metric = web_url_param_get(r, "metric"),
+                                     .match = set.m,
+                                     .n_match = set.n,
+                                     .most = limit > 0 ? (size_t)limit : 0};
+    if (limit && scrape_get_metadata(web_data(r->w)->scrape, &ask, r->arena, &v, &n, &err)) {
         web_fail(r, &err, NULL);
     } else {
         web_ok_begin(r);
         buf_char(&r->reply.body, '[');
-        put_target_metadata(r, &set, v, n, limit);
+        put_target_metadata(r, v, n);
         buf_char(&r->reply.body, ']');
         web_ok_end(r, NULL, 0, NULL, 0);
     }

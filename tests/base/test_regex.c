@@ -57,6 +57,26 @@ static const struct {
     { "[]a]",        "]",         true },  { "[^]a]",       "b",        true },
 };
 
+/* Answered without RE2 where it can be. */
+static const struct {
+    const char *pattern, *text;
+    bool match;
+} by_parts[] = {
+    { ".+",       "",        false }, { ".+",       "a",       true },  { ".*",       "",          true },
+    { ".+",       "\n",      true },  { "a.*",      "a",       true },  { "a.+",      "a",         false },
+    { "a.+",      "ab",      true },  { "a.*",      "ba",      false }, { ".*a",      "a",         true },
+    { ".+a",      "a",       false }, { ".+a",      "aa",      true },  { ".*a.*",    "bab",       true },
+    { ".+a.+",    "aab",     true },  { ".+a.+",    "aba",     false }, { ".+a.+",    "abab",      true },
+    { "a.*a",     "a",       false }, { "a.*a",     "aa",      true },  { "a.+a",     "aa",        false },
+    { "a.*b.*c",  "abc",     true },  { "a.*b.*c",  "acb",     false }, { "a.*bc.*c", "abc",       false },
+    { "a.*bc.*c", "abcxc",   true },  { ".+.+",     "a",       false }, { ".+.*.+",   "ab",        true },
+    { ".*?b",     "ab",      true },  { "a\\.b.*", "a.bc",    true },  { "a\\.b.*", "axbc",      false },
+    { ".+\\.",    "x.",      true },  { ".+",       "\xc3\xa9", true },  { "..+",      "a",         false },
+    { ".+b",      "\xc3\xa9" "b", true }, { "\xc3\xa9.+", "\xc3\xa9", false }, { ".+.+",  "\xc3\xa9", false },
+    { "a|bc|",    "",        true },  { "a|bc",     "bc",      true },  { "(a|bc)",   "b",         false },
+    { "a.*|b.*",  "bx",      true },  { ".*x{2}",   "axx",     true },  { "(?i)a.*",  "Ab",        true },
+};
+
 static const struct {
     const char *pattern, *text, *template, *want; /* want NULL: no match */
 } expands[] = {
@@ -144,6 +164,64 @@ static void patterns_match_the_whole_text(void **state)
             fail_msg("%s over \"%s\"", matches[i].pattern, matches[i].text);
         regex_free(re);
     }
+}
+
+static void what_is_answered_by_parts_is_what_is_known(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(by_parts); i++) {
+        struct regex *re = compiled(STR(by_parts[i].pattern));
+
+        if (regex_match(re, STR(by_parts[i].text)) != by_parts[i].match)
+            fail_msg("%s over \"%s\"", by_parts[i].pattern, by_parts[i].text);
+        regex_free(re);
+    }
+}
+
+static uint32_t next_random(uint32_t *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+static void random_text(uint32_t *seed, const char *const *words, uint32_t n_words, struct buf *to)
+{
+    buf_clear(to);
+    for (uint32_t n = next_random(seed) % 7; n > 0; n--)
+        buf_str(to, words[next_random(seed) % n_words]);
+}
+
+/* A group that captures nothing hides what a pattern is from the shortcuts: RE2 answers that one. */
+static void shortcuts_say_what_the_engine_says(void **state)
+{
+    static const char *const words[] = {".*", ".+", ".*?", "a", "b", "ab", "\\.", "\xc3\xa9", "|"},
+                             *const letters[] = {"a", "b", "ab", ".", "\n", "\xc3\xa9"};
+    struct buf p, wrapped, text;
+    uint32_t seed = 7, matched = 0;
+
+    (void)state;
+    buf_init(&p, 0);
+    buf_init(&wrapped, 0);
+    buf_init(&text, 0);
+    for (int i = 0; i < 400; i++) {
+        random_text(&seed, words, NX_COUNT(words), &p);
+        buf_clear(&wrapped);
+        buf_printf(&wrapped, "(?:(?:%s))", buf_cstr(&p));
+        struct regex *re = compiled(buf_view(&p)), *by_engine = compiled(buf_view(&wrapped));
+        for (int k = 0; k < 50; k++) {
+            random_text(&seed, letters, NX_COUNT(letters), &text);
+            bool want = regex_match(by_engine, buf_view(&text));
+            if (regex_match(re, buf_view(&text)) != want)
+                fail_msg("%s over \"%s\"", buf_cstr(&p), buf_cstr(&text));
+            matched += want;
+        }
+        regex_free(re);
+        regex_free(by_engine);
+    }
+    assert_in_range(matched, 2000, 18000);
+    buf_done(&p);
+    buf_done(&wrapped);
+    buf_done(&text);
 }
 
 static void templates_expand_as_go_expands_them(void **state)
@@ -242,6 +320,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_read_as_go_words_them),
         cmocka_unit_test(patterns_match_the_whole_text),
+        cmocka_unit_test(what_is_answered_by_parts_is_what_is_known),
+        cmocka_unit_test(shortcuts_say_what_the_engine_says),
         cmocka_unit_test(templates_expand_as_go_expands_them),
         cmocka_unit_test(literals_and_prefixes_are_found_where_they_are_sure),
         cmocka_unit_test(a_hostile_pattern_takes_linear_time_and_a_huge_one_is_refused),

@@ -160,7 +160,9 @@ static void a_static_target_is_scraped_into_the_store(void **state)
     assert_text(labels_get_str(&info.active[0].discovered, "__metrics_path__"), "/metrics",
                 "discovered");
     assert_int_equal(info.active[0].labels.n, 2);
-    assert_ok(scrape_get_metadata(r.scrape, STR("x"), r.arena, &meta, &n, &err), &err);
+    assert_ok(scrape_get_metadata(r.scrape, &(struct metadata_ask){.metric = STR("x")}, r.arena,
+                                  &meta, &n, &err),
+              &err);
     assert_int_equal(n, 1);
     assert_text(meta[0].help, "says \\ so", "help");
     assert_text(meta[0].type, "counter", "type");
@@ -169,6 +171,50 @@ static void a_static_target_is_scraped_into_the_store(void **state)
     assert_true(stats.n_by_interval == 1 && stats.by_interval[0].count >= 2);
     assert_true(stats.by_interval[0].p50 > 0.05 && stats.metadata_entries == 1);
     assert_int_equal(r.web->connections, 1); /* kept alive */
+    rig_stop(&r);
+}
+
+/* Three targets with the same hundreds of families, one of which says one differently. */
+static void families_that_targets_share_are_told_once(void **state)
+{
+    const struct matcher third = {MATCH_EQ, STR("n"), STR("3"), NULL};
+    struct metadata_info *meta;
+    struct nx_err err;
+    struct rig r;
+    struct buf text;
+    size_t n;
+
+    (void)state;
+    rig_start(&r, NULL);
+    buf_init(&text, 0);
+    for (int i = 0; i < 300; i++)
+        buf_printf(&text, "# HELP f%03d about %d\n# TYPE f%03d gauge\nf%03d 1\n", i, i, i, i);
+    web_text(r.web, "/a", buf_cstr(&text));
+    buf_str(&text, "# HELP g other\n# TYPE g gauge\ng 1\n");
+    text.ptr[strlen("# HELP f000 ")] = 'A';
+    web_text(r.web, "/b", buf_cstr(&text));
+    apply(&r, GLOBAL "- job_name: j\n  metrics_path: /a\n  static_configs:\n"
+                     "  - {targets: ['127.0.0.1:%u'], labels: {n: '1'}}\n"
+                     "  - {targets: ['127.0.0.1:%u'], labels: {n: '2'}}\n"
+                     "  - {targets: ['127.0.0.1:%u'], labels: {n: '3', __metrics_path__: /b}}\n");
+    WAIT_FOR(scrape_get_metadata(r.scrape, &(struct metadata_ask){.metric = STR("")}, r.arena,
+                                 &meta, &n, &err) == NX_OK &&
+             n == 901);
+    assert_ok(scrape_get_metadata(r.scrape, &(struct metadata_ask){.families = true}, r.arena,
+                                  &meta, &n, &err),
+              &err);
+    assert_int_equal(n, 302); /* f000 twice, f001 to f299, g */
+    assert_ok(scrape_get_metadata(r.scrape, &(struct metadata_ask){.match = &third, .n_match = 1},
+                                  r.arena, &meta, &n, &err),
+              &err);
+    assert_int_equal(n, 301);
+    assert_text(meta[0].help, "About 0", "help");
+    assert_text(labels_get_str(&meta[300].target, "n"), "3", "target");
+    assert_ok(
+        scrape_get_metadata(r.scrape, &(struct metadata_ask){.most = 7}, r.arena, &meta, &n, &err),
+        &err);
+    assert_int_equal(n, 7);
+    buf_done(&text);
     rig_stop(&r);
 }
 
@@ -693,6 +739,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_static_target_is_scraped_into_the_store),
+        cmocka_unit_test(families_that_targets_share_are_told_once),
         cmocka_unit_test(exemplars_are_kept_if_there_is_room),
         cmocka_unit_test(a_kept_connection_that_fails_costs_nothing),
         cmocka_unit_test(failures_are_worded_as_prometheus_words_them),

@@ -122,9 +122,9 @@ static void check_lists(struct fixture *f)
         b_zone = b_zone || f->v[i].values[2][0] == 'b';
     }
     zones = (size_t)a_zone + b_zone;
-    assert_ok(index_label_values(f->ix, STR("zone"), NULL, a, &v, &n, &f->err), &f->err);
+    assert_ok(index_label_values(f->ix, STR("zone"), NULL, 0, a, &v, &n, &f->err), &f->err);
     assert_int_equal(n, zones);
-    assert_ok(index_label_names(f->ix, NULL, a, &v, &n, &f->err), &f->err);
+    assert_ok(index_label_names(f->ix, NULL, 0, a, &v, &n, &f->err), &f->err);
     assert_int_equal(n, f->n ? 2 + (zones > 0) : 0);
     index_get_stats(f->ix, &st);
     assert_int_equal(st.series, f->n);

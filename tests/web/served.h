@@ -100,7 +100,7 @@ nx_status scrape_get_targets(struct scrape *s, struct nx_slice global_host, stru
     return NX_OK;
 }
 
-nx_status scrape_get_metadata(struct scrape *s, struct nx_slice metric, struct arena *a,
+nx_status scrape_get_metadata(struct scrape *s, const struct metadata_ask *ask, struct arena *a,
                               struct metadata_info **out, size_t *n, struct nx_err *err)
 {
     (void)s;
@@ -113,9 +113,10 @@ nx_status scrape_get_metadata(struct scrape *s, struct nx_slice metric, struct a
     struct metadata_info *v = arena_array(a, NX_COUNT(rows), sizeof *v);
 
     *n = 0;
-    for (size_t i = 0; i < NX_COUNT(rows); i++) {
+    for (size_t i = 0; i < NX_COUNT(rows) && (!ask->most || *n < ask->most); i++) {
         const char *const *pair = (const char *const[]){"job", rows[i][0], NULL};
-        if (metric.len && !nx_slice_is(metric, rows[i][1]))
+        if ((ask->metric.len && !nx_slice_is(ask->metric, rows[i][1])) ||
+            (ask->n_match && !matcher_matches(&ask->match[0], STR(rows[i][0]))))
             continue;
         v[(*n)++] = (struct metadata_info){served_labels(a, pair), STR(rows[i][1]), STR(rows[i][2]),
                                            STR(rows[i][3]), STR(rows[i][4])};
