@@ -515,6 +515,58 @@ class Group:
         return max(reversed(before), key=lambda bound: bound[0])[1] if before else None
 
 
+def definitions(b, with_rows):
+    """(number, first row or None, labels), each told against the one before."""
+    before = []
+    while b.left():
+        number = b.uvarint()
+        row = b.uvarint() if with_rows else None
+        labels = []
+        for i in range(b.uvarint()):
+            how = b.u8()
+            if how == 0:
+                labels.append(before[i])
+            elif how == 1:
+                labels.append((before[i][0], b.text()))
+            else:
+                must(how == 2, "how a label is told")
+                labels.append((b.text(), b.text()))
+        must([n for n, _ in labels] == sorted({n for n, _ in labels}) and all(n and v for n, v in labels), "labels")
+        yield number, row, tuple(labels)
+        before = labels
+
+
+def record_pages(entries, members, body, place):
+    """(first member, the one behind the last, what each page says of lengths, and the page)"""
+    for i, (first, at, length, crc) in enumerate(entries):
+        end = entries[i + 1][0] if i + 1 < len(entries) else members
+        lies = body[at:at + (length & 0x7FFFFFFF)]
+        must(crc == crc32c(struct.pack("<Q", place + at) + lies), "checksum of a page")
+        page = Bytes(lies)
+        if length >> 31:
+            size = page.uvarint()
+            page = Bytes(lz4.block.decompress(page.take(page.left()), uncompressed_size=size))
+        yield first, end, Bytes(page.take(page.uvarint())), page
+
+
+def gone_records(path):
+    """{(number of a file, place of a record in it)}"""
+    if not os.path.exists(path):
+        return set()
+    with open(path, "rb") as f:
+        data = f.read()
+    must(crc32c(data[:-4]) == int.from_bytes(data[-4:], "little"), "checksum of gone")
+    b = Bytes(data[:-4])
+    must(b.take(4) == b"NXHG" and b.number(2) == 1 and b.number(2) == 0, "head of gone")
+    found, number, at = set(), 0, 0
+    for _ in range(b.uvarint()):
+        more = b.uvarint()
+        number, at = number + more, b.uvarint() + (0 if more else at)
+        found.add((number, at))
+    must(b.left() == 0, "bytes left over")
+    return found
+
+
 class Coder:
     """What packed rows keep of a column."""
 
@@ -526,8 +578,11 @@ class Head:
     def __init__(self, folder):
         self.groups, self.loose, self.floor = {}, [], -(1 << 63)
         files = os.path.join(folder, "head")
+        self.stored = {}  # loose samples in chunk files: {labels: {time: bits}}
+        gone = gone_records(os.path.join(files, "gone"))
         for name in sorted(os.listdir(files)) if os.path.isdir(files) else []:
-            self.chunk_file(os.path.join(files, name), int(name))
+            if re.fullmatch(r"\d{8}", name):
+                self.chunk_file(os.path.join(files, name), int(name), gone)
         log = os.path.join(folder, "wal")
         for name in sorted(os.listdir(log)) if os.path.isdir(log) else []:
             if re.fullmatch(r"\d{8}", name):
@@ -537,34 +592,20 @@ class Head:
         return self.groups.setdefault(number, Group())
 
     def columns(self, b, with_rows):
-        group, before = self.group(b.uvarint()), []
-        while b.left():
-            column = b.uvarint()
-            row = b.uvarint() if with_rows else group.next
-            labels = []
-            for i in range(b.uvarint()):
-                how = b.u8()
-                if how == 0:
-                    labels.append(before[i])
-                elif how == 1:
-                    labels.append((before[i][0], b.text()))
-                else:
-                    must(how == 2, "how a label is told")
-                    labels.append((b.text(), b.text()))
-            must([n for n, _ in labels] == sorted({n for n, _ in labels}) and all(n and v for n, v in labels), "labels")
-            group.bound.setdefault(column, []).append((row, tuple(labels)))
-            before = labels
+        group = self.group(b.uvarint())
+        for column, row, labels in definitions(b, with_rows):
+            group.bound.setdefault(column, []).append((row if with_rows else group.next, labels))
 
     # -- chunk files
 
-    def chunk_file(self, path, number):
+    def chunk_file(self, path, number, gone):
         with open(path, "rb") as f:
             data = f.read()
         b = Bytes(data)
-        must(b.take(4) == b"NXHC" and b.number(2) == 1 and b.number(2) == 0 and b.u32() == number, "head of a chunk file")
+        must(b.take(4) == b"NXHC" and b.number(2) in (1, 2) and b.number(2) == 0 and b.u32() == number, "head of a chunk file")
         must(b.u32() == crc32c(data[:12]), "checksum of a chunk file")
         marks = [m.start() for m in re.finditer(b"NXHR\x03\0\0\0\0\0\0\0\0\0\0\0", data)]
-        sure = marks[-1] if marks else 16
+        sure, series = marks[-1] if marks else 16, {}
         while b.left():
             at = b.at
             try:
@@ -579,6 +620,11 @@ class Head:
                     self.seal(Bytes(head), body, place, data)
                 elif kind == 1:
                     self.columns(self.columns_payload(Bytes(head)), with_rows=True)
+                elif kind == 4:
+                    series.update({n: labels for n, _, labels in definitions(self.columns_payload(Bytes(head)), with_rows=False)})
+                elif kind == 5:
+                    if (number, at) not in gone:
+                        self.stored_samples(Bytes(head), body, place, series)
                 else:
                     must(kind == 3 and not head and not body, "a mark")
             except Damaged:
@@ -603,21 +649,36 @@ class Head:
         if flags & 1:
             must(all(x < y for x, y in zip(times, times[1:])), "ascending times")
         found = {}
-        for i, (column, at, length, crc) in enumerate(entries):
-            end = entries[i + 1][0] if i + 1 < pages else columns
-            lies = body[at:at + (length & 0x7FFFFFFF)]
-            must(crc == crc32c(struct.pack("<Q", place + at) + lies), "checksum of a page")
-            page = Bytes(lies)
-            if length >> 31:
-                size = page.uvarint()
-                page = Bytes(lz4.block.decompress(page.take(page.left()), uncompressed_size=size))
-            lengths = Bytes(page.take(page.uvarint()))
+        for column, end, lengths, page in record_pages(entries, columns, body, place):
             for c in range(column, end):
                 n = lengths.uvarint()
                 if n:
                     found[c] = chunk(page.take(n), rows)
             must(page.left() == 0 and lengths.left() == 0, "bytes left over")
         self.group(group).seals.append((first, covers, times, found))
+
+    def stored_samples(self, b, body, place, series):
+        n, count, low = b.uvarint(), b.uvarint(), b.varint()
+        high, pages = low + b.uvarint(), b.uvarint()
+        entries = [(b.u32(), b.u32(), b.u32(), b.u32()) for _ in range(pages)]
+        number, who, total = 0, [], []
+        for _ in range(n):
+            number += b.uvarint()
+            first = low + b.uvarint()
+            who.append((number, first, first + b.uvarint()))
+        must(b.left() == 0 and n >= 1, "bytes left over")
+        for entry, end, lengths, page in record_pages(entries, n, body, place):
+            sizes = [(lengths.uvarint(), lengths.uvarint(), lengths.uvarint()) for _ in range(entry, end)]
+            for (number, first, last), (rows, bytes_of_times, bytes_of_values) in zip(who[entry:end], sizes):
+                b = Bytes(page.take(bytes_of_times))
+                times = stream(b, rows)
+                must(b.left() == 0 and (times[0], times[-1]) == (first, last) and all(x < y for x, y in zip(times, times[1:])), "times of an entry")
+                total += times
+                mine = self.stored.setdefault(series[number], {})
+                for t, v in zip(times, chunk(page.take(bytes_of_values), rows)):
+                    mine.setdefault(t, v)
+            must(page.left() == 0 and lengths.left() == 0, "bytes left over")
+        must((len(total), min(total), max(total)) == (count, low, high), "samples in all")
 
     # -- the log
 
@@ -711,8 +772,12 @@ class Head:
                     labels = g.labels(column, row)
                     if v != ABSENT and labels:
                         found.setdefault(labels, {})[t] = v
-        for labels, t, v, _ in self.loose:
-            found.setdefault(labels, {}).setdefault(t, v)
+        for labels, points in self.stored.items():
+            for t, v in points.items():
+                found.setdefault(labels, {}).setdefault(t, v)
+        for labels, t, v, late in self.loose:
+            if late or labels not in self.stored or t > max(self.stored[labels]):
+                found.setdefault(labels, {}).setdefault(t, v)
         return found
 
 
@@ -828,5 +893,6 @@ def folder_samples(folder):
     counts["seals"] = sum(len(times) for g in head.groups.values() for _, _, times, _ in g.seals)
     counts["rows"] = sum(len(g.rows) for g in head.groups.values())
     counts["loose"] = len(head.loose)
+    counts["stored"] = sum(len(points) for points in head.stored.values())
     add(head.samples(), "head")
     return found, counts
