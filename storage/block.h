@@ -52,6 +52,7 @@ struct block_meta {
     size_t n_sources;
     struct block_parent *parents;
     size_t n_parents;
+    bool late;             /* all samples came out of order: the hint `from-out-of-order` */
     int64_t resolution_ms; /* 0: samples; else points of windows of that length, see below */
     uint64_t bytes;        /* of all files; not in meta.json */
 };
@@ -80,6 +81,7 @@ struct block_writer_opts {
     size_t n_sources;
     const struct block_parent *parents; /* copied */
     size_t n_parents;
+    bool late;             /* see block_meta */
     int64_t resolution_ms; /* of a block of points; 0: of samples */
     bool fast;             /* LZ4 and the fast encoder rather than the smallest result */
 };

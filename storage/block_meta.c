@@ -19,6 +19,7 @@
 #include "src/base/thread.h"
 
 #define CRC_KEY    "\"crc32c\": \""
+#define LATE_HINT  "from-out-of-order" /* as Prometheus has it */
 #define CRC_DIGITS 8u
 
 /* ---- ULIDs ---------------------------------------------------------------------------------- */
@@ -135,6 +136,8 @@ nx_status block_meta_print(const struct block_meta *m, struct buf *to, struct nx
         buf_printf(to, "%s\n\t\t\t\"%s\"", i ? "," : "", m->sources[i]);
     buf_str(to, "\n\t\t]");
     print_parents(m, to);
+    if (m->late)
+        buf_str(to, ",\n\t\t\"hints\": [\n\t\t\t\"" LATE_HINT "\"\n\t\t]");
     buf_printf(to, "\n\t},\n\t\"version\": 1,\n\t\"narthex\": {\n\t\t\"format\": %u,\n\t\t",
                m->resolution_ms ? BLOCK_FORMAT_COARSE : BLOCK_FORMAT);
     if (m->resolution_ms)
@@ -219,6 +222,16 @@ static bool get_parents(const json_t *a, struct block_meta *m)
     return true;
 }
 
+static bool has_hint(const json_t *hints, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(hints); i++) {
+        const char *hint = json_string_value(json_array_get(hints, i));
+        if (hint && strcmp(hint, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* A block of points says of which resolution; a block of samples has none. */
 static bool get_resolution(const json_t *root, struct block_meta *m)
 {
@@ -251,6 +264,7 @@ static bool get_fields(const json_t *root, struct block_meta *m)
     if (!get_int(compaction, "level", &level) || level < 1 || level > UINT32_MAX)
         return false;
     m->level = (uint32_t)level;
+    m->late = has_hint(json_object_get(compaction, "hints"), LATE_HINT);
     return get_resolution(root, m) && get_sources(json_object_get(compaction, "sources"), m) &&
            get_parents(json_object_get(compaction, "parents"), m);
 }

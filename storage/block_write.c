@@ -91,6 +91,7 @@ static nx_status set_meta(struct block_writer *w, const struct block_writer_opts
     struct block_meta m = {.min_ms = opts->min_ms,
                            .max_ms = opts->max_ms,
                            .level = opts->level ? opts->level : 1,
+                           .late = opts->late,
                            .resolution_ms = opts->resolution_ms};
 
     if (opts->min_ms >= opts->max_ms || (opts->ulid && !block_ulid_valid(opts->ulid)))

@@ -331,6 +331,7 @@ static nx_status open_writer(struct merge *m, struct nx_err *err)
 
     o.min_ms = meta_of(m, 0)->min_ms;
     o.max_ms = INT64_MIN;
+    o.late = true; /* if all are */
     for (size_t i = 0; i < m->c->n; i++) {
         const struct block_meta *meta = meta_of(m, i);
         parents[i] = (struct block_parent){.min_ms = meta->min_ms, .max_ms = meta->max_ms};
@@ -338,6 +339,7 @@ static nx_status open_writer(struct merge *m, struct nx_err *err)
         o.min_ms = meta->min_ms < o.min_ms ? meta->min_ms : o.min_ms;
         o.max_ms = meta->max_ms > o.max_ms ? meta->max_ms : o.max_ms;
         o.level = meta->level >= o.level ? meta->level + 1 : o.level;
+        o.late = o.late && meta->late;
         n += meta->n_sources;
     }
     origins = calloc(n + 1, sizeof *origins);

@@ -143,6 +143,7 @@ static nx_status open_writer(struct down *d, struct nx_err *err)
                                   .n_sources = from->n_sources,
                                   .parents = &parent,
                                   .n_parents = 1,
+                                  .late = from->late,
                                   .resolution_ms = d->resolution_ms};
 
     memcpy(parent.ulid, from->ulid, sizeof parent.ulid);

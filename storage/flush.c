@@ -120,6 +120,7 @@ struct flush {
     struct samples samples;
     struct arena *arena; /* labels of one series at a time */
     int64_t start_ms, end_ms;
+    bool late; /* all of it came out of order */
 };
 
 static nx_status write_samples(struct flush *f, struct nx_err *err)
@@ -161,6 +162,7 @@ static nx_status write_block(struct flush *f, const char *ulid, bool *empty, str
                                   .ulid = ulid,
                                   .min_ms = f->start_ms,
                                   .max_ms = f->end_ms,
+                                  .late = f->late,
                                   .level = 1};
     uint32_t *ids = NULL;
     size_t n = 0;
@@ -179,10 +181,11 @@ static nx_status write_block(struct flush *f, const char *ulid, bool *empty, str
 }
 
 nx_status flush_write(struct storage *s, struct head_reader *head, const char *dir,
-                      int64_t start_ms, int64_t end_ms, const char *ulid, bool *empty,
+                      int64_t start_ms, int64_t end_ms, bool late, const char *ulid, bool *empty,
                       struct nx_err *err)
 {
-    struct flush f = {.s = s, .dir = dir, .head = head, .start_ms = start_ms, .end_ms = end_ms};
+    struct flush f = {
+        .s = s, .dir = dir, .head = head, .start_ms = start_ms, .end_ms = end_ms, .late = late};
     nx_status st;
 
     f.arena = arena_new(0);
@@ -192,15 +195,15 @@ nx_status flush_write(struct storage *s, struct head_reader *head, const char *d
     return st;
 }
 
-static nx_status make_block(struct storage *s, int64_t start_ms, int64_t end_ms, const char *ulid,
-                            bool *empty, struct nx_err *err)
+static nx_status make_block(struct storage *s, int64_t start_ms, int64_t end_ms, bool late,
+                            const char *ulid, bool *empty, struct nx_err *err)
 {
     struct head_reader *head = NULL;
     nx_status st = head_reader_new(&head, s->head, err);
 
     if (!st) {
         head_reader_skip(head, s->head_from_ms, true);
-        st = flush_write(s, head, s->dir, start_ms, end_ms, ulid, empty, err);
+        st = flush_write(s, head, s->dir, start_ms, end_ms, late, ulid, empty, err);
     }
     head_reader_free(head);
     return st;
@@ -232,7 +235,7 @@ static nx_status late_block(struct storage *s, int64_t start_ms, struct nx_err *
     nx_status st;
 
     block_ulid(ulid, clock_now_ms());
-    st = make_block(s, start_ms, start_ms + s->block_ms, ulid, &empty, err);
+    st = make_block(s, start_ms, start_ms + s->block_ms, true, ulid, &empty, err);
     if (!st && !empty)
         st = blocks_add(s, ulid, INT64_MIN, err);
     return st;
@@ -278,7 +281,7 @@ static nx_status flush_span(struct storage *s, int64_t start_ms, int64_t end_ms,
     block_ulid(ulid, clock_now_ms());
     st = note(s, floor_ms, ulid, end_ms, err); /* F1 */
     if (!st)
-        st = make_block(s, start_ms, end_ms, ulid, &empty, err);
+        st = make_block(s, start_ms, end_ms, false, ulid, &empty, err);
     if (!st)
         st = blocks_add(s, empty ? NULL : ulid, end_ms, err); /* F3 */
     if (late)

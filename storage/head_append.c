@@ -39,6 +39,8 @@ struct append {
     bool loose;      /* the lock of head.loose is held */
     struct storage_appended res;
     uint32_t n_taken;
+    uint32_t late[STORAGE_LATE_BOUNDS + 1]; /* what came out of order, by how late it was */
+    uint64_t late_ms;
 };
 
 /* What is appended: a row at append.t_ms, or samples. */
@@ -91,6 +93,23 @@ static struct loose *take_loose(struct append *a)
     return a->h->loose;
 }
 
+const double storage_late_bounds[STORAGE_LATE_BOUNDS] = {600,   1800,  3600, 7200,
+                                                         10800, 21600, 43200};
+
+/* A sample can't go where its series' samples in order go: whether it is taken or not, as Prometheus counts. */
+static void saw_late(struct append *a, uint32_t n)
+{
+    const uint64_t late_ms = (uint64_t)a->head_max_ms - (uint64_t)a->t_ms;
+    uint32_t i = 0;
+
+    if (a->head_max_ms == INT64_MIN || a->t_ms >= a->head_max_ms)
+        return;
+    while (i < STORAGE_LATE_BOUNDS && (double)late_ms > storage_late_bounds[i] * 1000)
+        i++;
+    a->late[i] += n;
+    a->late_ms += late_ms * n;
+}
+
 static void count_loose(struct append *a, enum loose_verdict verdict)
 {
     switch (verdict) {
@@ -119,6 +138,7 @@ static nx_status judge_late(struct append *a, uint32_t series, double v, struct 
     enum loose_verdict verdict = LOOSE_OLD;
     nx_status st = NX_OK;
 
+    saw_late(a, 1);
     if (atomic_load_explicit(&a->h->loose->window_ms, memory_order_relaxed) > 0)
         st = loose_late_locked(take_loose(a), series, a->t_ms, v, a->head_max_ms, &verdict, err);
     else if (a->t_ms < a->min_valid) {
@@ -142,9 +162,13 @@ static nx_status judge_loose(struct append *a, uint32_t series, double v, struct
     if (a->t_ms < a->min_valid)
         return judge_late(a, series, v, err);
     st = loose_judge_locked(l, series, a->t_ms, v, a->min_valid, a->head_max_ms, &verdict, err);
-    if (!st)
-        count_loose(a, verdict);
-    return st;
+    if (st)
+        return st;
+    if (verdict == LOOSE_OLD || verdict == LOOSE_TOO_OLD ||
+        (verdict == LOOSE_TAKEN && l->staged[l->n_staged - 1].late))
+        saw_late(a, 1);
+    count_loose(a, verdict);
+    return NX_OK;
 }
 
 /* Puts a sample into the row unless the order rules say no. */
@@ -462,6 +486,7 @@ static nx_status append_locked(struct append *a, const struct input *in, struct 
     if (!in->samples && a->t_ms < a->min_valid &&
         atomic_load_explicit(&a->h->loose->window_ms, memory_order_relaxed) <= 0) {
         a->res.out_of_bounds = (uint32_t)in->n;
+        saw_late(a, (uint32_t)in->n);
         return NX_OK;
     }
     st = in->samples ? judge_samples(a, in, err) : judge_row(a, in, err);
@@ -487,6 +512,8 @@ static nx_status try_append(struct append *a, const struct input *in, struct nx_
     a->segment = wal_segment(a->h->wal);
     a->res = (struct storage_appended){0};
     a->n_taken = 0;
+    memset(a->late, 0, sizeof a->late);
+    a->late_ms = 0;
     if (a->with_index)
         nx_rdlock(&a->h->lock);
     nx_lock(a->g->lock);
@@ -508,8 +535,19 @@ static nx_status try_append(struct append *a, const struct input *in, struct nx_
     return st;
 }
 
+static void count_late(const struct append *a)
+{
+    for (size_t i = 0; i <= STORAGE_LATE_BOUNDS && a->late_ms; i++) {
+        if (a->late[i])
+            atomic_fetch_add_explicit(&a->h->loose->late[i], a->late[i], memory_order_relaxed);
+    }
+    if (a->late_ms)
+        atomic_fetch_add_explicit(&a->h->loose->late_ms, a->late_ms, memory_order_relaxed);
+}
+
 static void count(struct append *a)
 {
+    count_late(a);
     atomic_fetch_add_explicit(&a->h->samples, a->n_taken, memory_order_relaxed);
     if (a->res.duplicate)
         atomic_fetch_add_explicit(&a->h->duplicates, a->res.duplicate, memory_order_relaxed);

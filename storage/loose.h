@@ -19,6 +19,7 @@
 #include "storage/chunk.h"
 #include "storage/headfile.h"
 #include "storage/samples.h"
+#include "storage/storage.h"
 #include "storage/wal.h"
 
 struct head;
@@ -95,6 +96,8 @@ struct loose {
     atomic_uint_least64_t samples, bytes; /* held, in memory; bytes of seals and arrays */
     atomic_int_least64_t window_ms;       /* out-of-order samples are taken this far back; 0: not */
     atomic_uint_least64_t appended, too_old; /* out of order: taken, refused by the window */
+    /* How much older than the head's newest what is out of order was, taken or not: not cumulative. */
+    atomic_uint_least64_t late[STORAGE_LATE_BOUNDS + 1], late_ms;
 };
 
 struct loose *loose_new(struct head *h, int64_t block_ms); /* NULL out of memory */

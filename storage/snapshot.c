@@ -160,7 +160,7 @@ static nx_status write_head(struct storage *s, struct head_reader *r, int64_t ma
         if (end_ms > max_ms)
             end_ms = max_ms + 1;
         block_ulid(ulid, clock_now_ms());
-        st = flush_write(s, r, dir, start_ms, end_ms, ulid, &empty, err);
+        st = flush_write(s, r, dir, start_ms, end_ms, false, ulid, &empty, err);
         at_ms = end_ms > max_ms ? INT64_MAX : lowest(s, end_ms);
     }
     return st;

@@ -29,6 +29,9 @@ static void head_stats(struct storage *s, struct storage_stats *out)
     out->out_of_bounds = atomic_load(&h->out_of_bounds);
     out->too_old = atomic_load(&h->loose->too_old);
     out->out_of_order_appended = atomic_load(&h->loose->appended);
+    for (size_t i = 0; i <= STORAGE_LATE_BOUNDS; i++)
+        out->late[i] = atomic_load(&h->loose->late[i]);
+    out->late_ms = atomic_load(&h->loose->late_ms);
 }
 
 static void wal_stats(struct storage *s, struct storage_stats *out)

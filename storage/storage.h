@@ -352,12 +352,19 @@ void storage_stop_admin(struct storage *s);
 
 /* ---- what is in it -------------------------------------------------------------------------- */
 
+/* How late samples were: seconds, bounds of a histogram's buckets. */
+#define STORAGE_LATE_BOUNDS 7
+extern const double storage_late_bounds[STORAGE_LATE_BOUNDS];
+
 struct storage_stats {
     uint64_t head_series, head_groups, head_chunks, head_samples_appended;
     int64_t head_min_ms, head_max_ms; /* INT64_MAX, INT64_MIN when empty */
     uint64_t series_created, series_removed;
     uint64_t out_of_order, duplicates, out_of_bounds, too_old;
     uint64_t out_of_order_appended; /* taken, as the window allows */
+    uint64_t late[STORAGE_LATE_BOUNDS +
+                  1]; /* of all that came out of order; not cumulative, +Inf last */
+    uint64_t late_ms; /* the sum */
     uint64_t wal_bytes, wal_segment, wal_fsyncs, wal_corruptions, wal_truncations;
     uint64_t wal_append_failures, wal_replay_ms;
     uint64_t wal_written_bytes; /* since the start */

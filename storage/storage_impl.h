@@ -150,10 +150,11 @@ NX_NODISCARD nx_status flush_due(struct storage *s, bool *wrote, struct nx_err *
 /* Writes late samples of spans whose block is there, if they have become many. */
 NX_NODISCARD nx_status flush_late_due(struct storage *s, int64_t now_ms, bool *wrote,
                                       struct nx_err *err);
-/* Writes what the reader sees in [start_ms, end_ms) as a block under `dir`. *empty: that was nothing. */
+/* Writes what the reader sees in [start_ms, end_ms) as a block under `dir`; `late`: all of it came out of order.
+ * *empty: that was nothing. */
 NX_NODISCARD nx_status flush_write(struct storage *s, struct head_reader *head, const char *dir,
-                                   int64_t start_ms, int64_t end_ms, const char *ulid, bool *empty,
-                                   struct nx_err *err);
+                                   int64_t start_ms, int64_t end_ms, bool late, const char *ulid,
+                                   bool *empty, struct nx_err *err);
 /* Drops what the last flush left to drop, once readers allow it. */
 void flush_drop(struct storage *s);
 

@@ -108,6 +108,23 @@ static void emit_late_appended(const struct self *s, const struct row *row)
     emit_by_type(s, row, (double)s->st.out_of_order_appended);
 }
 
+/* How late samples out of order were. */
+static void emit_late(const struct self *s, const struct row *row)
+{
+    struct expo_pair le_pair = {"le", NULL};
+    char le[NUM_TEXT_BYTES + 1];
+    uint64_t total = 0;
+
+    for (size_t i = 0; i <= STORAGE_LATE_BOUNDS; i++) {
+        total += s->st.late[i];
+        le[num_format_g(le, i < STORAGE_LATE_BOUNDS ? storage_late_bounds[i] : INFINITY)] = 0;
+        le_pair.value = le;
+        sample(s, row, "_bucket", &le_pair, 1, (double)total);
+    }
+    sample(s, row, "_sum", NULL, 0, (double)s->st.late_ms / 1000);
+    sample(s, row, "_count", NULL, 0, (double)total);
+}
+
 static void emit_listener(const struct self *s, const struct row *row)
 {
     double v = strstr(row->name, "accepted") ? (double)s->conns_accepted : (double)s->conns_closed;
@@ -370,6 +387,7 @@ static const struct row rows[] = {
     { "prometheus_tsdb_storage_blocks_bytes", G, U(st.block_bytes), "Bytes of all blocks." },
     { "prometheus_tsdb_symbol_table_size_bytes", G, U(st.symbol_bytes), "Bytes of label names and values in memory." },
     { "prometheus_tsdb_time_retentions_total", C, U(st.retention_deletions), "Blocks deleted for age." },
+    { "prometheus_tsdb_sample_ooo_delta", EXPO_HISTOGRAM, E(emit_late), "How much older than the newest of all samples out of order were, in seconds, taken or not." },
     { "prometheus_tsdb_too_old_samples_total", C, E(emit_too_old), "Samples refused: older than the window for samples out of order." },
     { "prometheus_tsdb_wal_corruptions_total", C, U(st.wal_corruptions), "Damaged places found in the log." },
     { "prometheus_tsdb_wal_segment_current",  G, U(st.wal_segment), "Number of the log segment being written." },

@@ -472,6 +472,50 @@ static void late_samples_of_an_open_span_are_in_its_block(void **state)
     one_free(&o);
 }
 
+/* Blocks that say of themselves that all they have came out of order. */
+static size_t n_late(struct one *o)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < o->s->n_blocks; i++)
+        n += block_meta(o->s->blocks[i])->late;
+    return n;
+}
+
+/* Buckets of ten minutes, half an hour, an hour, ...; as Prometheus counts: whatever becomes of the sample. */
+static void how_late_samples_were_is_counted(void **state)
+{
+    struct storage_stats st;
+    struct one o;
+
+    (void)state;
+    one_new(&o, false, 0);
+    assert_string_equal(put(&o, 4000000, 1), TAKEN);
+    assert_string_equal(put(&o, 4000000, 2), DUPLICATE);
+    assert_string_equal(put(&o, 3999000, 2), OLD);
+    assert_string_equal(put(&o, 3400000, 3), BOUNDS); /* ten minutes: in the first bucket */
+    storage_set_out_of_order_window(o.s, 1000000);
+    assert_string_equal(put(&o, 3399999, 3), TAKEN);
+    assert_string_equal(put(&o, 0, 4), TOO_OLD);
+    storage_get_stats(o.s, &st);
+    assert_int_equal(st.late[0], 2);
+    assert_int_equal(st.late[1], 1);
+    assert_int_equal(st.late[2], 0);
+    assert_int_equal(st.late[3], 1);
+    assert_int_equal(st.late_ms, 1000 + 600000 + 600001 + 4000000);
+    one_close(&o);
+    simfs_free(o.sim);
+    one_new(&o, true, 100000);
+    assert_string_equal(put(&o, 10000, 1), TAKEN);
+    assert_string_equal(put(&o, 9000, 1), TAKEN);
+    assert_string_equal(put(&o, 10000, 1), TAKEN);
+    assert_string_equal(put(&o, 11000, 1), TAKEN);
+    storage_get_stats(o.s, &st);
+    assert_int_equal(st.late[0], 1);
+    assert_int_equal(st.late_ms, 1000);
+    one_free(&o);
+}
+
 static void late_samples_of_a_block_get_one_and_are_merged(void **state)
 {
     (void)state;
@@ -488,6 +532,7 @@ static void late_samples_of_a_block_get_one_and_are_merged(void **state)
         assert_string_equal(all(o.s), "m 4000=2 5000=1; z 16000=0; ");
         pass(&o, 26000);
         assert_int_equal(n_blocks(&o), keep ? 3 : 2);
+        assert_int_equal(n_late(&o), keep ? 1 : 0); /* the hint goes when others are merged in */
         assert_int_equal(held(&o), 0);
         assert_string_equal(all(o.s), "m 4000=2 5000=1; z 16000=0 26000=0; ");
         one_reopen(&o); /* the log still has them, and says that they are in a block */
@@ -495,6 +540,7 @@ static void late_samples_of_a_block_get_one_and_are_merged(void **state)
         assert_string_equal(all(o.s), "m 4000=2 5000=1; z 16000=0 26000=0; ");
         storage_tick(o.s, T0 + 26000);
         assert_int_equal(n_blocks(&o), keep ? 3 : 2);
+        assert_int_equal(n_late(&o), keep ? 1 : 0);
         one_free(&o);
     }
 }
@@ -964,6 +1010,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_has_late_samples_too),
         cmocka_unit_test(the_log_takes_a_few_bytes_for_a_sample),
         cmocka_unit_test(late_samples_of_an_open_span_are_in_its_block),
+        cmocka_unit_test(how_late_samples_were_is_counted),
         cmocka_unit_test(late_samples_of_a_block_get_one_and_are_merged),
         cmocka_unit_test(a_span_takes_no_late_samples_of_others),
         cmocka_unit_test(of_late_samples_in_several_blocks_the_first_stays),
