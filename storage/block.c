@@ -29,6 +29,7 @@ struct block {
     struct nx_mutex lock; /* STATS: protects what follows; a leaf */
     struct tombs *tombs;
     uint64_t tombs_bytes;
+    atomic_bool tombs_damaged; /* one of the two copies of it on disk */
 };
 
 /* A page of chunks as the cache has it: count, slots, bytes. */
@@ -180,6 +181,7 @@ nx_status block_open(struct block **out, struct fs *fs, struct cache *cache, con
                      struct nx_err *err)
 {
     struct block *b = calloc(1, sizeof *b);
+    bool damaged;
     nx_status st;
 
     if (!b)
@@ -204,9 +206,11 @@ nx_status block_open(struct block **out, struct fs *fs, struct cache *cache, con
     st = check_unity(b, err);
     if (st)
         goto done;
-    st = block_tombs_read(fs, dir, b->meta.ulid, b->meta.n_series, &b->tombs, &b->tombs_bytes, err);
+    st = block_tombs_read(fs, dir, b->meta.ulid, b->meta.n_series, &b->tombs, &b->tombs_bytes,
+                          &damaged, err);
     if (st)
         goto done;
+    atomic_init(&b->tombs_damaged, damaged);
     b->meta.bytes += page_file_bytes(block_index_file(b->index)) + page_file_bytes(b->chunks);
     *out = b;
     b = NULL;
@@ -273,6 +277,7 @@ void block_set_tombs(struct block *b, struct tombs *t, uint64_t bytes)
     was = b->tombs;
     b->tombs = t;
     b->tombs_bytes = bytes;
+    atomic_store(&b->tombs_damaged, false);
     nx_unlock(&b->lock);
     tombs_unref(was);
 }
@@ -297,9 +302,15 @@ const char *block_dir(const struct block *b)
     return b->dir;
 }
 
+bool block_tombs_damaged(const struct block *b)
+{
+    return atomic_load(&b->tombs_damaged);
+}
+
 uint64_t block_pages_damaged(const struct block *b)
 {
-    return page_file_damaged(block_index_file(b->index)) + page_file_damaged(b->chunks);
+    return page_file_damaged(block_index_file(b->index)) + page_file_damaged(b->chunks) +
+           block_tombs_damaged(b);
 }
 
 /* ---- selecting ------------------------------------------------------------------------------ */

@@ -127,7 +127,9 @@ NX_NODISCARD nx_status block_keep_open(struct block *b, struct nx_err *err);
 const struct block_meta *block_meta(const struct block *b);
 const char *block_dir(const struct block *b);
 uint64_t block_bytes(struct block *b); /* of all files, that of the tombstones included */
-uint64_t block_pages_damaged(const struct block *b); /* found so far; each page counts once */
+/* Found so far; each page counts once, and a damaged copy of the tombstones as a page. */
+uint64_t block_pages_damaged(const struct block *b);
+bool block_tombs_damaged(const struct block *b); /* one of the two copies; the other one is used */
 
 /* Series that match all n matchers (n may be 0) and may have samples in [mint, maxt], in label order.
  * Labels live in the arena; series.ref is the series' number in the block, 0 <= ref < n_series. */

@@ -49,10 +49,10 @@ void block_set_tombs(struct block *b, struct tombs *t, uint64_t bytes);
 
 /* block_tombs.c */
 #define BLOCK_TOMBS_FILE "tombstones"
-/* Reads the file of a block, if there is one. */
+/* Reads the file of a block, if there is one. *damaged: one of its two copies is, which is logged. */
 NX_NODISCARD nx_status block_tombs_read(struct fs *fs, const char *dir, const char *ulid,
                                         uint64_t n_series, struct tombs **out, uint64_t *bytes,
-                                        struct nx_err *err);
+                                        bool *damaged, struct nx_err *err);
 /* Leaves out of the list what has no sample in [mint, maxt] but deleted ones. */
 NX_NODISCARD nx_status block_drop_dead(struct block *b, const struct tombs *t, int64_t mint,
                                        int64_t maxt, struct series_list *list, struct nx_err *err);

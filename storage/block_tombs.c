@@ -3,7 +3,8 @@
  * WHY     Sealed files never change, so a deletion is a small file beside them. The space comes back when
  *         the block is written anew (compact.c).
  * RULES   D1  The file is published whole (written beside, synced, renamed), and holds all deletions so far.
- *         D2  A file that is damaged keeps the block from being opened: what somebody had deleted must not
+ *         D2  It holds the same twice: damage to one of both is told and costs nothing, until the next deletion
+ *             writes both anew. If none is whole the block is not opened: what somebody had deleted must not
  *             come back because of a flipped bit. Who wants it back removes the file.
  *         D3  Spans are cut to the first and last sample of their series, so that what is wholly deleted is
  *             known without reading samples. Else they are read, in the parts that are alive. */
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/log.h"
 #include "storage/block_format.h"
 #include "storage/block_index.h"
 
@@ -21,8 +23,29 @@ static nx_status no_memory(struct nx_err *err)
     return nx_fail(err, NX_NOMEM, "out of memory for deleting samples");
 }
 
+/* D2. One copy, as files were, or two. *damaged: one of two. */
+static nx_status decode(struct nx_slice file, const char *ulid, uint64_t n_series,
+                        struct tombs **out, bool *damaged, struct nx_err *err)
+{
+    const size_t half = file.len / 2;
+    struct tombs *second = NULL;
+    nx_status st = tombs_decode(out, file, ulid, n_series, err), other;
+
+    if (st != NX_CORRUPT || file.len % 2)
+        return st;
+    st = tombs_decode(out, nx_slice_of(file.ptr, half), ulid, n_series, err);
+    other = tombs_decode(&second, nx_slice_of(file.ptr + half, half), ulid, n_series, NULL);
+    *damaged = (st == NX_CORRUPT) != (other == NX_CORRUPT);
+    if (st == NX_CORRUPT && !other) {
+        *out = second;
+        return NX_OK;
+    }
+    tombs_unref(second);
+    return st == NX_CORRUPT && other != NX_CORRUPT ? nx_fail(err, other, "reading tombstones") : st;
+}
+
 nx_status block_tombs_read(struct fs *fs, const char *dir, const char *ulid, uint64_t n_series,
-                           struct tombs **out, uint64_t *bytes, struct nx_err *err)
+                           struct tombs **out, uint64_t *bytes, bool *damaged, struct nx_err *err)
 {
     struct buf b;
     char *path;
@@ -30,6 +53,7 @@ nx_status block_tombs_read(struct fs *fs, const char *dir, const char *ulid, uin
 
     *out = NULL;
     *bytes = 0;
+    *damaged = false;
     if (asprintf(&path, "%s/" BLOCK_TOMBS_FILE, dir) < 0)
         return no_memory(err);
     buf_init(&b, MAX_FILE_BYTES);
@@ -37,8 +61,11 @@ nx_status block_tombs_read(struct fs *fs, const char *dir, const char *ulid, uin
     if (st == NX_NOTFOUND) {
         st = NX_OK;
     } else if (!st) {
-        st = tombs_decode(out, buf_view(&b), ulid, n_series, err);
+        st = decode(buf_view(&b), ulid, n_series, out, damaged, err);
         *bytes = b.len;
+        if (*damaged)
+            log_error("One of two copies of a block's tombstones is damaged, the other one holds",
+                      "file", path);
         if (st == NX_CORRUPT && err) /* D2 */
             st = nx_context(err, "%s", path);
     }
@@ -200,7 +227,8 @@ static nx_status publish(struct block *b, struct fs *fs, struct tombs *t, struct
     if (asprintf(&path, "%s/" BLOCK_TOMBS_FILE, block_dir(b)) < 0)
         return no_memory(err);
     buf_init(&bytes, MAX_FILE_BYTES);
-    tombs_encode(t, block_meta(b)->ulid, &bytes);
+    for (int copy = 0; copy < 2; copy++) /* D2 */
+        tombs_encode(t, block_meta(b)->ulid, &bytes);
     st = buf_status(&bytes, err);
     if (!st)
         st = fs_publish(fs, path, bytes.ptr, bytes.len, err);

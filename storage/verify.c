@@ -338,6 +338,8 @@ static nx_status verify_block(struct verify *v, struct nx_err *err)
         return no_memory(err);
     if (st && v->out->problems == told && !v->n_bad) /* V2 */
         tell(v, "", -1, why.text);
+    if (b && block_tombs_damaged(b))
+        tell(v, BLOCK_TOMBS_FILE, -1, "one of its two copies is damaged; the other one is used");
     st = b ? verify_contents(v, b, err) : NX_OK;
     for (size_t i = 0; i < v->n_bad; i++)
         tell_page(v, b, &v->bad[i]);
