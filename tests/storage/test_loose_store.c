@@ -161,6 +161,26 @@ static struct loose_counts counts(struct world *w)
     return c;
 }
 
+static void count_problem(void *ctx, const struct storage_problem *p)
+{
+    unsigned *n = ctx;
+
+    assert_non_null(p->what);
+    (*n)++;
+}
+
+/* What verify has to say of the chunk files. */
+static unsigned problems(struct world *w)
+{
+    struct storage_verified out;
+    unsigned n = 0;
+
+    assert_ok(storage_verify_head_files(simfs_fs(w->sim), "data", count_problem, &n, &out, &w->err),
+              &w->err);
+    assert_int_equal(out.problems, n);
+    return n;
+}
+
 static void samples_leave_memory_and_the_log_for_a_chunk_file(void **state)
 {
     struct world w;
@@ -273,7 +293,9 @@ static void without_the_note_samples_are_found_again_and_seen_once(void **state)
     assert_int_equal(count(&w, 200), 0);
     restart(&w);
     assert_int_equal(count(&w, 200), 0);
+    assert_int_equal(problems(&w), 0);
     assert_true(simfs_flip(w.sim, "data/head/gone", 9, 1));
+    assert_int_equal(problems(&w), 1);
     restart(&w);
     assert_true(counts(&w).batches > 0);
     assert_true(count(&w, 200) > 0);
@@ -297,7 +319,9 @@ static void a_flipped_bit_anywhere_is_found_and_contained(void **state)
         storage_tick(w.s, T0 + 160 * STEP_MS);
         assert_ok(simfs_fs(w.sim)->stat(simfs_fs(w.sim), "data/head/00000001", &st, &w.err),
                   &w.err);
+        assert_int_equal(problems(&w), 0);
         bool there = simfs_flip(w.sim, "data/head/00000001", off, (uint8_t)(1u << (off / 7) % 8));
+        assert_true(!there || problems(&w) > 0);
         restart(&w);
         n = count(&w, 160);
         if (!there)
