@@ -202,7 +202,8 @@ def odd(w, rnd):
         w.add("odd_state", "gauge", "odd_state", base, at, (n // 7) % 3)
 
 
-def write(path):
+def write(path, more=()):
+    """`more` are functions as those below, for what only some tests want."""
     rnd = random.Random(20240229)
     w = Writer()
     for index in (1, 2, 3):
@@ -211,6 +212,8 @@ def write(path):
     redis(w, rnd)
     postgres(w, rnd)
     odd(w, rnd)
+    for part in more:
+        part(w, rnd)
     with open(path, "w", encoding="utf-8") as f:
         f.writelines(w.lines())
 

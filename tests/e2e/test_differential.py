@@ -31,6 +31,7 @@ import yaml
 
 import diffgen
 import harness
+import omcluster
 import omdata
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -585,17 +586,19 @@ def story(pair, n, node, q, lines):
 def normal(lines):
     """Lines of samples as both shall have them: off the grid (D2), bounds in the form of Prometheus 3."""
     last = head = None
+    times = {}  # there are few of them, many times over
     for line in lines:
-        if line.startswith("#"):
+        if line[0] == "#":
             yield line
             continue
-        value, at = line.rsplit(" ", 2)[1:]
-        series = line[:-len(value) - len(at) - 2]
+        series, value, at = line.rsplit(" ", 2)
         if series != last:
             last = series
             head = re.sub(r'([{,](?:le|quantile)=")([^"]*)"', lambda m: f'{m[1]}{bound(m[2])}"', series)
-        ms = diffgen.off_grid(round(float(at) * 1000) + 137)
-        yield f"{head} {value} {ms // 1000}.{ms % 1000:03d}\n"
+        if at not in times:
+            ms = diffgen.off_grid(round(float(at) * 1000) + 137)
+            times[at] = f"{ms // 1000}.{ms % 1000:03d}\n"
+        yield f"{head} {value} {times[at]}"
 
 
 def bound(text):
@@ -610,7 +613,7 @@ def write_data(name, folder):
         diffgen.write_data(path)
         return path
     if name == "made":
-        omdata.write(path + ".raw")
+        omdata.write(path + ".raw", [omcluster.cluster])
         source = open(path + ".raw", encoding="utf-8")
     else:
         if not os.path.exists(REAL):
