@@ -642,6 +642,14 @@ def pairs(tmp_path_factory):
         s.close()
 
 
+def test_known_differences_are_written_down():
+    """docs/PROMQL.md is what users read: it has the name of each, and no name of none."""
+    with open(os.path.join(HERE, "../../docs/PROMQL.md"), encoding="utf-8") as f:
+        table = f.read().split("## From Prometheus 2.42")[1]
+    named = {n for row in re.findall(r"^\| ([^|]+) \|", table, re.M) for n in row.split(", ")} - {"name"}
+    assert named == {name for name, _, _ in KNOWN}
+
+
 def test_there_are_enough_expressions():
     texts = [e["expr"] for e in EXPRESSIONS]
     assert len(texts) >= 500 and len(set(texts)) == len(texts)
