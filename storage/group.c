@@ -37,6 +37,12 @@ static nx_status no_memory(struct nx_err *err)
 
 /* ---- sealing ---------------------------------------------------------------------------------- */
 
+/* What the log's states know of the column. */
+static unsigned digits_of(const struct storage_group *g, uint32_t col)
+{
+    return g->states && col < g->n_cols ? wal_pack_digits(g->states[col]) : 0;
+}
+
 static nx_status code_tail(struct storage_group *g, struct work *w, struct seal **out,
                            struct nx_err *err)
 {
@@ -55,7 +61,7 @@ static nx_status code_tail(struct storage_group *g, struct work *w, struct seal 
     for (uint32_t c = 0; c < n_cols && !st; c++) {
         for (uint32_t i = 0; i < g->n_rows; i++)
             v[i] = c < g->rows[i]->n ? g->rows[i]->v[c] : chunk_absent();
-        st = sealing_column(&b, c, v, err);
+        st = sealing_column(&b, c, v, digits_of(g, c), err);
     }
     return st ? st : sealing_end(&b, t, out, err);
 }
@@ -347,6 +353,7 @@ nx_status group_cols_room(struct storage_group *g, uint32_t n, struct nx_err *er
         return nx_fail(err, NX_CORRUPT, "a column of number %u", n - 1);
     st = cols_room(g, n, err);
     for (; g->n_cols < n && !st; g->n_cols++) {
+        g->all_own = false;
         g->cols[g->n_cols] = (struct col){0};
         g->states[g->n_cols] = 0;
     }
@@ -418,6 +425,7 @@ nx_status group_free_col_locked(struct storage_group *g, uint32_t col, struct nx
 {
     NX_ASSERT(nx_mutex_held(g->lock));
     g->cols[col].state = COL_FREE;
+    g->all_own = false;
     if (!grow(&g->free_cols, g->n_free, &g->cap_free, sizeof *g->free_cols, 2))
         return no_memory(err);
     g->free_cols[g->n_free++] = (struct free_col){col, g->next_row};

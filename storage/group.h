@@ -1,7 +1,7 @@
 /* group.h - rows of one writer in memory: an open tail, and sealed spans of coded columns.
  *
  * A row is one allocation: a timestamp and a double per column, CHUNK_ABSENT where there is no sample.
- * After GROUP_TAIL_ROWS rows, or when a row begins another block's span, the tail is sealed: each column
+ * After at most GROUP_TAIL_ROWS rows, or when a row begins another block's span, the tail is sealed: each column
  * becomes a few bytes, the timestamps one vector for all, everything in one allocation. Such light seals
  * are joined into ones of chunks later, by the worker. Seals are shared by reference, so that readers
  * decode without a lock; their numbers rise.
@@ -84,6 +84,7 @@ struct storage_group {
     uint32_t sealed;   /* rows before this are in seals; the tail begins here */
     uint32_t next_row; /* number of the row to come */
     bool rebound;      /* a column was bound to another series since the last seal */
+    bool all_own;      /* every column is COL_OWN; false: not known */
     int64_t newest_ms; /* rows after this need no look at their series */
     struct inherited *inherited;
     uint32_t n_inherited, cap_inherited;
@@ -137,6 +138,12 @@ struct row *group_row_new(int64_t t_ms, uint32_t n);
 NX_NODISCARD nx_status group_room_locked(struct storage_group *g, struct nx_err *err);
 /* Takes the row, which becomes visible to readers that see `seq` and lies in that segment of the log. */
 void group_push_locked(struct storage_group *g, struct row *row, uint64_t seq, uint32_t segment);
+/* The tail is to be sealed. Not all groups' after the same round of rows: what the tails of many groups
+ * take together would go up and down. */
+static inline bool group_tail_is_full(const struct storage_group *g)
+{
+    return g->n_rows >= GROUP_TAIL_ROWS || (g->next_row + g->slot) % GROUP_TAIL_ROWS == 0;
+}
 /* Turns the tail into a seal; nothing to do without rows. NX_NOMEM leaves the tail as it is, which is no
  * harm: it is tried again. */
 nx_status group_seal_locked(struct storage_group *g, struct nx_err *err);

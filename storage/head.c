@@ -349,6 +349,7 @@ static nx_status lead_locked(struct storage_group *g, uint32_t col, struct stora
     if (i == g->n_shared)
         g->n_shared++;
     g->cols[col].state = COL_SHARED;
+    g->all_own = false;
     g->cols[col].from = i;
     return NX_OK;
 }

@@ -232,14 +232,43 @@ static nx_status check_column(const struct storage_group *g, uint32_t c, struct 
     return NX_OK;
 }
 
+static bool all_own(struct storage_group *g)
+{
+    for (uint32_t c = 0; c < g->n_cols && !g->all_own; c++) {
+        if (g->cols[c].state != COL_OWN)
+            return false;
+    }
+    return g->all_own = true;
+}
+
+/* Nearly every row: all of it is newer than what is there. Returns how many samples it took; at the first
+ * that is not so plain it stops. */
+static size_t take_plain(struct append *a, struct row *row, const struct input *in)
+{
+    size_t i = 0;
+
+    for (; i < in->n; i++) {
+        uint32_t c = in->cols[i];
+        if (c >= row->n || !chunk_is_absent(row->v[c]) || chunk_is_absent(in->values[i]))
+            break;
+        row->v[c] = in->values[i];
+    }
+    a->n_taken += (uint32_t)i;
+    a->res.appended += (uint32_t)i;
+    return i;
+}
+
 static nx_status judge_row(struct append *a, const struct input *in, struct nx_err *err)
 {
     struct storage_group *g = a->g;
     const bool newest = a->t_ms > g->newest_ms && a->t_ms >= a->min_valid;
     struct row *row;
     nx_status st = stage(a, g, g->loose ? 0 : g->n_cols, &row, err);
+    size_t i = 0;
 
-    for (size_t i = 0; i < in->n && !st; i++) {
+    if (!st && newest && !g->loose && all_own(g))
+        i = take_plain(a, row, in);
+    for (; i < in->n && !st; i++) {
         uint32_t c = in->cols[i];
         double v = in->values[i];
         st = check_column(g, c, err);
@@ -250,7 +279,7 @@ static nx_status judge_row(struct append *a, const struct input *in, struct nx_e
         else if (g->loose)
             st = judge_loose(a, g->cols[c].series, v, err);
         else if (newest && chunk_is_absent(row->v[c]) && !chunk_is_absent(v)) {
-            row->v[c] = v; /* nearly every sample */
+            row->v[c] = v;
             a->n_taken++;
             a->res.appended++;
         } else
@@ -469,7 +498,7 @@ static void publish(struct append *a)
         group_push_locked(g, w->staged[i].row, seq, a->segment);
         g->wal_segment = a->segment;
         g->n_undefined = 0;
-        if (g->n_rows == GROUP_TAIL_ROWS)
+        if (group_tail_is_full(g))
             (void)group_seal_locked(g,
                                     NULL); /* without memory it is tried again with the next row */
     }

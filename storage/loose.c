@@ -194,7 +194,7 @@ static nx_status seal_new(struct loose *l, struct work *w, uint32_t n,
     if (!st && n > WAL_ROW_COLUMN_MAX)
         st = chunk_encode_fast(d, w->v, n, w->scratch, err);
     else if (!st)
-        wal_row_encode_column(d, w->v, n);
+        wal_row_encode_column(d, w->v, n, 0);
     if (!st)
         st = buf_status(d, err);
     if (st)

@@ -94,7 +94,8 @@ nx_status sealing_begin(struct sealing *b, uint32_t n_rows, uint32_t n_cols, str
     return work_room(b->w, n_rows, n_cols + 2, err);
 }
 
-nx_status sealing_column(struct sealing *b, uint32_t col, const double *v, struct nx_err *err)
+nx_status sealing_column(struct sealing *b, uint32_t col, const double *v, unsigned digits,
+                         struct nx_err *err)
 {
     bool any = false;
 
@@ -105,7 +106,7 @@ nx_status sealing_column(struct sealing *b, uint32_t col, const double *v, struc
         return NX_OK;
     if (!b->light)
         return chunk_encode_fast(&b->w->data, v, b->n_rows, b->w->scratch, err);
-    wal_row_encode_column(&b->w->data, v, b->n_rows);
+    wal_row_encode_column(&b->w->data, v, b->n_rows, digits);
     return NX_OK; /* buf_status() tells at the end */
 }
 
@@ -160,7 +161,7 @@ nx_status seal_join(struct seal *const *v, uint32_t n, struct work *w, struct se
         for (uint32_t i = 0; i < n && !st; at += v[i++]->n_rows)
             st = seal_column(v[i], c, w->v + at, w->scratch, err);
         if (!st)
-            st = sealing_column(&b, c, w->v, err);
+            st = sealing_column(&b, c, w->v, 0, err);
     }
     at = 0;
     for (uint32_t i = 0; i < n && !st; at += v[i++]->n_rows)

@@ -73,8 +73,9 @@ struct sealing {
 };
 NX_NODISCARD nx_status sealing_begin(struct sealing *b, uint32_t n_rows, uint32_t n_cols,
                                      struct nx_err *err);
+/* digits: after the point, what the column is known for, if it is to be light; 0: nothing is known. */
 NX_NODISCARD nx_status sealing_column(struct sealing *b, uint32_t col, const double *v,
-                                      struct nx_err *err);
+                                      unsigned digits, struct nx_err *err);
 /* Numbers, sequence and what else only the caller knows are zero. */
 NX_NODISCARD nx_status sealing_end(struct sealing *b, const int64_t *t, struct seal **out,
                                    struct nx_err *err);

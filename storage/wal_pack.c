@@ -51,7 +51,7 @@ static inline struct column load(wal_pack_state s)
 {
     if (s == 0)
         return (struct column){AFTER_NEW, FIRST_WIDTH, 0};
-    return (struct column){s & 15u, s >> 4 & 63u, s >> 10 & 15u};
+    return (struct column){s & 15u, s >> 4 & 63u, wal_pack_digits(s)};
 }
 
 static inline wal_pack_state keep(struct column c)
@@ -253,50 +253,100 @@ static inline double at(const double *v, size_t n, size_t i)
     return i < n ? v[i] : chunk_absent();
 }
 
-static void list_changed(struct buf *to, const double *v, size_t n, const double *prev,
-                         size_t n_prev, const wal_pack_state *state)
-{
-    size_t count = 0, last = 0;
+/* Columns are looked at by so many, a bit for each. */
+#define BLOCK 64u
 
-    for (size_t i = 0; i < n; i++)
-        count += (state[i] & 15) == QUIET && !same(v[i], at(prev, n_prev, i));
-    buf_uvarint(to, count);
-    for (size_t i = 0; count; i++) {
-        if ((state[i] & 15) != QUIET || same(v[i], at(prev, n_prev, i)))
-            continue;
-        buf_uvarint(to, i - last);
-        last = i;
-        count--;
+struct row_pair {
+    const double *v, *prev;
+    size_t n, n_prev;
+    const wal_pack_state *state;
+};
+
+/* Which of the columns from `from` on changed, and which are quiet. */
+static inline void look(const struct row_pair *r, size_t from, uint64_t *changed, uint64_t *quiet)
+{
+    size_t n = r->n - from < BLOCK ? r->n - from : BLOCK;
+    uint64_t c = 0, q = 0;
+
+    if (from + n <= r->n_prev) {
+        for (size_t i = 0; i < n; i++)
+            c |= (uint64_t)!same(r->v[from + i], r->prev[from + i]) << i;
+    } else {
+        for (size_t i = 0; i < n; i++)
+            c |= (uint64_t)!same(r->v[from + i], at(r->prev, r->n_prev, from + i)) << i;
     }
+    for (size_t i = 0; i < n; i++)
+        q |= (uint64_t)((r->state[from + i] & 15) == QUIET) << i;
+    *changed = c;
+    *quiet = q;
+}
+
+/* The number of quiet columns that changed, and the gaps between them. */
+static void list_changed(struct buf *to, const struct row_pair *r)
+{
+    size_t start = to->len, len, count = 0, last = 0;
+    char number[10];
+    struct buf head = {number, 0, sizeof number, 0, NX_OK};
+
+    buf_u8(to, 0); /* where the number goes, as long as it is small */
+    for (size_t from = 0; from < r->n; from += BLOCK) {
+        uint64_t changed, quiet;
+        look(r, from, &changed, &quiet);
+        for (uint64_t left = changed & quiet; left; left &= left - 1) {
+            size_t i = from + (unsigned)__builtin_ctzll(left);
+            buf_uvarint(to, i - last);
+            last = i;
+            count++;
+        }
+    }
+    buf_uvarint(&head, count);
+    len = to->len - start - 1;
+    if (!buf_reserve(to, sizeof number))
+        return;
+    memmove(to->ptr + start + head.len, to->ptr + start + 1, len);
+    memcpy(to->ptr + start, number, head.len);
+    to->len += head.len - 1;
+}
+
+static inline wal_pack_state put_column(struct bit_writer *w, double v, double before,
+                                        wal_pack_state state)
+{
+    bool still = same(v, before);
+    struct column c = load(state);
+
+    if (c.history != QUIET && c.history != BUSY)
+        put(w, !still, 1);
+    if (still && c.history == BUSY)
+        put_kind(w, KIND_SAME);
+    if (!still)
+        put_value(w, v, before, &c);
+    c.history = still ? after_same(c.history) : after_change(c.history);
+    return keep(c);
 }
 
 void wal_pack_encode(struct buf *to, const double *v, size_t n, const double *prev, size_t n_prev,
                      wal_pack_state *state)
 {
+    const struct row_pair r = {v, prev, n, n_prev, state};
     struct bit_writer w = {0};
     char *room;
 
-    list_changed(to, v, n, prev, n_prev, state);
+    list_changed(to, &r);
     room = buf_reserve(to, n * (MOST_BITS / 8) + 16);
     if (!room)
         return;
     w.p = (uint8_t *)room;
-    for (size_t i = 0; i < n; i++) {
-        double before = at(prev, n_prev, i);
-        bool still = same(v[i], before);
-        struct column c;
-
-        if (still && (state[i] & 15) == QUIET)
-            continue;
-        c = load(state[i]);
-        if (c.history != QUIET && c.history != BUSY)
-            put(&w, !still, 1);
-        if (still && c.history == BUSY)
-            put_kind(&w, KIND_SAME);
-        if (!still)
-            put_value(&w, v[i], before, &c);
-        c.history = still ? after_same(c.history) : after_change(c.history);
-        state[i] = keep(c);
+    for (size_t from = 0; from < n; from += BLOCK) {
+        size_t most = n - from < BLOCK ? n - from : BLOCK;
+        uint64_t changed, quiet, left;
+        look(&r, from, &changed, &quiet);
+        left = ~quiet | changed; /* of a column that is quiet and stays so there is nothing */
+        if (most < BLOCK)
+            left &= (UINT64_C(1) << most) - 1;
+        for (; left; left &= left - 1) {
+            size_t i = from + (unsigned)__builtin_ctzll(left);
+            state[i] = put_column(&w, v[i], at(prev, n_prev, i), state[i]);
+        }
     }
     to->len += (size_t)((char *)put_rest(&w) - room);
 }

@@ -11,6 +11,12 @@
 
 typedef uint16_t wal_pack_state; /* 0: of a column that no row had yet */
 
+/* Digits after the point that the column's changes had last; 15: they were no decimals. */
+static inline unsigned wal_pack_digits(wal_pack_state s)
+{
+    return s >> 10 & 15u;
+}
+
 /* Appends v[0..n) to `to`, told against prev[0..n_prev) (what is missing there counts as absent), and
  * moves state[0..n) on. Failures show in buf_status(to). */
 void wal_pack_encode(struct buf *to, const double *v, size_t n, const double *prev, size_t n_prev,

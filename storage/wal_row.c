@@ -18,6 +18,7 @@
 #include "storage/wal_row.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "storage/chunk.h"
 
@@ -169,24 +170,29 @@ void wal_row_encode(struct buf *to, const double *v, size_t n, const double *pre
 }
 
 /* The number of bytes of tags up to the last that is not 0, those bytes, the data. */
-void wal_row_encode_column(struct buf *to, const double *v, size_t n)
+void wal_row_encode_column(struct buf *to, const double *v, size_t n, unsigned digits)
 {
-    uint8_t tags[WAL_ROW_COLUMN_MAX / 4] = {0}, data[WAL_ROW_COLUMN_MAX * VALUE_MAX], *p = data;
-    uint8_t hint = 0, used = 0;
+    size_t n_tags = (n + 3) / 4, used = 0;
+    char *room = buf_reserve(to, 1 + n_tags + n * VALUE_MAX);
+    uint8_t *tags = (uint8_t *)room + 1, *data = tags + n_tags, *p = data;
+    uint8_t hint = (uint8_t)(digits <= SEARCH_UP_TO ? digits : HINT_RAW + HINT_REST);
     double before = chunk_absent();
 
     NX_ASSERT(n <= WAL_ROW_COLUMN_MAX);
+    if (!room)
+        return;
+    memset(tags, 0, n_tags);
     for (size_t i = 0; i < n; i++) {
         if (num_bits(v[i]) != num_bits(before)) {
-            unsigned tag = (unsigned)put_value(&p, v[i], before, &hint);
-            tags[i / 4] |= (uint8_t)(tag << 2 * (i % 4));
-            used = (uint8_t)(i / 4 + 1);
+            tags[i / 4] |= (uint8_t)(put_value(&p, v[i], before, &hint) << 2 * (i % 4));
+            used = i / 4 + 1;
         }
         before = v[i];
     }
-    buf_u8(to, used);
-    buf_append(to, tags, used);
-    buf_append(to, data, (size_t)(p - data));
+    room[0] = (char)used;
+    if (used < n_tags)
+        memmove(tags + used, data, (size_t)(p - data));
+    to->len += 1 + used + (size_t)(p - data);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -21,6 +21,7 @@ bool wal_row_decode(struct reader *r, double *v, size_t n, const double *prev, s
 /* The same coding down a column, each value told against the one before: for a few rows (at most
  * WAL_ROW_COLUMN_MAX) that are kept for a short time, at a tenth of what a chunk costs to make. */
 #define WAL_ROW_COLUMN_MAX 64u
-void wal_row_encode_column(struct buf *to, const double *v, size_t n);
+/* digits: that the column's values are likely to have after their points; 0: anything. */
+void wal_row_encode_column(struct buf *to, const double *v, size_t n, unsigned digits);
 /* All of `bytes` is the column. False when it makes no sense. */
 bool wal_row_decode_column(struct nx_slice bytes, double *v, size_t n);

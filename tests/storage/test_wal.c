@@ -397,7 +397,7 @@ static void columns_decode_to_the_bit(void **state)
         for (size_t i = 0; i < n; i++)
             v[i] = any_value(&rnd, i ? v[i - 1] : 0);
         buf_clear(&b);
-        wal_row_encode_column(&b, v, n);
+        wal_row_encode_column(&b, v, n, (unsigned)step % 16);
         assert_true(wal_row_decode_column(buf_view(&b), got, n));
         assert_memory_equal(got, v, n * sizeof *v);
         for (size_t cut = 0; cut < b.len; cut++)
