@@ -169,8 +169,10 @@ static enum taken take_sample(struct pass *p, uint32_t what, struct nx_slice pre
     return TAKEN;
 }
 
-static void skip_blank_lines(struct expo *x)
+static inline void skip_blank_lines(struct expo *x)
 {
+    if (*x->at != '\n') /* there is one at the end, too */
+        return;
     if (x->format == EXPO_TEXT && expo_at_line(x))
         while (x->at < x->end && *x->at == '\n')
             x->at++;
@@ -410,7 +412,7 @@ static nx_status changed_pass(struct pass *p, uint32_t n)
 static inline bool take_known(struct pass *p, uint32_t what, struct layout_cursor *c)
 {
     unsigned wanted = line_class(what);
-    struct layout_cursor before = *c;
+    const struct layout_cursor before = *c;
     struct expo_sample got;
     const char *value;
 

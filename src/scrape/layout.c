@@ -15,13 +15,20 @@
  *         L3  A layout is replaced as a whole, when a scrape that changed has succeeded.
  *         L4  While lines match, the line before in the body stands in for the prefix before: what is
  *             shared is compared with that, and nothing is copied.
+ *         L5  A layout has LAYOUT_AHEAD bytes behind its coded form. So may be looked at behind a line in the
+ *             body that is not its last, and then behind the one before.
  * NOT     A hash table a target: 8 bytes a series and more, to be used only when something changed. */
 #include "src/scrape/layout.h"
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "src/base/hash.h"
+
+#define LAYOUT_AHEAD 64u
 
 void layout_done(struct layout *l)
 {
@@ -38,7 +45,9 @@ size_t layout_bytes(const struct layout *l)
 
 void layout_cursor_init(struct layout_cursor *c, const struct layout *l, struct buf *line)
 {
-    *c = (struct layout_cursor){.layout = l, .at = l->coded, .line = line, .last = ""};
+    static const char none[LAYOUT_AHEAD];
+
+    *c = (struct layout_cursor){.layout = l, .at = l->coded, .line = line, .last = none};
     buf_clear(line);
 }
 
@@ -69,6 +78,13 @@ struct step {
 static inline struct step take_step(const uint8_t **p)
 {
     struct step s = {0};
+    const uint8_t *b = *p;
+
+    if (!((b[0] | b[1] | b[2]) & 0x80) &&
+        !(b[2] & 1)) { /* nearly all; behind the last one is room */
+        *p += 3;
+        return (struct step){.front = b[0], .end = b[1], .more = b[2] >> 1};
+    }
 
     s.front = take_varint(p);
     s.end = take_varint(p);
@@ -122,21 +138,59 @@ struct nx_slice layout_cursor_next(struct layout_cursor *c)
     return nx_slice_of(line->ptr, len);
 }
 
+/* Are n bytes at a and b the same? With `ahead`, LAYOUT_AHEAD bytes of both are there to be looked at,
+ * however small n: it changes from line to line, and to go by it costs more than to compare them all. */
+static inline bool same_bytes(const char *a, const char *b, size_t n, bool ahead)
+{
+#ifdef __SSE2__
+    for (; ahead; a += 64, b += 64, n -= 64) {
+        uint64_t same = 0;
+        for (unsigned i = 0; i < 64; i += 16) {
+            __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(a + i));
+            __m128i y = _mm_loadu_si128((const __m128i *)(const void *)(b + i));
+            same |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, y)) << i;
+        }
+        if (n <= 64)
+            return n == 0 || ~same << (64 - n) == 0;
+        if (~same)
+            return false;
+    }
+#endif
+    return memcmp(a, b, n) == 0;
+}
+
+/* Is the line at p, of `len` bytes, what the step makes of the last one? */
+static inline bool same_line(const struct layout_cursor *c, const struct step *s,
+                             const uint8_t *more, const char *p, size_t len, bool ahead)
+{
+    const char *coded = (const char *)more, *piece = c->last + s->front + s->skip;
+    size_t first = s->piece ? s->cut : s->more;
+
+    if (!same_bytes(p, c->last, s->front, ahead) ||
+        !same_bytes(p + s->front, coded, first, ahead) ||
+        !same_bytes(p + len - s->end, c->last + c->len - s->end, s->end, ahead))
+        return false;
+    p += s->front + first;
+    return !s->piece || (same_bytes(p, piece, s->piece, ahead) &&
+                         same_bytes(p + s->piece, coded + first, s->more - first, ahead));
+}
+
 /* L4 */
 const char *layout_cursor_match(struct layout_cursor *c, const char *p, const char *end)
 {
     const uint8_t *at = c->at;
     struct step s = take_step(&at);
-    size_t len = step_len(&s), first = s.piece ? s.cut : s.more;
-    const char *piece = p + s.front + first;
+    size_t len = step_len(&s);
+    bool same;
 
     NX_ASSERT(s.front + s.skip + s.piece + s.end <= c->len);
-    if ((size_t)(end - p) <= len || memcmp(p, c->last, s.front) != 0 ||
-        memcmp(p + s.front, at, first) != 0 ||
-        memcmp(p + len - s.end, c->last + c->len - s.end, s.end) != 0)
+    if ((size_t)(end - p) <= len)
         return NULL;
-    if (s.piece && (memcmp(piece, c->last + s.front + s.skip, s.piece) != 0 ||
-                    memcmp(piece + s.piece, at + s.cut, s.more - s.cut) != 0))
+    if ((size_t)(end - p) - len >= LAYOUT_AHEAD && c->last != c->line->ptr) /* L5 */
+        same = same_line(c, &s, at, p, len, true);
+    else
+        same = same_line(c, &s, at, p, len, false);
+    if (!same)
         return NULL;
     c->at = at + s.more;
     c->last = p;
@@ -276,7 +330,7 @@ nx_status layout_builder_take(struct layout_builder *b, struct layout *l, struct
 
     if (b->nomem)
         return nx_fail(err, NX_NOMEM, "out of memory");
-    p = malloc(what_bytes + b->coded.len + 1);
+    p = malloc(what_bytes + b->coded.len + LAYOUT_AHEAD);
     if (!p)
         return nx_fail(err, NX_NOMEM, "out of memory");
     if (b->n)
