@@ -151,7 +151,9 @@ struct scrape {
     struct nx_mutex queue; /* rank QUEUE */
     struct work_queue todo, done;
     unsigned n_done;
-    bool eager; /* the loop wants to hear of every work that is done */
+    bool led;            /* a worker waits at epoll_fd, or is to do so soon */
+    struct nx_cond lead; /* the others wait for this */
+    bool eager;          /* the loop wants to hear of every work that is done */
     bool stop;
 
     int loop_epoll_fd; /* what the loop waits at: wake_fd and discovery */

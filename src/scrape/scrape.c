@@ -31,6 +31,7 @@ static void init_locks(struct scrape *s)
     nx_mutex_init(&s->status, NX_RANK_TARGET);
     nx_mutex_init(&s->queue, NX_RANK_QUEUE);
     nx_cond_init(&s->applied);
+    nx_cond_init(&s->lead);
 }
 
 /* Bells are heard by their edge, so nobody has to read what they count. */
@@ -171,6 +172,7 @@ void scrape_free(struct scrape *s)
     free(s->workers);
     free(s->user_agent);
     nx_cond_done(&s->applied);
+    nx_cond_done(&s->lead);
     close_if_open(s->epoll_fd);
     close_if_open(s->bell_fd);
     close_if_open(s->loop_epoll_fd);

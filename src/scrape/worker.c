@@ -6,6 +6,9 @@
  *             works under way only those are in memory that are read or worked on, and the same lines of
  *             the cache serve one body after the other. A body that does not come at once keeps the
  *             buffer; the worker that has all of it gets it.
+ *         W4  One worker at a time leads: it waits for connections and goes over what comes. The others
+ *             sleep, since two that take turns would both wake for every few bodies. It gives the lead away
+ *             before what may take long: many bodies at once, a large one, a work of the todo queue.
  * THREADS Each worker has its own scratch. Works come by the todo queue, or by epoll when a kept
  *         connection has bytes (asker.c); they go back by the done queue. */
 #include "src/scrape/manager.h"
@@ -24,13 +27,18 @@
 #include "src/scrape/wire.h"
 
 #define KEEP_PLAIN_BYTES (1u << 20)
+#define MOST_READY       8u           /* that the leader keeps for itself */
+#define LARGE_BYTES      (256u << 10) /* of a body that the leader does not go over */
 
 struct worker {
     struct scrape *s;
     struct ingest_scratch scratch;
     struct expo_gunzip *gunzip;
-    struct buf plain; /* a body uncompressed */
-    struct buf spare; /* W3: for a body as it comes */
+    struct buf plain;               /* a body uncompressed */
+    struct buf spare;               /* W3: for a body as it comes */
+    bool leads;                     /* W4 */
+    struct work *ready[MOST_READY]; /* their connections have bytes */
+    unsigned n_ready, at_ready;
 };
 
 /* What one scrape came to. */
@@ -332,38 +340,96 @@ static void take_spare(struct worker *k, struct work *w)
     k->spare.limit_bytes = NX_LIMIT_SCRAPE_BODY_BYTES;
 }
 
-static struct work *take_todo(struct scrape *s, bool *stop)
+/* W4 */
+static void give_lead(struct worker *k)
 {
+    if (!k->leads)
+        return;
+    k->leads = false;
+    nx_lock(&k->s->queue);
+    k->s->led = false;
+    nx_cond_signal(&k->s->lead);
+    nx_unlock(&k->s->queue);
+}
+
+/* A work of the queue; NULL: there is none, and this worker leads, or has to stop. */
+static struct work *take_todo(struct worker *k, bool *stop)
+{
+    struct scrape *s = k->s;
     struct work *w;
-    bool more;
 
     nx_lock(&s->queue);
-    w = work_pop(&s->todo);
-    *stop = s->stop;
-    more = *stop || s->todo.first;
+    for (;;) {
+        w = work_pop(&s->todo);
+        *stop = s->stop;
+        if (w || *stop || k->leads)
+            break;
+        if (!s->led) {
+            s->led = k->leads = true;
+            break;
+        }
+        nx_cond_wait(&s->lead, &s->queue);
+    }
+    if (*stop)
+        nx_cond_broadcast(&s->lead);
+    else if (s->todo.first)
+        nx_cond_signal(&s->lead);
     nx_unlock(&s->queue);
-    if (more)
-        worker_ring(s); /* the bell wakes one */
     return w;
+}
+
+/* The leader's: what the loop rings the bell for is found by take_todo(). */
+static void wait_for_bytes(struct worker *k)
+{
+    struct epoll_event ev[MOST_READY];
+    int n = epoll_wait(k->s->epoll_fd, ev, NX_COUNT(ev), -1);
+
+    k->n_ready = k->at_ready = 0;
+    for (int i = 0; i < n; i++)
+        if (ev[i].data.ptr)
+            k->ready[k->n_ready++] = ev[i].data.ptr;
+    if (k->n_ready == MOST_READY)
+        give_lead(k);
+}
+
+/* Whoever leads next is told of them again. */
+static void give_ready(struct worker *k)
+{
+    unsigned kept = 0;
+
+    for (; k->at_ready < k->n_ready; k->at_ready++) {
+        struct work *w = k->ready[k->at_ready];
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = w};
+        if (epoll_ctl(k->s->epoll_fd, EPOLL_CTL_MOD, w->fd, &ev))
+            k->ready[kept++] = w;
+    }
+    k->at_ready = 0;
+    k->n_ready = kept;
 }
 
 /* The next work, or NULL when the end has come. */
 static struct work *next_work(struct worker *k)
 {
-    struct scrape *s = k->s;
-
     for (;;) {
-        struct epoll_event ev;
+        struct work *w;
         bool stop;
-        struct work *w = take_todo(s, &stop);
 
+        while (k->at_ready < k->n_ready) {
+            w = k->ready[k->at_ready++];
+            if (!receive(k, w))
+                continue;
+            if (w->fetch->body.len > LARGE_BYTES) {
+                give_ready(k);
+                give_lead(k);
+            }
+            return w;
+        }
+        w = take_todo(k, &stop);
+        if (w)
+            give_lead(k);
         if (w || stop)
             return w;
-        if (epoll_wait(s->epoll_fd, &ev, 1, -1) != 1 || !ev.data.ptr)
-            continue;
-        w = ev.data.ptr;
-        if (receive(k, w))
-            return w;
+        wait_for_bytes(k);
     }
 }
 
