@@ -640,10 +640,34 @@ static void note_trim(struct match *m)
     }
 }
 
+/* Not inlined: sides are evaluated within each other, and what this one needs must not lie on the stack then. */
+__attribute__((noinline)) static nx_status join(struct match *m, struct rows *l, struct rows *r,
+                                                struct nx_err *err)
+{
+    enum pql_op op = m->e->binary.op;
+    nx_status st;
+
+    m->swapped = m->m->card == PQL_ONE_TO_MANY;
+    m->many = m->swapped ? r : l;
+    m->one = m->swapped ? l : r;
+    /* With group_right the two change places, as they do in Prometheus. */
+    m->fill_many = m->m->has_fill_left ? &m->m->fill_left : NULL;
+    m->fill_one = m->m->has_fill_right ? &m->m->fill_right : NULL;
+    labels_builder_init(&m->builder);
+    st = number_sides(m, err);
+    if (!st && (op == PQL_OP_TRIM_UPPER || op == PQL_OP_TRIM_LOWER)) {
+        note_trim(m);
+        st = new_result(m, 0, err);
+    } else if (!st) {
+        st = pql_op_is_set(op) ? run_set(m, err) : run_match(m, err);
+    }
+    labels_builder_done(&m->builder);
+    return st;
+}
 nx_status eval_vector_binop(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
                             struct rows **out, struct nx_err *err)
 {
-    struct match m = {.ev = ev, .e = e, .m = &e->binary.match, .tm = tm};
+    struct match m;
     struct rows *l = NULL, *r = NULL;
     nx_status st = eval_rows(ev, e->binary.lhs, tm, &l, err);
 
@@ -655,21 +679,8 @@ nx_status eval_vector_binop(struct eval *ev, const struct pql_expr *e, const str
         st = rows_make(ev, r, err);
     if (st)
         return st;
-    m.swapped = m.m->card == PQL_ONE_TO_MANY;
-    m.many = m.swapped ? r : l;
-    m.one = m.swapped ? l : r;
-    /* With group_right the two change places, as they do in Prometheus. */
-    m.fill_many = m.m->has_fill_left ? &m.m->fill_left : NULL;
-    m.fill_one = m.m->has_fill_right ? &m.m->fill_right : NULL;
-    labels_builder_init(&m.builder);
-    st = number_sides(&m, err);
-    if (!st && (e->binary.op == PQL_OP_TRIM_UPPER || e->binary.op == PQL_OP_TRIM_LOWER)) {
-        note_trim(&m);
-        st = new_result(&m, 0, err);
-    } else if (!st) {
-        st = pql_op_is_set(e->binary.op) ? run_set(&m, err) : run_match(&m, err);
-    }
-    labels_builder_done(&m.builder);
+    m = (struct match){.ev = ev, .e = e, .m = &e->binary.match, .tm = tm};
+    st = join(&m, l, r, err);
     if (st)
         return st;
     rows_release(ev, l);
