@@ -160,6 +160,11 @@ uint64_t hash_fnv1a(uint64_t h, const void *ptr, size_t len)
     return h;
 }
 
+void hash_sha256(const void *ptr, size_t len, uint8_t digest[32])
+{
+    NX_ASSERT_ALWAYS(gnutls_hash_fast(GNUTLS_DIG_SHA256, len ? ptr : "", len, digest) == 0);
+}
+
 void hash_md5(const void *ptr, size_t len, uint8_t digest[16])
 {
     /* Spreads targets over shards (relabelling's hashmod) and guards nothing, so a machine in FIPS

@@ -321,12 +321,14 @@ bool is_utf8(const std::string &s)
     return true;
 }
 
-struct regex *compile(const std::string &pattern, bool wrapped_errors, struct nx_err *err,
+enum compile_as { FOR_MATCHERS, FOR_RELABEL, FOR_SEARCH };
+
+struct regex *compile(const std::string &pattern, enum compile_as as, struct nx_err *err,
                       nx_status *st)
 {
     bool any_byte = false, open_quote = false;
     const std::string p = as_re2(pattern, &any_byte, &open_quote);
-    const char *close = open_quote && !wrapped_errors ? "\\E)$" : ")$";
+    const char *close = open_quote && as != FOR_RELABEL ? "\\E)$" : ")$";
     const RE2::Options o = options_for(p.size());
     std::unique_ptr<RE2> bare(new RE2(p, o)); /* X1 */
     std::unique_ptr<RE2> wrapped(new RE2("^(?s:" + p + close, o));
@@ -341,12 +343,14 @@ struct regex *compile(const std::string &pattern, bool wrapped_errors, struct nx
         return nullptr;
     }
     if (!bare->ok() || !wrapped->ok()) {
-        bool of_wrapped = !wrapped->ok() && (wrapped_errors || bare->ok());
+        bool of_wrapped = !wrapped->ok() && (as == FOR_RELABEL || bare->ok());
         *st = fail_as_go(err, of_wrapped ? *wrapped : *bare, pattern);
         return nullptr;
     }
-    bare.reset();
     std::unique_ptr<struct regex> re(new struct regex());
+    if (as == FOR_SEARCH)
+        wrapped = std::move(bare);
+    bare.reset();
     re->n_groups = wrapped->NumberOfCapturingGroups() + 1;
     if (re->n_groups > MAX_GROUPS)
         re->n_groups = MAX_GROUPS;
@@ -422,13 +426,13 @@ void put_group(const struct regex *re, const struct match *m, const std::string 
 
 } // namespace
 
-static nx_status make(struct regex **out, struct nx_slice pattern, bool wrapped_errors,
+static nx_status make(struct regex **out, struct nx_slice pattern, enum compile_as as,
                       struct nx_err *err)
 {
     nx_status st = NX_OK;
 
     try {
-        struct regex *re = compile(std::string(pattern.ptr, pattern.len), wrapped_errors, err, &st);
+        struct regex *re = compile(std::string(pattern.ptr, pattern.len), as, err, &st);
 
         if (re)
             *out = re;
@@ -440,12 +444,17 @@ static nx_status make(struct regex **out, struct nx_slice pattern, bool wrapped_
 
 nx_status regex_new(struct regex **out, struct nx_slice pattern, struct nx_err *err)
 {
-    return make(out, pattern, false, err);
+    return make(out, pattern, FOR_MATCHERS, err);
 }
 
 nx_status regex_new_for_relabel(struct regex **out, struct nx_slice pattern, struct nx_err *err)
 {
-    return make(out, pattern, true, err);
+    return make(out, pattern, FOR_RELABEL, err);
+}
+
+nx_status regex_new_search(struct regex **out, struct nx_slice pattern, struct nx_err *err)
+{
+    return make(out, pattern, FOR_SEARCH, err);
 }
 
 void regex_free(struct regex *re)
@@ -469,17 +478,12 @@ bool regex_match(const struct regex *re, struct nx_slice text)
                          nullptr, 0);
 }
 
-bool regex_expand(const struct regex *re, struct nx_slice text, struct nx_slice tmpl,
-                  struct buf *out)
+static void put_expanded(const struct regex *re, const struct match *m, struct nx_slice tmpl,
+                         struct buf *out)
 {
-    struct match m;
     const char *p = tmpl.ptr, *end = tmpl.ptr + tmpl.len;
     std::string name;
 
-    m.n = re->n_groups;
-    if (!re->re->Match(re2::StringPiece(text.ptr, text.len), 0, text.len, RE2::ANCHOR_BOTH,
-                       m.groups, m.n))
-        return false;
     while (p < end) {
         const void *at = memchr(p, '$', static_cast<size_t>(end - p));
         const char *dollar = at ? static_cast<const char *>(at) : end;
@@ -495,12 +499,58 @@ bool regex_expand(const struct regex *re, struct nx_slice text, struct nx_slice 
         }
         size_t n = take_reference(p, end, &name);
         if (n)
-            put_group(re, &m, name, out);
+            put_group(re, m, name, out);
         else
             buf_char(out, '$'); /* malformed: stays as it is */
         p += n;
     }
+}
+
+bool regex_expand(const struct regex *re, struct nx_slice text, struct nx_slice tmpl,
+                  struct buf *out)
+{
+    struct match m;
+
+    m.n = re->n_groups;
+    if (!re->re->Match(re2::StringPiece(text.ptr, text.len), 0, text.len, RE2::ANCHOR_BOTH,
+                       m.groups, m.n))
+        return false;
+    put_expanded(re, &m, tmpl, out);
     return true;
+}
+
+bool regex_search(const struct regex *re, struct nx_slice text)
+{
+    return re->re->Match(re2::StringPiece(text.ptr, text.len), 0, text.len, RE2::UNANCHORED,
+                         nullptr, 0);
+}
+
+/* As Go's ReplaceAll: matches do not overlap, and none that is empty follows right after another. */
+void regex_replace_all(const struct regex *re, struct nx_slice text, struct nx_slice tmpl,
+                       struct buf *out)
+{
+    const re2::StringPiece all(text.ptr, text.len);
+    struct match m;
+    size_t at = 0, copied = 0; /* where the next search begins; what is in `out` */
+    uint32_t c;
+
+    m.n = re->n_groups;
+    while (at <= text.len && re->re->Match(all, at, text.len, RE2::UNANCHORED, m.groups, m.n)) {
+        size_t from = static_cast<size_t>(m.groups[0].data() - text.ptr);
+        size_t to = from + m.groups[0].size();
+
+        buf_append(out, text.ptr + copied, from - copied);
+        if (to > copied || from == 0)
+            put_expanded(re, &m, tmpl, out);
+        copied = to;
+        if (to > at) {
+            at = to;
+        } else { /* empty: one character on */
+            size_t n = text_utf8_take(nx_slice_of(text.ptr + at, text.len - at), &c);
+            at += n ? n : 1;
+        }
+    }
+    buf_append(out, text.ptr + copied, text.len - copied);
 }
 
 size_t regex_literals(const struct regex *re, const struct nx_slice **out)

@@ -18,6 +18,9 @@ NX_NODISCARD nx_status regex_new(struct regex **out, struct nx_slice pattern, st
  * and a \Q without its \E is one. */
 NX_NODISCARD nx_status regex_new_for_relabel(struct regex **out, struct nx_slice pattern,
                                              struct nx_err *err);
+/* For the two functions at the end alone: the pattern as it is, not anchored, as Go's regexp.Compile has it. */
+NX_NODISCARD nx_status regex_new_search(struct regex **out, struct nx_slice pattern,
+                                        struct nx_err *err);
 void regex_free(struct regex *re); /* accepts NULL */
 
 bool regex_match(const struct regex *re, struct nx_slice text); /* the whole text */
@@ -26,6 +29,11 @@ bool regex_match(const struct regex *re, struct nx_slice text); /* the whole tex
  * expanded as Go's Regexp.Expand does ($1x is the group named "1x"; unknown groups are empty). */
 bool regex_expand(const struct regex *re, struct nx_slice text, struct nx_slice tmpl,
                   struct buf *out);
+
+/* Of regex_new_search(): whether the text holds a match, and Go's ReplaceAllString. */
+bool regex_search(const struct regex *re, struct nx_slice text);
+void regex_replace_all(const struct regex *re, struct nx_slice text, struct nx_slice tmpl,
+                       struct buf *out);
 
 /* When the pattern is a plain alternation of literals ("a|b|c", no flags), gives them (valid as long
  * as `re`), so that a lookup can replace a scan. Returns 0 otherwise. */

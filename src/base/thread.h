@@ -9,23 +9,25 @@
 #include "src/base/status.h"
 
 enum nx_rank {
-    NX_RANK_CLI = 1, /* server.lock: reload, shutdown */
-    NX_RANK_WEB,     /* web: connection and query tables */
-    NX_RANK_SCRAPE,  /* scrape manager: pools and targets */
-    NX_RANK_TARGET,  /* one target's status and metadata */
-    NX_RANK_QUEUE,   /* queues between threads */
-    NX_RANK_SYNC,    /* storage: whose turn it is to sync the log */
-    NX_RANK_BLOCKS,  /* storage: the list of blocks */
-    NX_RANK_INDEX,   /* storage: the head's index */
-    NX_RANK_STRIPE,  /* storage: a stripe of groups */
-    NX_RANK_GROUP,   /* storage: one group */
-    NX_RANK_SHARED,  /* storage: series that several groups write */
-    NX_RANK_LOOSE,   /* storage: samples that are not in rows */
-    NX_RANK_WAL,     /* storage: the log */
-    NX_RANK_CACHE,   /* storage: the page cache */
-    NX_RANK_SYMBOLS, /* base: interned strings */
-    NX_RANK_STATS,   /* counters */
-    NX_RANK_LOG      /* the log's own; last */
+    NX_RANK_CLI = 1,    /* server.lock: reload, shutdown */
+    NX_RANK_WEB,        /* web: connection and query tables */
+    NX_RANK_SCRAPE,     /* scrape manager: pools and targets */
+    NX_RANK_RULES,      /* rules: the list of groups */
+    NX_RANK_RULE_GROUP, /* rules: how one group stands */
+    NX_RANK_TARGET,     /* one target's status and metadata */
+    NX_RANK_QUEUE,      /* queues between threads */
+    NX_RANK_SYNC,       /* storage: whose turn it is to sync the log */
+    NX_RANK_BLOCKS,     /* storage: the list of blocks */
+    NX_RANK_INDEX,      /* storage: the head's index */
+    NX_RANK_STRIPE,     /* storage: a stripe of groups */
+    NX_RANK_GROUP,      /* storage: one group */
+    NX_RANK_SHARED,     /* storage: series that several groups write */
+    NX_RANK_LOOSE,      /* storage: samples that are not in rows */
+    NX_RANK_WAL,        /* storage: the log */
+    NX_RANK_CACHE,      /* storage: the page cache */
+    NX_RANK_SYMBOLS,    /* base: interned strings */
+    NX_RANK_STATS,      /* counters */
+    NX_RANK_LOG         /* the log's own; last */
 };
 
 struct nx_mutex {

@@ -29,6 +29,7 @@
 #include "src/cli/keep.h"
 #include "src/cli/memory_limit.h"
 #include "src/config/config.h"
+#include "src/rules/rules.h"
 #include "src/scrape/scrape.h"
 #include "src/web/web.h"
 #include "storage/storage.h"
@@ -43,12 +44,14 @@ struct server {
     struct pql_engine *engine;
     struct query_log *query_log;
     struct scrape *scrape;
+    struct rules *rules;
     struct web *web;
     bool ready;      /* atomic */
     bool quit_asked; /* atomic: by the web server */
     struct pql_features features;
     bool extra_metrics;
     bool exemplars; /* are stored */
+    bool concurrent_rules;
 
     struct nx_mutex lock; /* busy, started */
     struct nx_cond turn_over;
@@ -157,16 +160,25 @@ static nx_status apply(struct server *s, const struct config *cfg, const struct 
                        struct nx_err *err)
 {
     const struct storage_retention r = retention(s, cfg);
+    struct rule_files *files = NULL;
+    nx_status st = rules_load(s->rules, cfg, &files, err);
 
-    if (rules && storage_set_rules(s->storage, &rules->rules, err))
+    if (st)
+        return st;
+    if ((rules && storage_set_rules(s->storage, &rules->rules, err)) ||
+        query_log_set_file(s->query_log, cfg->global.query_log_file, err)) {
+        rule_files_unref(files);
         return err->code;
-    if (query_log_set_file(s->query_log, cfg->global.query_log_file, err))
-        return err->code;
+    }
     storage_set_retention(s->storage, &r);
     storage_set_max_exemplars(s->storage, max_exemplars(s, cfg));
     storage_set_out_of_order_window(s->storage, cfg->storage.tsdb.out_of_order_time_window_ms);
     pql_engine_set_default_step(s->engine, cfg->global.evaluation_interval_ms);
-    return scrape_apply(s->scrape, cfg, err);
+    st = scrape_apply(s->scrape, cfg, err);
+    if (!st)
+        st = rules_apply(s->rules, cfg, files, err);
+    rule_files_unref(files);
+    return st;
 }
 
 static void set_reload_state(struct server *s, struct config *cfg, bool ok)
@@ -285,8 +297,7 @@ static void hook_reload_status(void *ctx, bool *ok, int64_t *last_success_ms)
 /* Features that change what we do; all other known names only get a line in the log. */
 static void set_feature(struct server *s, const char *name, size_t len)
 {
-    static const char *const later[] = {"concurrent-rule-eval",
-                                        "created-timestamp-zero-ingestion",
+    static const char *const later[] = {"created-timestamp-zero-ingestion",
                                         "delayed-compaction",
                                         "memory-snapshot-on-shutdown",
                                         "metadata-wal-records",
@@ -313,6 +324,8 @@ static void set_feature(struct server *s, const char *name, size_t len)
         s->extra_metrics = true;
     else if (nx_slice_is(n, "exemplar-storage"))
         s->exemplars = true;
+    else if (nx_slice_is(n, "concurrent-rule-eval"))
+        s->concurrent_rules = true;
     else if (len) {
         bool known = false;
         for (size_t i = 0; i < NX_COUNT(later); i++)
@@ -417,6 +430,23 @@ static nx_status open_scrape(struct server *s, struct nx_err *err)
     return scrape_new(&s->scrape, &o, err);
 }
 
+static nx_status open_rules(struct server *s, struct nx_err *err)
+{
+    struct rules_opts o = {
+        .storage = s->storage,
+        .engine = s->engine,
+        .external_url = web_external_url(s->web),
+        .outage_tolerance_ms = flags_ms(&s->flags, "rules.alert.for-outage-tolerance"),
+        .grace_period_ms = flags_ms(&s->flags, "rules.alert.for-grace-period"),
+        .resend_delay_ms = flags_ms(&s->flags, "rules.alert.resend-delay"),
+        .parallel = s->concurrent_rules,
+        .max_concurrent = (unsigned)flags_int(&s->flags, "rules.max-concurrent-evals"),
+        .features = s->features,
+    };
+
+    return rules_new(&s->rules, &o, err);
+}
+
 static nx_status open_web(struct server *s, struct nx_err *err)
 {
     const char *const *listen;
@@ -461,8 +491,10 @@ static nx_status start_parts(struct server *s, struct nx_err *err)
         st = open_engine(s, err);
     if (!st)
         st = open_scrape(s, err);
+    if (!st)
+        st = open_rules(s, err);
     if (!st) {
-        struct web_data data = {s->storage, s->scrape, s->engine, s->query_log};
+        struct web_data data = {s->storage, s->scrape, s->engine, s->query_log, s->rules};
         web_attach(s->web, &data);
         st = apply(s, s->cfg, NULL, err); /* the rules it was opened with */
     }
@@ -533,6 +565,7 @@ static void stop(struct server *s)
     if (s->storage)
         storage_stop_admin(s->storage); /* else an answer may take as long as its blocks */
     web_close(s->web);
+    rules_free(s->rules);
     if (s->scrape)
         log_info("Stopping scrape manager...");
     scrape_free(s->scrape);

@@ -563,6 +563,47 @@ struct config_web {
 NX_NODISCARD nx_status config_load_web(struct config_web *out, const char *path, struct arena *a,
                                        struct nx_err *err);
 
+/* ---- rule files --------------------------------------------------------------------------------- */
+
+/* A file of rules as it is written; src/rules checks what it says. Everything lives in the arena. */
+struct config_at { /* where a value stands; 0: it is not there */
+    uint32_t line, column;
+};
+struct config_rule {
+    struct nx_slice record, alert, expr;
+    int64_t for_ms, keep_firing_for_ms;
+    struct config_pairs labels, annotations;
+    struct config_at record_at, alert_at, expr_at;
+    int line;
+};
+struct config_rule_group {
+    struct nx_slice name;
+    int64_t interval_ms, query_offset_ms, limit;
+    bool has_query_offset;
+    struct config_pairs labels;
+    struct config_rules {
+        struct config_rule *v;
+        size_t n;
+    } rules; /* none is null */
+    struct config_at at;
+    int line;
+};
+struct config_rule_file {
+    struct config_rule_groups {
+        struct config_rule_group *v;
+        size_t n;
+    } groups;            /* none is null */
+    bool more_documents; /* which are not read */
+};
+/* Errors are those of Prometheus's decoder, without the file's name:
+ *   yaml: unmarshal errors:
+ *     line 3: field foo not found in type rulefmt.RuleGroup */
+NX_NODISCARD nx_status config_parse_rules(struct config_rule_file *out, struct nx_slice text,
+                                          bool ignore_unknown_fields, struct arena *a,
+                                          struct nx_err *err);
+/* A whole file, at most NX_LIMIT_CONFIG_BYTES, appended to `to`: "open x.yml: no such file or directory". */
+NX_NODISCARD nx_status config_read_text(const char *path, struct buf *to, struct nx_err *err);
+
 /* ---- `check config` ----------------------------------------------------------------------------- */
 
 struct config_check_flags {

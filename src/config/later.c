@@ -32,11 +32,6 @@ static bool uses_sd(const struct config *cfg, enum config_sd_kind kind)
     return used;
 }
 
-static bool uses_rules(const struct config *cfg)
-{
-    return cfg->rule_files.n > 0;
-}
-
 static bool uses_alerting(const struct config *cfg)
 {
     return cfg->alerting.alertmanagers.n || cfg->alerting.alert_relabel.n;
@@ -125,7 +120,6 @@ static bool uses_refs(const struct config *cfg)
 
 // clang-format off
 static const struct later rows[] = {
-    { "rule_files",                 "recording and alerting rules are not evaluated",        uses_rules },
     { "alerting",                   "alerts are not sent to Alertmanagers",                  uses_alerting },
     { "remote_write",               "samples are not sent to remote storage",                uses_remote_write },
     { "remote_read",                "remote storage is not asked",                           uses_remote_read },

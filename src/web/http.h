@@ -199,6 +199,7 @@ struct web_ctx {
     const char *external_path; /* path of the external URL, likewise */
     const char *hostname;
     const char *external_host; /* host:port */
+    const char *external_url;  /* without a slash at the end */
 };
 const struct web_ctx *web_ctx(const struct web *w);
 /* NULL until web_attach(), which gated routes never see. */

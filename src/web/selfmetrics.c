@@ -24,6 +24,7 @@ struct self {
     struct scrape_stats sc;
     struct pql_engine_stats en;
     struct query_log_stats ql;
+    struct rules_stats ru;
     struct process_info pr;
     struct memory_stats mem;
     bool has_data;
@@ -205,6 +206,78 @@ static void emit_query_duration(const struct self *s, const struct row *row)
 #undef SLICE
 }
 
+/* ---- rules --------------------------------------------------------------------------------------------- */
+
+/* One value per group; which one the row's offset into rule_group_stats says. */
+static void emit_group_count(const struct self *s, const struct row *row)
+{
+    for (size_t i = 0; i < s->ru.n_groups; i++) {
+        const struct rule_group_stats *g = &s->ru.groups[i];
+        uint64_t v;
+        memcpy(&v, (const char *)g + row->offset, sizeof v);
+        sample(s, row, "", &(struct expo_pair){"rule_group", g->key}, 1, (double)v);
+    }
+}
+
+static void emit_group_number(const struct self *s, const struct row *row)
+{
+    for (size_t i = 0; i < s->ru.n_groups; i++) {
+        const struct rule_group_stats *g = &s->ru.groups[i];
+        double v;
+        memcpy(&v, (const char *)g + row->offset, sizeof v);
+        if (v >= 0) /* else there was nothing to restore */
+            sample(s, row, "", &(struct expo_pair){"rule_group", g->key}, 1, v);
+    }
+}
+
+static void emit_rule_summary(const struct self *s, const struct row *row,
+                              const struct rule_durations *d, size_t first)
+{
+    static const char *const names[] = {"0.01", "0.05", "0.5", "0.9", "0.99"};
+
+    for (size_t i = first; i < NX_COUNT(names); i++)
+        sample(s, row, "", &(struct expo_pair){"quantile", names[i]}, 1, d->quantile[i]);
+    sample(s, row, "_sum", NULL, 0, d->sum);
+    sample(s, row, "_count", NULL, 0, (double)d->count);
+}
+
+static void emit_rule_histogram(const struct self *s, const struct row *row,
+                                const struct rule_durations *d)
+{
+    static const char *const bounds[] = {"0.01", "0.1", "1", "10", "+Inf"};
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < NX_COUNT(bounds); i++) {
+        const char *le = s->format == EXPO_OPENMETRICS && bounds[i][0] == '1'
+                             ? (i == 2 ? "1.0" : "10.0")
+                             : bounds[i];
+        total += d->bucket[i];
+        sample(s, row, "_bucket", &(struct expo_pair){"le", le}, 1, (double)total);
+    }
+    sample(s, row, "_sum", NULL, 0, d->sum);
+    sample(s, row, "_count", NULL, 0, (double)d->count);
+}
+
+static void emit_rule_duration(const struct self *s, const struct row *row)
+{
+    emit_rule_summary(s, row, &s->ru.rule, 2);
+}
+
+static void emit_rule_buckets(const struct self *s, const struct row *row)
+{
+    emit_rule_histogram(s, row, &s->ru.rule);
+}
+
+static void emit_group_duration(const struct self *s, const struct row *row)
+{
+    emit_rule_summary(s, row, &s->ru.group, 0);
+}
+
+static void emit_group_buckets(const struct self *s, const struct row *row)
+{
+    emit_rule_histogram(s, row, &s->ru.group);
+}
+
 /* ---- requests ---------------------------------------------------------------------------------------- */
 
 static void emit_requests(const struct self *s, const struct row *row)
@@ -274,13 +347,15 @@ static void emit_http_size(const struct self *s, const struct row *row)
 
 /* ---- the table ----------------------------------------------------------------------------------------- */
 
-#define U(field)    K_U64, offsetof(struct self, field), NULL
-#define I(field)    K_I64, offsetof(struct self, field), NULL
-#define F(field)    K_F64, offsetof(struct self, field), NULL
-#define E(fn)       K_EMIT, 0, fn
-#define POOL(field) K_EMIT, offsetof(struct scrape_pool_stats, field), emit_pool
-#define C           EXPO_COUNTER
-#define G           EXPO_GAUGE
+#define U(field)       K_U64, offsetof(struct self, field), NULL
+#define I(field)       K_I64, offsetof(struct self, field), NULL
+#define F(field)       K_F64, offsetof(struct self, field), NULL
+#define E(fn)          K_EMIT, 0, fn
+#define POOL(field)    K_EMIT, offsetof(struct scrape_pool_stats, field), emit_pool
+#define GROUP_N(field) K_EMIT, offsetof(struct rule_group_stats, field), emit_group_count
+#define GROUP_F(field) K_EMIT, offsetof(struct rule_group_stats, field), emit_group_number
+#define C              EXPO_COUNTER
+#define G              EXPO_GAUGE
 
 // clang-format off
 static const struct row rows[] = {
@@ -332,6 +407,21 @@ static const struct row rows[] = {
     { "prometheus_http_requests_total", C, E(emit_requests), "Requests by handler and status." },
     { "prometheus_http_response_size_bytes", EXPO_HISTOGRAM, E(emit_http_size), "Size of answers before compression." },
     { "prometheus_ready",               G, U(ready),         "Whether start-up is done." },
+    { "prometheus_rule_evaluation_duration_histogram_seconds", EXPO_HISTOGRAM, E(emit_rule_buckets), "How long rules take to evaluate." },
+    { "prometheus_rule_evaluation_duration_seconds", EXPO_SUMMARY, E(emit_rule_duration), "How long rules take to evaluate." },
+    { "prometheus_rule_evaluation_failures_total", C, GROUP_N(failures), "Evaluations of rules that failed." },
+    { "prometheus_rule_evaluations_total", C, GROUP_N(evaluations), "Evaluations of rules." },
+    { "prometheus_rule_group_duration_histogram_seconds", EXPO_HISTOGRAM, E(emit_group_buckets), "How long groups of rules take to evaluate." },
+    { "prometheus_rule_group_duration_seconds", EXPO_SUMMARY, E(emit_group_duration), "How long groups of rules take to evaluate." },
+    { "prometheus_rule_group_interval_seconds", G, GROUP_F(interval_s), "Interval of a group." },
+    { "prometheus_rule_group_iterations_missed_total", C, GROUP_N(missed), "Evaluations left out because the one before took too long." },
+    { "prometheus_rule_group_iterations_total", C, GROUP_N(iterations), "Evaluations that were due, made or missed." },
+    { "prometheus_rule_group_last_duration_seconds", G, GROUP_F(last_duration_s), "How long the last evaluation took." },
+    { "prometheus_rule_group_last_evaluation_samples", G, GROUP_N(samples), "Samples that the last evaluation gave." },
+    { "prometheus_rule_group_last_evaluation_timestamp_seconds", G, GROUP_F(last_eval_s), "When the last evaluation began." },
+    { "prometheus_rule_group_last_restore_duration_seconds", G, GROUP_F(restore_s), "How long it took to find since when alerts were pending before the start." },
+    { "prometheus_rule_group_last_rule_duration_sum_seconds", G, GROUP_F(last_rules_s), "How long the rules of the last evaluation took, added up." },
+    { "prometheus_rule_group_rules", G, GROUP_N(rules), "Rules of a group." },
     { "prometheus_sd_discovered_targets", G, E(emit_discovered), "Targets found by discovery." },
     { "prometheus_sd_file_read_errors_total", C, U(sc.sd_file_read_errors), "File discovery files that could not be read." },
     { "prometheus_target_interval_length_seconds", EXPO_SUMMARY, E(emit_interval_length), "Real times between scrapes." },
@@ -355,6 +445,8 @@ static const struct row rows[] = {
     { "prometheus_target_scrapes_sample_out_of_order_total",  C, U(sc.out_of_order),  "Samples refused: older than the newest." },
     { "prometheus_target_sync_failed_total",   C, POOL(sync_failed), "Targets of a pool that could not be made." },
     { "prometheus_target_sync_length_seconds", EXPO_SUMMARY, E(emit_sync_length), "Time to sync a pool with discovery." },
+    { "prometheus_template_text_expansion_failures_total", C, U(ru.expansion_failures), "Templates of alerts that could not be expanded." },
+    { "prometheus_template_text_expansions_total", C, U(ru.expansions), "Templates of alerts that were expanded." },
     { "prometheus_tsdb_blocks_loaded",        G, U(st.blocks),      "Blocks being served." },
     { "prometheus_tsdb_compactions_failed_total", C, U(st.compactions_failed), "Failed block writes." },
     { "prometheus_tsdb_compactions_total",    C, U(st.compactions), "Blocks written from the head or from other blocks." },
@@ -441,6 +533,8 @@ static nx_status gather_data(struct self *s, const struct web_data *d, struct nx
     s->retention_percent = s->st.retention.percent;
     s->exemplar_oldest_s = (double)s->st.exemplar_oldest_ms / 1000;
     s->replay_s = (double)s->st.wal_replay_ms / 1000;
+    if (d->rules && rules_get_stats(d->rules, s->r->arena, &s->ru, err))
+        return err->code;
     return scrape_get_stats(d->scrape, s->r->arena, &s->sc, err);
 }
 
@@ -466,14 +560,20 @@ static nx_status gather(struct self *s, struct nx_err *err)
 /* Families of the parts that web_attach() hands over: left out until then (M1). */
 static bool needs_data(const char *name)
 {
-    static const char *const families[] = {"narthex_storage_", "prometheus_engine_",
-                                           "prometheus_sd_", "prometheus_target_",
-                                           "prometheus_tsdb_"};
+    static const char *const families[] = {
+        "narthex_storage_",   "prometheus_engine_",   "prometheus_rule_", "prometheus_sd_",
+        "prometheus_target_", "prometheus_template_", "prometheus_tsdb_"};
 
     for (size_t i = 0; i < NX_COUNT(families); i++)
         if (strncmp(name, families[i], strlen(families[i])) == 0)
             return true;
     return false;
+}
+
+/* Families with a sample for each group of rules: left out where there is no group. */
+static bool of_groups(const struct row *row)
+{
+    return row->emit == emit_group_count || row->emit == emit_group_number;
 }
 
 /* The client's choice: OpenMetrics when it names it before plain text, as Prometheus itself does. */
@@ -499,7 +599,7 @@ void page_metrics(struct web_req *r)
     r->reply.status = 200;
     r->reply.content_type = expo_content_type(s.format);
     for (size_t i = 0; i < NX_COUNT(rows); i++)
-        if (s.has_data || !needs_data(rows[i].name))
+        if ((s.has_data || !needs_data(rows[i].name)) && (s.ru.n_groups || !of_groups(&rows[i])))
             write_row(&s, &rows[i]);
     expo_write_end(s.b, s.format);
 }

@@ -402,6 +402,21 @@ static char *clean_prefix(const char *path, size_t len)
                                                                                            : text;
 }
 
+/* The whole of it, without slashes at the end of its path. */
+static char *full_url(const struct web_opts *o, const struct url_parts *u, const char *host,
+                      const char *path)
+{
+    char *text = NULL;
+    int n;
+
+    if (u->n_host)
+        n = asprintf(&text, "%.*s%s%s", (int)(u->path - o->external_url), o->external_url, path,
+                     u->path + strcspn(u->path, "?#"));
+    else
+        n = asprintf(&text, "http://%s%s", host, path);
+    return n < 0 ? NULL : text;
+}
+
 static nx_status fill_ctx(struct web *w, struct nx_err *err)
 {
     const struct web_opts *o = &w->opts;
@@ -424,7 +439,10 @@ static nx_status fill_ctx(struct web *w, struct nx_err *err)
     w->ctx.prefix = o->route_prefix ? clean_prefix(o->route_prefix, strlen(o->route_prefix))
                                     : clean_prefix(u.path, strcspn(u.path, "?#"));
     w->ctx.stats = web_stats_new();
-    if (!w->ctx.hostname || !host || !w->ctx.external_path || !w->ctx.prefix || !w->ctx.stats)
+    w->ctx.external_url =
+        host && w->ctx.external_path ? full_url(o, &u, host, w->ctx.external_path) : NULL;
+    if (!w->ctx.hostname || !host || !w->ctx.external_url || !w->ctx.external_path ||
+        !w->ctx.prefix || !w->ctx.stats)
         return nx_fail(err, NX_NOMEM, "starting the web server");
     if (o->cors_origin && strcmp(o->cors_origin, ".*") != 0)
         return regex_new(&w->ctx.cors, nx_slice_str(o->cors_origin), err);
@@ -520,6 +538,7 @@ static void free_ctx(struct web_ctx *ctx)
     web_stats_free(ctx->stats);
     free((char *)(uintptr_t)ctx->hostname);
     free((char *)(uintptr_t)ctx->external_host);
+    free((char *)(uintptr_t)ctx->external_url);
     free((char *)(uintptr_t)ctx->external_path);
     free((char *)(uintptr_t)ctx->prefix);
 }
@@ -543,4 +562,9 @@ void web_close(struct web *w)
     nx_cond_done(&w->done);
     nx_mutex_done(&w->lock);
     free(w);
+}
+
+const char *web_external_url(const struct web *w)
+{
+    return w->ctx.external_url;
 }

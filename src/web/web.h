@@ -8,6 +8,7 @@
 #include "promql/promql.h"
 #include "src/base/fs.h"
 #include "src/base/status.h"
+#include "src/rules/rules.h"
 #include "src/scrape/scrape.h"
 #include "storage/storage.h"
 
@@ -54,6 +55,7 @@ struct web_data {
     struct scrape *scrape;
     struct pql_engine *engine;
     struct query_log *query_log; /* may be NULL */
+    struct rules *rules;         /* may be NULL */
 };
 
 /* Listens and answers. Until web_attach() that is only what needs no data; hooks.ready must not say
@@ -65,6 +67,8 @@ unsigned web_port(const struct web *w, size_t i);
 /* Refuses new requests, cancels those under way, sends what is there; two or three seconds at most. */
 void web_close(struct web *w); /* accepts NULL */
 
+/* Where others reach the server: external_url, or what it is derived to. Valid as long as the server. */
+const char *web_external_url(const struct web *w);
 /* Checks external_url, as web_open() does, with the text that Prometheus has for it. */
 NX_NODISCARD nx_status web_check_url(const char *url, struct nx_err *err);
 /* The lines of --version: "NAME, version ...", who built what and when. */

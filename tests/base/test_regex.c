@@ -315,9 +315,46 @@ static void bytes_with_nul_are_text_like_any_other(void **state)
     regex_free(re);
 }
 
+static void a_search_is_not_anchored_and_replaces_as_go_does(void **state)
+{
+    static const struct {
+        const char *pattern, *text, *with, *result;
+    } rows[] = {
+        {"(a)(b)", "abcab", "$2$1", "bacba"},
+        {"x*", "abc", "-", "-a-b-c-"},
+        {"a*", "baac", "-", "-b-c-"},
+        {"^a", "aa", "b", "ba"},
+        {"", "\xc3\xa9", ".", ".\xc3\xa9."},
+        {"b", "", "x", ""},
+        {"$", "ab", "!", "ab!"},
+        {"(?P<n>.)", "ab", "<${n}>", "<a><b>"},
+        {"a|b", "cab", "$$", "c$$"},
+        {".", "a\nb", "x", "x\nx"},
+    };
+    struct regex *re = NULL;
+    struct buf b;
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(rows); i++) {
+        assert_ok(regex_new_search(&re, STR(rows[i].pattern), &err), &err);
+        buf_init(&b, 0);
+        regex_replace_all(re, STR(rows[i].text), STR(rows[i].with), &b);
+        assert_buf(&b, rows[i].result, rows[i].pattern);
+        buf_done(&b);
+        regex_free(re);
+    }
+    assert_ok(regex_new_search(&re, LIT("a+"), &err), &err);
+    assert_true(regex_search(re, LIT("baac")));
+    assert_false(regex_search(re, LIT("bc")));
+    regex_free(re);
+    assert_int_equal(regex_new_search(&re, LIT("["), &err), NX_BADINPUT);
+    assert_string_equal(err.text, "error parsing regexp: missing closing ]: `[`");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_search_is_not_anchored_and_replaces_as_go_does),
         cmocka_unit_test(errors_read_as_go_words_them),
         cmocka_unit_test(patterns_match_the_whole_text),
         cmocka_unit_test(what_is_answered_by_parts_is_what_is_known),

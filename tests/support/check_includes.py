@@ -15,7 +15,7 @@ import sys
 LEVELS = [
     ["src/base"],
     ["storage"],
-    ["promql", "src/promdata"],
+    ["promql", "src/promdata", "src/template"],
     ["src/config"],
     ["src/relabel"],
     ["src/expo", "src/discovery", "src/notify"],

@@ -1,0 +1,504 @@
+/* test_group.c - groups over a real store, evaluated at moments of the test's choosing: RUL-021 to RUL-052. */
+#include "tests/support/test.h"
+
+#include "src/rules/rules.h"
+
+#define S 1000000000ll /* a second */
+
+static struct nx_err err;
+
+struct world {
+    struct test_tmpdir dir;
+    struct storage *storage;
+    struct pql_engine *engine;
+    struct pql_source source;
+    struct storage_group *input;
+    struct rule_files *files;
+    struct rule_group *group;
+    struct buf sent;
+};
+
+static void note(void *ctx, const struct rule_notice *v, size_t n)
+{
+    struct world *w = ctx;
+
+    for (size_t i = 0; i < n; i++) {
+        labels_print(&w->sent, &v[i].labels);
+        buf_printf(&w->sent, " %lld-%lld %s\n", (long long)(v[i].starts_ns / S),
+                   (long long)(v[i].ends_ns / S), v[i].generator_url);
+    }
+}
+
+static struct world *open_world(void)
+{
+    struct world *w = calloc(1, sizeof *w);
+    const struct storage_opts so = {.fs = fs_real(), .no_worker = true, .dir = w->dir.path};
+    const struct pql_engine_opts eo = {0};
+
+    test_tmpdir_new(&w->dir);
+    assert_ok(storage_open(&w->storage, &so, &err), &err);
+    assert_ok(pql_engine_new(&w->engine, &eo, &err), &err);
+    assert_ok(storage_group_open(w->storage, &w->input, &err), &err);
+    w->source = pql_source_storage(w->storage);
+    buf_init(&w->sent, 0);
+    return w;
+}
+
+static void close_world(struct world *w)
+{
+    rule_group_free(w->group);
+    rule_files_unref(w->files);
+    storage_group_close(w->input);
+    pql_engine_free(w->engine);
+    storage_close(w->storage);
+    test_tmpdir_done(&w->dir);
+    buf_done(&w->sent);
+    free(w);
+}
+
+static struct rule_group *group_of(struct world *w, const char *text, bool restored)
+{
+    static const struct label external[] = {{{"cluster", 7}, {"c1", 2}}};
+    const struct rule_env env = {.engine = w->engine,
+                                 .source = &w->source,
+                                 .sink = rule_sink_storage(w->storage),
+                                 .interval_ms = 10000,
+                                 .external_labels = {external, 1},
+                                 .external_url = "http://x",
+                                 .restored = restored,
+                                 .notify = note,
+                                 .notify_ctx = w,
+                                 .resend_delay_ms = 60000,
+                                 .quiet = true};
+
+    assert_ok(rule_files_parse(&w->files, STR(text), "r.yml", NULL, &err), &err);
+    assert_ok(rule_group_new(&w->group, w->files, &w->files->groups[0], &env, &err), &err);
+    return w->group;
+}
+
+/* name{l=value} v at a second; a NaN ends it. */
+static void put(struct world *w, const char *name, const char *l, int64_t second, double v)
+{
+    const struct label pairs[] = {{{"__name__", 8}, STR(name)}, {{"l", 1}, STR(l)}};
+    const struct labels ls = {pairs, 2};
+    uint32_t col;
+
+    if (v != v)
+        v = (union {
+                uint64_t u;
+                double d;
+            }){0x7ff0000000000002ull}
+                .d;
+    assert_ok(storage_group_column(w->input, &ls, &col, NULL, &err), &err);
+    assert_ok(storage_group_append(w->input, second * 1000, &col, &v, 1, NULL, &err), &err);
+}
+
+/* "labels => value" of an instant query, a line each, sorted; the caller frees. */
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static char *ask(struct world *w, const char *expr, int64_t second)
+{
+    const struct pql_query q = {.text = STR(expr),
+                                .instant = true,
+                                .start_ms = second * 1000,
+                                .end_ms = second * 1000,
+                                .source = &w->source};
+    struct pql_result *r = NULL;
+    char *lines[64];
+    struct buf b;
+    char *text;
+
+    assert_ok(pql_exec(w->engine, &q, &r, &err), &err);
+    buf_init(&b, 0);
+    for (size_t i = 0; i < r->n_series; i++) {
+        buf_clear(&b);
+        labels_print(&b, &r->series[i].labels);
+        buf_printf(&b, " => %g\n", r->series[i].v[0]);
+        lines[i] = strdup(buf_cstr(&b));
+    }
+    qsort(lines, r->n_series, sizeof *lines, by_text);
+    buf_clear(&b);
+    for (size_t i = 0; i < r->n_series; i++) {
+        buf_str(&b, lines[i]);
+        free(lines[i]);
+    }
+    text = strdup(buf_cstr(&b));
+    buf_done(&b);
+    pql_result_free(r);
+    return text;
+}
+
+#define ASSERT_ASK(w, expr, second, want)                                                          \
+    do {                                                                                           \
+        char *got_ = ask(w, expr, second);                                                         \
+        assert_string_equal(got_, want);                                                           \
+        free(got_);                                                                                \
+    } while (0)
+
+/* One rule of the group as "health state alerts error". */
+static char *stands(struct world *w, size_t rule)
+{
+    struct arena *a = arena_new(0);
+    struct rule_group_view v;
+    struct buf b;
+    char *text;
+
+    assert_ok(rule_group_view(w->group, a, &v, &err), &err);
+    buf_init(&b, 0);
+    buf_printf(&b, "%s", rule_health_name(v.rules[rule].health));
+    if (v.rules[rule].rule->alerting)
+        buf_printf(&b, " %s", alert_state_name(v.rules[rule].state));
+    for (size_t i = 0; i < v.rules[rule].n_alerts; i++) {
+        const struct alert_view *al = &v.rules[rule].alerts[i];
+        buf_char(&b, ' ');
+        labels_print(&b, &al->labels);
+        labels_print(&b, &al->annotations);
+        buf_printf(&b, "%s@%lld=%g", alert_state_name(al->state), (long long)(al->active_ns / S),
+                   al->value);
+        if (al->keep_firing_since_ns)
+            buf_printf(&b, "~%lld", (long long)(al->keep_firing_since_ns / S));
+    }
+    if (v.rules[rule].last_error.len)
+        buf_printf(&b, " %s", v.rules[rule].last_error.ptr);
+    text = strdup(buf_cstr(&b));
+    buf_done(&b);
+    arena_free(a);
+    return text;
+}
+
+#define ASSERT_STANDS(w, rule, want)                                                               \
+    do {                                                                                           \
+        char *got_ = stands(w, rule);                                                              \
+        assert_string_equal(got_, want);                                                           \
+        free(got_);                                                                                \
+    } while (0)
+
+static void eval(struct world *w, int64_t second)
+{
+    rule_group_eval(w->group, second * S);
+}
+
+/* ---- recording ---------------------------------------------------------------------------------- */
+
+static void results_get_the_rules_name_and_labels(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  labels: {team: a, z: y}\n  rules:\n"
+             "  - record: sum:x\n    expr: sum by (l) (x)\n    labels: {team: b}\n"
+             "  - record: scalar\n    expr: 7\n"
+             "  - record: no_l\n    expr: x{l=\"a\"}\n    labels: {l: ''}\n"
+             "  - record: words\n    expr: '\"a\"'\n",
+             true);
+    put(w, "x", "a", 10, 1);
+    put(w, "x", "b", 10, 2);
+    eval(w, 10);
+    ASSERT_ASK(
+        w, "{team=~\".+\"}", 10,
+        "no_l{team=\"a\", z=\"y\"} => 1\nscalar{team=\"a\", z=\"y\"} => 7\n"
+        "sum:x{l=\"a\", team=\"b\", z=\"y\"} => 1\nsum:x{l=\"b\", team=\"b\", z=\"y\"} => 2\n");
+    ASSERT_STANDS(w, 0, "ok");
+    ASSERT_STANDS(w, 3, "err rule result is not a vector or scalar");
+    close_world(w);
+}
+
+static void a_rule_sees_what_rules_before_it_wrote(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  rules:\n"
+             "  - record: late\n    expr: c + 1\n" /* of the evaluation before */
+             "  - record: b\n    expr: x * 10\n"
+             "  - record: c\n    expr: b + 1\n"
+             "  - alert: A\n    expr: c > 0\n"
+             "  - record: alerts\n    expr: count(ALERTS{alertname=\"A\"})\n"
+             "  - record: all\n    expr: count({__name__=~\"b|c\"})\n",
+             true);
+    put(w, "x", "a", 10, 1);
+    eval(w, 10);
+    ASSERT_ASK(w, "{__name__=~\"late|b|c|alerts|all\"}", 10,
+               "alerts => 1\nall => 2\nb{l=\"a\"} => 10\nc{l=\"a\"} => 11\n");
+    put(w, "x", "a", 20, 2);
+    eval(w, 20);
+    ASSERT_ASK(w, "{__name__=~\"late|c\"}", 20, "c{l=\"a\"} => 21\nlate{l=\"a\"} => 12\n");
+    close_world(w);
+}
+
+static void a_series_that_vanishes_is_ended(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w, "groups:\n- name: g\n  rules:\n  - record: y\n    expr: x > 0\n", true);
+    put(w, "x", "a", 10, 1);
+    put(w, "x", "b", 10, 1);
+    eval(w, 10);
+    put(w, "x", "a", 20, 0);
+    put(w, "x", "b", 20, 1);
+    eval(w, 20);
+    ASSERT_ASK(w, "y", 20, "y{l=\"b\"} => 1\n");
+    ASSERT_ASK(w, "y", 19, "y{l=\"a\"} => 1\ny{l=\"b\"} => 1\n");
+    put(w, "x", "a", 30, 5);
+    eval(w, 30);
+    ASSERT_ASK(w, "y", 30, "y{l=\"a\"} => 5\ny{l=\"b\"} => 1\n");
+    close_world(w);
+}
+
+static void a_rule_that_fails_writes_and_ends_nothing(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  limit: 2\n  rules:\n"
+             "  - record: y\n    expr: x\n    labels: {k: v}\n"
+             "  - record: one\n    expr: sum without (l) (label_replace(x, \"m\", \"$1\", \"l\", "
+             "\"(.)\"))\n"
+             "    labels: {m: same}\n",
+             true);
+    put(w, "x", "a", 10, 1);
+    eval(w, 10);
+    ASSERT_STANDS(w, 0, "ok");
+    ASSERT_STANDS(w, 1, "ok");
+    put(w, "x", "b", 20, 1);
+    eval(w, 20);
+    ASSERT_STANDS(w, 0, "ok");
+    ASSERT_STANDS(w, 1,
+                  "err vector contains metrics with the same labelset after applying rule labels");
+    ASSERT_ASK(w, "one", 20, "one{m=\"same\"} => 1\n"); /* not ended */
+    put(w, "x", "c", 30, 1);
+    eval(w, 30);
+    ASSERT_STANDS(w, 0, "err exceeded limit of 2 with 3 series");
+    ASSERT_ASK(w, "y{l=\"c\"}", 30, "");
+    close_world(w);
+}
+
+static void what_the_store_refuses_is_the_rules_error(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  rules:\n"
+             "  - record: y\n    expr: vector(1)\n"
+             "  - record: y\n    expr: vector(1)\n"
+             "  - record: y\n    expr: vector(2)\n"
+             "  - record: z\n    expr: vector(3)\n",
+             true);
+    eval(w, 20);
+    ASSERT_STANDS(w, 0, "ok");
+    ASSERT_STANDS(w, 1, "ok"); /* the same again */
+    ASSERT_STANDS(w, 2, "err duplicate sample for timestamp");
+    ASSERT_STANDS(w, 3, "ok");
+    eval(w, 10);
+    ASSERT_STANDS(w, 0, "err out of order sample");
+    ASSERT_STANDS(w, 3, "err out of order sample");
+    ASSERT_ASK(w, "{__name__=~\"y|z\"}", 20, "y => 1\nz => 3\n");
+    close_world(w);
+}
+
+static void the_query_offset_moves_queries_and_samples(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  query_offset: 5s\n  rules:\n  - record: y\n    expr: time()\n",
+             true);
+    eval(w, 100);
+    ASSERT_ASK(w, "timestamp(y)", 100, "{} => 95\n");
+    ASSERT_ASK(w, "y", 100, "y => 95\n");
+    close_world(w);
+}
+
+/* ---- alerts ------------------------------------------------------------------------------------------ */
+
+static void an_alert_goes_its_way(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  rules:\n  - alert: High\n    expr: x > 5\n    for: 20s\n"
+             "    keep_firing_for: 20s\n    labels: {severity: '{{ if gt $value 9.0 }}bad{{ else "
+             "}}warn{{ end }}'}\n"
+             "    annotations: {s: '{{ $labels.l }} is {{ $value }} in {{ $externalLabels.cluster "
+             "}}'}\n",
+             true);
+    put(w, "x", "a", 10, 1);
+    ASSERT_STANDS(w, 0, "unknown unknown");
+    eval(w, 10);
+    ASSERT_STANDS(w, 0, "ok inactive");
+    put(w, "x", "a", 20, 7);
+    eval(w, 20);
+    ASSERT_STANDS(w, 0,
+                  "ok pending {alertname=\"High\", l=\"a\", severity=\"warn\"}{s=\"a is 7 in "
+                  "c1\"}pending@20=7");
+    ASSERT_ASK(
+        w, "{alertname=\"High\"}", 20,
+        "ALERTS_FOR_STATE{alertname=\"High\", l=\"a\", severity=\"warn\"} => 20\n"
+        "ALERTS{alertname=\"High\", alertstate=\"pending\", l=\"a\", severity=\"warn\"} => 1\n");
+    put(w, "x", "a", 40, 8);
+    eval(w, 40);
+    ASSERT_STANDS(w, 0,
+                  "ok firing {alertname=\"High\", l=\"a\", severity=\"warn\"}{s=\"a is 8 in "
+                  "c1\"}firing@20=8");
+    ASSERT_ASK(
+        w, "ALERTS", 40,
+        "ALERTS{alertname=\"High\", alertstate=\"firing\", l=\"a\", severity=\"warn\"} => 1\n");
+    assert_string_equal(buf_cstr(&w->sent),
+                        "{alertname=\"High\", l=\"a\", severity=\"warn\"} 40-280 "
+                        "http://x/graph?g0.expr=x+%3E+5&g0.tab=1\n");
+    buf_clear(&w->sent);
+    put(w, "x", "a", 50, 1);
+    eval(w, 50); /* gone, but it keeps firing */
+    ASSERT_STANDS(w, 0,
+                  "ok firing {alertname=\"High\", l=\"a\", severity=\"warn\"}{s=\"a is 8 in "
+                  "c1\"}firing@20=8~50");
+    assert_int_equal(w->sent.len, 0);
+    eval(w, 70);
+    ASSERT_STANDS(w, 0, "ok inactive");
+    ASSERT_ASK(w, "{alertname=\"High\"}", 70, "");
+    assert_string_equal(buf_cstr(&w->sent),
+                        "{alertname=\"High\", l=\"a\", severity=\"warn\"} 40-70 "
+                        "http://x/graph?g0.expr=x+%3E+5&g0.tab=1\n");
+    buf_clear(&w->sent);
+    eval(w, 80); /* within the resend delay */
+    assert_int_equal(w->sent.len, 0);
+    eval(w, 140);
+    assert_true(w->sent.len > 0); /* resolved, told again */
+    put(w, "x", "a", 150, 7);
+    eval(w, 150);
+    ASSERT_STANDS(w, 0,
+                  "ok pending {alertname=\"High\", l=\"a\", severity=\"warn\"}{s=\"a is 7 in "
+                  "c1\"}pending@150=7");
+    close_world(w);
+}
+
+static void a_pending_alert_that_ends_is_forgotten(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w, "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: x > 5\n    for: 1m\n", true);
+    put(w, "x", "a", 10, 6);
+    eval(w, 10);
+    put(w, "x", "a", 20, 1);
+    eval(w, 20);
+    ASSERT_STANDS(w, 0, "ok inactive");
+    ASSERT_ASK(w, "{alertname=\"A\"}", 20, "");
+    assert_int_equal(w->sent.len, 0);
+    close_world(w);
+}
+
+static void alerts_of_one_label_set_fail_the_rule(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  limit: 1\n  rules:\n"
+             "  - alert: A\n    expr: x > 5\n    labels: {l: same}\n"
+             "  - alert: B\n    expr: x > 5\n",
+             true);
+    put(w, "x", "a", 10, 6);
+    eval(w, 10);
+    ASSERT_STANDS(w, 0, "ok firing {alertname=\"A\", l=\"same\"}{}firing@10=6");
+    put(w, "x", "b", 20, 6);
+    eval(w, 20);
+    ASSERT_STANDS(
+        w, 0,
+        "err firing {alertname=\"A\", l=\"same\"}{}firing@10=6 vector contains metrics with "
+        "the same labelset after applying alert labels");
+    ASSERT_STANDS(w, 1, "err inactive exceeded limit of 1 with 2 alerts");
+    close_world(w);
+}
+
+static void a_template_that_fails_says_so_in_its_place(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: x > 5\n"
+             "    labels: {gone: '{{ $labels.nope }}'}\n"
+             "    annotations: {a: '{{ $labels.l.m }}', b: '{{ query \"x\" | first | value }}', "
+             "c: '{{ query \"nope\" | first | value }}', d: '{{ query \"(\" }}'}\n",
+             true);
+    put(w, "x", "a", 10, 6);
+    eval(w, 10);
+    ASSERT_STANDS(w, 0,
+                  "ok firing {alertname=\"A\", l=\"a\"}{a=\"<error expanding template: error "
+                  "executing template __alert_A: "
+                  "template: __alert_A:1:122: executing \\\"__alert_A\\\" at <$labels.l.m>: can't "
+                  "evaluate field m in type "
+                  "string>\", b=\"6\", c=\"<error expanding template: error executing template "
+                  "__alert_A: template: "
+                  "__alert_A:1:130: executing \\\"__alert_A\\\" at <first>: error calling first: "
+                  "first() called on vector with "
+                  "no elements>\", d=\"<error expanding template: error executing template "
+                  "__alert_A: template: "
+                  "__alert_A:1:115: executing \\\"__alert_A\\\" at <query \\\"(\\\">: error "
+                  "calling query: 1:2: parse error: "
+                  "unclosed left parenthesis>\"}firing@10=6");
+    close_world(w);
+}
+
+static void alerts_are_told_again_after_the_delay(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w, "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: vector(1)\n", true);
+    eval(w, 100);
+    assert_string_equal(
+        buf_cstr(&w->sent),
+        "{alertname=\"A\"} 100-340 http://x/graph?g0.expr=vector%281%29&g0.tab=1\n");
+    buf_clear(&w->sent);
+    eval(w, 160); /* not before the delay is over */
+    assert_int_equal(w->sent.len, 0);
+    eval(w, 170);
+    assert_string_equal(
+        buf_cstr(&w->sent),
+        "{alertname=\"A\"} 100-410 http://x/graph?g0.expr=vector%281%29&g0.tab=1\n");
+    close_world(w);
+}
+
+static void alerts_are_not_written_before_the_state_is_restored(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w, "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: vector(1)\n", false);
+    eval(w, 100);
+    ASSERT_ASK(w, "ALERTS", 100, "");
+    ASSERT_STANDS(w, 0, "ok firing {alertname=\"A\"}{}firing@100=1");
+    close_world(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(results_get_the_rules_name_and_labels),
+        cmocka_unit_test(a_rule_sees_what_rules_before_it_wrote),
+        cmocka_unit_test(a_series_that_vanishes_is_ended),
+        cmocka_unit_test(a_rule_that_fails_writes_and_ends_nothing),
+        cmocka_unit_test(what_the_store_refuses_is_the_rules_error),
+        cmocka_unit_test(the_query_offset_moves_queries_and_samples),
+        cmocka_unit_test(an_alert_goes_its_way),
+        cmocka_unit_test(a_pending_alert_that_ends_is_forgotten),
+        cmocka_unit_test(alerts_of_one_label_set_fail_the_rule),
+        cmocka_unit_test(a_template_that_fails_says_so_in_its_place),
+        cmocka_unit_test(alerts_are_told_again_after_the_delay),
+        cmocka_unit_test(alerts_are_not_written_before_the_state_is_restored),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
