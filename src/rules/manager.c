@@ -339,7 +339,7 @@ nx_status rules_load(struct rules *r, const struct config *cfg, struct rule_file
                                         .error = log_error_of,
                                         .warn = log_warning_of};
     struct arena *a = arena_new(0);
-    struct config_strings files;
+    struct config_strings files = {0};
     nx_status st = a ? find_files(cfg, a, &files, err) : nx_fail(err, NX_NOMEM, "out of memory");
 
     if (!st && rule_files_load(out, files.v, files.n, &opts, err))
