@@ -38,8 +38,8 @@ const char *value_type(const struct value *v)
         [V_VECTOR] = "template.queryResult", [V_ARGS] = "map[string]interface {}",
         [V_TIME] = "*time.Time", [V_DURATION] = "*time.Duration", [V_MONTH] = "time.Month",
         [V_WEEKDAY] = "time.Weekday",
-        [V_DATA] = "struct { Labels map[string]string; ExternalLabels map[string]string; "
-                   "ExternalURL string; Value interface {} }",
+        [V_DATA] = ("struct { Labels map[string]string; ExternalLabels map[string]string; "
+                   "ExternalURL string; Value interface {} }"),
     };
     // clang-format on
     return names[v->kind];
@@ -297,7 +297,7 @@ static void put_float(struct buf *b, const struct spec *s, const struct value *v
     const char *sign = signbit(v->f) ? "-" : s->plus ? "+" : s->space ? " " : "";
     int prec = s->has_prec ? s->prec : 6;
 
-    if (!strchr("efgEG", verb)) {
+    if (!verb || !strchr("efgEG", verb)) {
         put_bad_verb(b, s, v);
         return;
     }
@@ -503,7 +503,7 @@ static void put_value(struct buf *b, const struct spec *s, const struct value *v
     case V_DURATION:
     case V_MONTH:
     case V_WEEKDAY:
-        if (strchr("vsxXq", s->verb)) {
+        if (s->verb && strchr("vsxXq", s->verb)) {
             buf_init(&text, 0);
             named(&text, v);
             put_text(b, s, buf_view(&text), v);

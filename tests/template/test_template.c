@@ -578,6 +578,24 @@ static void what_does_not_parse_is_told_in_gos_words(void **state)
     }
 }
 
+static void a_verb_may_be_any_byte(void **state)
+{
+    static const struct template_data data = {.external_url = LITERAL("")};
+    struct arena *a = arena_new(0);
+    struct template *t = NULL;
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 0);
+    assert_ok(template_parse(&t, a, LIT("t"),
+                             LIT("{{printf \"%\0|%\xff|%\xc3\xa9\" 1.5 2.5 true}}"), &err),
+              &err);
+    assert_ok(template_execute(t, &data, a, &b, &err), &err);
+    assert_true(b.len > 0);
+    buf_done(&b);
+    arena_free(a);
+}
+
 static void work_and_depth_are_bounded(void **state)
 {
     static const char *const texts[] = {
@@ -667,6 +685,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_template_gives_what_prometheus_gives),
         cmocka_unit_test(what_does_not_parse_is_told_in_gos_words),
+        cmocka_unit_test(a_verb_may_be_any_byte),
         cmocka_unit_test(work_and_depth_are_bounded),
         cmocka_unit_test(a_result_may_not_be_longer_than_its_buffer),
         cmocka_unit_test(memory_may_fail_anywhere),
