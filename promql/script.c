@@ -478,6 +478,8 @@ static nx_status parse_times(struct eval_cmd *c, struct nx_slice *line, struct n
         return nx_fail(
             err, NX_BADINPUT,
             "invalid evaluation command: must be `range from <from> to <to> step <step>`");
+    if (c->end < c->start)
+        return nx_fail(err, NX_BADINPUT, "invalid test definition, it ends before it starts");
     return NX_OK;
 }
 

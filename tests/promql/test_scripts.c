@@ -132,6 +132,7 @@ static void a_wrong_expectation_fails(void **state)
         "ordered\n"
         "  m{a=\"1\"} 1\n  m{a=\"2\"} 2\n",
         "load 1m\n  m 1+qx4\n",
+        "eval range from 2m to 1m step 1m 1\n  1\n",
         "what is this\n",
     };
 
