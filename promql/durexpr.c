@@ -107,17 +107,17 @@ static nx_status parse_dur_func(struct parser *p, struct pql_durexpr **out)
         return st;
     (*out)->lhs = a;
     (*out)->rhs = b;
+    if (a) /* errors tell where the arguments are */
+        (*out)->pos = (struct pql_pos){a->pos.start, b->pos.end};
     return NX_OK;
 }
 
 /* ( expression ). One parenthesis is kept of several. */
 static nx_status parse_dur_paren(struct parser *p, struct pql_durexpr **out)
 {
+    struct token open = parse_take(p);
     struct pql_durexpr *inner = NULL;
-    nx_status st;
-
-    (void)parse_take(p); /* the parenthesis */
-    st = parse_dur(p, PREC_ADD, &inner);
+    nx_status st = parse_dur(p, PREC_ADD, &inner);
 
     if (st)
         return st;
@@ -127,11 +127,11 @@ static nx_status parse_dur_paren(struct parser *p, struct pql_durexpr **out)
         *out = inner;
         return NX_OK;
     }
-    st = dur_new(p, PQL_DUR_PAREN, inner->pos.start, out);
+    st = dur_new(p, PQL_DUR_PAREN, inner->op == PQL_DUR_NUM ? open.pos : inner->pos.start, out);
     if (st)
         return st;
     (*out)->lhs = inner;
-    (*out)->pos.end = inner->pos.end; /* as errors tell it, without the parenthesis */
+    (*out)->pos.end = inner->pos.end; /* errors tell it without the parentheses, or one */
     return NX_OK;
 }
 

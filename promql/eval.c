@@ -184,13 +184,13 @@ static nx_status span_selector(struct span *s, const struct pql_expr *e, int64_t
 static nx_status span_subquery(struct span *s, const struct pql_expr *e, int64_t start, int64_t end,
                                struct nx_err *err)
 {
-    int64_t range, step;
-    nx_status st = eval_dur(s->ev, &e->sub.range, false, &range, err);
+    int64_t range = 0, step;
+    nx_status st = span_shift(s->ev, &e->sub.shift, &start, &end, err);
 
     if (!st && e->sub.step.expr)
         st = eval_dur(s->ev, &e->sub.step, false, &step, err);
-    if (!st)
-        st = span_shift(s->ev, &e->sub.shift, &start, &end, err);
+    if (!st) /* of several faults Prometheus tells that of the offset, then of the step */
+        st = eval_dur(s->ev, &e->sub.range, false, &range, err);
     return st ? st : span_of(s, e->sub.inner, start - range, end, err);
 }
 
@@ -227,8 +227,8 @@ static nx_status span_of(struct span *s, const struct pql_expr *e, int64_t start
     case PQL_NODE_CALL:
         return span_call(s, e, start, end, err);
     case PQL_NODE_AGGREGATE:
-        st = e->agg.param ? span_of(s, e->agg.param, start, end, err) : NX_OK;
-        return st ? st : span_of(s, e->agg.inner, start, end, err);
+        st = span_of(s, e->agg.inner, start, end, err);
+        return st || !e->agg.param ? st : span_of(s, e->agg.param, start, end, err);
     case PQL_NODE_UNARY:
         return span_of(s, e->unary.inner, start, end, err);
     case PQL_NODE_BINARY:
