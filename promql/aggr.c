@@ -893,6 +893,10 @@ nx_status eval_aggregate(struct eval *ev, const struct pql_expr *e, const struct
         return run_pick(&g, out, err);
     case PQL_AGG_QUANTILE:
         return run_quantile(&g, out, err);
+    case PQL_AGG_COUNT:
+    case PQL_AGG_GROUP:
+        rows_only_marks(g.in);
+        /* fall through */
     default:
         st = number_groups(&g, err);
         return st ? st : run_simple(&g, out, err);

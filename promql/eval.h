@@ -190,6 +190,8 @@ void labels_print_set(struct buf *b, const struct labels *ls);
 NX_NODISCARD nx_status eval_selector(struct eval *ev, const struct pql_expr *e,
                                      const struct eval_times *tm, bool sample_times,
                                      struct rows **out, struct nx_err *err);
+/* Of these rows nobody will look at the values: those of a selector need not be decoded. */
+void rows_only_marks(struct rows *r);
 NX_NODISCARD nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint,
                                    int64_t maxt, struct series_list *out, struct nx_err *err);
 /* Instant samples of one series over the steps; with sample_times the values are their times in s. */

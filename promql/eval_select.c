@@ -16,6 +16,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "promql/fn.h"
 #include "promql/points.h"
 #include "src/base/num.h"
 
@@ -198,6 +199,15 @@ static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct
                         ev->lookback_ms, in->sample_times, into);
     ev->total += into->points;
     return eval_hold(ev, r, into->points, err);
+}
+
+void rows_only_marks(struct rows *r)
+{
+    if (r->pull == instants_pull && !r->data) {
+        struct instants *in = r->ctx;
+
+        in->hint.marks = !in->sample_times && !in->smoothed;
+    }
 }
 
 nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
@@ -758,6 +768,8 @@ nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struc
     c->range_ms = c->src->range_ms;
     for (uint32_t k = 0; k < tm->n; k++)
         c->end[k] = (c->src->pinned ? c->src->pin_ms : eval_time(tm, k)) - c->src->offset_ms;
+    c->src->hint.marks =
+        c->func->slide == slide_count_over_time || c->func->slide == slide_present_over_time;
     r->n = c->src->n;
     r->labels = c->src->labels;
     r->pull = range_pull;

@@ -581,7 +581,7 @@ static nx_status chunk_open(struct block *b, uint32_t number, struct open_chunk 
 }
 
 /* Decodes behind the samples that are there and keeps those within [mint, maxt]. */
-static nx_status chunk_append(const struct open_chunk *c, int64_t mint, int64_t maxt,
+static nx_status chunk_append(const struct open_chunk *c, int64_t mint, int64_t maxt, bool marks,
                               struct samples *to, struct chunk_scratch *s, struct nx_err *err)
 {
     double *v;
@@ -590,7 +590,7 @@ static nx_status chunk_append(const struct open_chunk *c, int64_t mint, int64_t 
     if (st)
         return st;
     v = to->v + to->n;
-    st = chunk_decode(c->ptr, c->len, v, c->n, s, err);
+    st = (marks ? chunk_decode_marks : chunk_decode)(c->ptr, c->len, v, c->n, s, err);
     if (st)
         return st;
     return samples_add_rows(to, c->t, v, c->n, mint, maxt,
@@ -639,7 +639,8 @@ static nx_status loss_report(struct block *b, uint32_t id, const struct loss *l,
 /* What a pass over the chunks of a series does with each. */
 struct pass {
     int64_t mint, maxt;
-    struct samples *to;    /* append here; or */
+    struct samples *to;    /* append here; */
+    bool marks;            /* without the numbers; or */
     block_chunk_fn *visit; /* show the values */
     void *ctx;
     struct samples rows;
@@ -652,7 +653,7 @@ static nx_status pass_chunk(struct pass *p, const struct open_chunk *c, struct c
     nx_status st;
 
     if (p->to)
-        return chunk_append(c, p->mint, p->maxt, p->to, s, err);
+        return chunk_append(c, p->mint, p->maxt, p->marks, p->to, s, err);
     p->rows.n = 0;
     st = samples_reserve(&p->rows, c->n, err);
     if (!st)
@@ -752,6 +753,17 @@ nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt, 
 {
     const size_t from = to->n;
     nx_status st = block_read_sealed(b, ref, mint, maxt, to, s, err);
+
+    block_drop_deleted(b, ref, to, from);
+    return st;
+}
+
+nx_status block_read_marks(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
+                           struct samples *to, struct chunk_scratch *s, struct nx_err *err)
+{
+    struct pass p = {.mint = mint, .maxt = maxt, .to = to, .marks = true};
+    const size_t from = to->n;
+    nx_status st = run_pass(b, ref, &p, s, err);
 
     block_drop_deleted(b, ref, to, from);
     return st;

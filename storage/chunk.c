@@ -240,10 +240,11 @@ static bool get_bitmap(struct reader *r, uint8_t *class_of, size_t n, uint8_t c)
 
 /* Fills class_of; *m gets how many numbers are left. */
 static bool get_specials(struct reader *r, uint8_t *class_of, size_t n, uint64_t *patterns,
-                         size_t *m)
+                         size_t *n_patterns, size_t *m)
 {
     size_t k = reader_u8(r);
 
+    *n_patterns = k;
     if (k == 0 || k > MAX_SPECIALS)
         return false;
     memset(class_of, 0, n);
@@ -967,11 +968,12 @@ static bool get_numbers(struct reader *r, unsigned head, double *v, size_t m,
     return !r->bad;
 }
 
-static bool decode(struct reader *r, double *v, size_t n, struct chunk_scratch *s)
+/* With `marks` the numbers are all 0, and what holds them is not looked at. */
+static bool decode(struct reader *r, double *v, size_t n, bool marks, struct chunk_scratch *s)
 {
     const unsigned head = reader_u8(r);
     uint64_t patterns[MAX_SPECIALS];
-    size_t m = n;
+    size_t m = n, k = 0;
 
     if (r->bad || head & ~KNOWN_FLAGS)
         return false;
@@ -979,17 +981,19 @@ static bool decode(struct reader *r, double *v, size_t n, struct chunk_scratch *
         fill(v, n, num_from_bits(reader_u64le(r)));
         return !r->bad;
     }
-    if (head & HAS_SPECIALS && !get_specials(r, s->class_of, n, patterns, &m))
+    if (head & HAS_SPECIALS && !get_specials(r, s->class_of, n, patterns, &k, &m))
         return false;
-    if (!get_numbers(r, head & ~HAS_SPECIALS, v, m, s))
+    if (marks && k < MAX_SPECIALS) /* else a mark may be among the numbers */
+        memset(v, 0, m * sizeof *v);
+    else if (!get_numbers(r, head & ~HAS_SPECIALS, v, m, s))
         return false;
     if (head & HAS_SPECIALS)
         spread_specials(v, n, m, s->class_of, patterns);
     return true;
 }
 
-nx_status chunk_decode(const void *ptr, size_t len, double *v, size_t n, struct chunk_scratch *s,
-                       struct nx_err *err)
+static nx_status decode_all(const void *ptr, size_t len, double *v, size_t n, bool marks,
+                            struct chunk_scratch *s, struct nx_err *err)
 {
     struct reader r = reader_of(ptr, len);
     nx_status st;
@@ -999,10 +1003,22 @@ nx_status chunk_decode(const void *ptr, size_t len, double *v, size_t n, struct 
     st = scratch_fit(s, n, err);
     if (st)
         return st;
-    if (!decode(&r, v, n, s) || reader_left(&r) != 0)
+    if (!decode(&r, v, n, marks, s) || (!marks && reader_left(&r) != 0))
         return nx_fail(err, NX_CORRUPT, "a chunk of %zu rows in %zu bytes (%s) does not decode", n,
                        len, chunk_encoding_name(ptr, len));
     return NX_OK;
+}
+
+nx_status chunk_decode(const void *ptr, size_t len, double *v, size_t n, struct chunk_scratch *s,
+                       struct nx_err *err)
+{
+    return decode_all(ptr, len, v, n, false, s, err);
+}
+
+nx_status chunk_decode_marks(const void *ptr, size_t len, double *v, size_t n,
+                             struct chunk_scratch *s, struct nx_err *err)
+{
+    return decode_all(ptr, len, v, n, true, s, err);
 }
 
 const char *chunk_encoding_name(const void *ptr, size_t len)

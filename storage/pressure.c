@@ -36,6 +36,7 @@ static void storage_shortage(void *ctx, uint64_t bytes)
     struct cache_stats c;
 
     storage_ring(s);
+    arena_spare_release();
     cache_get_stats(s->cache, &c);
     if (c.bytes > LEAST_CACHE) {
         cache_set_limit(s->cache, cut((size_t)c.bytes, bytes, LEAST_CACHE));

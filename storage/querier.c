@@ -284,17 +284,18 @@ static struct samples *column_samples(struct column *c)
 }
 
 static nx_status read_block(struct store_querier *q, struct block *b, uint64_t number, int64_t mint,
-                            int64_t maxt, struct samples *to, struct nx_err *err)
+                            int64_t maxt, bool marks, struct samples *to, struct nx_err *err)
 {
     uint64_t damaged = block_pages_damaged(b);
     struct nx_err damage;
-    nx_status st = block_read(b, number, mint, maxt, to, q->scratch, &damage);
+    nx_status st =
+        (marks ? block_read_marks : block_read)(b, number, mint, maxt, to, q->scratch, &damage);
 
     return unless_damaged(b, damaged, st, &damage, err);
 }
 
 static nx_status read_source(struct store_querier *q, uint64_t ref, int64_t mint, int64_t maxt,
-                             struct samples *to, struct nx_err *err)
+                             bool marks, struct samples *to, struct nx_err *err)
 {
     uint64_t source = ref >> REF_SOURCE, number = ref & REF_NUMBER;
 
@@ -302,7 +303,7 @@ static nx_status read_source(struct store_querier *q, uint64_t ref, int64_t mint
         return NX_OK;
     if (source == 0)
         return head_read(q->head, (uint32_t)number, mint, maxt, to, err);
-    return read_block(q, q->blocks[source - 1], number, mint, maxt, to, err);
+    return read_block(q, q->blocks[source - 1], number, mint, maxt, marks, to, err);
 }
 
 struct indexed {
@@ -426,7 +427,7 @@ static nx_status read_part(struct store_querier *q, uint64_t ref, const struct p
     }
     if (mint > maxt)
         return NX_OK;
-    st = read_source(q, ref, mint, maxt, to, err);
+    st = read_source(q, ref, mint, maxt, false, to, err);
     for (size_t i = had; i < to->n && h && h->use == READ_COUNT; i++)
         to->v[i] = num_is_stale(to->v[i]) ? to->v[i] : 1;
     if (h && h->use == READ_COUNTER)
@@ -508,7 +509,7 @@ static nx_status q_read_for(struct querier *base, const struct series *s, const 
         bool ordered = true;
         for (size_t i = 0; i < n && !st; i++) {
             const size_t had = to->n;
-            st = read_source(q, refs[i], mint, maxt, to, err);
+            st = read_source(q, refs[i], mint, maxt, h && h->marks, to, err);
             /* Q3; each source's own are in order. */
             ordered = ordered && (!had || had == to->n || to->t[had] > to->t[had - 1]);
         }

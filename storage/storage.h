@@ -189,6 +189,7 @@ enum read_use {
 struct read_hint {
     enum read_use use;
     int64_t first_ms, step_ms, range_ms; /* range 0: the newest value */
+    bool marks; /* that there is a sample, and stale markers: numbers may come as any number */
 };
 
 /* Samples of one series in time order, stale markers included. t and v are borrowed from the column

@@ -6,10 +6,14 @@
  *             block is made as small as the request needs.
  *         A2  The chain's order is the order of time, so a mark names everything newer than it.
  *         A3  A block is counted where arena_join() said before it is allocated.
+ *         A4  A few freed blocks of the larger sizes stay for the next arena: the kernel clears each page
+ *             that it hands out, which costs a large query more than its arithmetic. Small queries have
+ *             none. arena_spare_release() gives them back.
  * NOT     Giving single pieces back, and filling gaps in older blocks (A2 would be lost).
  * ASAN    Bytes nobody asked for are poisoned, so that an overrun inside a block is found. */
 #include "src/base/arena.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +59,78 @@ static char *block_data(struct block *b)
 {
     return (char *)ROUND_UP((uintptr_t)(b + 1));
 }
+
+/* ---- spare blocks (A4) ------------------------------------------------------------------------ */
+
+#ifdef __SANITIZE_ADDRESS__
+#define LEAST_SPARE SIZE_MAX /* what is freed is to be out of bounds */
+#else
+#define LEAST_SPARE (32u << 10)
+#endif
+#define SPARE_BLOCKS 12u
+static _Atomic(struct block *) spare[SPARE_BLOCKS];
+static atomic_uint n_spare;
+
+static bool may_be_spare(size_t cap)
+{
+    return cap >= LEAST_SPARE && cap <= LARGEST_BLOCK && (cap & (cap - 1)) == 0;
+}
+
+/* One of exactly this size, or NULL. */
+static struct block *spare_take(size_t cap)
+{
+    if (!may_be_spare(cap) || !atomic_load_explicit(&n_spare, memory_order_relaxed))
+        return NULL;
+    for (unsigned i = 0; i < SPARE_BLOCKS; i++) {
+        struct block *b = atomic_exchange(&spare[i], NULL);
+
+        if (!b)
+            continue;
+        if (b->cap == cap) {
+            atomic_fetch_sub(&n_spare, 1);
+            return b;
+        }
+        struct block *none = NULL; /* its place may have been taken meanwhile */
+        if (!atomic_compare_exchange_strong(&spare[i], &none, b)) {
+            atomic_fetch_sub(&n_spare, 1);
+            free(b);
+        }
+    }
+    return NULL;
+}
+
+static void block_free(struct block *b)
+{
+    for (unsigned i = 0; i < SPARE_BLOCKS && may_be_spare(b->cap); i++) {
+        struct block *none = NULL;
+
+        if (!atomic_load_explicit(&spare[i], memory_order_relaxed) &&
+            atomic_compare_exchange_strong(&spare[i], &none, b)) {
+            atomic_fetch_add(&n_spare, 1);
+            return;
+        }
+    }
+    free(b);
+}
+
+bool arena_spare_held(void)
+{
+    return atomic_load(&n_spare) > 0;
+}
+
+void arena_spare_release(void)
+{
+    for (unsigned i = 0; i < SPARE_BLOCKS; i++) {
+        struct block *b = atomic_exchange(&spare[i], NULL);
+
+        if (b) {
+            atomic_fetch_sub(&n_spare, 1);
+            free(b);
+        }
+    }
+}
+
+/* ---- arenas ------------------------------------------------------------------------------------- */
 
 struct arena *arena_new(size_t limit_bytes)
 {
@@ -124,7 +200,7 @@ static void drop_newest(struct arena *a)
     a->newest = b->older;
     uncount(a, b->cap + OVERHEAD);
     UNPOISON(block_data(b), b->cap);
-    free(b);
+    block_free(b);
 }
 
 void arena_free(struct arena *a)
@@ -160,7 +236,9 @@ static bool add_block(struct arena *a, size_t need)
         a->failed = st;
         return false;
     }
-    b = malloc(cap + OVERHEAD);
+    b = spare_take(cap);
+    if (!b)
+        b = malloc(cap + OVERHEAD);
     if (!b) {
         uncount(a, cap + OVERHEAD);
         a->failed = NX_NOMEM;

@@ -40,6 +40,7 @@
 #include "src/base/log.h"
 
 #define HOUSEKEEPING_MS 250
+#define SPARE_MS        1000         /* without a request: then memory kept for the next one goes */
 #define CLOSE_DRAIN_NS  2000000000ll /* phase 1 of closing */
 #define CLOSE_FINISH_NS 250000000ll  /* phase 2 */
 #define CLOSE_POLL_NS   2000000
@@ -225,6 +226,10 @@ static bool run_once(struct web *w)
         w->housekeeping_ns = now;
         web_cancel(w, false);
     }
+    if (__atomic_load_n(&w->in_flight, __ATOMIC_RELAXED))
+        w->busy_ns = now;
+    else if (now - w->busy_ns >= SPARE_MS * 1000000ll)
+        arena_spare_release();
     web_trim_run(w, now, due);
     wait = wait_ms(w);
     if (wait)

@@ -36,10 +36,11 @@ struct web {
     uint64_t accepted, closed;  /* atomic */
     unsigned in_flight;         /* atomic: requests seen and not completed */
 
-    struct web_conn *conns; /* the turn's, all five */
+    struct web_conn *conns; /* the turn's, all six */
     unsigned n_dirty;
     bool quiesced;
     int64_t housekeeping_ns, timer_ns; /* when it was last; when the timer goes off, 0: not set */
+    int64_t busy_ns;                   /* when there was a request last */
 
     struct nx_mutex lock; /* rank WEB: all below */
     struct nx_cond done;  /* n_busy fell to 0 */

@@ -169,6 +169,36 @@ static void copies_are_terminated_and_printing_fits(void **state)
     arena_free(a);
 }
 
+/* A large arena's blocks stay for the next one until they are given back; a small one has none. */
+static void freed_blocks_serve_again_until_released(void **state)
+{
+    struct arena *a = arena_new(0);
+
+    (void)state;
+    arena_spare_release();
+    assert_non_null(arena_alloc(a, 1000));
+    arena_free(a);
+    assert_false(arena_spare_held());
+    for (int turn = 0; turn < 3; turn++) {
+        a = arena_new(1u << 20);
+        for (int i = 0; i < 200; i++) {
+            char *p = arena_zalloc(a, 4000);
+
+            assert_non_null(p);
+            for (int j = 0; j < 4000; j++)
+                assert_int_equal(p[j], 0);
+            memset(p, 0x77, 4000);
+        }
+        assert_in_range(arena_bytes(a), 800000, 1u << 20);
+        arena_free(a);
+    }
+#if !defined(__SANITIZE_ADDRESS__)
+    assert_true(arena_spare_held());
+#endif
+    arena_spare_release();
+    assert_false(arena_spare_held());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +212,7 @@ int main(void)
         cmocka_unit_test(a_mark_of_an_empty_arena_empties_it),
         cmocka_unit_test(reset_keeps_one_block_and_forgets_the_failure),
         cmocka_unit_test(copies_are_terminated_and_printing_fits),
+        cmocka_unit_test(freed_blocks_serve_again_until_released),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,6 +37,8 @@ static void any_bytes(const uint8_t *data, size_t size, size_t n)
     check(st == NX_OK || st == NX_CORRUPT);
     if (st == NX_OK)
         comes_back(n, false);
+    st = chunk_decode_marks(data, size, values, n, scratch, NULL);
+    check(st == NX_OK || st == NX_CORRUPT);
     n = n > 256 ? 256 : n;
     if (times_decode(data, size, t, n, scratch, NULL) == NX_OK) {
         struct buf to;

@@ -29,6 +29,24 @@ static int teardown(void **state)
     return 0;
 }
 
+static bool is_mark(double v)
+{
+    return chunk_is_absent(v) || num_is_stale(v);
+}
+
+/* Without the numbers: the marks are where they were, and nowhere else. */
+static void marks_come_back(const char *ptr, size_t len, const double *v, size_t n)
+{
+    static double got[CHUNK_MAX_ROWS];
+
+    memset(got, 0x77, n * sizeof *got);
+    assert_ok(chunk_decode_marks(ptr, len, got, n, scratch, &err), &err);
+    for (size_t i = 0; i < n; i++)
+        if (is_mark(v[i]) ? num_bits(got[i]) != num_bits(v[i]) : is_mark(got[i]))
+            fail_msg("mark %zu of %zu: %016llx came back as %016llx", i, n,
+                     (unsigned long long)num_bits(v[i]), (unsigned long long)num_bits(got[i]));
+}
+
 static void comes_back(const double *v, size_t n)
 {
     static double got[CHUNK_MAX_ROWS];
@@ -42,6 +60,7 @@ static void comes_back(const double *v, size_t n)
         memcpy(exact, bytes.ptr, bytes.len);
         memset(got, 0x77, n * sizeof *got);
         assert_ok(chunk_decode(exact, bytes.len, got, n, scratch, &err), &err);
+        marks_come_back(exact, bytes.len, v, n);
         free(exact);
         for (size_t i = 0; i < n; i++)
             if (num_bits(got[i]) != num_bits(v[i]))
@@ -114,6 +133,11 @@ static void special_rows_do_not_spoil_the_numbers(void **state)
     is_coded(v, 480, "decimal", plain + 60); /* a bit a row, and half the numbers */
     v[7] = M_PI;                             /* an odd number among integers */
     is_coded(v, 480, "decimal", plain + 80);
+    for (unsigned i = 0; i < 9;
+         i++) /* more kinds than are kept apart: the last go with the odd ones */
+        v[11 + 2 * i] = num_from_bits(0xfff8000000005670u + i);
+    v[401] = num_from_bits(NUM_STALE_BITS);
+    comes_back(v, 480);
 }
 
 static void rows_of_specials_alone_come_back(void **state)

@@ -228,10 +228,11 @@ static void each_time_is_read_from_one_resolution(void **state)
 {
     const struct pick_source v[] = {{0, 10000, 5 * R}, {0, 10000, R}, {6000, 20000, 0}};
     struct pick_part out[12];
-    const struct read_hint odd = {READ_SUM, 17, R, R}, fine = {READ_SUM, 2 * R, R, 3 * R},
-                           coarse = {READ_SUM, 5 * R, 10 * R, 5 * R},
-                           shape = {READ_SHAPE, 5 * R, 10 * R, 5 * R},
-                           once = {READ_VALUE, 5 * R, 0, 0};
+    const struct read_hint odd = {READ_SUM, 17, R, R, false},
+                           fine = {READ_SUM, 2 * R, R, 3 * R, false},
+                           coarse = {READ_SUM, 5 * R, 10 * R, 5 * R, false},
+                           shape = {READ_SHAPE, 5 * R, 10 * R, 5 * R, false},
+                           once = {READ_VALUE, 5 * R, 0, 0, false};
     const struct read_hint *const raw_first[] = {NULL, &odd, &shape, &once};
 
     (void)state;
@@ -331,7 +332,7 @@ static struct storage_stats stats_of(struct storage *s)
 /* Counts and sums over five seconds each are those of the samples, wherever they are read from. */
 static void check_sums(struct storage *s, enum read_use use, uint64_t step)
 {
-    const struct read_hint h = {use, T0 + 5 * R, 5 * R, 5 * R};
+    const struct read_hint h = {use, T0 + 5 * R, 5 * R, 5 * R, false};
     struct matcher m = {.type = MATCH_NEQ, .name = STR(LABEL_NAME), .value = STR("")};
     const int64_t end = T0 + BLOCKS * BLOCK_MS;
     struct arena *a = arena_new(0);
@@ -433,7 +434,7 @@ static void what_comes_late_is_in_the_points_at_last(void **state)
                              .max_block_ms = BLOCK_MS,
                              .rules = &rules,
                              .no_worker = true};
-    const struct read_hint h = {READ_COUNT, T0 + R, R, R};
+    const struct read_hint h = {READ_COUNT, T0 + R, R, R, false};
     struct block_writer_opts late = {
         .fs = o.fs, .dir = "data", .min_ms = T0 + BLOCK_MS, .max_ms = T0 + 2 * BLOCK_MS};
     struct matcher m = {.name = STR(LABEL_NAME), .value = STR("a")};
