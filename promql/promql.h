@@ -165,3 +165,28 @@ NX_NODISCARD nx_status pql_run_script(struct nx_slice text, const char *name,
                                       void (*report)(void *ctx, int line, const char *what),
                                       void *ctx, unsigned *passed, unsigned *failed,
                                       unsigned *skipped, struct nx_err *err);
+
+/* ---- unit tests of rules ------------------------------------------------------------------------ */
+
+/* A store in memory and an engine over it. Threads: one at a time. */
+struct pql_lab;
+NX_NODISCARD nx_status pql_lab_new(struct pql_lab **out, const struct pql_engine_opts *opts,
+                                   struct nx_err *err);
+void pql_lab_free(struct pql_lab *l); /* accepts NULL */
+/* A series and its values in the notation of scripts: the k-th is that of start + k * interval. Copied. */
+NX_NODISCARD nx_status pql_lab_series(struct pql_lab *l, struct nx_slice series,
+                                      struct nx_slice values, int64_t start_ms, int64_t interval_ms,
+                                      struct nx_err *err);
+/* Time reaches t_ms: the samples of all series up to it are in the store. */
+NX_NODISCARD nx_status pql_lab_advance(struct pql_lab *l, int64_t t_ms, struct nx_err *err);
+/* A sample more; of two at one time the first stays. Labels are copied. */
+NX_NODISCARD nx_status pql_lab_add(struct pql_lab *l, const struct labels *ls, int64_t t_ms,
+                                   double v, struct nx_err *err);
+struct pql_engine *pql_lab_engine(struct pql_lab *l);
+const struct pql_source *pql_lab_source(const struct pql_lab *l);
+/* Since the last call: did a query select native histograms, which the store can't hold? */
+bool pql_lab_met_histograms(struct pql_lab *l);
+
+/* The labels that `name{a="b"}` says; in the arena. */
+NX_NODISCARD nx_status pql_parse_metric(struct arena *a, struct nx_slice text, struct labels *out,
+                                        struct nx_err *err);

@@ -2,7 +2,6 @@
 
 /* check_metrics.c - `check metrics`: an exposition on standard input, linted and counted. */
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,21 +59,6 @@ static nx_status print_stats(const struct metrics_families *f, struct arena *a, 
     return NX_OK;
 }
 
-static nx_status read_all(int fd, struct buf *to, struct nx_err *err)
-{
-    for (;;) {
-        char *p = buf_reserve(to, 1 << 16);
-        ssize_t n = p ? read(fd, p, 1 << 16) : 0;
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return nx_fail_errno(err, errno, "read /dev/stdin");
-        if (n == 0)
-            return buf_status(to, err);
-        to->len += (size_t)n;
-    }
-}
-
 static nx_status lint(const struct metrics_families *f, struct arena *a, bool *problems,
                       struct nx_err *err)
 {
@@ -107,7 +91,7 @@ int tool_check_metrics(const struct flags *f)
         st = NX_BADINPUT;
         goto done;
     }
-    st = a ? read_all(STDIN_FILENO, &text, &err) : nx_fail(&err, NX_NOMEM, "out of memory");
+    st = a ? tool_read_all(STDIN_FILENO, &text, &err) : nx_fail(&err, NX_NOMEM, "out of memory");
     if (!st)
         st = metrics_read(nx_slice_of(buf_cstr(&text), text.len), a, &families, &err);
     if (!st && !none)

@@ -2,9 +2,11 @@
 
 /* tool.c - finds the command by its words and runs it. Messages are kingpin's, exit codes promtool's. */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "src/cli/server.h"
 #include "src/config/config.h"
@@ -50,6 +52,23 @@ struct flag *tool_all_flags(const struct tool_command *c, size_t *n)
     for (size_t k = 0; all && k < c->n_flags; k++)
         all[(*n)++] = c->flags[k];
     return all;
+}
+
+/* ---- input ------------------------------------------------------------------------------------------ */
+
+nx_status tool_read_all(int fd, struct buf *to, struct nx_err *err)
+{
+    for (;;) {
+        char *p = buf_reserve(to, 1 << 16);
+        ssize_t n = p ? read(fd, p, 1 << 16) : 0;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return nx_fail_errno(err, errno, "read /dev/stdin");
+        if (n == 0)
+            return buf_status(to, err);
+        to->len += (size_t)n;
+    }
 }
 
 /* ---- features -------------------------------------------------------------------------------------- */

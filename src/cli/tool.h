@@ -44,6 +44,9 @@ struct flag *tool_all_flags(const struct tool_command *c, size_t *n);
 /* --enable-feature */
 struct pql_features tool_features(const struct flags *f);
 
+/* All that a descriptor gives. */
+NX_NODISCARD nx_status tool_read_all(int fd, struct buf *to, struct nx_err *err);
+
 /* Usage, as kingpin lays it out: of everything (""), of a group, of a command. */
 void tool_usage(struct buf *b, const char *words);
 
@@ -52,6 +55,7 @@ int tool_check_healthy(const struct flags *f); /* check_server.c */
 int tool_check_ready(const struct flags *f);
 int tool_check_metrics(const struct flags *f);   /* check_metrics.c */
 int tool_check_retention(const struct flags *f); /* keep.c */
+int tool_check_rules(const struct flags *f);     /* check_rules.c */
 int tool_check_discovery(const struct flags *f); /* check_discovery.c */
 int tool_check_web(const struct flags *f);       /* check_web.c */
 int tool_debug_all(const struct flags *f);       /* debug.c */
@@ -67,6 +71,7 @@ int tool_query_range(const struct flags *f);
 int tool_query_series(const struct flags *f);
 int tool_create_openmetrics(const struct flags *f); /* tool_backfill.c */
 int tool_tsdb_import(const struct flags *f);        /* tsdb_import.c */
+int tool_test_rules(const struct flags *f);         /* test_rules.c */
 int tool_test_promql(const struct flags *f);        /* tool_test.c */
 int tool_tsdb_analyze(const struct flags *f);       /* tsdb_analyze.c */
 int tool_tsdb_bench_write(const struct flags *f);   /* tsdb_bench.c */

@@ -8,26 +8,31 @@
 #include <unistd.h>
 
 #include "src/base/text.h"
+#include "src/cli/check_rules.h"
 #include "src/config/config.h"
 #include "src/discovery/discovery.h"
 #include "src/relabel/relabel.h"
 #include "src/scrape/scrape.h"
 
-/* --lint: a comma-separated list; promtool only warns of words it does not know. Duplicate rules are
- * looked for by whoever checks rule files. */
+/* --lint, as far as it is about jobs; what is not known rules_lint_read() tells. */
 static void lint_flags(const char *list, struct config_check_flags *out)
 {
+    bool none = false;
+
     for (const char *at = list; *at;) {
-        size_t n = strcspn(at, ",");
-        struct nx_slice word = {at, n};
-        bool all = nx_slice_is(word, "all"),
-             interval = nx_slice_is(word, "too-long-scrape-interval");
-        out->lint_too_long_scrape_interval = out->lint_too_long_scrape_interval || all || interval;
-        if (!all && !interval && !nx_slice_is(word, "none") &&
-            !nx_slice_is(word, "duplicate-rules"))
-            printf("WARNING: unknown lint option: \"%.*s\"\n", (int)n, at);
-        at += n + (at[n] == ',');
+        struct nx_slice word = {at, strcspn(at, ",")};
+        none = none || nx_slice_is(word, "none");
+        if (nx_slice_is(word, "all") || nx_slice_is(word, "too-long-scrape-interval"))
+            out->lint_too_long_scrape_interval = true;
+        at += word.len + (at[word.len] == ',');
     }
+    if (none)
+        out->lint_too_long_scrape_interval = false;
+}
+
+static int check_rules(void *ctx, const char *path, struct buf *out, struct buf *errs)
+{
+    return rules_check(path, nx_slice_of("", 0), ctx, out, errs);
 }
 
 /* ---- targets --------------------------------------------------------------------------------------- */
@@ -121,6 +126,9 @@ static nx_status check_alertmanagers(void *ctx, const struct config_alertmanager
 
 int tool_check_config(const struct flags *f)
 {
+    struct rules_lint rules = {.fatal = flags_bool(f, "lint-fatal"),
+                               .ignore_unknown_fields = flags_bool(f, "ignore-unknown-fields"),
+                               .features = tool_features(f)};
     struct config_check_flags flags = {
         .syntax_only = flags_bool(f, "syntax-only"),
         .agent = flags_bool(f, "agent"),
@@ -128,12 +136,15 @@ int tool_check_config(const struct flags *f)
         .ignore_unknown_fields = flags_bool(f, "ignore-unknown-fields"),
         .lookback_delta_ms = flags_ms(f, "query.lookback-delta"),
         .read_groups = discovery_read_file,
+        .check_rules = check_rules,
         .check_groups = check_groups,
         .check_alertmanagers = check_alertmanagers,
+        .ctx = &rules,
     };
     int code = 0;
 
     lint_flags(flags_str(f, "lint"), &flags);
+    rules_lint_read(&rules, flags_str(f, "lint"), "too-long-scrape-interval");
     for (size_t i = 0; i < f->n_args; i++) {
         struct buf out, errs;
         buf_init(&out, 0);

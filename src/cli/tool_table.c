@@ -30,6 +30,20 @@ static const struct flag check_server_flags[] = {
     HTTP_CONFIG,
     {"url",                   FLAG_STRING, FLAG_URL, "http://localhost:9090", "http://localhost:9090", 0, "The URL for the Prometheus server."},
 };
+static const struct flag check_rules_flags[] = {
+    {"lint",                  FLAG_STRING, 0, "duplicate-rules", NULL, 0, "Linting checks to apply. Available options are: all, duplicate-rules, none. Use --lint=none to disable linting"},
+    {"lint-fatal",            FLAG_BOOL,   0, "false", NULL, 0, "Make lint errors exit with exit code 3."},
+    {"ignore-unknown-fields", FLAG_BOOL,   0, "false", NULL, 0, "Ignore unknown fields in the rule files. " UNKNOWN_FIELDS},
+};
+static const struct flag test_flags[] = {
+    {"junit",                 FLAG_STRING, 0, NULL, NULL, 0, "File path to store JUnit XML test results."},
+};
+static const struct flag test_rules_flags[] = {
+    {"run",                   FLAG_STRING, FLAG_REPEATED, NULL, NULL, 0, "If set, will only run test groups whose names match the regular expression. Can be specified multiple times."},
+    {"debug",                 FLAG_BOOL,   0, "false", NULL, 0, "Enable unit test debugging."},
+    {"diff",                  FLAG_BOOL,   0, "false", NULL, 0, "[Experimental] Print colored differential output between expected & received output."},
+    {"ignore-unknown-fields", FLAG_BOOL,   0, "false", NULL, 0, "Ignore unknown fields in the test files. " UNKNOWN_FIELDS},
+};
 static const struct flag check_metrics_flags[] = {
     {"extended",              FLAG_BOOL,   0, "false", NULL, 0, "Print extended information related to the cardinality of the metrics."},
     {"lint",                  FLAG_STRING, 0, "all", NULL, 0, "Linting checks to apply for metrics. Available options are: all, none. Use --lint=none to disable metrics linting."},
@@ -124,7 +138,7 @@ const struct tool_group tool_groups[] = {
     {"check", "Check the resources for validity.", FLAGS(check_flags)},
     {"query", "Run query against a Prometheus server.", FLAGS(query_flags)},
     {"debug", "Fetch debug information.", NULL, 0},
-    {"test", "Unit testing.", NULL, 0},
+    {"test", "Unit testing.", FLAGS(test_flags)},
     {"tsdb", "Run tsdb commands.", NULL, 0},
     {"tsdb bench", "Run benchmarks.", NULL, 0},
     {"tsdb create-blocks-from", "[Experimental] Import samples from input and produce TSDB blocks. Please refer to the storage docs for more details.", FLAGS(backfill_flags)},
@@ -146,6 +160,8 @@ const struct tool_command tool_commands[] = {
      NULL, 0, 1, 0, TOOL_ALL_FILES, 0, tool_check_web},
     {"check healthy", "", "Check if the Prometheus server is healthy.", "", FLAGS(check_server_flags), 0, 0, 0, 0, tool_check_healthy},
     {"check ready", "", "Check if the Prometheus server is ready.", "", FLAGS(check_server_flags), 0, 0, 0, 0, tool_check_ready},
+    {"check rules", "[<rule-files>...]", "Check if the rule files are valid or not.",
+     "The rule files to check, default is read from standard input.", FLAGS(check_rules_flags), 0, 0, TOOL_ALL_FILES, 0, tool_check_rules},
     {"check metrics", "",
      "Pass Prometheus metrics over stdin to lint them for consistency and correctness, and optionally perform cardinality analysis.\n\n"
      "examples:\n\n"
@@ -170,6 +186,8 @@ const struct tool_command tool_commands[] = {
      NULL, 0, 1, 1, 0, 0, tool_debug_metrics},
     {"debug all", "<server>", "Fetch all debug information.", "Prometheus server to get all debug information from.",
      NULL, 0, 1, 1, 0, 0, tool_debug_all},
+    {"test rules", "<test-rule-file>...", "Unit tests for rules.", "The unit test file.", FLAGS(test_rules_flags),
+     1, 0, TOOL_ALL_FILES, 0, tool_test_rules},
     {"test promql", "<script>...", "Run scripts in the PromQL test language. Not in promtool.", "The scripts to run.",
      NULL, 0, 1, 0, 0, 0, tool_test_promql},
     {"tsdb bench write", "[<file>]", "Run a write performance benchmark.", "Input file with samples data.",

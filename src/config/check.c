@@ -201,9 +201,7 @@ static nx_status check_alertmanagers(struct check *c, const struct config *cfg)
 
 static nx_status check_all(struct check *c, const char *path, struct config **cfg)
 {
-    struct config_opts opts = {.agent = c->flags->agent,
-                               .ignore_unknown_fields = c->flags->ignore_unknown_fields,
-                               .only_main_file = c->flags->syntax_only};
+    struct config_opts opts = {.agent = c->flags->agent, .only_main_file = c->flags->syntax_only};
     nx_status st = config_load(cfg, path, &opts, c->err);
 
     if (!st && !c->flags->syntax_only)

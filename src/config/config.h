@@ -604,6 +604,68 @@ NX_NODISCARD nx_status config_parse_rules(struct config_rule_file *out, struct n
 /* A whole file, at most NX_LIMIT_CONFIG_BYTES, appended to `to`: "open x.yml: no such file or directory". */
 NX_NODISCARD nx_status config_read_text(const char *path, struct buf *to, struct nx_err *err);
 
+/* ---- unit tests of rules ------------------------------------------------------------------------ */
+
+/* A file for `test rules`, as it is written. Everything lives in the arena. */
+struct config_test_alert {
+    struct config_pairs labels, annotations;
+};
+struct config_alert_test {
+    int64_t eval_ms;
+    struct nx_slice alertname;
+    struct config_test_alerts {
+        struct config_test_alert *v;
+        size_t n;
+    } alerts;
+};
+struct config_test_sample {
+    struct nx_slice labels, histogram; /* with a histogram the value says nothing */
+    double value;
+};
+struct config_expr_test {
+    struct nx_slice expr;
+    int64_t eval_ms;
+    struct config_test_samples {
+        struct config_test_sample *v;
+        size_t n;
+    } samples;
+};
+struct config_test_series {
+    struct nx_slice series, values;
+};
+struct config_test {
+    struct nx_slice name;
+    int64_t interval_ms; /* 0: that of the file */
+    struct config_test_input {
+        struct config_test_series *v;
+        size_t n;
+    } input;
+    struct config_alert_tests {
+        struct config_alert_test *v;
+        size_t n;
+    } alerts;
+    struct config_expr_tests {
+        struct config_expr_test *v;
+        size_t n;
+    } exprs;
+    struct labels external_labels;
+    struct nx_slice external_url, start_timestamp;
+};
+struct config_tests {
+    struct config_strings rule_files; /* as written: patterns, from the file's folder */
+    int64_t interval_ms;              /* 0: not said */
+    struct config_strings group_order;
+    struct config_test_list {
+        struct config_test *v;
+        size_t n;
+    } tests;
+    bool fuzzy_compare;
+};
+NX_NODISCARD nx_status config_load_tests(struct config_tests *out, const char *path,
+                                         struct arena *a, struct nx_err *err);
+/* A path from the folder of a file: as Go's filepath.Join. NULL out of memory. */
+char *config_path_beside(struct arena *a, const char *file, const char *path);
+
 /* ---- `check config` ----------------------------------------------------------------------------- */
 
 struct config_check_flags {

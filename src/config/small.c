@@ -1,4 +1,5 @@
-/* small.c - files of their own beside prometheus.yml: an HTTP client's settings, the web server's.
+/* small.c - files of their own beside prometheus.yml: an HTTP client's settings, the web server's, unit tests of
+ * rules.
  *
  * RULES   S1  The web server's file is judged in the order and in the words of exporter-toolkit, which
  *             all exporters share: users, then headers, then TLS. */
@@ -55,6 +56,75 @@ static const struct field web_fields[] = {
 static const struct record web_record = {
     .go = "web.Config", .size = sizeof(struct config_web), .fields = web_fields,
     .n_fields = NX_COUNT(web_fields), .line_offset = NO_LINE,
+};
+
+static const struct field test_alert_fields[] = {
+    FIELD(F_PAIRS, config_test_alert, labels,      "exp_labels",      0),
+    FIELD(F_PAIRS, config_test_alert, annotations, "exp_annotations", 0),
+};
+static const struct record test_alert_record = {
+    .go = "main.alert", .size = sizeof(struct config_test_alert), .resets = true, .fields = test_alert_fields,
+    .n_fields = NX_COUNT(test_alert_fields), .line_offset = NO_LINE,
+};
+static const struct field alert_test_fields[] = {
+    FIELD(F_DURATION, config_alert_test, eval_ms,   "eval_time",  0),
+    FIELD(F_STR,      config_alert_test, alertname, "alertname",  0),
+    FIELD(F_LIST,     config_alert_test, alerts,    "exp_alerts", 0, .record = &test_alert_record, .go = "[]main.alert"),
+};
+static const struct record alert_test_record = {
+    .go = "main.alertTestCase", .size = sizeof(struct config_alert_test), .resets = true, .fields = alert_test_fields,
+    .n_fields = NX_COUNT(alert_test_fields), .line_offset = NO_LINE,
+};
+static const struct field test_sample_fields[] = {
+    FIELD(F_STR,   config_test_sample, labels,    "labels",    0),
+    FIELD(F_FLOAT, config_test_sample, value,     "value",     0),
+    FIELD(F_STR,   config_test_sample, histogram, "histogram", 0),
+};
+static const struct record test_sample_record = {
+    .go = "main.sample", .size = sizeof(struct config_test_sample), .resets = true, .fields = test_sample_fields,
+    .n_fields = NX_COUNT(test_sample_fields), .line_offset = NO_LINE,
+};
+static const struct field expr_test_fields[] = {
+    FIELD(F_STR,      config_expr_test, expr,    "expr",        0),
+    FIELD(F_DURATION, config_expr_test, eval_ms, "eval_time",   0),
+    FIELD(F_LIST,     config_expr_test, samples, "exp_samples", 0, .record = &test_sample_record, .go = "[]main.sample"),
+};
+static const struct record expr_test_record = {
+    .go = "main.promqlTestCase", .size = sizeof(struct config_expr_test), .resets = true, .fields = expr_test_fields,
+    .n_fields = NX_COUNT(expr_test_fields), .line_offset = NO_LINE,
+};
+static const struct field test_series_fields[] = {
+    FIELD(F_STR, config_test_series, series, "series", 0),
+    FIELD(F_STR, config_test_series, values, "values", 0),
+};
+static const struct record test_series_record = {
+    .go = "main.series", .size = sizeof(struct config_test_series), .resets = true, .fields = test_series_fields,
+    .n_fields = NX_COUNT(test_series_fields), .line_offset = NO_LINE,
+};
+static const struct field test_fields[] = {
+    FIELD(F_DURATION, config_test, interval_ms,     "interval",         0),
+    FIELD(F_LIST,     config_test, input,           "input_series",     0, .record = &test_series_record, .go = "[]main.series"),
+    FIELD(F_LIST,     config_test, alerts,          "alert_rule_test",  0, .record = &alert_test_record, .go = "[]main.alertTestCase"),
+    FIELD(F_LIST,     config_test, exprs,           "promql_expr_test", 0, .record = &expr_test_record, .go = "[]main.promqlTestCase"),
+    FIELD(F_LABELS,   config_test, external_labels, "external_labels",  0),
+    FIELD(F_STR,      config_test, external_url,    "external_url",     0),
+    FIELD(F_STR,      config_test, name,            "name",             0),
+    FIELD(F_STR,      config_test, start_timestamp, "start_timestamp",  0),
+};
+static const struct record test_record = {
+    .go = "main.testGroup", .size = sizeof(struct config_test), .resets = true, .fields = test_fields,
+    .n_fields = NX_COUNT(test_fields), .line_offset = NO_LINE,
+};
+static const struct field tests_fields[] = {
+    FIELD(F_STRS,     config_tests, rule_files,    "rule_files",          0),
+    FIELD(F_DURATION, config_tests, interval_ms,   "evaluation_interval", 0),
+    FIELD(F_STRS,     config_tests, group_order,   "group_eval_order",    0),
+    FIELD(F_LIST,     config_tests, tests,         "tests",               0, .record = &test_record, .go = "[]main.testGroup"),
+    FIELD(F_BOOL,     config_tests, fuzzy_compare, "fuzzy_compare",       0),
+};
+static const struct record tests_record = {
+    .go = "main.unitTestFile", .size = sizeof(struct config_tests), .fields = tests_fields,
+    .n_fields = NX_COUNT(tests_fields), .line_offset = NO_LINE,
 };
 // clang-format on
 
@@ -120,6 +190,26 @@ nx_status config_load_http(struct config_http *out, const char *path, struct are
     if (!st)
         *out = h;
     return st;
+}
+
+nx_status config_load_tests(struct config_tests *out, const char *path, struct arena *a,
+                            struct nx_err *err)
+{
+    struct config_tests t = {0};
+    nx_status st = load(&tests_record, &t, NULL, path, a, err);
+
+    if (!st)
+        *out = t;
+    return st;
+}
+
+char *config_path_beside(struct arena *a, const char *file, const char *path)
+{
+    char *dir = config_dir(a, file);
+
+    if (*path == '/')
+        return arena_strdup(a, path);
+    return dir ? config_join(a, dir, path) : NULL;
 }
 
 /* ---- the web server ------------------------------------------------------------------------------ */
