@@ -1,0 +1,139 @@
+"""`check rules` and `test rules`, beside promtool's. The files are in tests/cli/rules."""
+
+import os
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as xml
+
+import pytest
+
+import harness
+from harness import BINARY, PROMTOOL
+
+pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="it is what is compared with")
+
+FILES = os.path.join(harness.ROOT, "tests/cli/rules")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copytree(FILES, tmp_path / "rules")
+    return tmp_path / "rules"
+
+
+def run(argv, cwd, text=""):
+    return subprocess.run([str(a) for a in argv], cwd=cwd, input=text, capture_output=True, text=True, timeout=60)
+
+
+def both(args, cwd, text=""):
+    return run([BINARY, *args], cwd, text), run([PROMTOOL, *args], cwd, text)
+
+
+def alike(args, cwd, text=""):
+    ours, theirs = both(args, cwd, text)
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr), args
+    return ours
+
+
+# --- test rules ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name,code", [("passes", 0), ("ordered", 0), ("empty", 0), ("fails", 1), ("unknown_field", 1), ("no_alertname", 1),
+                                       ("order_twice", 1), ("bad_value", 1), ("broken", 1)])
+def test_rules_are_tested_as_promtool_tests_them(folder, name, code):
+    assert alike(["test", "rules", f"{name}.test.yml"], folder).returncode == code
+
+
+def test_several_files_and_paths_from_elsewhere(folder):
+    assert alike(["test", "rules", "passes.test.yml", "fails.test.yml", "ordered.test.yml"], folder).returncode == 1
+    assert alike(["test", "rules", "rules/passes.test.yml"], folder.parent).returncode == 0
+    assert alike(["test", "rules", "passes.test.yml", "none.yml"], folder).returncode == 1
+
+
+@pytest.mark.parametrize("name", ["failing", "bad_series", "bad_duration", "no_yaml"])
+def test_what_is_worded_otherwise_fails_alike(folder, name):
+    """An order that is nobody's promise, and places told by line and column that 2.42 does not tell."""
+    ours, theirs = both(["test", "rules", f"{name}.test.yml"], folder)
+    assert ours.returncode == theirs.returncode == 1 and ours.stdout == theirs.stdout
+    assert ours.stderr.startswith("  FAILED:\n") and len(ours.stderr.splitlines()) == len(theirs.stderr.splitlines())
+
+
+def test_a_wrong_expectation_is_seen(folder):
+    """Each value of the file that passes, changed on its own, makes it fail: in both."""
+    text = (folder / "passes.test.yml").read_text()
+    places = [m.start(1) for m in re.finditer(r"(?:value: |exp_labels: \{job: s|rate: |seen: ')(\S)", text)]
+    assert len(places) > 12
+    for i, at in enumerate(places):
+        (folder / "changed.test.yml").write_text(text[:at] + "9" + text[at + 1:])
+        assert run([BINARY, "test", "rules", "changed.test.yml"], folder).returncode == 1, text[at - 60:at + 20]
+        if i % 4 == 0:
+            alike(["test", "rules", "changed.test.yml"], folder)
+
+
+def test_what_came_after_242(folder):
+    got = run([BINARY, "test", "rules", "--run=near", "--run=^started", "newer.test.yml"], folder)
+    assert (got.returncode, got.stdout) == (0, "Unit Testing:  newer.test.yml\n  SUCCESS\n\n"), got.stderr
+    got = run([BINARY, "test", "rules", "newer.test.yml"], folder)
+    assert got.returncode == 1 and got.stderr == """  FAILED:
+    expr: "near", time: 0s,
+        exp: {__name__="near"} 3E+00
+        got: {__name__="near"} 2.999999E+00
+    expr: "h", time: 0s, err: native histograms are not supported in this version
+"""
+    assert run([BINARY, "test", "rules", "--run=nobody", "newer.test.yml"], folder).returncode == 0
+    got = run([BINARY, "test", "rules", "--run=(", "newer.test.yml"], folder)
+    assert got.returncode == 1 and got.stderr.startswith("promtool: error: ")
+
+
+def test_junit_debug_and_diff(folder):
+    got = run([BINARY, "test", "--junit=j.xml", "rules", "--debug", "fails.test.yml", "passes.test.yml", "no_yaml.test.yml"], folder)
+    assert got.returncode == 1
+    suites = xml.parse(folder / "j.xml").getroot()
+    assert [s.get("name") for s in suites] == ["fails.test.yml", "passes.test.yml", "no_yaml.test.yml"]
+    assert [(s.get("tests"), s.get("failures"), s.get("errors"), s.get("skipped")) for s in suites] == \
+        [("2", "14", "0", "0"), ("2", "0", "0", "0"), ("1", "0", "1", "0")]
+    assert [c.get("name") for c in suites[0]] == ["what goes wrong", "unnamed#1"]
+    failures = [f.text for f in suites[0].iter("failure")]
+    assert all(f in got.stderr for f in failures)
+    assert 'x\\ny' in failures[1] and "DEBUG: Dump of all data (input_series and rules) at 1h30m1s:\n" in got.stderr
+    got = run([BINARY, "test", "rules", "--diff", "fails.test.yml"], folder)
+    assert got.returncode == 1
+    assert '\x1b[0;33m"Shop a:1 is up" => "Shop a:1 is down"\x1b[0m' in got.stderr and '\x1b[0;31m"extra": "e"\x1b[0m' in got.stderr
+
+
+# --- check rules --------------------------------------------------------------------------------------------------
+
+
+def test_check_rules(folder):
+    names = sorted(f.name for f in folder.iterdir() if f.name.endswith(".rules.yml"))
+    for name in names:
+        ours, theirs = both(["check", "rules", name], folder)
+        assert (ours.returncode, ours.stderr) == (theirs.returncode, theirs.stderr), name
+        assert ours.stdout.strip() == theirs.stdout.strip() and ours.returncode == (name == "broken.rules.yml")
+    good = [n for n in names if n != "broken.rules.yml"]
+    assert alike(["check", "rules", *good], folder).returncode == 0
+    for flags, code in ((["--lint-fatal"], 3), (["--lint-fatal", "--lint=all"], 3), (["--lint=none", "--lint-fatal"], 0), ([], 0)):
+        assert alike(["check", "rules", *flags, "doubled.rules.yml", "shop.rules.yml"], folder).returncode == code
+    assert alike(["check", "rules", "none.yml"], folder).returncode == 1
+
+
+def test_check_rules_reads_standard_input(folder):
+    text = (folder / "shop.rules.yml").read_text()
+    got = run([BINARY, "check", "rules"], folder, text)
+    assert (got.returncode, got.stdout, got.stderr) == (0, "Checking standard input\n  SUCCESS: 5 rules found\n\n", "")
+    got = run([BINARY, "check", "rules"], folder, text.replace("sum by", "sun by"))
+    assert (got.returncode, got.stdout) == (1, "Checking standard input\n") and got.stderr.startswith('  FAILED:\n7:11: group "orders", rule 1, "job:orders:rate5m": could not parse')
+    more = text.replace("  interval: 30s", "  interval: 30s\n  owner: me")
+    got = run([BINARY, "check", "rules"], folder, more)
+    assert got.returncode == 1 and "field owner not found" in got.stderr
+    assert run([BINARY, "check", "rules", "--ignore-unknown-fields"], folder, more).returncode == 0
+
+
+def test_check_config_looks_into_rule_files(folder):
+    for name, code, fatal in (("shop", 0, 0), ("doubled", 0, 3), ("broken", 1, 1)):
+        (folder / "p.yml").write_text(f"rule_files: [{name}.rules.yml]\n")
+        for flags, want in (([], code), (["--lint-fatal"], fatal), (["--syntax-only", "--lint-fatal"], 0), (["--lint=none", "--lint-fatal"], code)):
+            ours, theirs = both(["check", "config", *flags, "p.yml"], folder)
+            assert ours.returncode == theirs.returncode == want and ours.stdout.strip() == theirs.stdout.strip()
+            assert ours.stderr == re.sub("^     ", "", theirs.stderr, flags=re.M)  # 2.42 indents them
