@@ -21,6 +21,7 @@
 #include "src/base/text.h"
 #include "src/cli/model.h"
 #include "src/cli/moment.h"
+#include "src/cli/tsdb.h"
 
 #define MAX_SAMPLES   10000
 #define TIMEOUT_MS    100000
@@ -410,47 +411,21 @@ static nx_status compare_alerts(struct run *r, const struct rule_group_view *gro
 
 /* ---- steps ----------------------------------------------------------------------------------------- */
 
-/* Go's time.Duration, of whole milliseconds. */
-static void put_go_duration(struct buf *b, int64_t ms)
-{
-    char text[32];
-    int n;
-
-    if (ms < 1000) {
-        buf_printf(b, ms ? "%lldms" : "0s", (long long)ms);
-        return;
-    }
-    if (ms >= 3600000)
-        buf_printf(b, "%lldh", (long long)(ms / 3600000));
-    if (ms >= 60000)
-        buf_printf(b, "%lldm", (long long)(ms / 60000 % 60));
-    n = snprintf(text, sizeof text, "%lld.%03lld", (long long)(ms / 1000 % 60),
-                 (long long)(ms % 1000));
-    while (n && text[n - 1] == '0')
-        n--;
-    n -= n && text[n - 1] == '.';
-    if (!n)
-        text[n++] = '0';
-    buf_printf(b, "%.*ss", n, text);
-}
-
 /* Tells which rules of the last evaluation failed (U3). */
 static bool any_failed(struct run *r, const struct rule_group_view *groups, int64_t t_ms)
 {
     bool any = false;
-    struct buf b;
+    char at[40];
 
-    buf_init(&b, 0);
-    put_go_duration(&b, t_ms);
+    tsdb_go_duration(at, sizeof at, t_ms * NS);
     for (size_t g = 0; g < r->n_groups; g++)
         for (size_t i = 0; i < groups[g].n_rules; i++)
             if (groups[g].rules[i].last_error.len) {
                 unit_error(r->e, "    rule: %s, time: %s, err: %s",
-                           groups[g].rules[i].rule->name.ptr, buf_cstr(&b),
+                           groups[g].rules[i].rule->name.ptr, at,
                            groups[g].rules[i].last_error.ptr);
                 any = true;
             }
-    buf_done(&b);
     return any;
 }
 
@@ -635,15 +610,15 @@ static void dump(struct run *r)
                                 .source = pql_lab_source(r->lab)};
     struct pql_result *res = NULL;
     struct nx_err err = {0};
+    char at[40];
     struct buf b;
 
     buf_init(&b, 0);
-    put_go_duration(&b, last);
+    tsdb_go_duration(at, sizeof at, last * NS);
     if (pql_exec(pql_lab_engine(r->lab), &q, &res, &err)) {
         fprintf(stderr, "DEBUG: Failed query exec, expr: %s, err: %s\n", text, err.text);
     } else {
-        fprintf(stderr, "DEBUG: Dump of all data (input_series and rules) at %s:\n", buf_cstr(&b));
-        buf_clear(&b);
+        fprintf(stderr, "DEBUG: Dump of all data (input_series and rules) at %s:\n", at);
         for (size_t i = 0; i < res->n_series; i++) {
             model_labels_print(&b, &res->series[i].labels);
             buf_str(&b, " =>\n");

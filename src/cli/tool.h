@@ -69,6 +69,7 @@ int tool_query_instant(const struct flags *f); /* query.c */
 int tool_query_labels(const struct flags *f);
 int tool_query_range(const struct flags *f);
 int tool_query_series(const struct flags *f);
+int tool_create_rules(const struct flags *f);       /* backfill_rules.c */
 int tool_create_openmetrics(const struct flags *f); /* tool_backfill.c */
 int tool_tsdb_import(const struct flags *f);        /* tsdb_import.c */
 int tool_test_rules(const struct flags *f);         /* test_rules.c */

@@ -220,8 +220,7 @@ static void on_block(void *ctx, const struct storage_import_block *b)
     tsdb_table_written(&t->table, b);
 }
 
-/* The longest of Prometheus's spans that is not above `max_ms`. */
-static int64_t block_span(int64_t max_ms)
+int64_t tsdb_block_span(int64_t max_ms)
 {
     int64_t span = BLOCK_MS;
 
@@ -250,7 +249,7 @@ int tool_create_openmetrics(const struct flags *f)
         st = parse_labels(f, &bf, &err);
     if (!st)
         st = storage_import_open(&bf.import, fs_real(), dir,
-                                 block_span(flags_ms(f, "max-block-duration")), &err);
+                                 tsdb_block_span(flags_ms(f, "max-block-duration")), &err);
     if (!st)
         st = read_all(&bf, &in, &err);
     if (!st)

@@ -92,6 +92,14 @@ static const struct flag backfill_flags[] = {
 static const struct flag openmetrics_flags[] = {
     {"label",                 FLAG_STRING, FLAG_REPEATED, NULL, NULL, 0, "Label to attach to metrics. Can be specified multiple times. Example --label=label_name=label_value"},
 };
+static const struct flag backfill_rules_flags[] = {
+    HTTP_CONFIG,
+    {"url",                   FLAG_STRING, FLAG_URL, "http://localhost:9090", "http://localhost:9090", 0, "The URL for the Prometheus API with the data where the rule will be backfilled from."},
+    {"start",                 FLAG_STRING, FLAG_REQUIRED, NULL, NULL, 0, "The time to start backfilling the new rule from. Must be a RFC3339 formatted date or Unix timestamp. Required."},
+    {"end",                   FLAG_STRING, 0, NULL, NULL, 0, "If an end time is provided, all recording rules in the rule files provided will be backfilled to the end time. Default will backfill up to 3 hours ago. Must be a RFC3339 formatted date or Unix timestamp."},
+    {"output-dir",            FLAG_STRING, 0, "data/", NULL, 0, "Output directory for generated blocks."},
+    {"eval-interval",         FLAG_GO_DURATION, 0, "60s", NULL, 0, "How frequently to evaluate rules when backfilling if a value is not set in the recording rule files."},
+};
 #define MIN_TIME {"min-time", FLAG_INT64, 0, "-9223372036854775808", NULL, 0, "Minimum timestamp to dump, in milliseconds since the Unix epoch."}
 #define MAX_TIME {"max-time", FLAG_INT64, 0, "9223372036854775807", NULL, 0, "Maximum timestamp to dump, in milliseconds since the Unix epoch."}
 #define MATCH    {"match", FLAG_STRING, FLAG_REPEATED, "{__name__=~'(?s:.*)'}", "{__name__=~'(?s:.*)'}", 0, SELECTOR}
@@ -204,6 +212,9 @@ const struct tool_command tool_commands[] = {
     {"tsdb create-blocks-from openmetrics", "<input file> [<output directory>]",
      "Import samples from OpenMetrics input and produce TSDB blocks. Please refer to the storage docs for more details.",
      "OpenMetrics file to read samples from.\nOutput directory for generated blocks.", FLAGS(openmetrics_flags), 1, 2, 0, 0, tool_create_openmetrics},
+    {"tsdb create-blocks-from rules", "<rule-files>...", "Create blocks of data for new recording rules.",
+     "A list of one or more files containing recording rules to be backfilled. All recording rules listed in the files will be backfilled. Alerting rules are not evaluated.",
+     FLAGS(backfill_rules_flags), 1, 0, TOOL_ALL_FILES, 0, tool_create_rules},
     {"tsdb export", "[<db path>]",
      "Write samples as OpenMetrics, so that create-blocks-from openmetrics, here or with Prometheus, gives the same "
      "samples again. Stale markers, which OpenMetrics does not have, are left out. Not in promtool.",

@@ -76,3 +76,6 @@ NX_NODISCARD nx_status tsdb_out_spill(struct tsdb_out *o, struct nx_err *err);
 /* Writes the rest, syncs a file, closes. Without it, tsdb_out_close() leaves what was written. */
 NX_NODISCARD nx_status tsdb_out_finish(struct tsdb_out *o, struct nx_err *err);
 void tsdb_out_close(struct tsdb_out *o); /* accepts NULL */
+
+/* The longest of Prometheus's spans of blocks that is not above `max_ms`: 2 h, 6 h, 18 h, ... */
+int64_t tsdb_block_span(int64_t max_ms);

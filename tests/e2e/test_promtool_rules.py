@@ -137,3 +137,46 @@ def test_check_config_looks_into_rule_files(folder):
             ours, theirs = both(["check", "config", *flags, "p.yml"], folder)
             assert ours.returncode == theirs.returncode == want and ours.stdout.strip() == theirs.stdout.strip()
             assert ours.stderr == re.sub("^     ", "", theirs.stderr, flags=re.M)  # 2.42 indents them
+
+
+# --- tsdb create-blocks-from rules ----------------------------------------------------------------------------------
+
+BACKFILL = """groups:
+- name: a
+  interval: 30s
+  rules:
+  - {record: doubled, expr: seed * 2, labels: {source: rule, x: own}}
+  - {alert: Never, expr: seed > 0}
+- name: b
+  rules:
+  - {record: summed, expr: sum(seed)}
+"""
+
+
+def test_blocks_from_rules(stage):
+    folder, start = stage.folder, 1700000040  # a whole minute
+    with open(os.path.join(folder, "in.om"), "w") as f:
+        f.write("# TYPE seed gauge\n" + "".join(f'seed{{x="{x}"}} {i} {start + 15 * i}\n' for x in "12" for i in range(600)) + "# EOF\n")
+    with open(os.path.join(folder, "rules.yml"), "w") as f:
+        f.write(BACKFILL)
+    assert run([BINARY, "tsdb", "create-blocks-from", "openmetrics", "-q", "in.om", "in"], folder).returncode == 0
+    server = stage.server("{}", data=os.path.join(folder, "in"), flags=["--storage.tsdb.retention.time=100y"])
+    args = ["tsdb", "create-blocks-from", "rules", f"--start={start}", f"--end={start + 8999}", f"--url=http://127.0.0.1:{server.port}"]
+    got = run([BINARY, *args, "--output-dir=out", "rules.yml"], folder)
+    assert (got.returncode, got.stdout, got.stderr) == (0, "", "")
+    found = {}
+    for line in run([BINARY, "tsdb", "dump", "out"], folder).stdout.splitlines():
+        series, value, t = line.rsplit(" ", 2)
+        found.setdefault(series, []).append((int(t), float(value)))
+    assert set(found) == {'{__name__="doubled", source="rule", x="own"}', '{__name__="summed"}'}
+    assert sorted(found['{__name__="summed"}']) == [((start + 60 * i) * 1000, 8.0 * i) for i in range(150)]
+    doubled = sorted(found['{__name__="doubled", source="rule", x="own"}'])
+    assert doubled == [((start + 30 * i) * 1000, 4.0 * i) for i in range(300)]
+    for change, why in ((["--start=x"], "error parsing start time: cannot parse \"x\" to a valid timestamp\n"),
+                        (["--start=5", "--end=5"], "start time is not before end time\n")):
+        ours, theirs = both([*args[:3], *change, "rules.yml"], folder)
+        assert (ours.returncode, ours.stderr) == (theirs.returncode, theirs.stderr) == (1, why)
+    alike(["tsdb", "create-blocks-from", "rules", "rules.yml"], folder)
+    got = run([BINARY, *args[:5], "--url=http://127.0.0.1:9", "--output-dir=none", "rules.yml"], folder)
+    assert got.returncode == 1 and got.stderr.endswith("connect: connection refused\nerror importing rules\n")
+    assert not os.path.exists(os.path.join(folder, "none")) or not os.listdir(os.path.join(folder, "none"))
