@@ -271,6 +271,15 @@ static nx_status row_join(struct row *to, const struct row *from, uint32_t n, st
     return NX_OK;
 }
 
+/* Whether the first of all their points is a's. */
+static bool is_before(const struct row *a, const struct row *b, uint32_t n)
+{
+    for (uint32_t k = 0; k < n; k++)
+        if (a->has[k] || b->has[k])
+            return a->has[k];
+    return false;
+}
+
 nx_status rows_merge(struct eval *ev, struct rows *r, bool strict, struct nx_err *err)
 {
     struct label_index x;
@@ -299,6 +308,8 @@ nx_status rows_merge(struct eval *ev, struct rows *r, bool strict, struct nx_err
     label_index_init(&x, ev->work);
     for (size_t i = 0; i < r->n; i++) {
         st = label_index_add(ev, &x, &r->labels[i], &id, &created, err);
+        if (!st && !created && drop && is_before(&r->data[i], &data[id], r->tm->n))
+            drop[id] = r->drop[i]; /* the name goes or stays as the first point says */
         if (!st && !created)
             st = strict ? eval_same_labelset(err) : row_join(&data[id], &r->data[i], r->tm->n, err);
         if (st)
