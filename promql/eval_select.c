@@ -9,7 +9,8 @@
  *       S6  A point of a coarser resolution holds until the next one may be: an instant that it lies within
  *           lookback and resolution of has its value. A range too short for points is taken as long as they
  *           need (points.h), for the times that only points are known of.
- *       S7  timestamp(x offset D @ T) reads what the offset leads to, but looks at it from T, as in Prometheus.
+ *       S7  timestamp(x offset D @ T) reads what the offset leads to, but looks at it from T, as in Prometheus;
+ *           that x is smoothed is nothing to it.
  *       S5  One column and one set of buffers serve all series: what a read gave is valid until the next. */
 #include "promql/eval.h"
 
@@ -222,7 +223,7 @@ nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct 
         return eval_nomem(ev, ev->work, err);
     in->pinned = eval_at(ev, &sel->shift, &in->pin_ms);
     in->sample_times = sample_times;
-    in->smoothed = sel->smoothed;
+    in->smoothed = sel->smoothed && !sample_times;
     st = eval_dur(ev, &sel->shift.offset, true, &in->offset_ms, err);
     if (st)
         return st;
