@@ -45,13 +45,14 @@ static bool free_out(void *ctx, struct keyed *k)
     return true;
 }
 
-static void rule_done(struct rule_state *r)
+static void rule_done(struct rule_group *g, struct rule_state *r)
 {
     table_sweep(&r->alerts, free_alert, NULL);
     table_sweep(&r->outs, free_out, NULL);
     table_done(&r->alerts);
     table_done(&r->outs);
-    arena_free(r->arena);
+    if (r->arena != g->scratch)
+        arena_free(r->arena);
     free(r->pending);
     free(r->last_error);
 }
@@ -63,13 +64,14 @@ void rule_group_free(struct rule_group *g)
     if (g->writers)
         rule_close_writers(g);
     for (size_t i = 0; g->rules && i < g->def->n_rules; i++)
-        rule_done(&g->rules[i]);
+        rule_done(g, &g->rules[i]);
     for (size_t i = 0; i < g->n_stale; i++)
         out_free(g->stale[i]);
     free(g->stale);
     free(g->writers);
     free(g->rules);
     free(g->marks);
+    arena_free(g->scratch);
     arena_free(g->arena);
     rule_files_unref(g->files);
     nx_mutex_done(&g->lock);
@@ -98,7 +100,7 @@ static nx_status rule_init(struct rule_group *g, struct rule_state *r, const str
 
     r->rule = rule;
     r->restored = g->env.restored;
-    r->arena = arena_new(0);
+    r->arena = g->scratch ? g->scratch : arena_new(0);
     if (!name || !r->arena)
         return nx_fail(err, NX_NOMEM, "out of memory");
     if (!rule->alerting)
@@ -124,7 +126,7 @@ static nx_status group_init(struct rule_group *g, struct nx_err *err)
 
     g->interval_ms = def->interval_ms ? def->interval_ms : g->env.interval_ms;
     g->query_offset_ms = def->query_offset_ms >= 0 ? def->query_offset_ms : g->env.query_offset_ms;
-    if (!(g->arena = arena_new(0)))
+    if (!(g->arena = arena_new(0)) || (!g->env.parallel && !(g->scratch = arena_new(0))))
         return nx_fail(err, NX_NOMEM, "out of memory");
     st = labels_copy(g->arena, &external, &g->env.external_labels, err);
     if (st)
@@ -347,7 +349,9 @@ static bool same_rule(const struct rule *a, const struct rule *b)
 static bool keep_stale(void *ctx, struct keyed *k)
 {
     struct rule_group *g = ctx;
-    struct out **v = realloc(g->stale, (g->n_stale + 1) * sizeof(struct out *));
+    struct out **v = ((struct out *)k)->written
+                         ? realloc(g->stale, (g->n_stale + 1) * sizeof(struct out *))
+                         : NULL;
 
     if (!v) {
         out_free((struct out *)k);

@@ -15,6 +15,7 @@ struct out {
     void *block;          /* holds both */
     uint32_t col;
     bool has_col;
+    bool written;  /* once, by this group or the one before it: so it has an end */
     uint64_t seen; /* number of the evaluation that gave it last */
 };
 
@@ -72,6 +73,8 @@ struct rule_group {
     const struct rule_group_def *def;
     struct rule_env env;
     struct arena *arena; /* templates, copies of env's strings */
+    struct arena
+        *scratch; /* of rules that are evaluated one after the other; NULL: each has its own */
     int64_t interval_ms, query_offset_ms;
     uint64_t env_print; /* equal for groups that run under the same conditions */
     size_t n_stages;

@@ -5,7 +5,8 @@
  * SHAPE   A slot for each group, with the moment it is due. Threads are equal: one of those that are free waits
  *         for the earliest slot, takes it and evaluates it; before, it sees to it that another one waits.
  * RULES   M1  A group's moments are its interval's multiples plus an offset, a hash of its file and name: the same
- *             after a restart. What is evaluated is the nominal moment, however late it is.
+ *             after a restart. What is evaluated is the nominal moment, however late it is. Waiting goes by the
+ *             steady clock, so that nothing stops when the wall clock is set back.
  *         M2  Moments that passed while a group was evaluated are counted and left out.
  *         M3  After a start, a rule's ALERTS are written only when its state was restored: after the second
  *             evaluation, as what alerts depend on is there then.
@@ -31,8 +32,9 @@
 
 struct slot {
     struct rule_group *g;
-    int64_t due_ns;  /* when it is to be looked at next; NEVER */
-    int64_t last_ns; /* nominal moment of the last evaluation; 0: none yet */
+    int64_t due_ns;   /* when it is to be looked at next, by the steady clock; NEVER */
+    int64_t first_ns; /* nominal moment of its first evaluation, */
+    int64_t last_ns;  /* and of the last one; 0: none yet */
     unsigned rounds;
     bool running, gone, restore;
     int64_t gone_ns; /* since when */
@@ -103,7 +105,7 @@ static int64_t next_moment(struct slot *s, int64_t now_ns)
     int64_t interval = s->g->interval_ms * MS, missed;
 
     if (!s->last_ns)
-        return s->due_ns;
+        return s->first_ns;
     missed = (now_ns - s->last_ns) / interval - 1;
     if (missed <= 0)
         return s->last_ns + interval;
@@ -186,7 +188,7 @@ static struct slot *take_locked(struct rules *r)
 {
     while (!r->stop) {
         struct slot *s = earliest_locked(r);
-        int64_t now = clock_now_ns(), due = s ? s->due_ns : NEVER;
+        int64_t now = clock_mono_ns(), due = s ? s->due_ns : NEVER;
 
         if (s && due <= now)
             return s;
@@ -204,6 +206,14 @@ static struct slot *take_locked(struct rules *r)
     return NULL;
 }
 
+/* Ticks that pass while it is evaluated are left out, but for one. */
+static int64_t next_due(const struct slot *s)
+{
+    int64_t interval = s->g->interval_ms * MS;
+
+    return s->due_ns + ((clock_mono_ns() - s->due_ns) / interval + 1) * interval;
+}
+
 static void work(void *arg)
 {
     struct rules *r = arg;
@@ -216,6 +226,7 @@ static void work(void *arg)
             add_counts_locked(r, s->g);
             drop_slot_locked(r, s);
         }
+        s->due_ns = next_due(s);
         see_to_watch_locked(r);
         nx_unlock(&r->lock);
         if (s->gone) {
@@ -226,7 +237,6 @@ static void work(void *arg)
         run_slot(r, s);
         nx_lock(&r->lock);
         s->running = false;
-        s->due_ns = s->last_ns + s->g->interval_ms * MS;
         nx_cond_broadcast(&r->idle);
     }
     nx_cond_broadcast(&r->wake);
@@ -379,6 +389,7 @@ static nx_status make_slot(struct rules *r, const struct config *cfg,
                                  .cancel = &r->cancel,
                                  .parallel = r->opts.parallel};
     struct slot *s = calloc(1, sizeof *s);
+    int64_t now;
     nx_status st;
 
     if (!s)
@@ -392,7 +403,9 @@ static nx_status make_slot(struct rules *r, const struct config *cfg,
     s->g->rule_durations = r->rule_durations;
     s->g->restore_s = -1;
     s->restore = !r->restored;
-    s->due_ns = moment_before(s->g, clock_now_ns()) + s->g->interval_ms * MS;
+    now = clock_now_ns();
+    s->first_ns = moment_before(s->g, now) + s->g->interval_ms * MS;
+    s->due_ns = clock_mono_ns() + (s->first_ns - now);
     *out = s;
     return NX_OK;
 }
@@ -461,7 +474,7 @@ static void end_others_locked(struct rules *r, const struct rule_files *files)
             nx_cond_wait(&r->idle, &r->lock);
         s->gone = true;
         s->gone_ns = clock_now_ns();
-        s->due_ns = s->gone_ns + 2 * s->g->interval_ms * MS;
+        s->due_ns = clock_mono_ns() + 2 * s->g->interval_ms * MS;
         i = (size_t)-1; /* the list may have changed while we waited */
     }
 }

@@ -167,8 +167,10 @@ static void put_rule(struct writing *w, size_t index)
                 take_column(w, r->pending[i].out->col);
     }
     for (size_t i = 0; i < r->n_pending; i++)
-        if (r->pending[i].out->has_col)
+        if (r->pending[i].out->has_col) {
             put(&w->row, r->pending[i].out->col, r->pending[i].value);
+            r->pending[i].out->written = true;
+        }
 }
 
 /* After all samples, so that a series that another rule has now is not ended. */
@@ -179,8 +181,8 @@ static void put_ends(struct writing *w)
         if (!takes_part(w, r))
             continue;
         for (uint32_t k = 0; k < r->outs.n; k++) {
-            const struct out *o = (const struct out *)r->outs.v[k];
-            if (o->seen != r->round && o->has_col && take_column(w, o->col))
+            struct out *o = (struct out *)r->outs.v[k];
+            if (o->seen != r->round && o->written && find_column(w, o) && take_column(w, o->col))
                 put(&w->row, o->col, num_from_bits(NUM_STALE_BITS));
         }
     }
@@ -275,7 +277,7 @@ static bool end_series(struct rule_group *g, struct out *const *v, size_t n, int
     if (cols && values)
         st = g->env.sink.open(g->env.sink.ctx, &writer, &err);
     for (size_t i = 0; i < n && !st; i++)
-        if (!g->env.sink.column(writer, &v[i]->key.labels, &cols[found], NULL))
+        if (v[i]->written && !g->env.sink.column(writer, &v[i]->key.labels, &cols[found], NULL))
             values[found++] = num_from_bits(NUM_STALE_BITS);
     if (found)
         st = g->env.sink.append(writer, t_ms, cols, values, found, NULL, &err);

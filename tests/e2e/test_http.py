@@ -274,7 +274,10 @@ def test_own_metrics_read_well(both):
     assert families == sorted(set(families)) and len(families) > 60
     assert re.findall(r"^# HELP (\S+) ", text, re.M) == families
     said = harness.subprocess.run([harness.PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
-    assert (said.returncode, said.stderr) == (0, "")
+    # these two names are Prometheus's own, which its promtool finds fault with
+    named = [line for line in said.stderr.splitlines() if not re.match(
+        r"prometheus_rule_(evaluation|group)_duration_histogram_seconds metric name should not include type 'histogram'$", line)]
+    assert named == [] and said.returncode in (0, 3)
     # every family that we share with Prometheus has its type
     theirs = dict(re.findall(r"^# TYPE (\S+) (\S+)$", both[1].get("/metrics").text, re.M))
     ours = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))

@@ -1,7 +1,7 @@
 /* test_group.c - groups over a real store, evaluated at moments of the test's choosing: RUL-021 to RUL-052. */
 #include "tests/support/test.h"
 
-#include "src/rules/rules.h"
+#include "src/rules/group.h"
 
 #define S 1000000000ll /* a second */
 
@@ -16,6 +16,7 @@ struct world {
     struct rule_files *files;
     struct rule_group *group;
     struct buf sent;
+    bool full; /* the store takes nothing */
 };
 
 static void note(void *ctx, const struct rule_notice *v, size_t n)
@@ -56,12 +57,44 @@ static void close_world(struct world *w)
     free(w);
 }
 
+/* The store's sink, which may be full. */
+static nx_status open_writer(void *ctx, void **writer, struct nx_err *e)
+{
+    struct world *w = ctx;
+    struct rule_sink s = rule_sink_storage(w->storage);
+
+    return s.open(s.ctx, writer, e);
+}
+
+static struct world *the_world; /* a writer is a group of the store, and says nothing of it */
+
+static nx_status append_row(void *writer, int64_t t_ms, const uint32_t *cols, const double *values,
+                            size_t n, struct storage_appended *refused, struct nx_err *e)
+{
+    struct rule_sink s = rule_sink_storage(the_world->storage);
+
+    if (the_world->full)
+        return nx_fail(e, NX_NOSPACE, "no space left");
+    return s.append(writer, t_ms, cols, values, n, refused, e);
+}
+
+static struct rule_sink sink_of(struct world *w)
+{
+    struct rule_sink s = rule_sink_storage(w->storage);
+
+    the_world = w;
+    s.ctx = w;
+    s.open = open_writer;
+    s.append = append_row;
+    return s;
+}
+
 static struct rule_group *group_of(struct world *w, const char *text, bool restored)
 {
     static const struct label external[] = {{{"cluster", 7}, {"c1", 2}}};
     const struct rule_env env = {.engine = w->engine,
                                  .source = &w->source,
-                                 .sink = rule_sink_storage(w->storage),
+                                 .sink = sink_of(w),
                                  .interval_ms = 10000,
                                  .external_labels = {external, 1},
                                  .external_url = "http://x",
@@ -318,6 +351,95 @@ static void the_query_offset_moves_queries_and_samples(void **state)
     close_world(w);
 }
 
+static void a_row_that_the_store_cannot_take_is_an_error_and_nothing_is_forgotten(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w, "groups:\n- name: g\n  rules:\n  - record: y\n    expr: x > 0\n", true);
+    put(w, "x", "a", 10, 1);
+    eval(w, 10);
+    put(w, "x", "a", 20, 0);
+    w->full = true;
+    eval(w, 20);
+    ASSERT_STANDS(w, 0, "err no space left");
+    ASSERT_ASK(w, "y", 20, "y{l=\"a\"} => 1\n");
+    w->full = false;
+    eval(w, 30);
+    ASSERT_STANDS(w, 0, "ok");
+    ASSERT_ASK(w, "y", 30, ""); /* ended with the next row */
+    close_world(w);
+}
+
+static void a_group_that_follows_another_takes_over_its_state(void **state)
+{
+    struct world *w = open_world();
+    struct rule_group *old;
+    struct rule_files *files;
+
+    (void)state;
+    old = group_of(w,
+                   "groups:\n- name: g\n  rules:\n  - record: kept\n    expr: x\n"
+                   "  - record: gone\n    expr: x\n  - alert: A\n    expr: x > 0\n    for: 20s\n",
+                   true);
+    files = w->files;
+    put(w, "x", "a", 10, 1);
+    eval(w, 10);
+    group_of(w,
+             "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: x >= 1\n    for: 20s\n"
+             "  - record: kept\n    expr: x > 5\n",
+             true);
+    rule_group_take_over(w->group, old);
+    rule_group_free(old);
+    rule_files_unref(files);
+    put(w, "x", "a", 30, 1);
+    eval(w, 30);
+    ASSERT_STANDS(w, 0, "ok firing {alertname=\"A\", l=\"a\"}{}firing@10=1");
+    ASSERT_ASK(w, "{__name__=~\"kept|gone\"}", 30,
+               ""); /* both are over: one by its rule, one with it */
+    ASSERT_ASK(w, "ALERTS", 30, "ALERTS{alertname=\"A\", alertstate=\"firing\", l=\"a\"} => 1\n");
+    rule_group_end_series(w->group, 40 * S);
+    ASSERT_ASK(w, "{alertname=\"A\"}", 40, "");
+    close_world(w);
+}
+
+static void alerts_go_on_after_a_restart(void **state)
+{
+    static const char text[] =
+        "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: x > 0\n    for: 30m\n"
+        "  - alert: Short\n    expr: x > 0\n    for: 1m\n"
+        "  - alert: Fired\n    expr: x > 0\n    for: 11m\n";
+    const struct rule_restore how = {3600000, 600000};
+    struct world *w = open_world();
+    struct rule_group *old;
+    struct rule_files *files;
+
+    (void)state;
+    old = group_of(w, text, true);
+    files = w->files;
+    put(w, "x", "a", 1000, 1);
+    eval(w, 1000);
+    put(w, "x", "a", 1900, 1);
+    eval(w, 1900); /* 15 of 30 minutes are over */
+    rule_group_free(old);
+    rule_files_unref(files);
+    group_of(w, text, false);
+    put(w, "x", "a", 2500, 1);
+    eval(w, 2500);
+    ASSERT_STANDS(w, 0, "ok pending {alertname=\"A\", l=\"a\"}{}pending@2500=1");
+    rule_group_restore(w->group, 2500 * S, &how);
+    ASSERT_STANDS(
+        w, 0,
+        "ok pending {alertname=\"A\", l=\"a\"}{}pending@1600=1"); /* the pause is not counted */
+    ASSERT_STANDS(w, 1, "ok pending {alertname=\"Short\", l=\"a\"}{}pending@2500=1");
+    ASSERT_STANDS(w, 2, "ok pending {alertname=\"Fired\", l=\"a\"}{}pending@1000=1");
+    eval(w, 2510);
+    ASSERT_STANDS(w, 2, "ok firing {alertname=\"Fired\", l=\"a\"}{}firing@1000=1");
+    ASSERT_ASK(w, "ALERTS_FOR_STATE{alertname=\"A\"}", 2510,
+               "ALERTS_FOR_STATE{alertname=\"A\", l=\"a\"} => 1600\n");
+    close_world(w);
+}
+
 /* ---- alerts ------------------------------------------------------------------------------------------ */
 
 static void an_alert_goes_its_way(void **state)
@@ -491,6 +613,9 @@ int main(void)
         cmocka_unit_test(a_series_that_vanishes_is_ended),
         cmocka_unit_test(a_rule_that_fails_writes_and_ends_nothing),
         cmocka_unit_test(what_the_store_refuses_is_the_rules_error),
+        cmocka_unit_test(a_row_that_the_store_cannot_take_is_an_error_and_nothing_is_forgotten),
+        cmocka_unit_test(a_group_that_follows_another_takes_over_its_state),
+        cmocka_unit_test(alerts_go_on_after_a_restart),
         cmocka_unit_test(the_query_offset_moves_queries_and_samples),
         cmocka_unit_test(an_alert_goes_its_way),
         cmocka_unit_test(a_pending_alert_that_ends_is_forgotten),
