@@ -14,8 +14,10 @@
 #include "src/base/clock.h"
 #include "storage/storage_impl.h"
 
-#define SOON_MS 1000
-#define SLOW_MS 15000 /* chunks in memory are joined as often */
+#define SOON_MS    1000
+#define BUSY_MS    15000 /* chunks in memory are joined as often, if many are made */
+#define SLOW_MS    60000
+#define BUSY_BYTES (256u << 10) /* of log, from tick to tick */
 
 void storage_ring(struct storage *s)
 {
@@ -40,10 +42,14 @@ static void work(void *arg)
 {
     struct storage *s = arg;
     int64_t soon_ms = s->fsync_ms < SOON_MS ? s->fsync_ms : SOON_MS;
+    struct wal_stats log = {0};
 
     while (!atomic_load(&s->stop)) {
+        uint64_t before = log.written_bytes;
         storage_tick(s, clock_now_ms());
-        nx_alarm_set(&s->worker_alarm, SLOW_MS); /* K2 */
+        wal_get_stats(s->wal, &log);
+        nx_alarm_set(&s->worker_alarm,
+                     log.written_bytes - before > BUSY_BYTES ? BUSY_MS : SLOW_MS); /* K2 */
         watch_time(s);
         if (storage_waits(s))
             nx_alarm_set(&s->worker_alarm, soon_ms);
