@@ -28,7 +28,7 @@
 #include "src/base/text.h"
 #include "src/scrape/token.h"
 
-#define KEEP_BODY_BYTES  (256u << 10) /* by each fetch that waits for work */
+#define SMALL_BYTES      (256u << 10) /* no need to look whether there is memory */
 #define KEEP_LARGE_BYTES (2u << 20)   /* by the one that is next */
 #define RECEIVE_BYTES    (64u << 10)  /* at a time; of libcurl's own are 16 KiB */
 #define CREDENTIAL_BYTES (1u << 20)
@@ -157,9 +157,9 @@ void fetch_clear(struct fetch *f)
     f->owner = NULL;
 }
 
-void fetch_trim(struct fetch *f)
+void fetch_trim(struct fetch *f, size_t most_bytes)
 {
-    if (f->body.cap > KEEP_BODY_BYTES)
+    if (f->body.cap > most_bytes)
         buf_done(&f->body);
 }
 
@@ -238,7 +238,7 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
         f->over_limit = true;
         return len + 1; /* ends the transfer */
     }
-    if (f->body.len + len > KEEP_BODY_BYTES && memory_room(f->memory) < len) { /* F6 */
+    if (f->body.len + len > SMALL_BYTES && memory_room(f->memory) < len) { /* F6 */
         f->over_memory = true;
         return len + 1;
     }

@@ -81,5 +81,5 @@ bool fetch_header_is(struct nx_slice line, const char *name, struct nx_slice *va
 size_t fetch_seconds(char to[64], int64_t ms);
 /* Frees what belongs to the request; keeps the handle, and a body buffer that is not very large. */
 void fetch_clear(struct fetch *f);
-/* After that: gives back a large body buffer. */
-void fetch_trim(struct fetch *f);
+/* After that: gives back a body buffer of more than that. */
+void fetch_trim(struct fetch *f, size_t most_bytes);

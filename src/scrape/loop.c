@@ -27,8 +27,10 @@
 #include "src/base/log.h"
 #include "src/scrape/wire.h"
 
-#define KEEP_WORKS    32u
-#define TOKEN_POLL_NS (20ll * 1000 * 1000)
+#define KEEP_WORKS      32u
+#define KEEP_BODY_BYTES (256u << 10)
+#define REQUEST_BYTES   4096u
+#define TOKEN_POLL_NS   (20ll * 1000 * 1000)
 
 void work_push(struct work_queue *q, struct work *w)
 {
@@ -112,8 +114,11 @@ static void work_give_back(struct scrape *s, struct work *w)
         return;
     }
     fetch_clear(w->fetch);
+    if (w->target && w->target->kept_fd >= 0)
+        fetch_trim(w->fetch, REQUEST_BYTES); /* the next body comes to a worker's buffer */
     if (s->idle)
-        fetch_trim(s->idle->fetch); /* only the one that is taken next keeps much */
+        fetch_trim(s->idle->fetch,
+                   KEEP_BODY_BYTES); /* only the one that is taken next keeps much */
     w->next = s->idle;
     s->idle = w;
     s->n_idle++;

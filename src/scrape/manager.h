@@ -188,7 +188,7 @@ void asker_check_deadlines(struct scrape *s);
 int64_t asker_wait_ms(const struct scrape *s, int64_t now_mono_ns); /* until that is to be called */
 
 /* schedule.c: the targets by time. */
-#define SCHEDULE_SLOTS 4u                              /* of an interval, at least */
+#define SCHEDULE_SLOTS 1u                              /* of an interval, at least */
 bool schedule_put(struct scrape *s, struct target *t); /* new, or moved to another due_mono_ns */
 void schedule_remove(struct scrape *s, struct target *t);
 struct target *schedule_first(const struct scrape *s); /* NULL: none */

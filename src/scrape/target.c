@@ -5,6 +5,9 @@
  *         T2  The address is used as it is: no port is added (3.x).
  *         T3  The place in the interval is FNV-1a over labels and URL, xor the server's seed, modulo
  *             the interval, counted from the Unix epoch, at the beginning of its slot.
+ *         T4  The first slot begins at a place that follows from the seed: two servers with the same
+ *             targets do not ask them at the same moment, however few slots there are. Intervals of which
+ *             one is a multiple of the other have slots that begin together.
  * NOT     Asking DNS for the full host name, as Prometheus does for its seed: a name server that comes
  *         and goes would move all scrapes. */
 #include "src/scrape/target.h"
@@ -359,8 +362,9 @@ int64_t target_first_ns(uint64_t hash, uint64_t seed, int64_t interval_ns, uint3
                         int64_t now_ns)
 {
     int64_t slot_ns = slots < interval_ns ? interval_ns / slots : 1;
-    int64_t offset = (int64_t)((hash ^ seed) % (uint64_t)interval_ns) / slot_ns * slot_ns; /* T3 */
+    int64_t slot = (int64_t)((hash ^ seed) % (uint64_t)interval_ns) / slot_ns * slot_ns; /* T3 */
     int64_t begun = now_ns - now_ns % interval_ns;
+    int64_t offset = (slot + (int64_t)(seed % (uint64_t)interval_ns)) % interval_ns; /* T4 */
 
     return begun + offset >= now_ns ? begun + offset : begun + offset + interval_ns;
 }

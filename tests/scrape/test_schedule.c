@@ -92,7 +92,7 @@ static void targets_come_some_at_a_time(void **state)
         schedule_remove(&s, &t[i]);
     for (size_t i = 0; i < 40; i++)
         assert_true(schedule_put(&s, &t[i]));
-    assert_int_equal(s.slot_bits, 1);
+    assert_int_equal(s.slot_bits, 3);
     clock_fake_advance(16000);
     for (size_t i = 0; i < 40; i++) {
         int64_t before = t[i].ideal_ns;
@@ -105,11 +105,38 @@ static void targets_come_some_at_a_time(void **state)
     clock_fake_off();
 }
 
+/* A handful has one wake-up, in each server at a moment of its own; and longer intervals share it. */
+static void a_few_targets_come_together(void **state)
+{
+    struct test_random r = {3};
+    int64_t place[2];
+
+    (void)state;
+    clock_fake_set(1700000000000);
+    for (int server = 0; server < 2; server++) {
+        struct scrape s = {.seed = test_random(&r)};
+        struct target t[16];
+        for (size_t i = 0; i < NX_COUNT(t); i++) {
+            t[i] = (struct target){
+                .hash = test_random(&r), .interval_ms = i % 2 ? 60000 : 15000, .heap_at = SIZE_MAX};
+            schedule_begin(&s, &t[i]);
+            assert_true(schedule_put(&s, &t[i]));
+            assert_int_equal(t[i].ideal_ns % 15000000000, t[0].ideal_ns % 15000000000);
+        }
+        assert_int_equal(s.slot_bits, 0);
+        place[server] = t[0].ideal_ns % 15000000000;
+        free(s.heap);
+    }
+    assert_true(place[0] != place[1]);
+    clock_fake_off();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_seed_moves_new_targets_only),
         cmocka_unit_test(targets_come_some_at_a_time),
+        cmocka_unit_test(a_few_targets_come_together),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
