@@ -158,6 +158,17 @@ nx_status work_room(struct work *w, size_t n_rows, size_t n_off, struct nx_err *
     return NX_OK;
 }
 
+void head_work_tidy(struct head *h)
+{
+    nx_lock(&h->pool_lock);
+    for (struct work *w = h->pool; w; w = w->next) {
+        buf_done(&w->data);
+        buf_done(&w->frames);
+        buf_done(&w->payload);
+    }
+    nx_unlock(&h->pool_lock);
+}
+
 /* ---- time ------------------------------------------------------------------------------------ */
 
 void head_saw(struct head *h, int64_t t_ms)

@@ -73,6 +73,8 @@ static inline int64_t floor_div(int64_t a, int64_t b)
 
 struct work *head_work(struct head *h); /* NULL out of memory */
 void head_work_back(struct head *h, struct work *w);
+/* What nobody has borrowed gives its buffers up: new series and large seals made them grow. */
+void head_work_tidy(struct head *h);
 /* Room for n_rows in t and v, n_off in off. */
 NX_NODISCARD nx_status work_room(struct work *w, size_t n_rows, size_t n_off, struct nx_err *err);
 

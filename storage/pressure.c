@@ -22,7 +22,7 @@
 #define LEAST_CACHE (256u << 10)
 #define TRIM_MS     2000
 #define TIDY_MS     30000
-#define TIDY_BYTES  (1u << 20) /* and an eighth of the heap */
+#define TIDY_BYTES  (128u << 10) /* and an eighth of the heap */
 
 static size_t cut(size_t from, uint64_t by, size_t least)
 {
@@ -78,6 +78,7 @@ static void tidy(struct storage *s)
     if (now_ns - s->tidied_ns < TIDY_MS * 1000000ll)
         return;
     s->tidied_ns = now_ns;
+    head_work_tidy(s->head);
     m = mallinfo2();
     if (m.fordblks > TIDY_BYTES && m.fordblks > m.arena / 8)
         malloc_trim(0);

@@ -83,6 +83,7 @@ struct ingest_scratch {
     struct layout_builder builder;
     struct layout next; /* takes the place of the target's when the row is in */
     bool changed;       /* the body was not that of the layout */
+    uint32_t n_alike;   /* bodies since one that was not; a few are counted */
     bool ends;          /* a scrape without samples: all series get stale markers */
     struct series_scratch series;
     struct arena *arena;
@@ -123,7 +124,8 @@ struct ingest_scratch {
 };
 NX_NODISCARD nx_status ingest_scratch_init(struct ingest_scratch *s, struct nx_err *err);
 void ingest_scratch_done(struct ingest_scratch *s);
-/* Gives back memory that an unusually large target made it take. */
+/* Gives back memory that an unusually large target made it take, or that bodies like the last ones don't
+ * need. */
 void ingest_scratch_trim(struct ingest_scratch *s);
 
 struct ingest_result {

@@ -890,14 +890,19 @@ void ingest_scratch_done(struct ingest_scratch *s)
 }
 
 #define KEEP_LINES 16384u
+#define ALIKE      4u /* bodies in a row like the last scrape's: what only others need is given back */
 
 void ingest_scratch_trim(struct ingest_scratch *s)
 {
-    if (s->table.cap > KEEP_LINES) {
+    bool alike;
+
+    s->n_alike = s->changed ? 0 : s->n_alike + (s->n_alike < ALIKE);
+    alike = s->n_alike == ALIKE;
+    if (s->table.cap > (alike ? 0 : KEEP_LINES)) {
         layout_table_done(&s->table);
         layout_table_init(&s->table);
     }
-    if (s->builder.cap > KEEP_LINES) {
+    if (s->builder.cap > (alike ? 0 : KEEP_LINES)) {
         layout_builder_done(&s->builder);
         layout_builder_init(&s->builder);
     }
@@ -905,7 +910,7 @@ void ingest_scratch_trim(struct ingest_scratch *s)
         arena_reset(s->arena);
         s->n_fresh = 0;
     }
-    if (s->cap_fresh > KEEP_LINES) {
+    if (s->cap_fresh > (alike ? 0 : KEEP_LINES)) {
         free(s->fresh);
         s->fresh = NULL;
         s->cap_fresh = 0;
