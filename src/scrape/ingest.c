@@ -171,7 +171,7 @@ static enum taken take_sample(struct pass *p, uint32_t what, struct nx_slice pre
 
 static inline void skip_blank_lines(struct expo *x)
 {
-    if (*x->at != '\n') /* there is one at the end, too */
+    if (x->at >= x->end || *x->at != '\n')
         return;
     if (x->format == EXPO_TEXT && expo_at_line(x))
         while (x->at < x->end && *x->at == '\n')
