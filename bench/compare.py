@@ -3,7 +3,7 @@
 
     cmake --preset release && cmake --build --preset release --target narthex bench_farm
     bench/compare.py                                # ingest, small, disk, query, size: about 15 minutes
-    bench/compare.py --only young,curve-series,curve-days    # what costs grow with: about 30 minutes
+    bench/compare.py --only curve-series,curve-days,curve-query    # what costs grow with: 6 + 4 + 4 minutes
     bench/compare.py --recorded FILE.om.gz --only recorded   # bytes per sample of data of your own
     bench/compare.py --quick                        # small sizes, to see that it works
 
@@ -18,7 +18,8 @@ young         500,000 series, scraped twice: memory per series
 disk, query   500 series of 24 hours at 15 s, loaded from OpenMetrics: size, CPU, ten range queries
 recorded      the size of a recorded file
 curve-series  CPU per million samples and memory per series at 10,000, 100,000 and 1,000,000 series
-curve-days    size, start and queries of 100 series over 1, 7 and 30 days
+curve-days    bytes a sample as loaded, start, and ten queries with 100 steps over 1, 7 and 30 days of 40 series
+curve-query   one query of 60 steps over 10 to 100,000 series: CPU, and how far memory rises beside the input
 size          the binary
 """
 import argparse
@@ -142,22 +143,24 @@ def scenario_young(a, tmp, table):
 
 
 def scenario_curve_series(a, tmp, table):
+    """After a warm-up in which all series are made, two intervals and ten seconds are measured."""
     for n in (1, 10) if a.quick else (10, 100, 1000):
         interval = max(1, n // 50)
-        r = each(a, tmp, f"curve{n}", lambda a, e, f: memory_of(a, e, f, n, 1000, interval, 3 * interval, 3 * interval + 20))
+        r = each(a, tmp, f"curve{n}",
+                 lambda a, e, f: memory_of(a, e, f, n, 1000, interval, interval + 4, 2 * interval + 10))
         table.row(f"{n * 1000:,} series each {interval} s: CPU per million samples, s", r, lambda x: x["cpu"] / x["samples"] * 1e6)
         table.row(f"{n * 1000:,} series: resident bytes per series", r, lambda x: x["rss"] / x["series"])
 
 
 # ---- loading and asking -----------------------------------------------------------------------------
 
-def loaded(a, engine, folder, path, samples, ask=None):
+def loaded(a, engine, folder, path, samples, ask=None, wait=70):
     """Loads a file; weighs the folder after a minute, in which Prometheus merges its blocks."""
     server = engine(a.binary[engine], folder)
     r = {"load_cpu": server.load(path, path + ".ms")}
     try:
         if not a.quick:
-            time.sleep(70)
+            time.sleep(wait)
         server.stop()
         r["bytes"] = server.disk_bytes() / samples
         r["ready"] = server.start()
@@ -218,12 +221,57 @@ def scenario_disk(a, tmp, table):
 
 
 def scenario_curve_days(a, tmp, table):
+    rounds, a.rounds = a.rounds, 3
     for days in (1,) if a.quick else (1, 7, 30):
-        a.step = 60 * days
-        r = load_and_ask(a, tmp, table, 100, 24 * days, f"100 series of {days} d", True)
-        table.row(f"100 series of {days} d: start to ready, s", r, lambda x: x["ready"])
-        table.row(f"100 series of {days} d: ten range queries, geometric mean of p50, ms", r,
-                  lambda x: statistics.geometric_mean(x["p50"]) * 1e3)
+        path, what = os.path.join(tmp, "corpus.om"), f"40 series of {days} d"
+        samples, start, end = corpus.write(path, 40, 24 * days)
+        a.step = 864 * days
+        r = each(a, tmp, "days", lambda a, e, f: loaded(a, e, f, path, samples, ask_dashboard(a, start, end), wait=1))
+        table.row(f"{what}: bytes per sample as loaded", r, lambda x: x["bytes"])
+        table.row(f"{what}: start to ready, s", r, lambda x: x["ready"])
+        table.row(f"{what}: ten queries of 100 steps, CPU, ms per million samples", r,
+                  lambda x: x["query_cpu"] * 1e3 / samples * 1e6)
+        table.row(f"{what}: the same, geometric mean of p50, ms", r, lambda x: statistics.geometric_mean(x["p50"]) * 1e3)
+    a.rounds = rounds
+
+
+def ask_size(server, expr, start, end, step, rounds):
+    """One query: p50, CPU, and how far resident memory rises while it runs."""
+    p = dict(query=expr, start=start + 300, end=end - 1, step=step)
+    server.query("query_range", **p)
+    time.sleep(0.3)
+    before = server.memory()
+    server.peak_begin()
+    server.query("query_range", **p)
+    peak, took, cpu = server.memory("VmHWM") - before, [], server.cpu()
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        server.query("query_range", **p)
+        took.append(time.perf_counter() - begin)
+    return {"p50": statistics.median(took), "cpu": (server.cpu() - cpu) / rounds, "peak": max(0, peak)}
+
+
+def scenario_curve_query(a, tmp, table):
+    sizes, minutes, step = (10, 100) if a.quick else (10, 100, 1000, 10000, 100000), 30, 30
+    path = os.path.join(tmp, "sizes.om")
+    samples, start, end = corpus.write_sizes(path, sizes, minutes, step)
+
+    def ask(server, r):
+        for n in sizes:
+            r[n] = ask_size(server, f"sum by (instance) (rate(curve_{n}[5m]))", start, end, step, 3 if n > 1000 else 11)
+            r[-n] = ask_size(server, f"curve_{n}", start, end, step, 3) if n <= 10000 else None
+
+    r = each(a, tmp, "sizes", lambda a, e, f: loaded(a, e, f, path, samples, ask, wait=1))
+    for n in sizes:
+        what = f"sum by (instance) (rate(...)) of {n:,} series"
+        table.row(f"{what}: p50, ms", r, lambda x, n=n: x[n]["p50"] * 1e3)
+        table.row(f"{what}: CPU per series, us", r, lambda x, n=n: x[n]["cpu"] / n * 1e6)
+        table.row(f"{what}: memory rises by, MiB (samples at 16 bytes: {n * minutes * 60 // step * 16 / MIB:.3g})", r,
+                  lambda x, n=n: x[n]["peak"] / MIB)
+    for n in sizes:
+        if n <= 10000:
+            table.row(f"all points of {n:,} series: CPU per series, us", r, lambda x, n=n: x[-n]["cpu"] / n * 1e6)
+            table.row(f"all points of {n:,} series: memory rises by, MiB", r, lambda x, n=n: x[-n]["peak"] / MIB)
 
 
 def scenario_recorded(a, tmp, table):
@@ -271,6 +319,7 @@ def each(a, tmp, name, run):
 
 SCENARIOS = {"ingest": scenario_ingest, "small": scenario_small, "young": scenario_young, "disk": scenario_disk,
              "recorded": scenario_recorded, "curve-series": scenario_curve_series, "curve-days": scenario_curve_days,
+             "curve-query": scenario_curve_query,
              "size": scenario_size}
 
 

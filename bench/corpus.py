@@ -62,6 +62,20 @@ def write(path, series, hours, seed=7):
     return series * n, START, START + n * STEP_S
 
 
+def write_sizes(path, sizes, minutes, step_s):
+    """Metrics curve_10, curve_100, ... of so many series each; samples, start and end as write()."""
+    n = minutes * 60 // step_s
+    with open(path, "w") as om, open(path + ".ms", "w") as ms:
+        for size in sizes:
+            for k in range(size):
+                head = f'curve_{size}{{instance="host-{k % 100}",k="{k}"}}'
+                rate = 1 + k % 37
+                om.write("".join(f"{head} {rate * i + k * i % 5} {START + step_s * i}\n" for i in range(n)))
+                ms.write("".join(f"{head} {rate * i + k * i % 5} {(START + step_s * i) * 1000}\n" for i in range(n)))
+        om.write("# EOF\n")
+    return sum(sizes) * n, START, START + n * step_s
+
+
 def recorded(source, path):
     """Copies a recorded OpenMetrics file (may be .gz) to PATH and PATH.ms; returns the number of samples."""
     n = 0
