@@ -389,6 +389,25 @@ static nx_status prepare(struct run *r, struct nx_err *err)
     return r->q->source->open(r->q->source->ctx, mint, maxt, &r->ev.querier, err);
 }
 
+/* While it evaluates, a query that is called off or out of time gets no memory: so it ends, too, where
+ * many series are looked up. Whoever notices, it is told in the same words. */
+static nx_status run_bounded(struct run *r, struct nx_err *err)
+{
+    struct arena_share *share = &r->ev.share;
+    nx_status st;
+
+    share->cancel = r->ev.cancel;
+    share->deadline_ns = r->ev.deadline_ns;
+    st = run_eval(r, err);
+    share->cancel = NULL;
+    share->deadline_ns = 0;
+    if (st == NX_CANCELED)
+        return nx_fail(err, st, "query was canceled in expression evaluation");
+    if (st == NX_TIMEOUT)
+        return nx_fail(err, st, "query timed out in expression evaluation");
+    return st;
+}
+
 static nx_status run_query(struct run *r, struct nx_err *err)
 {
     struct pql_result *res = r->result;
@@ -399,7 +418,7 @@ static nx_status run_query(struct run *r, struct nx_err *err)
     if (!st)
         st = eval_check(&r->ev, err);
     if (!st && r->tm.n)
-        st = run_eval(r, err);
+        st = run_bounded(r, err);
     else if (!st)
         res->type = PQL_MATRIX; /* a range that ends before it starts */
     res->stats.eval_s = since(&at);

@@ -16,7 +16,7 @@ nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err
 {
     nx_status st = arena_failed(a, err);
 
-    if (st == NX_OVERLOADED)
+    if (st == NX_OVERLOADED || st == NX_CANCELED || st == NX_TIMEOUT)
         return st;
     if (st == NX_LIMIT && ev->share.exceeded)
         return nx_fail(err, NX_EXEC,

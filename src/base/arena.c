@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/clock.h"
 #include "src/base/memory.h"
 
 #ifdef __has_feature /* clang's way of telling */
@@ -151,11 +152,21 @@ static void uncount(struct arena *a, size_t bytes)
     memory_give(a->memory, bytes);
 }
 
+static nx_status share_stopped(const struct arena_share *s)
+{
+    if (s->cancel && __atomic_load_n(s->cancel, __ATOMIC_RELAXED))
+        return NX_CANCELED;
+    return s->deadline_ns && clock_mono_ns() > s->deadline_ns ? NX_TIMEOUT : NX_OK;
+}
+
 /* A3 */
 static nx_status count(struct arena *a, size_t bytes)
 {
     struct arena_share *s = a->share;
+    nx_status st = s ? share_stopped(s) : NX_OK;
 
+    if (st)
+        return st;
     if (s && s->limit_bytes && (s->bytes > s->limit_bytes || bytes > s->limit_bytes - s->bytes)) {
         s->exceeded = true;
         return NX_LIMIT;
@@ -366,6 +377,10 @@ nx_status arena_failed(const struct arena *a, struct nx_err *err)
                        a->share && a->share->exceeded ? a->share->limit_bytes : a->limit_bytes);
     if (a->failed == NX_OVERLOADED)
         return memory_no_room(a->memory, err);
+    if (a->failed == NX_CANCELED)
+        return nx_fail(err, NX_CANCELED, "query was canceled in expression evaluation");
+    if (a->failed == NX_TIMEOUT)
+        return nx_fail(err, NX_TIMEOUT, "query timed out in expression evaluation");
     return nx_fail(err, NX_NOMEM, "out of memory");
 }
 

@@ -31,17 +31,20 @@ struct arena_share {
     size_t bytes, limit_bytes; /* 0: no limit */
     struct memory *memory;     /* NULL: not counted */
     bool exceeded;             /* limit_bytes, by some arena's last failure */
+    const int *cancel;         /* atomic; not 0: no block is given any more. NULL: not asked */
+    int64_t deadline_ns;       /* on the steady clock; after it neither. 0: none */
 };
 /* From now on the arena's blocks, those that it has included, count in `share` (borrowed; its limit_bytes
- * and memory are set before the first arena joins and stay). */
+ * and memory are set before the first arena joins and stay, cancel and deadline_ns are set by who uses the
+ * arenas). What takes long takes memory: so a query ends soon after it is called off, whoever is at work. */
 void arena_join(struct arena *a, struct arena_share *share);
 /* A new arena without a limit of its own that counts where `a` does. NULL out of memory. */
 struct arena *arena_beside(const struct arena *a);
 /* The arena lives on, counted as before, but without the common bound. */
 void arena_leave(struct arena *a);
 
-/* The failure of the last NULL, with a text: NX_LIMIT, NX_NOMEM, or NX_OVERLOADED when the process is near
- * its memory limit. */
+/* The failure of the last NULL, with a text: NX_LIMIT, NX_NOMEM, NX_OVERLOADED when the process is near its
+ * memory limit, NX_CANCELED or NX_TIMEOUT. */
 nx_status arena_failed(const struct arena *a, struct nx_err *err);
 size_t arena_bytes(const struct arena *a); /* held now */
 

@@ -48,8 +48,8 @@ static nx_status ask_open(struct web_req *r, struct ask *a, struct nx_err *err)
 
     if (!st)
         st = memory_admit_query(memory, err);
-    r->share =
-        (struct arena_share){.limit_bytes = (size_t)(memory_limit(memory) / 3), .memory = memory};
+    r->share = (struct arena_share){
+        .limit_bytes = (size_t)(memory_limit(memory) / 3), .memory = memory, .cancel = &r->cancel};
     if (!st)
         arena_join(r->arena, &r->share);
     if (!st)

@@ -199,6 +199,33 @@ static void freed_blocks_serve_again_until_released(void **state)
     assert_false(arena_spare_held());
 }
 
+static void an_arena_gives_nothing_after_its_query_is_called_off(void **state)
+{
+    int cancel = 0;
+    struct arena_share share = {.cancel = &cancel};
+    struct arena *a = arena_new(0);
+
+    (void)state;
+    arena_join(a, &share);
+    assert_non_null(arena_alloc(a, 100));
+    cancel = 1;
+    assert_non_null(arena_alloc(a, 16)); /* of the block that it has */
+    assert_null(arena_alloc(a, 500000));
+    assert_status(arena_failed(a, &err), NX_CANCELED);
+    assert_non_null(strstr(err.text, "canceled"));
+    cancel = 0;
+    assert_non_null(arena_alloc(a, 500000));
+    share.deadline_ns = 1; /* long ago */
+    assert_null(arena_alloc(a, 500000));
+    assert_status(arena_failed(a, &err), NX_TIMEOUT);
+    share.deadline_ns = INT64_MAX;
+    assert_non_null(arena_alloc(a, 500000));
+    share.deadline_ns = 1;
+    arena_leave(a);
+    assert_non_null(arena_alloc(a, 500000)); /* what is left of it is the result's */
+    arena_free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +240,7 @@ int main(void)
         cmocka_unit_test(reset_keeps_one_block_and_forgets_the_failure),
         cmocka_unit_test(copies_are_terminated_and_printing_fits),
         cmocka_unit_test(freed_blocks_serve_again_until_released),
+        cmocka_unit_test(an_arena_gives_nothing_after_its_query_is_called_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
