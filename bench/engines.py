@@ -43,6 +43,7 @@ def tree_bytes(path, but=None):
 class Server:
     """One server process on a free port. Ended by its pid, and by nothing else."""
     kind = name = ""
+    load_args = []  # of the loading tool
     ready_path = "/-/ready"
     extra = {}
 
@@ -139,7 +140,7 @@ class Server:
     def load(self, openmetrics, _millis):
         """Loads a file into the data folder. Returns the CPU seconds it took; the server runs then."""
         begin = os.times()
-        subprocess.run([self.load_tool(), "tsdb", "create-blocks-from", "openmetrics", openmetrics, self.data],
+        subprocess.run([self.load_tool(), "tsdb", "create-blocks-from", *self.load_args, "openmetrics", openmetrics, self.data],
                        check=True, stdout=subprocess.DEVNULL)
         end = os.times()
         self.start()

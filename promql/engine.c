@@ -43,7 +43,7 @@ struct pql_engine {
     struct nx_cond freed;
     /* under lock */
     uint32_t active;
-    uint64_t queries, samples_total;
+    uint64_t queries, samples_total, samples_read;
     struct stat_ring slices[STAT_SLICES];
 };
 
@@ -131,7 +131,8 @@ void pql_engine_get_stats(struct pql_engine *e, struct pql_engine_stats *out)
     *out = (struct pql_engine_stats){.queries = e->queries,
                                      .active = e->active,
                                      .max_concurrency = e->opts.max_concurrency,
-                                     .samples_total = e->samples_total};
+                                     .samples_total = e->samples_total,
+                                     .samples_read = e->samples_read};
 #define SLICE(field, slice)                                                                        \
     stat_read(&e->slices[slice], now, &out->field.count, &out->field.sum, q);                      \
     out->field.p50 = q[0];                                                                         \
@@ -175,14 +176,15 @@ static nx_status place_take(struct pql_engine *e, const struct pql_query *q, int
     return st;
 }
 
-static void place_give(struct pql_engine *e, const struct pql_result *r, uint64_t samples)
+static void place_give(struct pql_engine *e, const struct pql_result *r, const struct eval *ev)
 {
     int64_t now = clock_mono_ns();
 
     nx_lock(&e->lock);
     e->active--;
     e->queries++;
-    e->samples_total += samples;
+    e->samples_total += ev->total;
+    e->samples_read += ev->read;
     if (r) {
         stat_add_locked(e, STAT_QUEUE, now, r->stats.queue_s);
         stat_add_locked(e, STAT_PREPARE, now, r->stats.prepare_s);
@@ -428,6 +430,7 @@ static nx_status run_query(struct run *r, struct nx_err *err)
         qsort(res->series, res->n_series, sizeof *res->series, compare_series);
     res->stats.sort_s = since(&at);
     res->stats.samples_total = r->ev.total;
+    res->stats.samples_read = r->ev.read;
     res->stats.samples_peak = r->ev.peak;
     st = annots_texts(&r->ev.annots, ANNOT_WARNING, r->q->text, r->ev.out, &res->warnings,
                       &res->n_warnings, err);
@@ -528,7 +531,7 @@ done:
     if (watch)
         watch->end(watch->ctx, watched, q, r.result, st ? err : NULL);
     if (placed)
-        place_give(e, st ? NULL : r.result, r.ev.total);
+        place_give(e, st ? NULL : r.result, &r.ev);
     if (!st) {
         arena_leave(r.ev.out);
         *out = r.result;

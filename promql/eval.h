@@ -73,8 +73,9 @@ struct eval {
     int64_t q_start_ms, q_end_ms, q_step_ms; /* the query's own; step 0 of an instant query */
     bool instant;
     bool delayed_names; /* names that functions drop stay until the end */
-    uint64_t max_samples, held, peak, total;
-    int64_t deadline_ns; /* on the steady clock */
+    uint64_t max_samples, held, peak;
+    uint64_t total, read; /* samples by step; those that no step before had */
+    int64_t deadline_ns;  /* on the steady clock */
     const int *cancel;
     struct column col; /* the one decoded series */
     struct annots annots;

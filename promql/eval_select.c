@@ -199,6 +199,7 @@ static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct
         select_instants(&ev->col, r->tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
                         ev->lookback_ms, in->sample_times, into);
     ev->total += into->points;
+    ev->read += into->points;
     return eval_hold(ev, r, into->points, err);
 }
 
@@ -471,6 +472,7 @@ struct range_call {
     size_t n_args;
     uint32_t *lo, *hi; /* window of each step over the series at work */
     uint64_t all;      /* samples in all windows together, */
+    uint64_t fresh;    /* those that the window before lacked, */
     size_t largest;    /* and in the largest */
     int64_t *times;    /* of that series' samples */
     size_t n_times, times_cap;
@@ -492,8 +494,9 @@ static void find_windows(struct range_call *c, const struct eval_times *tm, cons
     int64_t beyond = src->smoothed ? src->lookback_ms : 0;
     size_t lo = 0, hi = 0;
 
-    c->all = c->largest = 0;
+    c->all = c->fresh = c->largest = 0;
     for (uint32_t k = 0; k < tm->n; k++) {
+        const size_t seen = hi;
         int64_t end = c->end[k];
 
         while (hi < s->n && s->t[hi] <= end + beyond)
@@ -503,6 +506,7 @@ static void find_windows(struct range_call *c, const struct eval_times *tm, cons
         c->lo[k] = (uint32_t)lo;
         c->hi[k] = (uint32_t)hi;
         c->all += hi - lo;
+        c->fresh += hi - (seen > lo ? seen : lo);
         if (hi - lo > c->largest)
             c->largest = hi - lo;
     }
@@ -687,6 +691,7 @@ static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct ro
     if (st)
         return st;
     ev->total += c->all;
+    ev->read += c->src->inner ? 0 : c->fresh; /* a subquery's were counted where it read them */
     if (points && c->points->mean) {
         st = spare_row(ev, c, r, 1, err);
         if (!st)
@@ -865,8 +870,10 @@ nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct ev
         if (!points)
             continue;
         ev->held += points;
-        if (!src->inner)
+        if (!src->inner) {
             ev->total += points;
+            ev->read += points;
+        }
         if (ev->held > ev->peak)
             ev->peak = ev->held;
         series[kept++] = (struct pql_series){.labels = src->labels[i], .t = t, .v = v, .n = points};

@@ -133,7 +133,8 @@ struct pql_result {
         **infos; /* "PromQL warning: ... (1:5)"; at most 10 each, plus a line that counts the rest */
     size_t n_warnings, n_infos;
     struct {
-        uint64_t samples_total, samples_peak;
+        uint64_t samples_total, samples_peak; /* as each step alone would take; held at a time */
+        uint64_t samples_read;                /* those of samples_total that no step before took */
         double queue_s, prepare_s, eval_s, sort_s, total_s;
     } stats;
     struct arena *arena; /* holds all of the above */
@@ -148,7 +149,7 @@ void pql_result_free(struct pql_result *r); /* accepts NULL */
 
 struct pql_engine_stats {
     uint64_t queries, active, max_concurrency;
-    uint64_t samples_total;
+    uint64_t samples_total, samples_read;
     /* Durations by slice, in seconds, for prometheus_engine_query_duration_seconds. */
     struct {
         uint64_t count;

@@ -111,7 +111,7 @@ void json_query_stats(struct buf *b, const struct pql_result *r)
     buf_printf(
         b,
         "},\"samples\":{\"totalQueryableSamples\":%llu,\"samplesRead\":%llu,\"peakSamples\":%llu}}",
-        (unsigned long long)r->stats.samples_total, (unsigned long long)r->stats.samples_total,
+        (unsigned long long)r->stats.samples_total, (unsigned long long)r->stats.samples_read,
         (unsigned long long)r->stats.samples_peak);
 }
 

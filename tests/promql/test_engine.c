@@ -493,6 +493,42 @@ static void what_the_store_says_is_passed_on(void **state)
     teststore_free(s);
 }
 
+/* Windows that overlap take a sample at each step and read it once. */
+static void samples_of_windows_are_read_once(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t start_ms, end_ms, step_ms;
+        uint64_t total, read;
+    } asked[] = {
+        {"m{i='1'}", 300000, 300000, 0, 1, 1},
+        {"m{i='1'}", 300000, 360000, 30000, 3, 3},
+        {"sum_over_time(m{i='1'}[2m])", 300000, 300000, 0, 8, 8},
+        {"sum_over_time(m{i='1'}[2m])", 300000, 360000, 30000, 24, 12}, /* 8, then 2 and 2 */
+        {"sum_over_time(m{i='1'}[30s])", 300000, 420000, 60000, 6, 6},  /* they do not overlap */
+        {"sum_over_time(m{i='1'}[2m] @ 600)", 300000, 360000, 30000, 24, 8},
+        {"sum_over_time(m{i='1'}[2m:1m])", 300000, 300000, 0, 2, 2},
+    };
+    struct teststore *s = filled();
+    struct pql_source source = teststore_source(s);
+    struct pql_engine *e = engine_of((struct pql_engine_opts){0});
+    struct pql_result *r;
+    struct nx_err err;
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(asked); i++) {
+        assert_ok(ask(e, &source, asked[i].text, asked[i].start_ms, asked[i].end_ms,
+                      asked[i].step_ms, &r, &err),
+                  &err);
+        if (r->stats.samples_total != asked[i].total || r->stats.samples_read != asked[i].read)
+            fail_msg("%s: %llu, %llu", asked[i].text, (unsigned long long)r->stats.samples_total,
+                     (unsigned long long)r->stats.samples_read);
+        pql_result_free(r);
+    }
+    pql_engine_free(e);
+    teststore_free(s);
+}
+
 /* While a query reads, another finds no place. */
 static nx_status ask_for_a_second_place(struct around *a, struct nx_err *err)
 {
@@ -833,6 +869,7 @@ int main(void)
         cmocka_unit_test(slow_queries_time_out_between_series),
         cmocka_unit_test(canceled_queries_stop_between_series),
         cmocka_unit_test(what_the_store_says_is_passed_on),
+        cmocka_unit_test(samples_of_windows_are_read_once),
         cmocka_unit_test(queries_wait_for_a_place),
         cmocka_unit_test(annotations_tell_text_and_position),
         cmocka_unit_test(no_more_than_ten_annotations_are_told),

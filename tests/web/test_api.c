@@ -241,13 +241,14 @@ static void annotations_come_as_warnings_and_infos(void **state)
 
 static void stats_are_given_when_asked_for(void **state)
 {
-    static const char *const keys[] = {"\"evalTotalTime\":",
-                                       "\"resultSortTime\":",
-                                       "\"queryPreparationTime\":",
-                                       "\"innerEvalTime\":",
-                                       "\"execQueueTime\":",
-                                       "\"execTotalTime\":",
-                                       "\"samples\":{\"totalQueryableSamples\":3,"};
+    static const char *const keys[] = {
+        "\"evalTotalTime\":",
+        "\"resultSortTime\":",
+        "\"queryPreparationTime\":",
+        "\"innerEvalTime\":",
+        "\"execQueueTime\":",
+        "\"execTotalTime\":",
+        "\"samples\":{\"totalQueryableSamples\":3,\"samplesRead\":3,"};
 
     (void)state;
     struct answer a = get("/api/v1/query?query=m&time=1700000000&stats=all");
