@@ -168,7 +168,7 @@ class VictoriaMetrics(Server):
     def argv(self):
         return [self.binary, f"-promscrape.config={self.config}", f"-storageDataPath={self.data}",
                 f"-httpListenAddr={HOST}:{self.port}", "-retentionPeriod=50y", "-search.latencyOffset=0s",
-                "-search.maxUniqueTimeseries=3000000", "-search.maxSamplesPerQuery=1000000000", "-loggerLevel=WARN"]
+                "-search.maxUniqueTimeseries=3000000", "-search.maxQueryDuration=5m", "-search.maxSamplesPerQuery=1000000000", "-loggerLevel=WARN"]
 
     def settle(self):
         self.get("/internal/force_flush")

@@ -20,9 +20,19 @@
 #include "storage/storage_impl.h"
 
 #define LEAST_CACHE (256u << 10)
+#define MOST_LEAST  (4u << 20)
 #define TRIM_MS     2000
 #define TIDY_MS     30000
 #define TIDY_BYTES  (128u << 10) /* and an eighth of the heap */
+
+/* What queries that run at the same time need to go from series to series without unpacking a page for each:
+ * with less, those that were let in take a hundred times as long, and hold their memory as long. */
+static size_t least_cache(const struct storage *s)
+{
+    const uint64_t share = memory_limit(s->memory) / 64;
+
+    return share < LEAST_CACHE ? LEAST_CACHE : share > MOST_LEAST ? MOST_LEAST : (size_t)share;
+}
 
 static size_t cut(size_t from, uint64_t by, size_t least)
 {
@@ -38,8 +48,8 @@ static void storage_shortage(void *ctx, uint64_t bytes)
     storage_ring(s);
     arena_spare_release();
     cache_get_stats(s->cache, &c);
-    if (c.bytes > LEAST_CACHE) {
-        cache_set_limit(s->cache, cut((size_t)c.bytes, bytes, LEAST_CACHE));
+    if (c.bytes > least_cache(s)) {
+        cache_set_limit(s->cache, cut((size_t)c.bytes, bytes, least_cache(s)));
         malloc_trim(0);
     }
 }
@@ -99,8 +109,8 @@ void pressure_tick(struct storage *s)
     want = memory_threshold(s->memory, MEMORY_SHRINK);
     cache_get_stats(s->cache, &c);
     if (used >= want) {
-        if (c.bytes > LEAST_CACHE)
-            cache_set_limit(s->cache, cut((size_t)c.bytes, used - want, LEAST_CACHE));
+        if (c.bytes > least_cache(s))
+            cache_set_limit(s->cache, cut((size_t)c.bytes, used - want, least_cache(s)));
         if (clock_mono_ns() - s->trimmed_ns >= TRIM_MS * 1000000ll) { /* P2 */
             malloc_trim(0);
             s->trimmed_ns = clock_mono_ns();
