@@ -223,7 +223,7 @@ def scenario_disk(a, tmp, table):
 
 def scenario_curve_days(a, tmp, table):
     """Blocks as large as merging would make them: promtool reads its whole input once for each block."""
-    large = ["--max-block-duration=31d"]
+    large = ["--max-block-duration=744h"]
     rounds, a.rounds = a.rounds, 3
     for days in (1,) if a.quick else (1, 7, 30):
         path, what = os.path.join(tmp, "corpus.om"), f"40 series of {days} d"

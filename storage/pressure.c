@@ -29,7 +29,7 @@
  * with less, those that were let in take a hundred times as long, and hold their memory as long. */
 static size_t least_cache(const struct storage *s)
 {
-    const uint64_t share = memory_limit(s->memory) / 64;
+    const uint64_t share = memory_limit(s->memory) / 128;
 
     return share < LEAST_CACHE ? LEAST_CACHE : share > MOST_LEAST ? MOST_LEAST : (size_t)share;
 }
