@@ -133,7 +133,6 @@ int tool_check_config(const struct flags *f)
         .syntax_only = flags_bool(f, "syntax-only"),
         .agent = flags_bool(f, "agent"),
         .lint_fatal = flags_bool(f, "lint-fatal"),
-        .ignore_unknown_fields = flags_bool(f, "ignore-unknown-fields"),
         .lookback_delta_ms = flags_ms(f, "query.lookback-delta"),
         .read_groups = discovery_read_file,
         .check_rules = check_rules,

@@ -671,7 +671,6 @@ char *config_path_beside(struct arena *a, const char *file, const char *path);
 struct config_check_flags {
     bool syntax_only, agent;
     bool lint_too_long_scrape_interval, lint_fatal; /* linting of rules: check_rules() does it */
-    bool ignore_unknown_fields;
     int64_t lookback_delta_ms; /* 0: 5 min; for the too-long-scrape-interval lint */
     /* Checks one rules file and appends promtool's lines to the two texts; returns promtool's exit
      * code for it. NULL: rule files are only looked for. */

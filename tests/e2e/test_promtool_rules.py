@@ -137,6 +137,10 @@ def test_check_config_looks_into_rule_files(folder):
             ours, theirs = both(["check", "config", *flags, "p.yml"], folder)
             assert ours.returncode == theirs.returncode == want and ours.stdout.strip() == theirs.stdout.strip()
             assert ours.stderr == re.sub("^     ", "", theirs.stderr, flags=re.M)  # 2.42 indents them
+    (folder / "more.rules.yml").write_text((folder / "shop.rules.yml").read_text().replace("  interval: 30s", "  interval: 30s\n  owner: me"))
+    (folder / "p.yml").write_text("rule_files: [more.rules.yml]\n")
+    assert run([BINARY, "check", "config", "p.yml"], folder).returncode == 1
+    assert run([BINARY, "check", "config", "--ignore-unknown-fields", "p.yml"], folder).returncode == 0
 
 
 # --- tsdb create-blocks-from rules ----------------------------------------------------------------------------------
