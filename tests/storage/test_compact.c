@@ -13,6 +13,7 @@
 #include "src/base/thread.h"
 #include "storage/compact.h"
 #include "tests/support/oom.h"
+#include "tests/support/faults.h"
 #include "tests/support/simfs.h"
 
 #define SERIES   6
@@ -249,29 +250,23 @@ static void a_reader_goes_on_with_the_blocks_it_had(void **state)
 
 /* ---- faults ----------------------------------------------------------------------------------- */
 
-enum fault { POWER, KILL, FAIL };
-
 /* False when all was merged before the fault came. */
-static bool one_fault(enum fault fault, uint64_t seed, uint64_t step)
+static bool one_fault(void *ctx, enum fault fault, uint64_t seed, uint64_t step)
 {
-    const char *what = fault == POWER ? "power cut" : fault == KILL ? "kill" : "error";
+    const char *what = fault_name(fault);
     struct disk d;
     struct storage *s;
     bool came;
 
+    (void)ctx;
     disk_new(&d, seed * 7919 + step);
     s = open_store(&d);
     assert_non_null(s);
-    if (fault == POWER)
-        simfs_cut_power_at(d.sim, step);
-    else if (fault == KILL)
-        simfs_kill_at(d.sim, step);
-    else
-        simfs_fail_at(d.sim, step);
+    fault_arm(d.sim, fault, step);
     storage_tick(s, T0);
-    came = fault == FAIL ? simfs_failed(d.sim) : simfs_power_was_cut(d.sim);
+    came = fault_came(d.sim, fault);
     simfs_heal(d.sim);
-    if (fault == FAIL) {
+    if (fault == FAULT_ERROR) {
         check_all(s, what, step);
         clock_fake_advance(7200 * 1000); /* past any pause */
         storage_tick(s, T0);
@@ -281,10 +276,7 @@ static bool one_fault(enum fault fault, uint64_t seed, uint64_t step)
                      stats_of(s).blocks);
     }
     storage_close(s);
-    if (fault == POWER)
-        simfs_restore_power(d.sim);
-    else
-        simfs_restart(d.sim);
+    fault_end(d.sim, fault);
     s = open_store(&d);
     if (!s)
         fail_msg("%s at step %" PRIu64 ": %s", what, step, err.text);
@@ -301,34 +293,31 @@ static bool one_fault(enum fault fault, uint64_t seed, uint64_t step)
 
 static void every_step(enum fault fault)
 {
-    uint64_t step = 1;
+    uint64_t end;
 
     clock_fake_set(T0);
-    while (one_fault(fault, 1, step))
-        step += (step < 300 ? 1 : 3) * TEST_STRIDE;
-    assert_true(step > 200);
-    for (uint64_t seed = 2; seed < 4; seed++)
-        for (uint64_t i = seed; i < step; i += 17 * TEST_STRIDE)
-            (void)one_fault(fault, seed, i);
+    end = fault_sweep(one_fault, NULL, fault, 300, 3);
+    assert_true(end > 200);
+    fault_seeds(one_fault, NULL, fault, 3, end, 17);
     clock_fake_off();
 }
 
 static void a_power_cut_at_any_step_loses_and_doubles_nothing(void **state)
 {
     (void)state;
-    every_step(POWER);
+    every_step(FAULT_POWER);
 }
 
 static void a_kill_at_any_step_loses_and_doubles_nothing(void **state)
 {
     (void)state;
-    every_step(KILL);
+    every_step(FAULT_KILL);
 }
 
 static void an_error_at_any_step_is_made_good_later(void **state)
 {
     (void)state;
-    every_step(FAIL);
+    every_step(FAULT_ERROR);
 }
 
 static void a_full_disk_is_borne_until_there_is_space(void **state)

@@ -11,6 +11,7 @@
 #include "storage/coarse_pick.h"
 #include "storage/compact.h"
 #include "tests/support/oom.h"
+#include "tests/support/faults.h"
 #include "tests/support/simfs.h"
 
 #define R        1000 /* a resolution, ms */
@@ -512,31 +513,22 @@ static void what_is_deleted_is_not_told_by_points(void **state)
     simfs_free(sim);
 }
 
-enum fault { POWER, KILL, FAIL };
-
-static bool one_fault(enum fault fault, uint64_t step)
+static bool one_fault(void *ctx, enum fault fault, uint64_t seed, uint64_t step)
 {
-    struct simfs *sim = new_disk(step * 13 + (uint64_t)fault);
+    struct simfs *sim = new_disk(step * 13 + (uint64_t)fault + seed - 1);
     struct storage *s = open_store(simfs_fs(sim));
     bool came;
 
-    if (fault == POWER)
-        simfs_cut_power_at(sim, step);
-    else if (fault == KILL)
-        simfs_kill_at(sim, step);
-    else
-        simfs_fail_at(sim, step);
+    (void)ctx;
+    fault_arm(sim, fault, step);
     storage_tick(s, T0);
     storage_tick(s, T0);
-    came = fault == FAIL ? simfs_failed(sim) : simfs_power_was_cut(sim);
+    came = fault_came(sim, fault);
     simfs_heal(sim);
-    if (fault == FAIL)
+    if (fault == FAULT_ERROR)
         check(s, step);
     storage_close(s);
-    if (fault == POWER)
-        simfs_restore_power(sim);
-    else
-        simfs_restart(sim);
+    fault_end(sim, fault);
     s = open_store(simfs_fs(sim));
     if (!s)
         fail_msg("step %" PRIu64 ": %s", step, err.text);
@@ -554,31 +546,59 @@ static bool one_fault(enum fault fault, uint64_t step)
 
 static void every_step(enum fault fault)
 {
-    uint64_t step = 1;
-
     clock_fake_set(T0);
-    while (one_fault(fault, step))
-        step += (step < 100 ? 1 : 5) * TEST_STRIDE;
-    assert_true(step > 150);
+    assert_true(fault_sweep(one_fault, NULL, fault, 100, 5) > 150);
     clock_fake_off();
 }
 
 static void a_power_cut_at_any_step_loses_and_doubles_nothing(void **state)
 {
     (void)state;
-    every_step(POWER);
+    every_step(FAULT_POWER);
 }
 
 static void a_kill_at_any_step_loses_and_doubles_nothing(void **state)
 {
     (void)state;
-    every_step(KILL);
+    every_step(FAULT_KILL);
 }
 
 static void an_error_at_any_step_is_made_good_later(void **state)
 {
     (void)state;
-    every_step(FAIL);
+    every_step(FAULT_ERROR);
+}
+
+/* Samples stay until their points are there. */
+static void a_full_disk_is_borne_until_there_is_space(void **state)
+{
+    bool full = true;
+
+    (void)state;
+    clock_fake_set(T0);
+    for (uint64_t space = 0; full; space += 300 * TEST_STRIDE) {
+        struct simfs *sim = new_disk(space);
+        struct storage *s = open_store(simfs_fs(sim));
+        simfs_set_space(sim, simfs_used(sim) + space);
+        for (int i = 0; i < 3; i++)
+            storage_tick(s, T0);
+        full = stats_of(s).compactions_failed > 0;
+        assert_true(full || space > 500);
+        check(s, space);
+        simfs_set_space(sim, UINT64_MAX);
+        clock_fake_advance(7200 * 1000); /* past any pause */
+        for (int i = 0; i < 3; i++)
+            storage_tick(s, T0);
+        check(s, space);
+        assert_int_equal(stats_of(s).blocks, LEFT);
+        storage_close(s);
+        s = open_store(simfs_fs(sim));
+        check(s, space);
+        assert_int_equal(stats_of(s).blocks, LEFT);
+        storage_close(s);
+        simfs_free(sim);
+    }
+    clock_fake_off();
 }
 
 static void memory_that_fails_is_borne(void **state)
@@ -636,6 +656,7 @@ int main(void)
         cmocka_unit_test_setup(a_power_cut_at_any_step_loses_and_doubles_nothing, quiet),
         cmocka_unit_test_setup(a_kill_at_any_step_loses_and_doubles_nothing, quiet),
         cmocka_unit_test_setup(an_error_at_any_step_is_made_good_later, quiet),
+        cmocka_unit_test_setup(a_full_disk_is_borne_until_there_is_space, quiet),
         cmocka_unit_test_setup(memory_that_fails_is_borne, quiet),
     };
 

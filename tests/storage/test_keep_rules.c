@@ -8,6 +8,7 @@
 #include "src/base/log.h"
 #include "storage/compact.h"
 #include "tests/support/oom.h"
+#include "tests/support/faults.h"
 #include "tests/support/simfs.h"
 
 #define BLOCK_MS 10000
@@ -269,34 +270,25 @@ static void what_is_read_stays_readable(void **state)
 
 /* ---- faults ----------------------------------------------------------------------------------- */
 
-enum fault { POWER, KILL, FAIL };
-
-static bool one_fault(enum fault fault, int64_t max_block_ms, uint64_t step)
+static bool one_fault(void *ctx, enum fault fault, uint64_t seed, uint64_t step)
 {
-    struct simfs *sim = new_disk(step * 31 + (uint64_t)fault);
+    const int64_t max_block_ms = *(const int64_t *)ctx;
+    struct simfs *sim = new_disk(step * 31 + (uint64_t)fault + seed - 1);
     struct storage *s = open_store(simfs_fs(sim), max_block_ms);
     bool came;
 
-    if (fault == POWER)
-        simfs_cut_power_at(sim, step);
-    else if (fault == KILL)
-        simfs_kill_at(sim, step);
-    else
-        simfs_fail_at(sim, step);
+    fault_arm(sim, fault, step);
     storage_tick(s, T0);
-    came = fault == FAIL ? simfs_failed(sim) : simfs_power_was_cut(sim);
+    came = fault_came(sim, fault);
     simfs_heal(sim);
-    if (fault == FAIL) {
+    if (fault == FAULT_ERROR) {
         check(s, false, step);
         clock_fake_advance(7200 * 1000); /* past any pause */
         storage_tick(s, T0);
         check(s, max_block_ms == BLOCK_MS, step);
     }
     storage_close(s);
-    if (fault == POWER)
-        simfs_restore_power(sim);
-    else
-        simfs_restart(sim);
+    fault_end(sim, fault);
     s = open_store(simfs_fs(sim), max_block_ms);
     if (!s)
         fail_msg("step %" PRIu64 ": %s", step, err.text);
@@ -312,34 +304,59 @@ static bool one_fault(enum fault fault, int64_t max_block_ms, uint64_t step)
 
 static void every_step(enum fault fault)
 {
-    static const int64_t largest[] = {BLOCK_MS, 3 * BLOCK_MS};
+    int64_t largest[] = {BLOCK_MS, 3 * BLOCK_MS};
 
     clock_fake_set(T0);
-    for (size_t i = 0; i < NX_COUNT(largest); i++) {
-        uint64_t step = 1;
-        while (one_fault(fault, largest[i], step))
-            step += (step < 100 ? 1 : 4) * TEST_STRIDE;
-        assert_true(step > 150);
-    }
+    for (size_t i = 0; i < NX_COUNT(largest); i++)
+        assert_true(fault_sweep(one_fault, &largest[i], fault, 100, 4) > 150);
     clock_fake_off();
 }
 
 static void a_power_cut_at_any_step_loses_and_doubles_nothing(void **state)
 {
     (void)state;
-    every_step(POWER);
+    every_step(FAULT_POWER);
 }
 
 static void a_kill_at_any_step_loses_and_doubles_nothing(void **state)
 {
     (void)state;
-    every_step(KILL);
+    every_step(FAULT_KILL);
 }
 
 static void an_error_at_any_step_is_made_good_later(void **state)
 {
     (void)state;
-    every_step(FAIL);
+    every_step(FAULT_ERROR);
+}
+
+/* What does not fit stays as it is, without a rest of what was tried, until there is space. */
+static void a_full_disk_is_borne_until_there_is_space(void **state)
+{
+    bool full = true;
+
+    (void)state;
+    clock_fake_set(T0);
+    for (uint64_t space = 0; full; space += 300 * TEST_STRIDE) { /* blocks that go give some back */
+        struct simfs *sim = new_disk(space);
+        struct storage *s = open_store(simfs_fs(sim), BLOCK_MS);
+        simfs_set_space(sim, space);
+        storage_tick(s, T0);
+        full = stats_of(s).compactions_failed > 0;
+        assert_true(full || space > 500);
+        check(s, !full, space);
+        simfs_set_space(sim, UINT64_MAX);
+        clock_fake_advance(7200 * 1000); /* past any pause */
+        storage_tick(s, T0);
+        check(s, true, space);
+        storage_close(s);
+        s = open_store(simfs_fs(sim), BLOCK_MS);
+        check(s, true, space);
+        assert_int_equal(stats_of(s).blocks, BLOCKS - 2);
+        storage_close(s);
+        simfs_free(sim);
+    }
+    clock_fake_off();
 }
 
 static void memory_that_fails_is_borne(void **state)
@@ -402,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup(a_power_cut_at_any_step_loses_and_doubles_nothing, quiet),
         cmocka_unit_test_setup(a_kill_at_any_step_loses_and_doubles_nothing, quiet),
         cmocka_unit_test_setup(an_error_at_any_step_is_made_good_later, quiet),
+        cmocka_unit_test_setup(a_full_disk_is_borne_until_there_is_space, quiet),
         cmocka_unit_test_setup(memory_that_fails_is_borne, quiet),
     };
     int failed;

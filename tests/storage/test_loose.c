@@ -8,6 +8,7 @@
 #include "src/base/log.h"
 #include "storage/storage_impl.h"
 #include "tests/support/oom.h"
+#include "tests/support/faults.h"
 #include "tests/support/simfs.h"
 
 #define T0       1700000000000LL
@@ -818,41 +819,31 @@ static void go_on(struct run *r, const char *what, uint64_t step)
     close_groups(r);
 }
 
-enum fault { POWER, KILL, FAIL };
-
 /* False when the workload ended before the fault came. */
-static bool one_fault(enum fault fault, uint64_t seed, uint64_t step)
+static bool one_fault(void *ctx, enum fault fault, uint64_t seed, uint64_t step)
 {
     struct run r = {.sim = simfs_new(seed * 7919 + step)};
     struct nx_err err = {0};
-    const char *what = fault == POWER ? "power cut" : fault == KILL ? "kill" : "error";
+    const char *what = fault_name(fault);
     bool came = true;
 
-    if (fault == POWER)
-        simfs_cut_power_at(r.sim, step);
-    else if (fault == KILL)
-        simfs_kill_at(r.sim, step);
-    else
-        simfs_fail_at(r.sim, step);
+    (void)ctx;
+    fault_arm(r.sim, fault, step);
     if (open_store(&r, &err)) {
         if (open_groups(&r))
-            work(&r, 0, ROWS, fault != FAIL);
+            work(&r, 0, ROWS, fault != FAULT_ERROR);
         close_groups(&r);
-        came = fault == FAIL ? simfs_failed(r.sim) : simfs_power_was_cut(r.sim);
-        if (fault == FAIL) {
+        came = fault_came(r.sim, fault);
+        if (fault == FAULT_ERROR) {
             simfs_heal(r.sim);
             check(&r, r.m.acked, what, step); /* while it runs nothing is missing */
         }
         storage_close(r.s);
     }
-    if (fault == POWER)
-        simfs_restore_power(r.sim);
-    else
-        simfs_restart(r.sim);
-    simfs_heal(r.sim);
+    fault_end(r.sim, fault);
     if (!open_store(&r, &err))
         fail_msg("%s at step %" PRIu64 ": the store does not open: %s", what, step, err.text);
-    if (fault != POWER)
+    if (fault != FAULT_POWER)
         memcpy(r.m.synced, r.m.acked, sizeof r.m.synced);
     check(&r, r.m.synced, what, step);
     go_on(&r, what, step);
@@ -863,31 +854,28 @@ static bool one_fault(enum fault fault, uint64_t seed, uint64_t step)
 
 static void every_step(enum fault fault)
 {
-    uint64_t step = 1;
+    uint64_t end = fault_sweep(one_fault, NULL, fault, 40, 29);
 
-    while (one_fault(fault, 1, step))
-        step += (step < 40 ? 1 : 29) * TEST_STRIDE;
-    assert_true(step > 200);
-    for (uint64_t s = 2; s < step; s += 101 * TEST_STRIDE)
-        (void)one_fault(fault, 2, s);
+    assert_true(end > 200);
+    fault_seeds(one_fault, NULL, fault, 2, end, 101);
 }
 
 static void what_was_synced_survives_a_power_cut_at_every_step(void **state)
 {
     (void)state;
-    every_step(POWER);
+    every_step(FAULT_POWER);
 }
 
 static void what_was_acknowledged_survives_a_kill_at_every_step(void **state)
 {
     (void)state;
-    every_step(KILL);
+    every_step(FAULT_KILL);
 }
 
 static void an_error_at_any_step_loses_nothing_acknowledged(void **state)
 {
     (void)state;
-    every_step(FAIL);
+    every_step(FAULT_ERROR);
 }
 
 static void a_failed_sync_is_made_good_by_the_next(void **state)
