@@ -23,6 +23,10 @@
 
 #define GROUP_TAIL_ROWS 8u /* raw: eight bytes each a series; sealed, three or so */
 
+/* Numbers of rows are of 32 bits, some of which say something else: at a row a second those last for 68 years.
+ * Whoever is faster opens another group in time. */
+#define GROUP_MAX_ROWS (UINT32_MAX / 2 - 1)
+
 struct head;
 
 struct row {

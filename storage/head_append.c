@@ -457,6 +457,8 @@ static nx_status make_room(struct storage_group *g, int64_t t_ms, struct nx_err 
     int64_t span = g->head->block_ms;
     nx_status st = NX_OK;
 
+    if (g->next_row >= GROUP_MAX_ROWS)
+        return nx_fail(err, NX_LIMIT, "a group takes no more than %u rows", GROUP_MAX_ROWS);
     if (g->n_rows && floor_div(g->rows[0]->t_ms, span) != floor_div(t_ms, span))
         st = group_seal_locked(g, err);
     return st ? st : group_room_locked(g, err);

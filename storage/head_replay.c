@@ -142,7 +142,7 @@ static nx_status read_group(struct replay *r, uint32_t segment, struct reader *i
 
     if (!judged)
         row = reader_uvarint(in);
-    if (in->bad || id == 0 || id >= UINT32_MAX || row >= UINT32_MAX / 2 || reader_left(in))
+    if (in->bad || id == 0 || id >= UINT32_MAX || row > GROUP_MAX_ROWS || reader_left(in))
         return nonsense(err);
     st = replay_group(r, (uint32_t)id, &rg, err);
     if (st)
@@ -402,7 +402,7 @@ static nx_status take_row(struct replay *r, struct rgroup *rg, struct nx_err *er
     struct storage_group *g = rg->g;
     nx_status st;
 
-    if (rg->next >= UINT32_MAX / 2)
+    if (rg->next >= GROUP_MAX_ROWS)
         return nonsense(err);
     if (rg->next++ < g->next_row) /* P3 */
         return NX_OK;

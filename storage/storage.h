@@ -109,7 +109,8 @@ NX_NODISCARD nx_status storage_group_move(struct storage_group *from, uint32_t c
 /* Appends one row: values[i] is for column cols[i]; a column twice counts the second as duplicate.
  * Columns left out have no sample in this row. Rows may come out of order: then each sample is judged
  * by its series alone. Fails with NX_NOSPACE or NX_IO when the log can't take it: nothing of the row
- * is then visible, and the caller may try again with the next row. `res` may be NULL. */
+ * is then visible, and the caller may try again with the next row. NX_LIMIT: a group takes two thousand
+ * million rows, no more; another one can go on with its series. `res` may be NULL. */
 NX_NODISCARD nx_status storage_group_append(struct storage_group *g, int64_t t_ms,
                                             const uint32_t *cols, const double *values, size_t n,
                                             struct storage_appended *res, struct nx_err *err);
