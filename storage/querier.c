@@ -85,6 +85,8 @@ static bool source_overlaps(const struct store_querier *q, size_t i, int64_t min
 
 /* ---- selecting ------------------------------------------------------------------------------- */
 
+#define MERGE_FEW 8u /* lists that are merged without a heap */
+
 struct source_list {
     const struct series *v;
     size_t n, at;
@@ -141,6 +143,67 @@ static bool add_source(struct store_querier *q, struct series *s, uint64_t ref)
     return many_add(q, REF_MANY);
 }
 
+/* The next series of a list goes to the output, as one of its own or as a source of the last. */
+static bool take_series(struct store_querier *q, struct source_list *l, bool same, struct series *v,
+                        size_t *n_out)
+{
+    const struct series *s = &l->v[l->at++];
+    const uint64_t ref = l->source << REF_SOURCE | s->ref;
+
+    if (same)
+        return add_source(q, &v[*n_out - 1], ref);
+    v[(*n_out)++] = (struct series){s->labels, ref};
+    return true;
+}
+
+/* Few lists have mostly the same series: one look at the head of each tells the least, and who has it. */
+static bool merge_few(struct store_querier *q, struct source_list **lists, size_t n,
+                      struct series *v, size_t *n_out)
+{
+    while (n) {
+        size_t same[MERGE_FEW] = {0}, n_same = 1, left = 0;
+        const struct labels *least = &lists[0]->v[lists[0]->at].labels;
+
+        for (size_t i = 1; i < n; i++) {
+            const struct labels *head = &lists[i]->v[lists[i]->at].labels;
+            const int c = labels_cmp(head, least);
+
+            if (c < 0) {
+                least = head;
+                n_same = 0;
+            }
+            if (c <= 0)
+                same[n_same++] = i;
+        }
+        for (size_t i = 0; i < n_same; i++)
+            if (!take_series(q, lists[same[i]], i > 0, v, n_out))
+                return false;
+        for (size_t i = 0; i < n; i++)
+            if (lists[i]->at < lists[i]->n)
+                lists[left++] = lists[i];
+        n = left;
+    }
+    return true;
+}
+
+static bool merge_many(struct store_querier *q, struct source_list **heap, size_t n,
+                       struct series *v, size_t *n_out)
+{
+    for (size_t i = n / 2; i-- > 0;)
+        sift_down(heap, n, i);
+    while (n) {
+        struct source_list *l = heap[0];
+        bool same = *n_out && labels_eq(&v[*n_out - 1].labels, &l->v[l->at].labels);
+
+        if (!take_series(q, l, same, v, n_out))
+            return false;
+        if (l->at == l->n)
+            heap[0] = heap[--n];
+        sift_down(heap, n, 0);
+    }
+    return true;
+}
+
 static nx_status merge_lists(struct store_querier *q, struct source_list *lists, size_t n,
                              struct arena *a, struct series_list *out, struct nx_err *err)
 {
@@ -157,27 +220,15 @@ static nx_status merge_lists(struct store_querier *q, struct source_list *lists,
         st = heap ? arena_failed(a, err) : no_memory(err);
         goto done;
     }
-    for (size_t i = 0; i < n; i++) {
-        if (lists[i].n)
+    for (size_t i = 0; i < n; i++)
+        if (lists[i].n && lists[i].source)
             heap[n_heap++] = &lists[i];
-    }
-    for (size_t i = n_heap / 2; i-- > 0;)
-        sift_down(heap, n_heap, i);
-    while (n_heap) {
-        struct source_list *l = heap[0];
-        const struct series *s = &l->v[l->at++];
-        uint64_t ref = l->source << REF_SOURCE | s->ref;
-        if (n_out && labels_eq(&v[n_out - 1].labels, &s->labels)) {
-            if (!add_source(q, &v[n_out - 1], ref)) {
-                st = no_memory(err);
-                goto done;
-            }
-        } else {
-            v[n_out++] = (struct series){s->labels, ref};
-        }
-        if (l->at == l->n)
-            heap[0] = heap[--n_heap];
-        sift_down(heap, n_heap, 0);
+    for (size_t i = 0; i < n; i++)
+        if (lists[i].n && !lists[i].source) /* the head comes last */
+            heap[n_heap++] = &lists[i];
+    if (!(n_heap <= MERGE_FEW ? merge_few : merge_many)(q, heap, n_heap, v, &n_out)) {
+        st = no_memory(err);
+        goto done;
     }
     *out = (struct series_list){v, n_out};
 
