@@ -69,6 +69,11 @@ void durations_read(struct durations *d, struct rule_durations *out)
     double v[KEPT];
     size_t n = 0;
 
+    *out = (struct rule_durations){0};
+    for (size_t i = 0; i < NX_COUNT(at); i++)
+        out->quantile[i] = (double)NAN;
+    if (!d)
+        return;
     nx_lock(&d->lock);
     out->count = d->count;
     out->sum = d->sum;
@@ -79,6 +84,6 @@ void durations_read(struct durations *d, struct rule_durations *out)
             v[n++] = d->last[i].s;
     nx_unlock(&d->lock);
     qsort(v, n, sizeof *v, compare);
-    for (size_t i = 0; i < NX_COUNT(at); i++)
-        out->quantile[i] = n ? v[(size_t)(at[i] * (double)(n - 1) + 0.5)] : (double)NAN;
+    for (size_t i = 0; n && i < NX_COUNT(at); i++)
+        out->quantile[i] = v[(size_t)(at[i] * (double)(n - 1) + 0.5)];
 }

@@ -133,4 +133,5 @@ void rule_pool_run(struct rule_pool *p, struct rule_group *g, size_t stage, int6
 struct durations *durations_new(void);
 void durations_free(struct durations *d);
 void durations_add(struct durations *d, double seconds);
+/* `d` may be NULL: there were none. */
 void durations_read(struct durations *d, struct rule_durations *out);

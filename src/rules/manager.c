@@ -45,8 +45,8 @@ struct rules {
     struct rules_opts opts;
     struct pql_source source;
     struct rule_pool *pool;
-    struct durations *rule_durations, *group_durations;
-    int cancel;    /* atomic */
+    struct durations *rule_durations, *group_durations; /* made with the first group */
+    int cancel;                                         /* atomic */
     bool restored; /* only rules_apply(): groups that are new from now on do not restore */
 
     struct nx_mutex lock;
@@ -258,9 +258,7 @@ nx_status rules_new(struct rules **out, const struct rules_opts *opts, struct nx
     r->opts.external_url = strdup(opts->external_url ? opts->external_url : "");
     r->source = pql_source_storage(opts->storage);
     r->watch_ns = NEVER;
-    r->rule_durations = durations_new();
-    r->group_durations = durations_new();
-    if (!r->opts.external_url || !r->rule_durations || !r->group_durations ||
+    if (!r->opts.external_url ||
         (opts->parallel && !(r->pool = rule_pool_new(opts->max_concurrent)))) {
         rules_free(r);
         return nx_fail(err, NX_NOMEM, "out of memory");
@@ -495,13 +493,37 @@ static void put_slot_locked(struct rules *r, struct slot *s)
     r->slots[r->n_slots++] = s;
 }
 
+/* Who has no rules does not pay for them. */
+static nx_status make_durations(struct rules *r, struct nx_err *err)
+{
+    struct durations *rule, *group;
+
+    if (r->rule_durations)
+        return NX_OK;
+    rule = durations_new();
+    group = durations_new();
+    if (!rule || !group) {
+        durations_free(rule);
+        durations_free(group);
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    }
+    nx_lock(&r->lock);
+    r->rule_durations = rule;
+    r->group_durations = group;
+    nx_unlock(&r->lock);
+    return NX_OK;
+}
+
 nx_status rules_apply(struct rules *r, const struct config *cfg, const struct rule_files *files,
                       struct nx_err *err)
 {
     struct slot **fresh = calloc(files->n_groups + 1, sizeof(struct slot *)), **all;
-    nx_status st =
-        fresh ? make_slots(r, cfg, files, fresh, err) : nx_fail(err, NX_NOMEM, "out of memory");
+    nx_status st = fresh ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
 
+    if (!st && files->n_groups)
+        st = make_durations(r, err);
+    if (!st)
+        st = make_slots(r, cfg, files, fresh, err);
     if (st) {
         free_slots(fresh, files->n_groups);
         return st;
@@ -612,9 +634,12 @@ nx_status rules_get_stats(struct rules *r, struct arena *a, struct rules_stats *
                           struct nx_err *err)
 {
     struct rules_stats v = {0};
+    struct durations *rule, *group;
     nx_status st = NX_OK;
 
     nx_lock(&r->lock);
+    rule = r->rule_durations;
+    group = r->group_durations;
     v.expansions = r->expansions;
     v.expansion_failures = r->expansion_failures;
     v.groups = arena_array(a, r->n_slots + 1, sizeof *v.groups);
@@ -631,8 +656,8 @@ nx_status rules_get_stats(struct rules *r, struct arena *a, struct rules_stats *
     if (st)
         return st;
     qsort(v.groups, v.n_groups, sizeof *v.groups, by_text);
-    durations_read(r->rule_durations, &v.rule);
-    durations_read(r->group_durations, &v.group);
+    durations_read(rule, &v.rule);
+    durations_read(group, &v.group);
     *out = v;
     return NX_OK;
 }
