@@ -120,6 +120,8 @@ bool blocks_replace(struct storage *s, struct block *const *old, size_t n, struc
         insert_locked(s, b);
     s->replaced += all;
     nx_unlock(&s->lock);
+    if (all)
+        storage_ring(s); /* what was kept for want of these may be past its time */
     return all;
 }
 

@@ -8,7 +8,8 @@
  *         as it lasts; all else, like retention by time, can wait for the next slow tick.
  * RULES   K1  These ring: a log segment that is full and rows that pass the next half of a block's span
  *             (each span's end and each flush lies on one); a sync that failed; a shortage of memory;
- *             another retention or other rules; the end.
+ *             another retention or other rules; other blocks, by a merge or points of a coarser
+ *             resolution; the end.
  *         K2  The slow deadline is set before what would make a sooner one is looked at: what comes about
  *             later rings. */
 #include "src/base/clock.h"
