@@ -222,7 +222,12 @@ static nx_status family_add(struct metadata_list *list, const struct meta_entry 
     at = family_slot(list, e);
     *fresh = !list->said[at].name;
     list->n_said += *fresh;
-    list->said[at] = *e;
+    /* Not last_iter: the target's worker writes that without the lock. */
+    list->said[at] = (struct meta_entry){.name = e->name,
+                                         .help = e->help,
+                                         .unit = e->unit,
+                                         .type = e->type,
+                                         .openmetrics = e->openmetrics};
     return NX_OK;
 }
 
