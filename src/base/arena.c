@@ -6,9 +6,10 @@
  *             block is made as small as the request needs.
  *         A2  The chain's order is the order of time, so a mark names everything newer than it.
  *         A3  A block is counted where arena_join() said before it is allocated.
- *         A4  A few freed blocks of the larger sizes stay for the next arena: the kernel clears each page
+ *         A4  A few freed blocks of the larger sizes stay for the next query: the kernel clears each page
  *             that it hands out, which costs a large query more than its arithmetic. Small queries have
- *             none. arena_spare_release() gives them back.
+ *             none, and arenas that are no query's (no arena_join()) neither take nor leave any: nobody
+ *             would give them back after a merge in the night. arena_spare_release() does that.
  * NOT     Giving single pieces back, and filling gaps in older blocks (A2 would be lost).
  * ASAN    Bytes nobody asked for are poisoned, so that an overrun inside a block is found. */
 #include "src/base/arena.h"
@@ -54,6 +55,7 @@ struct arena {
     nx_status failed;
     struct arena_share *share; /* NULL: none */
     struct memory *memory;     /* that counts the blocks; NULL: none */
+    bool spares;               /* A4 */
 };
 
 static char *block_data(struct block *b)
@@ -100,7 +102,7 @@ static struct block *spare_take(size_t cap)
     return NULL;
 }
 
-static void block_free(struct block *b)
+static void spare_put(struct block *b)
 {
     for (unsigned i = 0; i < SPARE_BLOCKS && may_be_spare(b->cap); i++) {
         struct block *none = NULL;
@@ -184,6 +186,7 @@ void arena_join(struct arena *a, struct arena_share *share)
     NX_ASSERT(!a->share && !a->memory);
     a->share = share;
     a->memory = share->memory;
+    a->spares = true;
     share->bytes += a->bytes;
     memory_took(a->memory, a->bytes);
 }
@@ -211,7 +214,10 @@ static void drop_newest(struct arena *a)
     a->newest = b->older;
     uncount(a, b->cap + OVERHEAD);
     UNPOISON(block_data(b), b->cap);
-    block_free(b);
+    if (a->spares)
+        spare_put(b);
+    else
+        free(b);
 }
 
 void arena_free(struct arena *a)
@@ -247,7 +253,7 @@ static bool add_block(struct arena *a, size_t need)
         a->failed = st;
         return false;
     }
-    b = spare_take(cap);
+    b = a->spares ? spare_take(cap) : NULL;
     if (!b)
         b = malloc(cap + OVERHEAD);
     if (!b) {

@@ -169,27 +169,40 @@ static void copies_are_terminated_and_printing_fits(void **state)
     arena_free(a);
 }
 
-/* A large arena's blocks stay for the next one until they are given back; a small one has none. */
+static void fill(struct arena *a)
+{
+    for (int i = 0; i < 200; i++) {
+        char *p = arena_zalloc(a, 4000);
+
+        assert_non_null(p);
+        for (int j = 0; j < 4000; j++)
+            assert_int_equal(p[j], 0);
+        memset(p, 0x77, 4000);
+    }
+    assert_in_range(arena_bytes(a), 800000, 1u << 20);
+}
+
+/* Blocks of a large query stay for the next one until they are given back; a small one has none, and nobody
+ * would give back those of an arena that is no query's. */
 static void freed_blocks_serve_again_until_released(void **state)
 {
+    struct arena_share share = {0};
     struct arena *a = arena_new(0);
 
     (void)state;
     arena_spare_release();
+    arena_join(a, &share);
     assert_non_null(arena_alloc(a, 1000));
+    arena_free(a);
+    assert_false(arena_spare_held());
+    a = arena_new(0);
+    fill(a);
     arena_free(a);
     assert_false(arena_spare_held());
     for (int turn = 0; turn < 3; turn++) {
         a = arena_new(1u << 20);
-        for (int i = 0; i < 200; i++) {
-            char *p = arena_zalloc(a, 4000);
-
-            assert_non_null(p);
-            for (int j = 0; j < 4000; j++)
-                assert_int_equal(p[j], 0);
-            memset(p, 0x77, 4000);
-        }
-        assert_in_range(arena_bytes(a), 800000, 1u << 20);
+        arena_join(a, &share);
+        fill(a);
         arena_free(a);
     }
 #if !defined(__SANITIZE_ADDRESS__)
