@@ -75,8 +75,10 @@ INLINE void add_row(double *restrict sum, double *restrict c, const double *rest
 }
 
 #if defined(__x86_64__)
+/* Not under AddressSanitizer: GCC 12 aligns its stacks that detect use after return to 32 bytes (GCC bug 110027). */
+#define WIDEST __attribute__((target("avx512f"), no_sanitize_address))
 DEFINE_RUN(run_avx2, __attribute__((target("avx2"))), 32, 2)
-DEFINE_RUN(run_avx512, __attribute__((target("avx512f"))), 64, 1)
+DEFINE_RUN(run_avx512, WIDEST, 64, 1)
 __attribute__((target("avx2"))) static void add_row_avx2(double *sum, double *c, const double *v,
                                                          size_t n)
 {
