@@ -599,7 +599,7 @@ void storage_tick(struct storage *s, int64_t now_ms)
     tick_end(s);
 }
 
-bool storage_waits(struct storage *s)
+static bool waits(struct storage *s)
 {
     int64_t newest_ms = atomic_load(&s->head->max_ms);
 
@@ -609,6 +609,16 @@ bool storage_waits(struct storage *s)
            (!s->has_syncer && wal_unsynced(s->wal)) || s->flush_waits || s->store_up_to ||
            s->drop_before_ms != INT64_MIN || s->late_written || /* readers */
            s->memory_near;
+}
+
+bool storage_waits(struct storage *s)
+{
+    bool some;
+
+    tick_begin(s); /* the tick's own state */
+    some = waits(s);
+    tick_end(s);
+    return some;
 }
 
 void storage_set_retention(struct storage *s, const struct storage_retention *r)
