@@ -17,6 +17,7 @@
 #include <xxhash.h>
 
 #include "promql/sums.h"
+#include "src/base/buf.h"
 #include "src/base/num.h"
 
 struct group {
@@ -699,45 +700,6 @@ static nx_status run_pick(struct aggregation *g, struct rows **out, struct nx_er
 
 /* ---- count_values ------------------------------------------------------------------------------ */
 
-/* A number as Go's FormatFloat(v, 'f', -1, 64): never with an exponent. */
-static size_t format_plain(char *to, size_t cap, double v)
-{
-    char text[NUM_TEXT_BYTES + 1], digits[NUM_TEXT_BYTES];
-    size_t len = num_format(text, v), n = 0, at = 0;
-    const char *exp = memchr(text, 'e', len);
-    int point = -1, power;
-
-    text[len] = '\0'; /* for atoi() */
-    if (!exp) {
-        memcpy(to, text, len);
-        return len;
-    }
-    power = atoi(exp + 1);
-    for (const char *p = text; p < exp; p++) {
-        if (*p == '-')
-            to[at++] = '-';
-        else if (*p == '.')
-            point = (int)n;
-        else
-            digits[n++] = *p;
-    }
-    power += point < 0 ? (int)n : point; /* where the point goes, counted from the first digit */
-    if (power <= 0) {
-        to[at++] = '0';
-        to[at++] = '.';
-    }
-    for (int i = power; i < 0 && at < cap; i++)
-        to[at++] = '0';
-    for (int i = 0; i < (int)n || i < power; i++) {
-        if (i == power && i > 0)
-            to[at++] = '.';
-        if (at >= cap)
-            break;
-        to[at++] = i < (int)n ? digits[i] : '0';
-    }
-    return at;
-}
-
 struct value_counts {
     struct aggregation *g;
     struct nx_slice label;
@@ -753,10 +715,14 @@ static nx_status value_labels(struct value_counts *c, size_t i, double v, struct
 {
     const struct pql_expr *e = c->g->e;
     const struct labels *ls = &c->g->in->labels[i];
-    char text[400];
-    size_t len = format_plain(text, sizeof text, v);
-    struct nx_slice value = arena_slice(c->g->ev->out, nx_slice_of(text, len));
+    struct nx_slice value = {0};
+    struct buf text;
 
+    buf_init(&text, 0);
+    buf_num_plain(&text, v);
+    if (!buf_status(&text, NULL))
+        value = arena_slice(c->g->ev->out, buf_view(&text));
+    buf_done(&text);
     if (!value.ptr)
         return eval_nomem(c->g->ev, c->g->ev->out, err);
     labels_builder_reset(&c->builder, NULL);

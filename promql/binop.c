@@ -641,34 +641,38 @@ static void note_trim(struct match *m)
 }
 
 /* Not inlined: sides are evaluated within each other, and what this one needs must not lie on the stack then. */
-__attribute__((noinline)) static nx_status join(struct match *m, struct rows *l, struct rows *r,
+__attribute__((noinline)) static nx_status join(struct eval *ev, const struct pql_expr *e,
+                                                const struct eval_times *tm, struct rows *l,
+                                                struct rows *r, struct rows **out,
                                                 struct nx_err *err)
 {
-    enum pql_op op = m->e->binary.op;
+    struct match m = {.ev = ev, .e = e, .m = &e->binary.match, .tm = tm};
+    enum pql_op op = e->binary.op;
     nx_status st;
 
-    m->swapped = m->m->card == PQL_ONE_TO_MANY;
-    m->many = m->swapped ? r : l;
-    m->one = m->swapped ? l : r;
+    m.swapped = m.m->card == PQL_ONE_TO_MANY;
+    m.many = m.swapped ? r : l;
+    m.one = m.swapped ? l : r;
     /* With group_right the two change places, as they do in Prometheus. */
-    m->fill_many = m->m->has_fill_left ? &m->m->fill_left : NULL;
-    m->fill_one = m->m->has_fill_right ? &m->m->fill_right : NULL;
-    labels_builder_init(&m->builder);
-    st = number_sides(m, err);
+    m.fill_many = m.m->has_fill_left ? &m.m->fill_left : NULL;
+    m.fill_one = m.m->has_fill_right ? &m.m->fill_right : NULL;
+    labels_builder_init(&m.builder);
+    st = number_sides(&m, err);
     if (!st && (op == PQL_OP_TRIM_UPPER || op == PQL_OP_TRIM_LOWER)) {
-        note_trim(m);
-        st = new_result(m, 0, err);
+        note_trim(&m);
+        st = new_result(&m, 0, err);
     } else if (!st) {
-        st = pql_op_is_set(op) ? run_set(m, err) : run_match(m, err);
+        st = pql_op_is_set(op) ? run_set(&m, err) : run_match(&m, err);
     }
-    labels_builder_done(&m->builder);
+    labels_builder_done(&m.builder);
+    *out = m.result;
     return st;
 }
+
 nx_status eval_vector_binop(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
                             struct rows **out, struct nx_err *err)
 {
-    struct match m;
-    struct rows *l = NULL, *r = NULL;
+    struct rows *l = NULL, *r = NULL, *joined = NULL;
     nx_status st = eval_rows(ev, e->binary.lhs, tm, &l, err);
 
     if (!st)
@@ -677,14 +681,12 @@ nx_status eval_vector_binop(struct eval *ev, const struct pql_expr *e, const str
         st = eval_rows(ev, e->binary.rhs, tm, &r, err);
     if (!st)
         st = rows_make(ev, r, err);
-    if (st)
-        return st;
-    m = (struct match){.ev = ev, .e = e, .m = &e->binary.match, .tm = tm};
-    st = join(&m, l, r, err);
+    if (!st)
+        st = join(ev, e, tm, l, r, &joined, err);
     if (st)
         return st;
     rows_release(ev, l);
     rows_release(ev, r);
-    *out = m.result;
+    *out = joined;
     return NX_OK;
 }

@@ -134,7 +134,7 @@ struct pql_result {
     size_t n_warnings, n_infos;
     struct {
         uint64_t samples_total, samples_peak; /* as each step alone would take; held at a time */
-        uint64_t samples_read;                /* those of samples_total that no step before took */
+        uint64_t samples_read; /* what windows share counts once; instants count at each step */
         double queue_s, prepare_s, eval_s, sort_s, total_s;
     } stats;
     struct arena *arena; /* holds all of the above */
