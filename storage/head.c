@@ -178,7 +178,8 @@ void head_saw(struct head *h, int64_t t_ms)
     while (t_ms > was && !atomic_compare_exchange_weak(&h->max_ms, &was, t_ms))
         ;
     was = atomic_load(&h->ring_at_ms);
-    if (t_ms >= was && atomic_compare_exchange_strong(&h->ring_at_ms, &was, INT64_MAX))
+    if (was != INT64_MAX && t_ms >= was && /* INT64_MAX: nobody waits */
+        atomic_compare_exchange_strong(&h->ring_at_ms, &was, INT64_MAX))
         nx_alarm_ring(h->worker);
     was = atomic_load_explicit(&h->min_ms, memory_order_relaxed);
     while (t_ms < was && !atomic_compare_exchange_weak(&h->min_ms, &was, t_ms))

@@ -1014,8 +1014,13 @@ nx_status loose_taken_spans(struct loose *l, int64_t **starts, size_t *n, struct
         for (uint32_t k = 0; s && k < s->n_seals && room; k++)
             room = !s->seals[k]->taken || add_span(l, &x, s->seals[k]->min_ms);
     }
-    for (uint32_t i = 0; i < l->n_batches && room; i++)
-        room = !l->batches[i]->taken || add_span(l, &x, l->batches[i]->min_ms);
+    for (uint32_t i = 0; i < l->n_batches && room; i++) {
+        const struct loose_batch *b =
+            l->batches[i]; /* of one span, unless blocks were longer when it was made */
+        int64_t last = floor_div(b->max_ms, l->block_ms);
+        for (int64_t k = floor_div(b->min_ms, l->block_ms); b->taken && k <= last && room; k++)
+            room = add_span(l, &x, k * l->block_ms);
+    }
     nx_unlock(&l->lock);
     if (!room) {
         free(x.v);

@@ -104,7 +104,9 @@ static nx_status find_series(struct pass *p, struct nx_err *err)
 static nx_status mark_locked(struct pass *p, struct loose_series *s, struct nx_err *err)
 {
     const uint64_t seen = head_seen_by_all(p->h);
-    nx_status st = loose_seal_all_locked(p->l, s, p->w, err);
+    /* What came later stays where it is: V2 holds, and a reader in the way does not make small seals of it. */
+    bool asked = s->n && s->since <= p->up_to;
+    nx_status st = asked ? loose_seal_all_locked(p->l, s, p->w, err) : NX_OK;
 
     for (uint32_t i = 0; i < s->n_seals && !st; i++) {
         struct loose_seal *seal = s->seals[i];

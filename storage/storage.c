@@ -586,7 +586,8 @@ void storage_tick(struct storage *s, int64_t now_ms)
     s->tick_ms = now_ms;
     s->tick_ns = clock_mono_ns();
     log_turn_take(s);
-    if (s->has_syncer ? atomic_load(&s->sync_trouble) : due(now_ms, s->synced_ms, s->fsync_ms))
+    if (s->has_syncer ? atomic_load(&s->sync_trouble) || s->relog_due
+                      : due(now_ms, s->synced_ms, s->fsync_ms))
         sync_log(s, now_ms);
     rotate_log(s, now_ms);
     log_turn_give(s);

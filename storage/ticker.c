@@ -28,14 +28,14 @@ void storage_ring(struct storage *s)
 /* K1: the head rings when its newest time comes to this. */
 static void watch_time(struct storage *s)
 {
-    int64_t newest_ms = atomic_load(&s->head->max_ms), half = s->block_ms / 2, at = newest_ms;
+    int64_t newest_ms = atomic_load(&s->head->max_ms), half = s->block_ms / 2, at = INT64_MAX;
 
     if (newest_ms == INT64_MIN)
-        at++; /* with the first sample */
+        at = newest_ms + 1; /* with the first sample */
     else if (half > 0 && newest_ms < INT64_MAX - s->block_ms)
         at = (floor_div(newest_ms, half) + 1) * half;
     atomic_store(&s->head->ring_at_ms, at);
-    if (atomic_load(&s->head->max_ms) >= at)
+    if (at != INT64_MAX && atomic_load(&s->head->max_ms) >= at)
         storage_ring(s);
 }
 
@@ -64,8 +64,8 @@ nx_status ticker_open(struct storage *s, struct nx_err *err)
 
     if (st)
         return st;
-    wal_watch(s->wal, s->has_syncer ? &s->sync_alarm : &s->worker_alarm, s->fsync_ms,
-              &s->worker_alarm);
+    /* Without a syncer appends sync what they write themselves. */
+    wal_watch(s->wal, s->has_syncer ? &s->sync_alarm : NULL, s->fsync_ms, &s->worker_alarm);
     s->head->worker = &s->worker_alarm;
     st = nx_thread_start(&s->worker, "storage", work, s, err);
     s->has_worker = !st;

@@ -194,6 +194,34 @@ static void a_failed_sync_moves_the_log_at_once_and_loses_nothing(void **state)
     close_store(&w);
 }
 
+/* A disk that fails while a segment is closed, and once more when its rows are written again. */
+static void a_failed_change_of_segments_is_made_good(void **state)
+{
+    const struct storage_opts o = {.wal_segment_bytes = 4096, .fsync_ms = 60000};
+    struct world w;
+    uint64_t segment;
+    int64_t t_ms = T0;
+
+    (void)state;
+    open_store(&w, &o);
+    settle(&w);
+    segment = stats(&w).wal_segment;
+    for (uint64_t begun = stats(&w).wal_bytes; stats(&w).wal_bytes < begun + 3500;) {
+        append(&w, t_ms += 1); /* so that few rows are not synced, and written again */
+        assert_ok(storage_sync_wait(w.s, &w.err), &w.err);
+    }
+    simfs_fail_kind_from(w.sim, SIMFS_SYNC, 2); /* the first is that of the new segment's head */
+    for (; stats(&w).wal_segment == segment && t_ms < T0 + 100000; nap(1))
+        append(&w, t_ms += 1);
+    assert_true(COMES(&w, wal_segment, segment + 1));
+    nap(100);
+    assert_int_equal(storage_sync_wait(w.s, &w.err), NX_IO);
+    simfs_heal(w.sim);
+    storage_tick(w.s, clock_now_ms() + 30000); /* when it is tried again */
+    assert_ok(storage_sync_wait(w.s, &w.err), &w.err);
+    close_store(&w);
+}
+
 /* ---- the tick ------------------------------------------------------------------------------------ */
 
 static void a_full_segment_is_closed_at_once(void **state)
@@ -233,6 +261,30 @@ static void a_block_is_written_when_its_time_has_come(void **state)
     close_store(&w);
 }
 
+/* What a reader held back goes when it has gone, though each append syncs, many a second. */
+static void appends_that_sync_do_not_put_off_the_tick(void **state)
+{
+    const struct storage_opts o = {.min_block_ms = BLOCK_MS, .fsync_each = true};
+    const int64_t start = T0 / BLOCK_MS * BLOCK_MS;
+    int64_t t_ms = start + BLOCK_MS + BLOCK_MS / 2;
+    struct world w;
+    struct querier *q;
+
+    (void)state;
+    open_store(&w, &o);
+    append(&w, start);
+    assert_ok(storage_querier(w.s, INT64_MIN, INT64_MAX, &q, &w.err), &w.err);
+    append(&w, t_ms);
+    assert_true(COMES(&w, blocks, 1));
+    querier_close(q);
+    for (int64_t ms = 0; ms < IN_TIME && stats(&w).head_min_ms == start; ms += 50) {
+        append(&w, ++t_ms);
+        nap(50);
+    }
+    assert_true(stats(&w).head_min_ms > start);
+    close_store(&w);
+}
+
 static void another_retention_takes_effect_at_once(void **state)
 {
     const struct storage_opts o = {.min_block_ms = BLOCK_MS};
@@ -266,8 +318,10 @@ int main(void)
         cmocka_unit_test(a_row_is_synced_when_its_time_has_come_and_then_nothing_is),
         cmocka_unit_test(what_is_written_during_a_sync_gets_one_of_its_own),
         cmocka_unit_test(a_failed_sync_moves_the_log_at_once_and_loses_nothing),
+        cmocka_unit_test(a_failed_change_of_segments_is_made_good),
         cmocka_unit_test(a_full_segment_is_closed_at_once),
         cmocka_unit_test(a_block_is_written_when_its_time_has_come),
+        cmocka_unit_test(appends_that_sync_do_not_put_off_the_tick),
         cmocka_unit_test(another_retention_takes_effect_at_once),
     };
 
