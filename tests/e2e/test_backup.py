@@ -34,6 +34,10 @@ def samples(server):
     return {(harness.labels_key(e["metric"]), t): v for e in data["result"] for t, v in e["values"]}
 
 
+def more_than(n, found):
+    return found if len(found) > n else None
+
+
 @pytest.fixture
 def busy(stage):
     """A server that scrapes twenty times a second."""
@@ -81,8 +85,7 @@ def blocks_of(server):
 def test_tar_and_rsync_of_a_folder_in_use(stage, busy, tmp_path):
     harness.wait_for("blocks", lambda: len(blocks_of(busy)) > 1)
     for n in range(2):
-        shown = samples(busy)
-        assert len(shown) > 1000
+        shown = harness.wait_for("samples", lambda: more_than(1000, samples(busy)))
         copy(busy, "tar ", tmp_path / "narthex.tar")
         folder = tmp_path / f"tar{n}"
         folder.mkdir()

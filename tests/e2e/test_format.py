@@ -99,5 +99,5 @@ def test_a_folder_in_the_middle_of_its_life(stage, tmp_path, killed):
     assert all(counts.get(source) for source in sources), counts
     server.write_config({"scrape_configs": []})
     server.start()
-    told = answered(server, time.time() + 10, 60)
+    told = answered(server, time.time() + 10, 600)
     must_be_equal(seen_by_queries(read), told)
