@@ -122,7 +122,8 @@ static nx_status sink_append(void *writer, int64_t t_ms, const uint32_t *cols, c
     struct writer *w = writer;
     nx_status st = NX_OK;
 
-    memset(refused, 0, sizeof *refused);
+    if (refused)
+        memset(refused, 0, sizeof *refused);
     for (size_t i = 0; i < n && !st; i++)
         st = pql_lab_add(w->lab, &w->v[cols[i]], t_ms, values[i], err);
     return st;
