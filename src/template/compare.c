@@ -424,7 +424,7 @@ static bool text_of(struct run *r, const struct value *v, struct value *out)
 {
     struct buf b;
 
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     print_values(&b, v, 1);
     return run_text(r, &b, out);
 }

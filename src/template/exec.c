@@ -5,7 +5,8 @@
  * WHY     Users know what Go's text/template does, and read its errors in their alerts. So evaluation
  *         goes the way Go's does, and `run.at` is set where Go sets it: it is the place that an error names.
  * RULES   X1  The first failure ends the execution; what was written before stays.
- *         X2  Work is bounded: steps are counted, and named parts may call each other only so deep.
+ *         X2  Work is bounded: steps are counted, and named parts may call each other only so deep. So is memory:
+ *             what the arena holds more than before, queries' results and all.
  *         X3  and, or evaluate as many arguments as they need. */
 
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include "src/base/text.h"
 
 #define MAX_STEPS 5000000u
+#define MAX_MIB   64u
 #define MAX_DEPTH                                                                                  \
     200 /* of functions in functions, blocks in blocks and parts; Go's, of parts, is 100000 */
 
@@ -32,6 +34,17 @@ bool run_memory(struct run *r)
     return false;
 }
 
+/* X2 */
+static bool has_room(struct run *r)
+{
+    if (arena_bytes(r->arena) <= r->arena_bytes + ((size_t)MAX_MIB << 20))
+        return true;
+    if (!r->st)
+        r->st = nx_fail(r->err, NX_LIMIT, "template: %.*s: more than %u MiB of memory",
+                        (int)r->t->name.len, r->t->name.ptr, MAX_MIB);
+    return false;
+}
+
 bool run_text(struct run *r, struct buf *b, struct value *out)
 {
     struct nx_slice s = arena_slice(r->arena, buf_view(b));
@@ -42,7 +55,7 @@ bool run_text(struct run *r, struct buf *b, struct value *out)
         run_memory(r);
     buf_done(b);
     *out = value_string(s);
-    return !r->st;
+    return has_room(r) && !r->st;
 }
 
 static void place_of(const struct run *r, uint32_t *line, uint32_t *col)
@@ -93,6 +106,8 @@ static bool step(struct run *r)
         r->st = buf_status(r->out, r->err);
         return false;
     }
+    if (!has_room(r))
+        return false;
     if (r->steps-- > 0)
         return true;
     r->steps = 0;
@@ -680,6 +695,7 @@ nx_status template_execute(const struct template *t, const struct template_data 
     struct run r = {.t = t,
                     .data = data,
                     .arena = a,
+                    .arena_bytes = arena_bytes(a),
                     .out = out,
                     .part = t->name,
                     .steps = MAX_STEPS,

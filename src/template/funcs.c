@@ -27,7 +27,7 @@ MAKE(fn_print)
 {
     struct buf b;
 
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     print_values(&b, v, n);
     return run_text(r, &b, out);
 }
@@ -36,7 +36,7 @@ MAKE(fn_println)
 {
     struct buf b;
 
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     print_line(&b, v, n);
     return run_text(r, &b, out);
 }
@@ -45,7 +45,7 @@ MAKE(fn_printf)
 {
     struct buf b;
 
-    buf_init(&b, 16u << 20);
+    buf_init(&b, TEXT_MAX_BYTES);
     print_format(&b, v[0].s, v + 1, n - 1);
     return run_text(r, &b, out);
 }
@@ -55,8 +55,8 @@ static bool escape(struct run *r, const struct value *v, size_t n, struct value 
 {
     struct buf from, to;
 
-    buf_init(&from, 0);
-    buf_init(&to, 0);
+    buf_init(&from, TEXT_MAX_BYTES);
+    buf_init(&to, TEXT_MAX_BYTES);
     all_text(&from, v, n);
     fn(&to, buf_view(&from));
     if (from.failed)
@@ -144,25 +144,34 @@ MAKE(fn_strvalue)
     return true;
 }
 
+struct sorted {
+    struct nx_slice key;
+    size_t place; /* what it had: equal keys stay in their order */
+    const struct template_sample *sample;
+};
+
+static int by_key(const void *a, const void *b)
+{
+    const struct sorted *x = a, *y = b;
+    int c = nx_slice_cmp(x->key, y->key);
+
+    return c ? c : x->place < y->place ? -1 : x->place > y->place;
+}
+
 /* Stable, and in place, as in Prometheus: whoever else holds the vector sees it sorted. */
 MAKE(fn_sort_by_label)
 {
     struct vector *vec = v[1].vector;
+    struct sorted *s = arena_array(r->arena, vec->n + 1, sizeof *s);
 
-    for (size_t i = 1; i < vec->n; i++) {
-        const struct template_sample *s = vec->v[i];
-        struct nx_slice key = labels_get(&s->labels, v[0].s);
-        size_t lo = 0, hi = i;
-        while (lo < hi) { /* behind all that are not greater */
-            size_t mid = (lo + hi) / 2;
-            if (nx_slice_cmp(labels_get(&vec->v[mid]->labels, v[0].s), key) <= 0)
-                lo = mid + 1;
-            else
-                hi = mid;
-        }
-        memmove(vec->v + lo + 1, vec->v + lo, (i - lo) * sizeof(void *));
-        vec->v[lo] = s;
-    }
+    if (!s)
+        return run_memory(r);
+    for (size_t i = 0; i < vec->n; i++)
+        s[i] = (struct sorted){labels_get(&vec->v[i]->labels, v[0].s), i, vec->v[i]};
+    qsort(s, vec->n, sizeof *s, by_key);
+    for (size_t i = 0; i < vec->n; i++)
+        vec->v[i] = s[i].sample;
+    r->steps -= vec->n < r->steps ? vec->n : r->steps;
     *out = v[1];
     return true;
 }
@@ -195,7 +204,7 @@ MAKE(fn_tmpl)
 {
     struct buf b;
 
-    buf_init(&b, 16u << 20);
+    buf_init(&b, TEXT_MAX_BYTES);
     if (!run_part(r, v[0].s, v[1], &b)) {
         buf_done(&b);
         return false;
@@ -229,7 +238,7 @@ MAKE(fn_re_replace_all)
         nx_fail(why, NX_EXEC, "regexp: Compile(`%.*s`): %s", (int)v[0].s.len, v[0].s.ptr, err.text);
         return false;
     }
-    buf_init(&b, 16u << 20);
+    buf_init(&b, TEXT_MAX_BYTES);
     regex_replace_all(re, v[2].s, v[1].s, &b);
     regex_free(re);
     return run_text(r, &b, out);
@@ -310,7 +319,7 @@ static bool recase(struct run *r, struct nx_slice s, enum casing casing, struct 
     struct buf b;
     bool in_word = false;
 
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     for (size_t i = 0, len; i < s.len; i += len) {
         uint32_t c = 0, next = 0;
         len = text_utf8_take(nx_slice_of(s.ptr + i, s.len - i), &c);
@@ -354,7 +363,7 @@ MAKE(fn_graph_link)
 {
     struct buf b;
 
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     template_graph_link(&b, v->s);
     return run_text(r, &b, out);
 }
@@ -363,7 +372,7 @@ MAKE(fn_table_link)
 {
     struct buf b;
 
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     template_table_link(&b, v->s);
     return run_text(r, &b, out);
 }
@@ -443,7 +452,7 @@ MAKE(fn_strip_domain)
         return true;
     }
     point = memchr(host.ptr, '.', host.len);
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     buf_append(&b, host.ptr, point ? (size_t)(point - host.ptr) : host.len);
     if (port.len) {
         buf_char(&b, ':');

@@ -79,7 +79,7 @@ bool fn_humanize(struct run *r, const struct value *v, size_t n, struct value *o
         return false;
     if (x != 0 && isfinite(x))
         prefix = fabs(x) >= 1 ? scale_down(&x, 1000, large) : scale_up(&x);
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     put_4g(&b, x);
     buf_str(&b, prefix);
     return run_text(r, &b, out);
@@ -98,7 +98,7 @@ bool fn_humanize1024(struct run *r, const struct value *v, size_t n, struct valu
         return false;
     if (fabs(x) > 1 && isfinite(x))
         prefix = scale_down(&x, 1024, large);
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     put_4g(&b, x);
     buf_str(&b, prefix);
     return run_text(r, &b, out);
@@ -133,7 +133,7 @@ bool fn_humanize_duration(struct run *r, const struct value *v, size_t n, struct
     (void)n;
     if (!number_of(v, &x, why))
         return false;
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     if (!isfinite(x)) {
         put_4g(&b, x);
     } else if (fabs(x) >= 1) {
@@ -155,7 +155,7 @@ bool fn_humanize_percentage(struct run *r, const struct value *v, size_t n, stru
     (void)n;
     if (!number_of(v, &x, why))
         return false;
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     put_4g(&b, x * 100);
     buf_char(&b, '%');
     return run_text(r, &b, out);
@@ -190,7 +190,7 @@ bool fn_humanize_timestamp(struct run *r, const struct value *v, size_t n, struc
     (void)n;
     if (!number_of(v, &x, why) || (isfinite(x) && !time_of(x, &ns, why)))
         return false;
-    buf_init(&b, 0);
+    buf_init(&b, TEXT_MAX_BYTES);
     if (isfinite(x))
         print_time(&b, ns);
     else

@@ -271,7 +271,7 @@ static void put_int(struct buf *b, const struct spec *s, const struct value *v)
         break;
     case 'c':
     case 'q':
-        buf_init(&one, 0);
+        buf_init(&one, TEXT_MAX_BYTES);
         if (s->verb == 'q')
             buf_char(&one, '\'');
         put_rune(&one, v->i);
@@ -352,7 +352,7 @@ static void put_text(struct buf *b, const struct spec *s, struct nx_slice text,
         put_padded(b, s, cut_runes(text, s));
         return;
     case 'q':
-        buf_init(&made, 0);
+        buf_init(&made, TEXT_MAX_BYTES);
         text = cut_runes(text, s);
         if (s->sharp && !memchr(text.ptr, '`', text.len)) {
             buf_char(&made, '`');
@@ -364,7 +364,7 @@ static void put_text(struct buf *b, const struct spec *s, struct nx_slice text,
         break;
     case 'x':
     case 'X':
-        buf_init(&made, 0);
+        buf_init(&made, TEXT_MAX_BYTES);
         if (s->has_prec && (size_t)s->prec < text.len)
             text.len = (size_t)s->prec;
         for (size_t i = 0; i < text.len; i++) {
@@ -504,7 +504,7 @@ static void put_value(struct buf *b, const struct spec *s, const struct value *v
     case V_MONTH:
     case V_WEEKDAY:
         if (s->verb && strchr("vsxXq", s->verb)) {
-            buf_init(&text, 0);
+            buf_init(&text, TEXT_MAX_BYTES);
             named(&text, v);
             put_text(b, s, buf_view(&text), v);
             spent(b, &text);

@@ -83,11 +83,14 @@ void escape_html(struct buf *b, struct nx_slice s);
 void escape_js(struct buf *b, struct nx_slice s);
 void escape_query(struct buf *b, struct nx_slice s); /* url.QueryEscape */
 
+#define TEXT_MAX_BYTES (16u << 20) /* of what one function makes */
+
 /* What a running template has. */
 struct run {
     const struct template *t;
     const struct template_data *data;
     struct arena *arena;
+    size_t arena_bytes; /* that it held before */
     struct buf *out;
     const struct node *at; /* where we are, for errors */
     struct nx_slice part;  /* the named part that is executed */
@@ -102,7 +105,7 @@ struct run {
     nx_status st;
 };
 bool run_memory(struct run *r); /* always false: notes that memory was short */
-/* Makes a string value of a buffer, which is done then. False: memory was short. */
+/* Makes a string value of a buffer, which is done then. False: memory was short, or it is too much. */
 bool run_text(struct run *r, struct buf *b, struct value *out);
 /* Runs a named part with a dot of its own; its text goes to `out`. False: failed. */
 bool run_part(struct run *r, struct nx_slice name, struct value dot, struct buf *out);

@@ -632,6 +632,24 @@ static void work_and_depth_are_bounded(void **state)
     buf_done(&out);
 }
 
+static void memory_is_bounded(void **state)
+{
+    static const char *const texts[] = {
+        "{{$x := `xxxxxxxx`}}{{range 40}}{{$x = print $x $x}}{{end}}",
+        "{{$x := `xxxxxxxx`}}{{range 40}}{{$x = urlquery $x `&` $x}}{{end}}",
+        "{{$x := printf `%1000000s` `x`}}{{range 1000}}{{$y := toUpper $x}}{{end}}",
+        "{{$a := args}}{{range 1000000}}{{$a = args $a $a $a}}{{end}}",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(texts); i++) {
+        struct buf out;
+        buf_init(&out, 1 << 20);
+        assert_int_equal(expand(texts[i], &out), NX_LIMIT);
+        buf_done(&out);
+    }
+}
+
 static void a_result_may_not_be_longer_than_its_buffer(void **state)
 {
     struct buf b;
@@ -687,6 +705,7 @@ int main(void)
         cmocka_unit_test(what_does_not_parse_is_told_in_gos_words),
         cmocka_unit_test(a_verb_may_be_any_byte),
         cmocka_unit_test(work_and_depth_are_bounded),
+        cmocka_unit_test(memory_is_bounded),
         cmocka_unit_test(a_result_may_not_be_longer_than_its_buffer),
         cmocka_unit_test(memory_may_fail_anywhere),
         cmocka_unit_test(links_are_made_of_expressions),
