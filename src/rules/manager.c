@@ -13,6 +13,8 @@
  *         M4  A slot that is running is changed by nobody but its thread; who wants it gone says so and waits.
  *         M5  Series of a group that is gone are ended two intervals later, so that one of another name may take
  *             them on.
+ *         M6  A group's first moment lies ahead when it is put among the others, after what it follows ended:
+ *             nobody evaluates a moment that the one before it did.
  * STATES  of a slot: WAITING -> RUNNING -> WAITING; GONE -> (two intervals) -> freed
  * THREADS rules.lock guards slots and counts; it is not held while a group is evaluated. rules_apply() holds it
  *         while one group takes over from another. */
@@ -387,7 +389,6 @@ static nx_status make_slot(struct rules *r, const struct config *cfg,
                                  .cancel = &r->cancel,
                                  .parallel = r->opts.parallel};
     struct slot *s = calloc(1, sizeof *s);
-    int64_t now;
     nx_status st;
 
     if (!s)
@@ -401,9 +402,6 @@ static nx_status make_slot(struct rules *r, const struct config *cfg,
     s->g->rule_durations = r->rule_durations;
     s->g->restore_s = -1;
     s->restore = !r->restored;
-    now = clock_now_ns();
-    s->first_ns = moment_before(s->g, now) + s->g->interval_ms * MS;
-    s->due_ns = clock_mono_ns() + (s->first_ns - now);
     *out = s;
     return NX_OK;
 }
@@ -461,25 +459,29 @@ static void end_others_locked(struct rules *r, const struct rule_files *files)
 {
     for (size_t i = 0; i < r->n_slots; i++) {
         struct slot *s = r->slots[i];
-        bool there = s->gone;
+        bool there = s->gone, waited = false;
         for (size_t k = 0; k < files->n_groups && !there; k++)
             there = same_key(&files->groups[k], s->g->def);
         if (there)
             continue;
         s->due_ns = NEVER;
         __atomic_store_n(&s->g->stopped, true, __ATOMIC_RELAXED);
-        while (s->running)
+        while (s->running) {
             nx_cond_wait(&r->idle, &r->lock);
+            waited = true;
+        }
         s->gone = true;
         s->gone_ns = clock_now_ns();
         s->due_ns = clock_mono_ns() + 2 * s->g->interval_ms * MS;
-        i = (size_t)-1; /* the list may have changed while we waited */
+        if (waited)
+            i = (size_t)-1; /* the list may have changed meanwhile */
     }
 }
 
 static void put_slot_locked(struct rules *r, struct slot *s)
 {
     struct slot *old = find_slot_locked(r, s->g->def);
+    int64_t now;
 
     if (old) {
         retire_locked(r, old);
@@ -490,6 +492,9 @@ static void put_slot_locked(struct rules *r, struct slot *s)
         rule_group_free(old->g);
         free(old);
     }
+    now = clock_now_ns(); /* M6 */
+    s->first_ns = moment_before(s->g, now) + s->g->interval_ms * MS;
+    s->due_ns = clock_mono_ns() + (s->first_ns - now);
     r->slots[r->n_slots++] = s;
 }
 
