@@ -178,13 +178,13 @@ static nx_status record_one(struct rule_state *r, const struct pql_series *s, si
 static nx_status record(struct rule_group *g, struct rule_state *r, const struct samples *s)
 {
     struct labels_builder lb;
-    nx_status st = NX_OK;
+    nx_status st = over_limit(g, s->n, "series", &r->err); /* before anything is made of them */
 
     labels_builder_init(&lb);
     for (size_t i = 0; i < s->n && !st; i++)
         st = record_one(r, &s->v[i], i, &lb);
     labels_builder_done(&lb);
-    return st ? st : over_limit(g, s->n, "series", &r->err);
+    return st;
 }
 
 /* ---- templates ------------------------------------------------------------------------------------------ */
@@ -232,6 +232,7 @@ static nx_status expand(struct expansion *x, const struct template *t, struct nx
                                        .now_ms = to_ms(x->t_ns),
                                        .query = template_query,
                                        .query_ctx = x};
+    struct arena_mark mark = arena_mark(x->r->arena);
     struct nx_err err = {0};
     struct buf b;
     nx_status st;
@@ -241,6 +242,7 @@ static nx_status expand(struct expansion *x, const struct template *t, struct nx
         return NX_OK;
     buf_init(&b, EXPANDED_MAX_BYTES);
     st = template_execute(t, &data, x->r->arena, &b, &err);
+    arena_release(x->r->arena, mark); /* only its text is kept: there may be many */
     __atomic_add_fetch(&g->counters.expansions, 1, __ATOMIC_RELAXED);
     if (st) {
         __atomic_add_fetch(&g->counters.expansion_failures, 1, __ATOMIC_RELAXED);

@@ -184,27 +184,65 @@ static void check_recording(struct loading *ld, const struct config_rule *r)
                   r->record.ptr);
 }
 
-static void check_template(struct loading *ld, const char *what, const struct config_pair *p)
+/* Whether the text is a template that an alert of this name may have; *why says what it is not. */
+static bool parses(struct loading *ld, struct nx_slice alert, struct nx_slice text,
+                   struct nx_err *why)
 {
     struct template *t = NULL;
-    struct nx_err why = {0};
-    struct buf b;
-    char *name = arena_printf(ld->scratch, "__alert_%s", ld->rule->alert.ptr);
+    char *name = arena_printf(ld->scratch, "__alert_%s", alert.ptr);
     nx_status st;
 
     if (!name) {
         out_of_memory(ld, ld->scratch);
+        return true;
+    }
+    st = template_parse_alert(&t, ld->scratch, nx_slice_str(name), text, why);
+    if (st && st != NX_BADINPUT)
+        ld->st = nx_fail(ld->err, st, "%s", why->text);
+    return st != NX_BADINPUT;
+}
+
+static void check_template(struct loading *ld, const char *what, const struct config_pair *p)
+{
+    struct nx_err why = {0};
+    struct buf b;
+
+    if (parses(ld, ld->rule->alert, p->value, &why))
         return;
-    }
-    st = template_parse_alert(&t, ld->scratch, nx_slice_str(name), p->value, &why);
-    if (st == NX_BADINPUT) {
-        buf_init(&b, 1000);
-        text_quote(&b, p->name);
-        tell_rule(ld, NOWHERE, "%s %s: %s", what, buf_cstr(&b), why.text);
-        buf_done(&b);
-    } else if (st) {
-        ld->st = nx_fail(ld->err, st, "%s", why.text);
-    }
+    buf_init(&b, 1000);
+    text_quote(&b, p->name);
+    tell_rule(ld, NOWHERE, "%s %s: %s", what, buf_cstr(&b), why.text);
+    buf_done(&b);
+}
+
+static bool has_label(const struct config_pairs *labels, struct nx_slice name)
+{
+    for (size_t i = 0; i < labels->n; i++)
+        if (nx_slice_eq(labels->v[i].name, name))
+            return true;
+    return false;
+}
+
+/* A label of the group is a template where an alert takes it; it is told once. */
+static void check_group_label(struct loading *ld, const struct config_pair *p)
+{
+    const struct config_rule_group *g = ld->group;
+    struct nx_err why = {0};
+    size_t i = 0;
+    struct buf b;
+
+    while (i < g->rules.n &&
+           (!g->rules.v[i].alert.len || has_label(&g->rules.v[i].labels, p->name)))
+        i++;
+    if (i == g->rules.n || parses(ld, g->rules.v[i].alert, p->value, &why))
+        return;
+    buf_init(&b, NX_ERR_TEXT_BYTES);
+    buf_printf(&b, "%u:%u: group ", g->at.line, g->at.column);
+    text_quote(&b, g->name);
+    buf_str(&b, ", label ");
+    text_quote(&b, p->name);
+    tell(ld, "%s: %s", buf_cstr(&b), why.text);
+    buf_done(&b);
 }
 
 static void check_rule(struct loading *ld, const struct config_rule *r)
@@ -251,13 +289,9 @@ static void merge(struct loading *ld, const struct config_pairs *under,
     }
     for (size_t i = 0; i < over->n; i++)
         v[n++] = (struct label){over->v[i].name, over->v[i].value};
-    for (size_t i = 0; i < under->n; i++) {
-        bool there = false;
-        for (size_t k = 0; k < over->n && !there; k++)
-            there = nx_slice_eq(over->v[k].name, under->v[i].name);
-        if (!there)
+    for (size_t i = 0; i < under->n; i++)
+        if (!has_label(over, under->v[i].name))
             v[n++] = (struct label){under->v[i].name, under->v[i].value};
-    }
     qsort(v, n, sizeof *v, by_name);
     *out = (struct labels){v, n};
 }
@@ -375,6 +409,8 @@ static nx_status load_text(struct loading *ld, struct nx_slice text)
             ld->number = k + 1;
             check_rule(ld, ld->rule);
         }
+        for (size_t k = 0; k < ld->group->labels.n && !ld->st; k++)
+            check_group_label(ld, &ld->group->labels.v[k]);
     }
     if (ld->wrong || ld->st)
         return ld->st ? ld->st : NX_BADINPUT;

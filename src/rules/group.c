@@ -5,7 +5,8 @@
  * SHAPE   An evaluation goes stage by stage (deps.c). The rules of a stage are evaluated (evaluate.c), one after
  *         the other or by several threads; then what they give is written (write.c) and how they fared is noted.
  * RULES   G1  A rule's health tells its last evaluation, the writing included.
- *         G2  Alerts are sent only if their rule's evaluation was good. */
+ *         G2  Alerts are sent only if their rule's evaluation was good.
+ *         G3  Series that a failed rule never wrote are not kept: it may fail for ever, with others each time. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,6 +183,16 @@ static void log_failure(const struct rule_group *g, const struct rule_state *r)
              log_fmt("%td", r - g->rules), "err", r->err.text);
 }
 
+/* Those have no column either. */
+static bool never_written(void *ctx, struct keyed *k)
+{
+    (void)ctx;
+    if (((struct out *)k)->written)
+        return false;
+    out_free((struct out *)k);
+    return true;
+}
+
 /* G1 */
 static void settle(struct rule_group *g, struct rule_state *r)
 {
@@ -192,6 +203,8 @@ static void settle(struct rule_group *g, struct rule_state *r)
     if (r->failed) {
         count(&g->counters.failures, 1);
         log_failure(g, r);
+        r->n_pending = 0; /* G3 */
+        table_sweep(&r->outs, never_written, NULL);
     }
     if (g->rule_durations)
         durations_add(g->rule_durations, r->took_s);
@@ -215,6 +228,8 @@ static bool run_stage(struct rule_group *g, size_t stage, int64_t t_ns, uint64_t
 {
     size_t n = g->def->n_rules;
 
+    if (is_stopped(g))
+        return false;
     if (g->in_parallel && g->pool) {
         rule_pool_run(g->pool, g, stage, t_ns);
     } else {
@@ -385,7 +400,7 @@ void rule_group_take_over(struct rule_group *g, struct rule_group *from)
                 old->alerts = (struct table){0};
             }
             to->round = old->round;
-            to->restored = to->restored || old->restored;
+            to->restored = old->restored; /* else it is to be restored here, before it writes */
             break;
         }
     }

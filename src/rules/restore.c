@@ -6,16 +6,18 @@
  *         the time in which nobody looked is not counted as pending.
  * RULES   R1  Only rules whose `for` is at least the grace period, and alerts seen within the tolerance.
  *         R2  An alert that was to fire soon waits for the grace period, so that what it depends on is there.
- *         R3  One that had fired fires with the next evaluation. */
+ *         R3  One that had fired fires with the next evaluation.
+ *         R4  What is stored may be anybody's: a value that is no time of this age restores nothing. */
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/base/clock.h"
 #include "src/base/log.h"
-#include "src/base/num.h"
 
-#define MS 1000000ll
+#define MS          1000000ll
+#define MAX_SECONDS 9e9 /* as nanoseconds they are still an int64 */
 
 static bool is_template(struct nx_slice s)
 {
@@ -52,13 +54,16 @@ static void restore_alert(struct alert *a, const struct rule *rule, int64_t now_
                           const struct rule_restore *how, const struct column *c)
 {
     int64_t hold_ns = rule->for_ms * MS, grace_ns = how->grace_period_ms * MS;
-    int64_t down_ns, active_ns, left_ns;
+    int64_t down_ns, active_ns, pending_ns, left_ns;
+    double since = c->n ? c->v[c->n - 1] : NAN;
 
-    if (!c->n || num_is_stale(c->v[c->n - 1]))
+    if (!(since >= 0 && since < MAX_SECONDS)) /* R4: nor if it is stale */
         return;
     down_ns = c->t[c->n - 1] / 1000 * 1000000000;
-    active_ns = (int64_t)c->v[c->n - 1] * 1000000000;
-    left_ns = hold_ns - (down_ns - active_ns);
+    active_ns = (int64_t)since * 1000000000;
+    if (__builtin_sub_overflow(down_ns, active_ns, &pending_ns) ||
+        __builtin_sub_overflow(hold_ns, pending_ns, &left_ns))
+        return;
     if (left_ns <= 0)
         ; /* R3 */
     else if (left_ns < grace_ns)

@@ -65,6 +65,10 @@ static const struct {
       "r.yml: group \"a\", rule 1, \"x\": label \"f\": template: __alert_x:1: function \"foo\" not defined\n"
       "r.yml: group \"a\", rule 1, \"x\": annotation \"d\": template: __alert_x:1: missing value for if\n"
       "r.yml: group \"a\", rule 1, \"x\": annotation \"e\": template: __alert_x:1: undefined variable \"$y\"\n" },
+    { "groups:\n- name: g\n  labels: {a: '{{ x', b: '{{ own', c: '{{ y }}'}\n  rules:\n  - record: r\n    expr: 1\n"
+      "  - alert: A\n    expr: up\n    labels: {b: fine}\n  - alert: B\n    expr: up\n    labels: {b: fine}\n",
+      "r.yml: 2:3: group \"g\", label \"a\": template: __alert_A:1: function \"x\" not defined\n"
+      "r.yml: 2:3: group \"g\", label \"c\": template: __alert_A:1: function \"y\" not defined\n" },
     { "groups:\n- name: g\n  interval: foo\n",
       "r.yml: not a valid duration string: \"foo\" (line 3: groups[0].interval)\n" },
 };

@@ -1,6 +1,8 @@
 /* test_group.c - groups over a real store, evaluated at moments of the test's choosing: RUL-021 to RUL-052. */
 #include "tests/support/test.h"
 
+#include <math.h>
+
 #include "src/rules/group.h"
 
 #define S 1000000000ll /* a second */
@@ -313,6 +315,31 @@ static void a_rule_that_fails_writes_and_ends_nothing(void **state)
     close_world(w);
 }
 
+static void a_rule_that_fails_for_ever_keeps_nothing(void **state)
+{
+    struct world *w = open_world();
+    char l[32];
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  limit: 2\n  rules:\n  - record: over\n    expr: x\n"
+             "  - record: twice\n    expr: label_replace(topk(1, x), \"n\", \"a\", \"\", \"\") or "
+             "label_replace(topk(1, x), \"n\", \"b\", \"\", \"\")\n    labels: {n: c}\n",
+             true);
+    for (int i = 1; i < 20; i++) {
+        for (int k = 0; k < 3; k++) {
+            snprintf(l, sizeof l, "%d-%d", i, k);
+            put(w, "x", l, i * 1000, i);
+        }
+        eval(w, i * 1000);
+        ASSERT_STANDS(w, 0, "err exceeded limit of 2 with 3 series");
+        ASSERT_STANDS(
+            w, 1, "err vector contains metrics with the same labelset after applying rule labels");
+        assert_int_equal(w->group->rules[0].outs.n + w->group->rules[1].outs.n, 0);
+    }
+    close_world(w);
+}
+
 static void what_the_store_refuses_is_the_rules_error(void **state)
 {
     struct world *w = open_world();
@@ -438,6 +465,72 @@ static void alerts_go_on_after_a_restart(void **state)
     ASSERT_ASK(w, "ALERTS_FOR_STATE{alertname=\"A\"}", 2510,
                "ALERTS_FOR_STATE{alertname=\"A\", l=\"a\"} => 1600\n");
     close_world(w);
+}
+
+/* A reload between the start and the second evaluation. */
+static void a_group_that_follows_one_that_was_not_restored_is_restored(void **state)
+{
+    const struct rule_restore how = {3600000, 600000};
+    struct world *w = open_world();
+    struct rule_group *old;
+    struct rule_files *files;
+
+    (void)state;
+    put(w, "x", "a", 2500, 1);
+    put(w, "x", "a", 2510, 1);
+    old = group_of(w, "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: x > 0\n    for: 30m\n",
+                   false);
+    files = w->files;
+    {
+        const struct label pairs[] = {{{"__name__", 8}, STR("ALERTS_FOR_STATE")},
+                                      {{"alertname", 9}, STR("A")},
+                                      {{"l", 1}, STR("a")}};
+        const struct labels ls = {pairs, 3};
+        const double since = 2000;
+        uint32_t col;
+        assert_ok(storage_group_column(w->input, &ls, &col, NULL, &err), &err);
+        assert_ok(storage_group_append(w->input, 2511 * 1000, &col, &since, 1, NULL, &err), &err);
+    }
+    eval(w, 2500);
+    group_of(w,
+             "groups:\n- name: g\n  rules:\n  - alert: New\n    expr: x > 0\n"
+             "  - alert: A\n    expr: x >= 1\n    for: 30m\n",
+             true);
+    rule_group_take_over(w->group, old);
+    rule_group_free(old);
+    rule_files_unref(files);
+    eval(w, 2510);
+    ASSERT_ASK(w, "ALERTS", 2510,
+               "ALERTS{alertname=\"New\", alertstate=\"firing\", l=\"a\"} => 1\n");
+    rule_group_restore(w->group, 2511 * S, &how);
+    ASSERT_STANDS(w, 1, "ok pending {alertname=\"A\", l=\"a\"}{}pending@2000=1");
+    close_world(w);
+}
+
+static void what_is_no_time_restores_nothing(void **state)
+{
+    static const double bad[] = {NAN, INFINITY, -INFINITY, 1e300, -1e300, 9e9, -1};
+    const struct rule_restore how = {3600000, 600000};
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(bad); i++) {
+        struct world *w = open_world();
+        const struct label pairs[] = {{{"__name__", 8}, STR("ALERTS_FOR_STATE")},
+                                      {{"alertname", 9}, STR("A")},
+                                      {{"l", 1}, STR("a")}};
+        const struct labels ls = {pairs, 3};
+        uint32_t col;
+
+        group_of(w, "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: x > 0\n    for: 30m\n",
+                 false);
+        put(w, "x", "a", 2500, 1);
+        assert_ok(storage_group_column(w->input, &ls, &col, NULL, &err), &err);
+        assert_ok(storage_group_append(w->input, 2505 * 1000, &col, &bad[i], 1, NULL, &err), &err);
+        eval(w, 2506);
+        rule_group_restore(w->group, 2506 * S, &how);
+        ASSERT_STANDS(w, 0, "ok pending {alertname=\"A\", l=\"a\"}{}pending@2506=1");
+        close_world(w);
+    }
 }
 
 /* ---- alerts ------------------------------------------------------------------------------------------ */
@@ -612,10 +705,13 @@ int main(void)
         cmocka_unit_test(a_rule_sees_what_rules_before_it_wrote),
         cmocka_unit_test(a_series_that_vanishes_is_ended),
         cmocka_unit_test(a_rule_that_fails_writes_and_ends_nothing),
+        cmocka_unit_test(a_rule_that_fails_for_ever_keeps_nothing),
         cmocka_unit_test(what_the_store_refuses_is_the_rules_error),
         cmocka_unit_test(a_row_that_the_store_cannot_take_is_an_error_and_nothing_is_forgotten),
         cmocka_unit_test(a_group_that_follows_another_takes_over_its_state),
         cmocka_unit_test(alerts_go_on_after_a_restart),
+        cmocka_unit_test(a_group_that_follows_one_that_was_not_restored_is_restored),
+        cmocka_unit_test(what_is_no_time_restores_nothing),
         cmocka_unit_test(the_query_offset_moves_queries_and_samples),
         cmocka_unit_test(an_alert_goes_its_way),
         cmocka_unit_test(a_pending_alert_that_ends_is_forgotten),
