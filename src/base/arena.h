@@ -57,7 +57,7 @@ struct arena_mark arena_mark(const struct arena *a);
 void arena_release(struct arena *a, struct arena_mark mark);
 void arena_reset(struct arena *a); /* empties it, keeps one block for reuse */
 
-/* Freed blocks of large arenas that had joined, up to 3 MiB in all, stay for the next one until somebody gives them back:
- * when nobody has asked for anything for a while, or when memory is short. Any thread. */
+/* Freed blocks of large arenas that had joined, up to 3 MiB in all, stay for the next one until somebody
+ * gives them back: when nobody has asked for anything for a while, or when memory is short. Any thread. */
 bool arena_spare_held(void);
 void arena_spare_release(void);

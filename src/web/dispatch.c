@@ -509,7 +509,7 @@ static void on_body(struct web_req *r, const char *data, size_t len)
     }
 }
 
-/* The request is whole: answers it, or hands it to a worker. True when there is a reply to send. */
+/* The request is whole: answers it, or queues it. True when there is a reply to send. */
 static bool dispatch(struct web_req *r)
 {
     if (r->client)

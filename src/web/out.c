@@ -2,9 +2,9 @@
 
 /* out.c - replies on their way out: plain or gzip, whole or as a stream of pieces.
  *
- * SHAPE    The worker that ran the handler also makes the first piece. If that is all, the reply goes
+ * SHAPE    The thread that ran the handler also makes the first piece. If that is all, the reply goes
  *          out with its length. If not, it goes out chunked: each time libmicrohttpd has sent what
- *          there is, the connection is suspended and a worker makes the next piece.
+ *          there is, the connection is suspended and queued: a thread makes the next piece.
  * RULES    O1  At most about WEB_PIECE_BYTES of text and its compressed form are held at a time.
  *          O2  A stream that fails (out of memory) ends the connection, so that a cut answer is
  *              never taken for a whole one. */

@@ -109,21 +109,39 @@ static void emit_late_appended(const struct self *s, const struct row *row)
     emit_by_type(s, row, (double)s->st.out_of_order_appended);
 }
 
-/* How late samples out of order were. */
-static void emit_late(const struct self *s, const struct row *row)
+/* A histogram's buckets (atomic, not cumulative): one for each of the n bounds, one more for all above. */
+struct buckets {
+    const uint64_t *count;
+    const double *bound;
+    size_t n;
+};
+
+/* `handler`: of the samples' label of that name; NULL: they have none. */
+static void emit_histogram(const struct self *s, const struct row *row, const char *handler,
+                           struct buckets b, double sum)
 {
-    struct expo_pair le_pair = {"le", NULL};
+    struct expo_pair pairs[] = {{"handler", handler}, {"le", NULL}}, *from = pairs + !handler;
+    size_t n = handler ? 1 : 0;
     char le[NUM_TEXT_BYTES + 1];
     uint64_t total = 0;
 
-    for (size_t i = 0; i <= STORAGE_LATE_BOUNDS; i++) {
-        total += s->st.late[i];
-        le[num_format_g(le, i < STORAGE_LATE_BOUNDS ? storage_late_bounds[i] : INFINITY)] = 0;
-        le_pair.value = le;
-        sample(s, row, "_bucket", &le_pair, 1, (double)total);
+    pairs[1].value = le;
+    for (size_t i = 0; i <= b.n; i++) {
+        double bound = i < b.n ? b.bound[i] : INFINITY;
+        total += __atomic_load_n(&b.count[i], __ATOMIC_RELAXED);
+        le[s->format == EXPO_TEXT ? num_format_g(le, bound) : num_format_om(le, bound)] = 0;
+        sample(s, row, "_bucket", from, n + 1, (double)total);
     }
-    sample(s, row, "_sum", NULL, 0, (double)s->st.late_ms / 1000);
-    sample(s, row, "_count", NULL, 0, (double)total);
+    sample(s, row, "_sum", from, n, sum);
+    sample(s, row, "_count", from, n, (double)total);
+}
+
+/* How late samples out of order were. */
+static void emit_late(const struct self *s, const struct row *row)
+{
+    emit_histogram(s, row, NULL,
+                   (struct buckets){s->st.late, storage_late_bounds, STORAGE_LATE_BOUNDS},
+                   (double)s->st.late_ms / 1000);
 }
 
 static void emit_listener(const struct self *s, const struct row *row)
@@ -244,18 +262,9 @@ static void emit_rule_summary(const struct self *s, const struct row *row,
 static void emit_rule_histogram(const struct self *s, const struct row *row,
                                 const struct rule_durations *d)
 {
-    static const char *const bounds[] = {"0.01", "0.1", "1", "10", "+Inf"};
-    uint64_t total = 0;
+    static const double bounds[] = {0.01, 0.1, 1, 10};
 
-    for (size_t i = 0; i < NX_COUNT(bounds); i++) {
-        const char *le = s->format == EXPO_OPENMETRICS && bounds[i][0] == '1'
-                             ? (i == 2 ? "1.0" : "10.0")
-                             : bounds[i];
-        total += d->bucket[i];
-        sample(s, row, "_bucket", &(struct expo_pair){"le", le}, 1, (double)total);
-    }
-    sample(s, row, "_sum", NULL, 0, d->sum);
-    sample(s, row, "_count", NULL, 0, (double)d->count);
+    emit_histogram(s, row, NULL, (struct buckets){d->bucket, bounds, NX_COUNT(bounds)}, d->sum);
 }
 
 static void emit_rule_duration(const struct self *s, const struct row *row)
@@ -299,22 +308,12 @@ static void emit_requests(const struct self *s, const struct row *row)
     }
 }
 
-static void emit_histogram(const struct self *s, const struct row *row, const char *handler,
-                           const struct web_histogram *h, const double *bounds, size_t n,
-                           double unit)
+static void emit_of_handler(const struct self *s, const struct row *row, size_t route,
+                            const struct web_histogram *h, const double *bounds, size_t n,
+                            double unit)
 {
-    struct expo_pair pairs[2] = {{"handler", handler}, {"le", NULL}};
-    char le[NUM_TEXT_BYTES + 1];
-    uint64_t total = 0;
-
-    for (size_t i = 0; i <= n; i++) {
-        total += __atomic_load_n(&h->bucket[i], __ATOMIC_RELAXED);
-        le[num_format_g(le, i < n ? bounds[i] : INFINITY)] = 0;
-        pairs[1].value = le;
-        sample(s, row, "_bucket", pairs, 2, (double)total);
-    }
-    sample(s, row, "_sum", pairs, 1, (double)__atomic_load_n(&h->sum, __ATOMIC_RELAXED) * unit);
-    sample(s, row, "_count", pairs, 1, (double)total);
+    emit_histogram(s, row, web_routes[route].pattern, (struct buckets){h->bucket, bounds, n},
+                   (double)__atomic_load_n(&h->sum, __ATOMIC_RELAXED) * unit);
 }
 
 static bool asked(const struct web_histogram *h)
@@ -331,8 +330,8 @@ static void emit_http_duration(const struct self *s, const struct row *row)
 
     for (size_t i = 0; i < web_n_routes; i++)
         if (asked(&st->route[i].duration))
-            emit_histogram(s, row, web_routes[i].pattern, &st->route[i].duration,
-                           web_duration_bounds, WEB_DURATION_BUCKETS, 1e-9);
+            emit_of_handler(s, row, i, &st->route[i].duration, web_duration_bounds,
+                            WEB_DURATION_BUCKETS, 1e-9);
 }
 
 static void emit_http_size(const struct self *s, const struct row *row)
@@ -341,8 +340,7 @@ static void emit_http_size(const struct self *s, const struct row *row)
 
     for (size_t i = 0; i < web_n_routes; i++)
         if (asked(&st->route[i].size))
-            emit_histogram(s, row, web_routes[i].pattern, &st->route[i].size, web_size_bounds,
-                           WEB_SIZE_BUCKETS, 1);
+            emit_of_handler(s, row, i, &st->route[i].size, web_size_bounds, WEB_SIZE_BUCKETS, 1);
 }
 
 /* ---- the table ----------------------------------------------------------------------------------------- */

@@ -12,6 +12,9 @@
  *          L2  libmicrohttpd's epolls wake one thread and then nobody until the turn ends; neither does what
  *              a thread that takes the turn to send its answer does to them.
  *          L3  A thread takes a request only if another is left to wait for events (dispatch.c).
+ *          L4  While events keep coming, the turn goes on to another thread once the server ends or requests
+ *              are queued: neither waits for clients to be quiet. For the latter not before MOST_ROUNDS,
+ *              since mostly the next round is the last, and no other thread need be woken for it.
  * MEMORY   libmicrohttpd's block for a connection holds a whole request head; trim.c sees to it that
  *          connections which wait give it back.
  * CLOSING  web_close() goes through three phases: (1) no connection is taken any more, requests under
@@ -41,6 +44,7 @@
 
 #define HOUSEKEEPING_MS 250
 #define SPARE_MS        1000         /* without a request: then memory kept for the next one goes */
+#define MOST_ROUNDS     8            /* of a turn, while others wait for its end (L4) */
 #define CLOSE_DRAIN_NS  2000000000ll /* phase 1 of closing */
 #define CLOSE_FINISH_NS 250000000ll  /* phase 2 */
 #define CLOSE_POLL_NS   2000000
@@ -163,7 +167,10 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
 static int64_t wait_ms(struct web *w)
 {
     bool quiet = !__atomic_load_n(&w->in_flight, __ATOMIC_RELAXED) && !w->n_dirty;
-    MHD_UNSIGNED_LONG_LONG ms = quiet ? INT_MAX : HOUSEKEEPING_MS, t;
+    MHD_UNSIGNED_LONG_LONG ms = HOUSEKEEPING_MS, t;
+
+    if (quiet)
+        ms = arena_spare_held() ? SPARE_MS : INT_MAX;
 
     for (size_t i = 0; i < w->n_listen; i++)
         if (MHD_get_timeout(w->daemon[i], &t) == MHD_YES && t < ms)
@@ -237,8 +244,16 @@ static bool run_once(struct web *w)
     return !wait || has_events(w);
 }
 
+/* L4 */
+static bool pass_on(const struct web *w, unsigned rounds)
+{
+    return __atomic_load_n(&w->ending, __ATOMIC_ACQUIRE) || (w->n_queued && rounds >= MOST_ROUNDS);
+}
+
 void web_turn(struct web *w, bool mine)
 {
+    bool passed = false;
+
     nx_lock(&w->lock);
     if (!mine && w->turn) {
         w->again = true; /* L1 */
@@ -246,15 +261,18 @@ void web_turn(struct web *w, bool mine)
         return;
     }
     w->turn = true;
-    while (w->turn) {
+    for (unsigned rounds = 1; w->turn; rounds++) {
         w->again = false;
         nx_unlock(&w->lock);
         bool more = run_once(w);
         nx_lock(&w->lock);
-        w->turn = more || w->again;
+        passed = (more || w->again) && pass_on(w, rounds);
+        w->turn = (more || w->again) && !passed;
     }
     web_listen_events(w, true); /* L2 */
     nx_unlock(&w->lock);
+    if (passed)
+        web_wake(w);
 }
 
 void web_wake(struct web *w)

@@ -55,8 +55,8 @@ struct web {
 
 /* server.c; any thread */
 void web_wake(struct web *w); /* one of those that wait */
-/* Runs libmicrohttpd until it has nothing to do, or has the thread that is at it run once more. `mine`:
- * the caller has taken the turn already. */
+/* Runs libmicrohttpd until it has nothing to do or requests have waited for long, or has the thread that is
+ * at it run once more. `mine`: the caller has taken the turn already. The caller looks at the queue next. */
 void web_turn(struct web *w, bool mine);
 /* Whether new events wake other threads while the caller has the turn. */
 void web_listen_events(struct web *w, bool on);

@@ -352,6 +352,32 @@ static void exemplars_of_an_expression(void **state)
     expect(get("/api/v1/query_exemplars?query=m_bucket"), "off", 200, OK("[]"));
 }
 
+/* OpenMetrics wants bounds of buckets with a point. */
+static void bounds_are_told_in_the_formats_own_way(void **state)
+{
+    static const char om[] = "Accept: application/openmetrics-text; version=1.0.0\r\n";
+
+    (void)state;
+    expect(get("/-/healthy"), "counted", 200, NULL);
+    for (int i = 0; i < 2; i++) {
+        struct answer a = request("GET", "/metrics", i ? om : NULL, NULL);
+        const char *text = buf_cstr(&a.body);
+        const char *const want[] = {
+            i ? "_duration_seconds_bucket{handler=\"/-/healthy\",le=\"1.0\"} "
+              : "_duration_seconds_bucket{handler=\"/-/healthy\",le=\"1\"} ",
+            i ? "_size_bytes_bucket{handler=\"/-/healthy\",le=\"100.0\"} "
+              : "_size_bytes_bucket{handler=\"/-/healthy\",le=\"100\"} ",
+            "_size_bytes_bucket{handler=\"/-/healthy\",le=\"+Inf\"} ",
+            i ? "prometheus_tsdb_sample_ooo_delta_bucket{le=\"600.0\"} 0"
+              : "prometheus_tsdb_sample_ooo_delta_bucket{le=\"600\"} 0"};
+        for (size_t k = 0; k < NX_COUNT(want); k++)
+            if (!strstr(text, want[k]))
+                fail_msg("no %s in the answer", want[k]);
+        assert_int_equal(strstr(text, ",le=\"1\"}") != NULL, !i);
+        answer_done(&a);
+    }
+}
+
 static void grafanas_probes_are_answered(void **state)
 {
     (void)state;
@@ -483,6 +509,7 @@ int main(void)
         cmocka_unit_test(stats_are_given_when_asked_for),
         cmocka_unit_test(parameters_of_url_and_body_are_merged),
         cmocka_unit_test(exemplars_of_an_expression),
+        cmocka_unit_test(bounds_are_told_in_the_formats_own_way),
         cmocka_unit_test(grafanas_probes_are_answered),
         cmocka_unit_test(targets_and_metadata),
         cmocka_unit_test(status_pages),

@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <pthread.h>
 
+#include "src/base/arena.h"
 #include "src/base/limits.h"
 
 /* Seconds of work on any machine, in small steps: it ends only because somebody ends it. */
@@ -411,6 +412,112 @@ static void a_slow_reader_gets_all_of_a_stream(void **state)
     buf_done(&rest);
 }
 
+/* ---- floods -------------------------------------------------------------------------------------- */
+
+#define N_FLOODS 4
+
+struct flood { /* clients that send as fast as they can */
+    pthread_t thread[N_FLOODS];
+    int fd[N_FLOODS];
+    struct buf text;
+    bool stop; /* atomic */
+};
+
+struct flooding {
+    struct flood *f;
+    int fd;
+};
+
+/* Sends the text over and over, and reads what comes; until it is told to stop, or the server is gone. */
+static void *flood_one(void *arg)
+{
+    struct flooding *one = arg;
+    const struct buf *text = &one->f->text;
+    char some[65536];
+    size_t at = 0;
+
+    while (!__atomic_load_n(&one->f->stop, __ATOMIC_RELAXED)) {
+        struct pollfd p = {one->fd, POLLIN | POLLOUT, 0};
+        if (poll(&p, 1, 100) < 0 || (p.revents & (POLLERR | POLLHUP)))
+            break;
+        if ((p.revents & POLLIN) && recv(one->fd, some, sizeof some, MSG_DONTWAIT) == 0)
+            break;
+        if (!(p.revents & POLLOUT))
+            continue;
+        ssize_t n = send(one->fd, text->ptr + at, text->len - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n > 0)
+            at = (at + (size_t)n) % text->len;
+        else if (errno != EAGAIN)
+            break;
+    }
+    free(one);
+    return NULL;
+}
+
+/* `first` comes once, and is answered if `heard` says so. */
+static void flood_begin(struct flood *f, const char *first, bool heard, const char *text)
+{
+    memset(f, 0, sizeof *f);
+    buf_init(&f->text, 0);
+    while (f->text.len < 1u << 20)
+        buf_str(&f->text, text);
+    for (size_t i = 0; i < N_FLOODS; i++) {
+        struct flooding *one = malloc(sizeof *one);
+        f->fd[i] = dial();
+        send_text(f->fd[i], first);
+        if (heard)
+            expect(hear(f->fd[i], NULL, false), "before the flood", 200, NULL);
+        *one = (struct flooding){f, f->fd[i]};
+        assert_int_equal(pthread_create(&f->thread[i], NULL, flood_one, one), 0);
+    }
+    clock_sleep_until_mono_ns(clock_mono_ns() + 100000000);
+}
+
+static void flood_end(struct flood *f)
+{
+    __atomic_store_n(&f->stop, true, __ATOMIC_RELAXED);
+    for (size_t i = 0; i < N_FLOODS; i++) {
+        pthread_join(f->thread[i], NULL);
+        close(f->fd[i]);
+    }
+    buf_done(&f->text);
+}
+
+static void a_flood_of_quick_requests_does_not_starve_a_query(void **state)
+{
+    static const char quick[] = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct flood f;
+
+    (void)state;
+    flood_begin(&f, quick, true, quick);
+    for (int i = 0; i < 5; i++) {
+        int64_t from = clock_mono_ns();
+        expect_in(get("/api/v1/query?query=1%2B1&time=4"), "beside a flood", 200, "[4,\"2\"]");
+        assert_true(clock_mono_ns() - from < 2000000000ll);
+    }
+    flood_end(&f);
+}
+
+static void uploads_without_end_starve_no_query_and_no_stop(void **state)
+{
+    static const char large[] =
+        "POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n";
+    struct flood f;
+
+    (void)state;
+    flood_begin(&f, large, false, "no form");
+    for (int i = 0; i < 5; i++) {
+        int64_t from = clock_mono_ns();
+        expect_in(get("/api/v1/query?query=1%2B1&time=4"), "beside uploads", 200, "[4,\"2\"]");
+        assert_true(clock_mono_ns() - from < 2000000000ll);
+    }
+    int64_t from = clock_mono_ns();
+    web_close(served.web);
+    served.web = NULL;
+    assert_true(clock_mono_ns() - from < 10000000000ll);
+    flood_end(&f);
+}
+
 /* ---- the end ------------------------------------------------------------------------------------- */
 
 static void closing_cancels_what_runs_and_answers_it(void **state)
@@ -587,6 +694,20 @@ static void idle_connections_give_their_memory_back(void **state)
 #endif
 }
 
+/* Nothing comes after this query, not even the end of its connection. */
+static void memory_of_a_large_query_is_given_back(void **state)
+{
+    (void)state;
+    expect(get("/api/v1/query_range?query=big%2B1&start=1700000000&end=1700001500&step=1"), "large",
+           200, NULL);
+#if !defined(__SANITIZE_ADDRESS__)
+    assert_true(arena_spare_held());
+#endif
+    for (int i = 0; i < 400 && arena_spare_held(); i++)
+        clock_sleep_until_mono_ns(clock_mono_ns() + 10000000);
+    assert_false(arena_spare_held());
+}
+
 /* Blank lines before the first request would shift where its block seems to start. */
 static void blank_lines_before_a_request_do_not_mislead_the_trimming(void **state)
 {
@@ -628,11 +749,14 @@ int main(void)
         WITH_SERVER(an_old_client_gets_a_stream_until_the_connection_ends),
         WITH_SERVER(a_client_may_leave_in_the_middle_of_a_stream),
         WITH_SERVER(a_slow_reader_gets_all_of_a_stream),
+        WITH_SERVER(a_flood_of_quick_requests_does_not_starve_a_query),
+        WITH_SERVER(uploads_without_end_starve_no_query_and_no_stop),
         WITH_SERVER(closing_cancels_what_runs_and_answers_it),
         WITH_SERVER(closing_ends_a_stream_that_nobody_reads),
         cmocka_unit_test(closing_under_load_is_clean),
         WITH_SERVER(a_taken_address_is_an_error_that_names_it),
         WITH_SERVER(idle_connections_give_their_memory_back),
+        WITH_SERVER(memory_of_a_large_query_is_given_back),
         WITH_SERVER(blank_lines_before_a_request_do_not_mislead_the_trimming),
     };
     return cmocka_run_group_tests(tests, served_setup, served_teardown);
