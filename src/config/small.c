@@ -298,11 +298,9 @@ static nx_status check_names(const struct nx_slice *v, size_t n, const char *kno
 
 static nx_status check_tls_names(const struct config_web_tls *t, struct nx_err *err)
 {
-    static const char
-        versions
-            [] = "TLS10 TLS11 TLS12 TLS13",
-    curves[] = "CurveP256 CurveP384 CurveP521 X25519",
-    ciphers[] =
+    static const char versions[] = "TLS10 TLS11 TLS12 TLS13";
+    static const char curves[] = "CurveP256 CurveP384 CurveP521 X25519";
+    static const char ciphers[] =
         "TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384 TLS_CHACHA20_POLY1305_SHA256 "
         "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA "
         "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA "

@@ -62,13 +62,14 @@ static void set_tick(const struct scrape *s, struct target *t, int64_t not_befor
     t->due_mono_ns = clock_mono_ns() + (t->ideal_ns - now_ns); /* C1 */
 }
 
-/* There are other slots now: who was never scraped takes its place among them. */
+/* There are other slots now: who was never scraped takes its place among them, unless its time has come
+ * (it begins at once, or waits for a token). */
 static void place_new(struct scrape *s)
 {
     int64_t now = clock_now_ns();
 
     for (size_t i = 0; i < s->n_heap; i++)
-        if (!s->heap[i]->last_begun_mono_ns && !s->heap[i]->ending)
+        if (!s->heap[i]->last_begun_mono_ns && !s->heap[i]->ending && s->heap[i]->ideal_ns > now)
             set_tick(s, s->heap[i], now, now);
     for (size_t i = s->n_heap / 2; i-- > 0;)
         sift_down(s, i, s->heap[i]);

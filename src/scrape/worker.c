@@ -29,6 +29,7 @@
 #define KEEP_PLAIN_BYTES (1u << 20)
 #define MOST_READY       8u           /* that the leader keeps for itself */
 #define LARGE_BYTES      (256u << 10) /* of a body that the leader does not go over */
+#define LARGE_GZIP_BYTES (16u << 10)  /* of one that is compressed: a tenth, or less */
 
 struct worker {
     struct scrape *s;
@@ -372,7 +373,7 @@ static struct work *take_todo(struct worker *k, bool *stop)
     }
     if (*stop)
         nx_cond_broadcast(&s->lead);
-    else if (s->todo.first)
+    else if (s->todo.first || (w && !s->led && !k->leads)) /* somebody has to lead */
         nx_cond_signal(&s->lead);
     nx_unlock(&s->queue);
     return w;
@@ -407,6 +408,11 @@ static void give_ready(struct worker *k)
     k->n_ready = kept;
 }
 
+static bool is_large(const struct fetch *f)
+{
+    return f->body.len > (f->gzip ? LARGE_GZIP_BYTES : LARGE_BYTES);
+}
+
 /* The next work, or NULL when the end has come. */
 static struct work *next_work(struct worker *k)
 {
@@ -418,7 +424,7 @@ static struct work *next_work(struct worker *k)
             w = k->ready[k->at_ready++];
             if (!receive(k, w))
                 continue;
-            if (w->fetch->body.len > LARGE_BYTES) {
+            if (is_large(w->fetch)) {
                 give_ready(k);
                 give_lead(k);
             }

@@ -105,6 +105,32 @@ static void targets_come_some_at_a_time(void **state)
     clock_fake_off();
 }
 
+/* Its time has come, but it waits: for its turn, or for a token. Others come meanwhile. */
+static void who_is_due_is_not_moved(void **state)
+{
+    static struct target t[100];
+    struct test_random r = {11};
+    struct scrape s = {.seed = 1};
+    int64_t due = 0;
+
+    (void)state;
+    clock_fake_set(1700000000000);
+    for (size_t i = 0; i < NX_COUNT(t); i++) {
+        t[i] = (struct target){.hash = test_random(&r), .interval_ms = 16000, .heap_at = SIZE_MAX};
+        schedule_begin(&s, &t[i]);
+        assert_true(schedule_put(&s, &t[i]));
+        if (i == 0) {
+            due = t[0].ideal_ns;
+            clock_fake_advance(16000);
+        }
+    }
+    assert_true(s.slot_bits > 0);
+    assert_int_equal(t[0].ideal_ns, due);
+    is_a_heap(&s);
+    free(s.heap);
+    clock_fake_off();
+}
+
 /* A handful has one wake-up, in each server at a moment of its own; and longer intervals share it. */
 static void a_few_targets_come_together(void **state)
 {
@@ -136,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_seed_moves_new_targets_only),
         cmocka_unit_test(targets_come_some_at_a_time),
+        cmocka_unit_test(who_is_due_is_not_moved),
         cmocka_unit_test(a_few_targets_come_together),
     };
 
