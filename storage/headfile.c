@@ -293,21 +293,6 @@ nx_status headfile_times(const struct seal *s, int64_t *t, struct chunk_scratch 
     return st;
 }
 
-/* The last page that begins at or before `col`. */
-static const uint8_t *page_of(const struct seal_head *h, uint32_t col)
-{
-    uint32_t lo = 0, hi = h->n_pages;
-
-    while (hi - lo > 1) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (get_u32le(h->pages + (size_t)mid * PAGE_ENTRY) <= col)
-            lo = mid;
-        else
-            hi = mid;
-    }
-    return h->pages + (size_t)lo * PAGE_ENTRY;
-}
-
 /* Eight lengths of one byte each, which is what nearly always comes next, are added up at once. */
 static bool add_eight(struct reader *lengths, uint64_t *sum)
 {
@@ -372,7 +357,7 @@ nx_status headfile_column(const struct seal *s, uint32_t col, double *v,
 
     if (st)
         return st;
-    entry = page_of(&h, col);
+    entry = headfile_page_of(h.pages, h.n_pages, col);
     at = s->at + RECORD_BYTES + s->head_bytes;
     st = headfile_page(&lost, at, entry, &page, err);
     at += get_u32le(entry + 4);

@@ -1,6 +1,7 @@
 /* headfile_impl.h - what headfile.c and headfile_loose.c share: a set of chunk files. Private to them. */
 #pragma once
 
+#include "src/base/buf.h"
 #include "storage/headfile.h"
 
 #define HEADFILE_RECORD_BYTES 20u
@@ -9,6 +10,21 @@
 #define HEADFILE_PAGE_PACKED  0x80000000u
 #define HEADFILE_MAX_PAGE     (16u << 20)
 #define HEADFILE_MAX_ENTRIES  (1u << 22)
+
+/* Of a page directory (FORMAT.md): the last page that begins at or before member `at`. */
+static inline const uint8_t *headfile_page_of(const uint8_t *pages, uint32_t n, uint32_t at)
+{
+    uint32_t lo = 0, hi = n;
+
+    while (hi - lo > 1) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (get_u32le(pages + (size_t)mid * HEADFILE_PAGE_ENTRY) <= at)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return pages + (size_t)lo * HEADFILE_PAGE_ENTRY;
+}
 
 enum headfile_record {
     RECORD_COLUMNS = 1,

@@ -340,21 +340,6 @@ nx_status headfile_found_samples(struct headfile *f, uint64_t at, struct nx_slic
 
 /* ---- reading ------------------------------------------------------------------------------------------ */
 
-/* The last page that begins at or before entry `at` (Y1). */
-static const uint8_t *page_of(const struct loose_batch *b, uint32_t at)
-{
-    uint32_t lo = 0, hi = b->n_pages;
-
-    while (hi - lo > 1) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (get_u32le(b->pages + (size_t)mid * PAGE_ENTRY) <= at)
-            lo = mid;
-        else
-            hi = mid;
-    }
-    return b->pages + (size_t)lo * PAGE_ENTRY;
-}
-
 struct in_page {
     uint64_t n;
     struct nx_slice times, values;
@@ -396,7 +381,7 @@ nx_status headfile_samples(const struct loose_batch *b, uint32_t i, struct work 
 {
     const struct loose_entry *e = &b->v[i];
     const struct headfile_lost lost = {b->file, b->min_ms, b->max_ms, b->n};
-    const uint8_t *entry = page_of(b, e->at);
+    const uint8_t *entry = headfile_page_of(b->pages, b->n_pages, e->at); /* Y1 */
     const uint64_t body = b->at + RECORD_BYTES + b->head_bytes;
     struct cache_page page = {0};
     struct in_page x = {0};

@@ -302,14 +302,6 @@ static nx_status comment(struct parser *p)
 
 /* ---- samples --------------------------------------------------------------------------------------- */
 
-static bool parse_float(struct nx_slice s, double *v)
-{
-    if (num_parse(s, v, NULL))
-        return true;
-    /* Go takes hex floats and refuses the exponent's p and underscores in them: nothing is left of them. */
-    return false;
-}
-
 static bool is_own(const struct parser *p, struct nx_slice name)
 {
     return (p->family->type == METRICS_SUMMARY && nx_slice_is(name, "quantile")) ||
@@ -355,7 +347,7 @@ static nx_status label_value(struct parser *p, struct nx_slice name)
         return bad_quoted(p, "invalid label value ", value, "");
     if (!is_own(p, name))
         return add_label(p, name, value);
-    if (!parse_float(value, &number))
+    if (!num_parse(value, &number, NULL))
         return bad_quoted(p,
                           nx_slice_is(name, "le") ? "expected float as value for 'le' label, got "
                                                   : "expected float as value for 'quantile' label, "
@@ -506,7 +498,7 @@ static nx_status sample(struct parser *p)
         st = take_word(p, &word);
     if (st)
         return st;
-    if (!parse_float(word, &v))
+    if (!num_parse(word, &v, NULL))
         return bad_quoted(p, "expected float as value, got ", word, "");
     return *p->at == '\n' ? NX_OK : timestamp(p);
 }

@@ -23,12 +23,6 @@
 
 static const char no_vector[] = "rule result is not a vector or scalar";
 
-/* A time at which samples are: queries know milliseconds. */
-static int64_t to_ms(int64_t ns)
-{
-    return ns >= 0 ? ns / MS : -((-ns + MS - 1) / MS);
-}
-
 void out_free(struct out *o)
 {
     if (!o)
@@ -201,7 +195,7 @@ static nx_status template_query(void *ctx, struct nx_slice expr, struct arena *a
     const struct expansion *x = ctx;
     struct samples s = {0};
     struct template_sample *v;
-    nx_status st = ask(x->g, expr, to_ms(x->t_ns), &s, err);
+    nx_status st = ask(x->g, expr, rule_time_ms(x->t_ns), &s, err);
 
     if (st)
         return st;
@@ -229,7 +223,7 @@ static nx_status expand(struct expansion *x, const struct template *t, struct nx
                                        .external_labels = &g->env.external_labels,
                                        .external_url = nx_slice_str(g->env.external_url),
                                        .value = s->v[0],
-                                       .now_ms = to_ms(x->t_ns),
+                                       .now_ms = rule_time_ms(x->t_ns),
                                        .query = template_query,
                                        .query_ctx = x};
     struct arena_mark mark = arena_mark(x->r->arena);
@@ -536,7 +530,7 @@ void rule_run(struct rule_group *g, struct rule_state *r, int64_t t_ns)
     r->err = (struct nx_err){0};
     r->refused = false;
     arena_reset(r->arena);
-    st = ask(g, r->rule->query, to_ms(t_ns - g->query_offset_ms * MS), &s, &r->err);
+    st = ask(g, r->rule->query, rule_time_ms(t_ns - g->query_offset_ms * MS), &s, &r->err);
     if (!st)
         st = r->rule->alerting ? alert(g, r, &s, t_ns) : record(g, r, &s);
     pql_result_free(s.result);

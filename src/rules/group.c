@@ -261,7 +261,7 @@ void rule_group_eval(struct rule_group *g, int64_t t_ns)
     double rules_s = 0;
     bool whole = true;
 
-    g->row_ms = at_ns >= 0 ? at_ns / MS : -((-at_ns + MS - 1) / MS);
+    g->row_ms = rule_time_ms(at_ns);
     count(&g->counters.iterations, 1);
     for (size_t stage = 0; stage < g->n_stages && whole; stage++)
         whole = run_stage(g, stage, t_ns, &samples);

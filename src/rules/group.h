@@ -98,6 +98,14 @@ struct rule_group {
     bool stopped; /* atomic: evaluation ends early */
 };
 
+/* A time at which samples are: queries know milliseconds. */
+static inline int64_t rule_time_ms(int64_t ns)
+{
+    const int64_t ms = 1000000;
+
+    return ns >= 0 ? ns / ms : -((-ns + ms - 1) / ms);
+}
+
 /* deps.c: puts each rule into a stage: rules of one stage do not read what others of it write. */
 NX_NODISCARD nx_status rule_stages(struct rule_group *g, bool parallel, struct nx_err *err);
 

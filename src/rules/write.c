@@ -33,11 +33,6 @@ struct writing {
     struct nx_err err;
 };
 
-static int64_t to_ms(int64_t ns)
-{
-    return ns >= 0 ? ns / MS : -((-ns + MS - 1) / MS);
-}
-
 static bool takes_part(const struct writing *w, const struct rule_state *r)
 {
     return r->stage == w->stage && !r->failed;
@@ -295,7 +290,7 @@ static bool end_series(struct rule_group *g, struct out *const *v, size_t n, int
 
 void rule_write_stale(struct rule_group *g, int64_t t_ns)
 {
-    if (!g->n_stale || !end_series(g, g->stale, g->n_stale, to_ms(t_ns)))
+    if (!g->n_stale || !end_series(g, g->stale, g->n_stale, rule_time_ms(t_ns)))
         return;
     for (size_t i = 0; i < g->n_stale; i++)
         out_free(g->stale[i]);
@@ -304,7 +299,7 @@ void rule_write_stale(struct rule_group *g, int64_t t_ns)
 
 void rule_group_end_series(struct rule_group *g, int64_t t_ns)
 {
-    int64_t t_ms = to_ms(t_ns - g->query_offset_ms * MS);
+    int64_t t_ms = rule_time_ms(t_ns - g->query_offset_ms * MS);
 
     rule_close_writers(g);
     rule_write_stale(g, t_ns - g->query_offset_ms * MS);

@@ -66,12 +66,21 @@ static const char *scale_up(double *v)
     return prefix;
 }
 
+static bool with_prefix(struct run *r, double x, const char *prefix, struct value *out)
+{
+    struct buf b;
+
+    buf_init(&b, TEXT_MAX_BYTES);
+    put_4g(&b, x);
+    buf_str(&b, prefix);
+    return run_text(r, &b, out);
+}
+
 bool fn_humanize(struct run *r, const struct value *v, size_t n, struct value *out,
                  struct nx_err *why)
 {
     static const char *const large[] = {"k", "M", "G", "T", "P", "E", "Z", "Y", NULL};
     const char *prefix = "";
-    struct buf b;
     double x;
 
     (void)n;
@@ -79,10 +88,7 @@ bool fn_humanize(struct run *r, const struct value *v, size_t n, struct value *o
         return false;
     if (x != 0 && isfinite(x))
         prefix = fabs(x) >= 1 ? scale_down(&x, 1000, large) : scale_up(&x);
-    buf_init(&b, TEXT_MAX_BYTES);
-    put_4g(&b, x);
-    buf_str(&b, prefix);
-    return run_text(r, &b, out);
+    return with_prefix(r, x, prefix, out);
 }
 
 bool fn_humanize1024(struct run *r, const struct value *v, size_t n, struct value *out,
@@ -90,7 +96,6 @@ bool fn_humanize1024(struct run *r, const struct value *v, size_t n, struct valu
 {
     static const char *const large[] = {"ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi", NULL};
     const char *prefix = "";
-    struct buf b;
     double x;
 
     (void)n;
@@ -98,10 +103,7 @@ bool fn_humanize1024(struct run *r, const struct value *v, size_t n, struct valu
         return false;
     if (fabs(x) > 1 && isfinite(x))
         prefix = scale_down(&x, 1024, large);
-    buf_init(&b, TEXT_MAX_BYTES);
-    put_4g(&b, x);
-    buf_str(&b, prefix);
-    return run_text(r, &b, out);
+    return with_prefix(r, x, prefix, out);
 }
 
 static void put_long_duration(struct buf *b, double v)
