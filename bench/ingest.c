@@ -12,22 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/synth.h"
 #include "src/base/clock.h"
 #include "storage/storage.h"
 
 #define STEP_MS 15000
 #define T0      1700000000000LL
-
-static uint64_t random_state = 1;
-
-static uint64_t next_random(void)
-{
-    uint64_t z = (random_state += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-    return z ^ z >> 31;
-}
 
 static size_t resident_kib(const char *field)
 {
@@ -42,32 +32,6 @@ static size_t resident_kib(const char *field)
     if (f)
         fclose(f);
     return kib;
-}
-
-static void must(nx_status st, const struct nx_err *err)
-{
-    if (!st)
-        return;
-    fprintf(stderr, "%s\n", err->text);
-    exit(1);
-}
-
-static void next_values(double *v, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        unsigned kind = i % 20;
-        uint64_t r = next_random();
-        if (kind < 9)
-            continue; /* a constant */
-        if (kind < 15)
-            v[i] += (double)(r % 200);
-        else if (kind < 17)
-            v[i] = (double)(r % 10000) / 100;
-        else if (kind < 18)
-            v[i] = (double)((r % 100000) * 4096);
-        else
-            v[i] += (double)(r % 8 == 0 ? r >> 8 & 3 : 0);
-    }
 }
 
 static void add_columns(struct storage_group *g, unsigned number, unsigned n, uint32_t *cols)
@@ -128,7 +92,7 @@ static void ingest(const struct load *l)
         for (unsigned i = 0; i < l->groups; i++) {
             double *row = v + (size_t)i * l->series;
             start = clock_process_cpu_ns();
-            next_values(row, l->series);
+            synth_row(row, l->series);
             values += clock_process_cpu_ns() - start;
             start = clock_process_cpu_ns();
             must(storage_group_append(g[i], T0 + r * STEP_MS + i * 100,

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/synth.h"
 #include "src/base/clock.h"
 #include "storage/storage.h"
 
@@ -27,14 +28,6 @@
 #define GENERATIONS 20u
 
 static const char *dir;
-
-static void must(nx_status st, const struct nx_err *err)
-{
-    if (!st)
-        return;
-    fprintf(stderr, "%s\n", err->text);
-    exit(1);
-}
 
 static double anon_bytes(void)
 {

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/synth.h"
 #include "src/base/clock.h"
 #include "storage/storage.h"
 
@@ -22,43 +23,6 @@ struct load {
     unsigned groups, series, rows;
     const char *dir;
 };
-
-static uint64_t random_state = 1;
-
-static uint64_t next_random(void)
-{
-    uint64_t z = (random_state += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-    return z ^ z >> 31;
-}
-
-static void must(nx_status st, const struct nx_err *err)
-{
-    if (!st)
-        return;
-    fprintf(stderr, "%s\n", err->text);
-    exit(1);
-}
-
-static void next_values(double *v, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        unsigned kind = i % 20;
-        uint64_t r = next_random();
-        if (kind < 9)
-            continue;
-        if (kind < 15)
-            v[i] += (double)(r % 200);
-        else if (kind < 17)
-            v[i] = (double)(r % 10000) / 100;
-        else if (kind < 18)
-            v[i] = (double)((r % 100000) * 4096);
-        else
-            v[i] += (double)(r % 8 == 0 ? r >> 8 & 3 : 0);
-    }
-}
 
 static void add_columns(struct storage_group *g, unsigned number, unsigned n, uint32_t *cols)
 {
@@ -108,7 +72,7 @@ static void fill_and_die(const struct load *l)
     for (unsigned r = 0; r < l->rows; r++) {
         for (unsigned i = 0; i < l->groups; i++) {
             size_t at = (size_t)i * l->series;
-            next_values(v + at, l->series);
+            synth_row(v + at, l->series);
             must(storage_group_append(g[i], T0 + r * STEP_MS + i, cols + at, v + at, l->series,
                                       NULL, &err),
                  &err);

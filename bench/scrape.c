@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/synth.h"
 #include "src/base/clock.h"
 #include "src/base/fs.h"
 #include "src/scrape/ingest.h"
@@ -35,14 +36,6 @@ struct run {
     struct ingest_target target;
     int64_t t_ms;
 };
-
-static void must(nx_status st, const struct nx_err *err)
-{
-    if (st) {
-        fprintf(stderr, "bench_scrape: %s\n", err->text);
-        exit(1);
-    }
-}
 
 static struct body with_fence(const struct buf *b)
 {

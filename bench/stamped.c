@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/synth.h"
 #include "src/base/clock.h"
 #include "storage/storage.h"
 
@@ -24,25 +25,6 @@ struct load {
     bool loose;
     int64_t window_ms;
 };
-
-static uint64_t random_state = 1;
-
-static uint64_t next_random(void)
-{
-    uint64_t z = (random_state += 0x9e3779b97f4a7c15ull);
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-    return z ^ z >> 31;
-}
-
-static void must(nx_status st, const struct nx_err *err)
-{
-    if (!st)
-        return;
-    fprintf(stderr, "%s\n", err->text);
-    exit(1);
-}
 
 static size_t allocated(void)
 {
@@ -81,7 +63,7 @@ static uint32_t add_column(struct storage_group *g, unsigned i)
 
 static double next_value(double v, unsigned i)
 {
-    uint64_t r = next_random();
+    uint64_t r = synth_random();
 
     switch (i % 5) {
     case 0:
@@ -121,7 +103,7 @@ static void make_round(const struct load *l, struct run *r, unsigned round)
 {
     for (unsigned i = 0; i < l->series; i++) {
         struct storage_sample *x = &r->v[i];
-        x->t_ms = T0 + (int64_t)round * STEP_MS + i % STEP_MS + (int64_t)(next_random() % 10);
+        x->t_ms = T0 + (int64_t)round * STEP_MS + i % STEP_MS + (int64_t)(synth_random() % 10);
         if (l->window_ms && round % 4 == 3) /* half an hour late */
             x->t_ms -= 1800000;
         x->value = next_value(x->value, i);

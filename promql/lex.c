@@ -247,17 +247,10 @@ static void quote_rune(struct buf *b, uint32_t r)
         buf_printf(b, "\\%c", names[r - 7]);
     else if (r < ' ' || r == 0x7f)
         buf_printf(b, "\\x%02x", r);
-    else if (r < 0x80)
-        buf_char(b, (char)r);
     else if (!text_printable(r))
         buf_printf(b, r < 0x10000 ? "\\u%04x" : "\\U%08x", r);
-    else if (r < 0x800)
-        buf_printf(b, "%c%c", 0xC0 | (r >> 6), 0x80 | (r & 0x3F));
-    else if (r < 0x10000)
-        buf_printf(b, "%c%c%c", 0xE0 | (r >> 12), 0x80 | ((r >> 6) & 0x3F), 0x80 | (r & 0x3F));
     else
-        buf_printf(b, "%c%c%c%c", 0xF0 | (r >> 18), 0x80 | ((r >> 12) & 0x3F),
-                   0x80 | ((r >> 6) & 0x3F), 0x80 | (r & 0x3F));
+        text_utf8(b, r);
     buf_char(b, '\'');
 }
 

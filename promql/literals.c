@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "src/base/num.h"
+#include "src/base/text.h"
 
 static bool is_hex(char c)
 {
@@ -122,27 +123,6 @@ nx_status parse_number(struct parser *p, const struct token *t, double *out)
                              t->text, out_of_range ? ": value out of range" : ": invalid syntax");
 }
 
-/* Appends a code point as UTF-8. */
-static char *put_utf8(char *to, uint32_t c)
-{
-    if (c < 0x80) {
-        *to++ = (char)c;
-    } else if (c < 0x800) {
-        *to++ = (char)(0xC0 | (c >> 6));
-        *to++ = (char)(0x80 | (c & 0x3F));
-    } else if (c < 0x10000) {
-        *to++ = (char)(0xE0 | (c >> 12));
-        *to++ = (char)(0x80 | ((c >> 6) & 0x3F));
-        *to++ = (char)(0x80 | (c & 0x3F));
-    } else {
-        *to++ = (char)(0xF0 | (c >> 18));
-        *to++ = (char)(0x80 | ((c >> 12) & 0x3F));
-        *to++ = (char)(0x80 | ((c >> 6) & 0x3F));
-        *to++ = (char)(0x80 | (c & 0x3F));
-    }
-    return to;
-}
-
 /* Reads n digits of a base. The lexer has checked that they are there. */
 static uint32_t take_digits(const char **at, unsigned n, unsigned base)
 {
@@ -165,9 +145,9 @@ static char *put_escape(char *to, const char **at)
         *to++ = (char)take_digits(at, 2, 16);
         return to;
     case 'u':
-        return put_utf8(to, take_digits(at, 4, 16));
+        return to + text_utf8_put(to, take_digits(at, 4, 16));
     case 'U':
-        return put_utf8(to, take_digits(at, 8, 16));
+        return to + text_utf8_put(to, take_digits(at, 8, 16));
     default:
         break;
     }

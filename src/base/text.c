@@ -1,8 +1,14 @@
 /* text.c - quoting, a run at a time.
  *
  * SHAPE   Both quoters look for the next character that needs an escape and append what lies before
- *         it in one piece: nearly all strings have none. */
+ *         it in one piece: nearly all strings have none.
+ * RULES   Cases are asked of the C library's own Unicode tables, whatever the locale of the process. */
 #include "src/base/text.h"
+
+#include <locale.h>
+#include <pthread.h>
+#include <string.h>
+#include <wctype.h>
 
 size_t text_utf8_take(struct nx_slice s, uint32_t *code_point)
 {
@@ -37,6 +43,48 @@ size_t text_utf8_take(struct nx_slice s, uint32_t *code_point)
         return 0;
     *code_point = c;
     return n;
+}
+
+size_t text_utf8_put(char to[4], uint32_t code_point)
+{
+    static const uint8_t lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    size_t n = code_point < 0x80 ? 1 : code_point < 0x800 ? 2 : code_point < 0x10000 ? 3 : 4;
+
+    for (size_t i = n; --i > 0; code_point >>= 6)
+        to[i] = (char)(0x80 | (code_point & 0x3f));
+    to[0] = (char)(lead[n == 1 ? 0 : n] | code_point);
+    return n;
+}
+
+void text_utf8(struct buf *b, uint32_t code_point)
+{
+    char text[4];
+
+    buf_append(b, text, text_utf8_put(text, code_point));
+}
+
+static locale_t unicode; /* (locale_t)0: none to be had, only ASCII has cases */
+static pthread_once_t unicode_once = PTHREAD_ONCE_INIT;
+
+static void open_unicode(void)
+{
+    unicode = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+}
+
+uint32_t text_upper(uint32_t c)
+{
+    if (c < 0x80)
+        return c >= 'a' && c <= 'z' ? c - 32 : c;
+    pthread_once(&unicode_once, open_unicode);
+    return unicode ? (uint32_t)towupper_l((wint_t)c, unicode) : c;
+}
+
+uint32_t text_lower(uint32_t c)
+{
+    if (c < 0x80)
+        return c >= 'A' && c <= 'Z' ? c + 32 : c;
+    pthread_once(&unicode_once, open_unicode);
+    return unicode ? (uint32_t)towlower_l((wint_t)c, unicode) : c;
 }
 
 /* Controls, formats, spaces other than U+0020, private use and non-characters, by first and last. */
@@ -155,6 +203,27 @@ static void json_escape(struct buf *b, size_t n, uint32_t c)
         buf_printf(b, "\\%c", short_escape(c));
     else
         buf_printf(b, "\\u%04x", c);
+}
+
+const char *text_quoted(char to[TEXT_QUOTED_BYTES], struct nx_slice s)
+{
+    struct nx_slice quoted;
+    struct buf b;
+
+    if (s.len > TEXT_QUOTED_BYTES)
+        s.len = TEXT_QUOTED_BYTES; /* nothing gets shorter by quoting */
+    buf_init(&b, 0);
+    text_quote(&b, s);
+    quoted = buf_view(&b);
+    if (quoted.len >= TEXT_QUOTED_BYTES) {
+        quoted.len = TEXT_QUOTED_BYTES - 1;
+        while (((unsigned char)quoted.ptr[quoted.len] & 0xc0) == 0x80)
+            quoted.len--;
+    }
+    memcpy(to, quoted.ptr, quoted.len);
+    to[quoted.len] = '\0';
+    buf_done(&b);
+    return to;
 }
 
 void text_json(struct buf *b, struct nx_slice s)

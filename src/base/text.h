@@ -10,9 +10,19 @@ extern "C" {
 /* The first character of `s`: its length in bytes (1 to 4) and code point; 0 if it is not
  * well-formed UTF-8 (cut short, overlong, a surrogate, above U+10FFFF) or `s` is empty. */
 size_t text_utf8_take(struct nx_slice s, uint32_t *code_point);
+/* Writes a code point up to U+10FFFF and returns its bytes, 1 to 4. Surrogates are written as they are. */
+size_t text_utf8_put(char to[4], uint32_t code_point);
+/* Appends it. */
+void text_utf8(struct buf *b, uint32_t code_point);
+/* Unicode's simple mappings, of a character to one character; what has none stays. */
+uint32_t text_upper(uint32_t code_point);
+uint32_t text_lower(uint32_t code_point);
 
 /* Go's strconv.Quote: "a\tb\u200b\xff". Unassigned code points are taken as printable. */
 void text_quote(struct buf *b, struct nx_slice s);
+/* The same for a message: written to `to` with a NUL, cut between characters if it does not fit. Returns `to`. */
+#define TEXT_QUOTED_BYTES NX_ERR_TEXT_BYTES
+const char *text_quoted(char to[TEXT_QUOTED_BYTES], struct nx_slice s);
 /* False for what Go's strconv.Quote writes as an escape, other than the quote and the backslash. */
 bool text_printable(uint32_t code_point);
 /* Unicode's white space, as Go's unicode.IsSpace has it. */

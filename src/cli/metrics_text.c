@@ -54,15 +54,10 @@ static nx_status bad(struct parser *p, const char *what)
 static nx_status bad_quoted(struct parser *p, const char *before, struct nx_slice s,
                             const char *after)
 {
-    struct buf b;
+    char quoted[TEXT_QUOTED_BYTES];
 
-    buf_init(&b, NX_ERR_TEXT_BYTES);
-    buf_str(&b, before);
-    text_quote(&b, s);
-    buf_str(&b, after);
-    bad(p, buf_cstr(&b));
-    buf_done(&b);
-    return NX_BADINPUT;
+    return nx_fail(p->err, NX_BADINPUT, "text format parsing error in line %d: %s%s%s", p->line,
+                   before, text_quoted(quoted, s), after);
 }
 
 static nx_status bad_char(struct parser *p, const char *before, char c)

@@ -8,7 +8,7 @@
 
 nx_status moment_parse(const char *text, int64_t *ns, struct nx_err *err)
 {
-    struct buf b;
+    char quoted[TEXT_QUOTED_BYTES];
     double v, whole;
     int64_t ms;
 
@@ -20,9 +20,6 @@ nx_status moment_parse(const char *text, int64_t *ns, struct nx_err *err)
     if (clock_parse_rfc3339(nx_slice_str(text), &ms) &&
         !__builtin_mul_overflow(ms, (int64_t)1000000, ns))
         return NX_OK;
-    buf_init(&b, NX_ERR_TEXT_BYTES);
-    text_quote(&b, nx_slice_str(text));
-    nx_fail(err, NX_BADINPUT, "cannot parse %s to a valid timestamp", buf_cstr(&b));
-    buf_done(&b);
-    return NX_BADINPUT;
+    return nx_fail(err, NX_BADINPUT, "cannot parse %s to a valid timestamp",
+                   text_quoted(quoted, nx_slice_str(text)));
 }

@@ -39,13 +39,9 @@ static int check_rules(void *ctx, const char *path, struct buf *out, struct buf 
 
 static nx_status no_host(struct nx_slice address, struct nx_err *err)
 {
-    struct buf b;
+    char quoted[TEXT_QUOTED_BYTES];
 
-    buf_init(&b, NX_ERR_TEXT_BYTES);
-    text_quote(&b, address);
-    nx_fail(err, NX_BADINPUT, "%s is not a valid hostname", buf_cstr(&b));
-    buf_done(&b);
-    return NX_BADINPUT;
+    return nx_fail(err, NX_BADINPUT, "%s is not a valid hostname", text_quoted(quoted, address));
 }
 
 /* Groups of a file have no name. */

@@ -169,13 +169,9 @@ void decode_leave(struct decoder *d)
 
 const char *decode_quote(struct decoder *d, struct nx_slice s)
 {
-    struct buf b;
-    char *quoted;
+    char text[TEXT_QUOTED_BYTES];
+    char *quoted = arena_strdup(d->scratch, text_quoted(text, s));
 
-    buf_init(&b, 1000);
-    text_quote(&b, s);
-    quoted = arena_strdup(d->scratch, buf_cstr(&b));
-    buf_done(&b);
     return quoted ? quoted : "";
 }
 

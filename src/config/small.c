@@ -255,7 +255,7 @@ static nx_status check_header(const struct config_pair *p, struct nx_err *err)
         {"X-XSS-Protection", {0}, NULL},
         {"Content-Security-Policy", {0}, NULL},
     };
-    struct buf b;
+    char quoted[TEXT_QUOTED_BYTES];
 
     for (size_t i = 0; i < NX_COUNT(known); i++) {
         if (!nx_slice_is(p->name, known[i].name))
@@ -265,18 +265,11 @@ static nx_status check_header(const struct config_pair *p, struct nx_err *err)
                 return NX_OK;
         if (!known[i].shown)
             return NX_OK;
-        buf_init(&b, NX_ERR_TEXT_BYTES);
-        text_quote(&b, p->value);
-        nx_fail(err, NX_BADINPUT, "invalid value for %s. Expected one of: %s, but got: %s",
-                known[i].name, known[i].shown, buf_cstr(&b));
-        buf_done(&b);
-        return NX_BADINPUT;
+        return nx_fail(err, NX_BADINPUT, "invalid value for %s. Expected one of: %s, but got: %s",
+                       known[i].name, known[i].shown, text_quoted(quoted, p->value));
     }
-    buf_init(&b, NX_ERR_TEXT_BYTES);
-    text_quote(&b, p->name);
-    nx_fail(err, NX_BADINPUT, "HTTP header %s can not be configured", buf_cstr(&b));
-    buf_done(&b);
-    return NX_BADINPUT;
+    return nx_fail(err, NX_BADINPUT, "HTTP header %s can not be configured",
+                   text_quoted(quoted, p->name));
 }
 
 /* All of `v` are in the blank-separated `known`. */

@@ -16,19 +16,10 @@ struct url_try {
 static nx_status bad(const struct url_try *t, const char *why, struct nx_slice quoted,
                      const char *after)
 {
-    struct buf b;
-    nx_status st;
+    char text[TEXT_QUOTED_BYTES], part[TEXT_QUOTED_BYTES];
 
-    buf_init(&b, 1000);
-    buf_str(&b, "parse ");
-    text_quote(&b, t->text);
-    buf_printf(&b, ": %s", why);
-    if (quoted.ptr)
-        text_quote(&b, quoted);
-    buf_str(&b, after);
-    st = nx_fail(t->err, NX_BADINPUT, "%s", buf_cstr(&b));
-    buf_done(&b);
-    return st;
+    return nx_fail(t->err, NX_BADINPUT, "parse %s: %s%s%s", text_quoted(text, t->text), why,
+                   quoted.ptr ? text_quoted(part, quoted) : "", after);
 }
 
 static const struct nx_slice nothing;

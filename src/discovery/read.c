@@ -88,15 +88,10 @@ static int by_name(const void *a, const void *b)
 
 static nx_status bad_name(struct reading *r, struct nx_slice name)
 {
-    struct buf b;
-    nx_status st;
+    char quoted[TEXT_QUOTED_BYTES];
 
-    buf_init(&b, 1000);
-    text_quote(&b, name);
-    st = nx_fail(r->err, NX_BADINPUT, "%s is not a valid label name (group %zu)", buf_cstr(&b),
-                 r->index);
-    buf_done(&b);
-    return st;
+    return nx_fail(r->err, NX_BADINPUT, "%s is not a valid label name (group %zu)",
+                   text_quoted(quoted, name), r->index);
 }
 
 static nx_status take_labels(struct reading *r, json_t *v, struct labels *out)

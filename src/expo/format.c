@@ -97,20 +97,6 @@ static bool fallback_format(struct nx_slice fallback, enum expo_format *out)
     return om || (fallback.len >= 14 && memcmp(fallback.ptr, "PrometheusText", 14) == 0);
 }
 
-static nx_status refuse(struct nx_err *err, const char *what, struct nx_slice quoted,
-                        const char *after)
-{
-    struct buf b;
-
-    buf_init(&b, NX_ERR_TEXT_BYTES);
-    buf_str(&b, what);
-    text_quote(&b, quoted);
-    buf_str(&b, after);
-    nx_fail(err, NX_BADINPUT, "%s", buf_cstr(&b));
-    buf_done(&b);
-    return NX_BADINPUT;
-}
-
 nx_status expo_format_choose(struct nx_slice content_type, struct nx_slice fallback,
                              enum expo_format *out, struct nx_err *err)
 {
@@ -119,6 +105,7 @@ nx_status expo_format_choose(struct nx_slice content_type, struct nx_slice fallb
     size_t n = semicolon ? (size_t)(semicolon - content_type.ptr) : content_type.len;
     struct nx_slice type = trim(nx_slice_of(content_type.ptr, n));
     struct nx_slice params = nx_slice_of(content_type.ptr + n, content_type.len - n);
+    char quoted[TEXT_QUOTED_BYTES];
     const char *why = NULL;
 
     if (content_type.len > 0) {
@@ -144,8 +131,11 @@ nx_status expo_format_choose(struct nx_slice content_type, struct nx_slice fallb
     if (why) {
         char after[128] = " and no fallback_scrape_protocol for target\n";
         strncat(after, why, sizeof after - strlen(after) - 1);
-        return refuse(err, "cannot parse Content-Type ", content_type, after);
+        return nx_fail(err, NX_BADINPUT, "cannot parse Content-Type %s%s",
+                       text_quoted(quoted, content_type), after);
     }
-    return refuse(err, "received unsupported Content-Type ", content_type,
-                  " and no fallback_scrape_protocol specified for target");
+    return nx_fail(
+        err, NX_BADINPUT,
+        "received unsupported Content-Type %s and no fallback_scrape_protocol specified for target",
+        text_quoted(quoted, content_type));
 }

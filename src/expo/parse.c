@@ -349,33 +349,21 @@ static struct nx_slice token_bytes(const struct expo *x)
 static nx_status unexpected(struct expo *x, const char *what, enum token got, struct nx_err *err)
 {
     const char *to = x->at < x->end ? x->at + 1 : x->end;
-    struct buf b;
+    char token[TEXT_QUOTED_BYTES], line[TEXT_QUOTED_BYTES];
 
-    buf_init(&b, 2 * NX_ERR_TEXT_BYTES);
-    buf_printf(&b, "%s, got ", what);
-    text_quote(&b, nx_slice_of(x->start, (size_t)(to - x->start)));
-    buf_printf(&b, " (\"%s\") while parsing: ", token_texts[got]);
-    text_quote(&b, nx_slice_of(x->entry, (size_t)(to - x->entry)));
-    b.failed = NX_OK; /* a cut text is better than none */
-    nx_fail(err, NX_BADINPUT, "%.*s", (int)b.len, b.ptr ? b.ptr : what);
-    buf_done(&b);
-    return NX_BADINPUT;
+    text_quoted(token, nx_slice_of(x->start, (size_t)(to - x->start)));
+    text_quoted(line, nx_slice_of(x->entry, (size_t)(to - x->entry)));
+    return nx_fail(err, NX_BADINPUT, "%s, got %s (\"%s\") while parsing: %s", what, token,
+                   token_texts[got], line);
 }
 
 /* BEFORE "QUOTED" AFTER, then another quoted part if there is one. */
 static nx_status complain(struct nx_err *err, const char *before, struct nx_slice quoted,
                           const char *after)
 {
-    struct buf b;
+    char text[TEXT_QUOTED_BYTES];
 
-    buf_init(&b, 2 * NX_ERR_TEXT_BYTES);
-    buf_str(&b, before);
-    text_quote(&b, quoted);
-    buf_str(&b, after);
-    b.failed = NX_OK;
-    nx_fail(err, NX_BADINPUT, "%.*s", (int)b.len, b.ptr ? b.ptr : before);
-    buf_done(&b);
-    return NX_BADINPUT;
+    return nx_fail(err, NX_BADINPUT, "%s%s%s", before, text_quoted(text, quoted), after);
 }
 
 /* Adds where it happened to a text that tells what. */
@@ -430,19 +418,13 @@ static bool type_of(enum expo_format f, struct nx_slice s, enum expo_type *out)
 static nx_status check_unit(const struct expo_entry *e, struct nx_err *err)
 {
     struct nx_slice m = e->name, u = e->text;
-    struct buf b;
+    char unit[TEXT_QUOTED_BYTES], metric[TEXT_QUOTED_BYTES];
 
     if (u.len == 0 || (m.len > u.len && memcmp(m.ptr + m.len - u.len, u.ptr, u.len) == 0 &&
                        m.ptr[m.len - u.len - 1] == '_'))
         return NX_OK;
-    buf_init(&b, NX_ERR_TEXT_BYTES);
-    buf_str(&b, "unit ");
-    text_quote(&b, u);
-    buf_str(&b, " not a suffix of metric ");
-    text_quote(&b, m);
-    nx_fail(err, NX_BADINPUT, "%s", buf_cstr(&b));
-    buf_done(&b);
-    return NX_BADINPUT;
+    return nx_fail(err, NX_BADINPUT, "unit %s not a suffix of metric %s", text_quoted(unit, u),
+                   text_quoted(metric, m));
 }
 
 static nx_status meta_name(struct expo *x, enum token kind, struct expo_entry *e,

@@ -10,11 +10,8 @@
  *             effect; an empty result removes the label. */
 #include "src/relabel/relabel.h"
 
-#include <locale.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <wctype.h>
 
 #include "src/base/hash.h"
 #include "src/base/text.h"
@@ -222,40 +219,12 @@ static void filter_names(struct work *w, bool drop_matching)
 
 /* ---- letters ---- */
 
-static locale_t unicode;
-static pthread_once_t unicode_once = PTHREAD_ONCE_INIT;
-
-static void open_unicode(void)
-{
-    unicode = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-}
-
-static void append_utf8(struct buf *b, uint32_t c)
-{
-    if (c < 0x80) {
-        buf_char(b, (char)c);
-    } else if (c < 0x800) {
-        buf_char(b, (char)(0xc0 | c >> 6));
-        buf_char(b, (char)(0x80 | (c & 0x3f)));
-    } else if (c < 0x10000) {
-        buf_char(b, (char)(0xe0 | c >> 12));
-        buf_char(b, (char)(0x80 | (c >> 6 & 0x3f)));
-        buf_char(b, (char)(0x80 | (c & 0x3f)));
-    } else {
-        buf_char(b, (char)(0xf0 | c >> 18));
-        buf_char(b, (char)(0x80 | (c >> 12 & 0x3f)));
-        buf_char(b, (char)(0x80 | (c >> 6 & 0x3f)));
-        buf_char(b, (char)(0x80 | (c & 0x3f)));
-    }
-}
-
 /* Character by character, as Go's ToLower and ToUpper; bytes that are no UTF-8 become U+FFFD. */
 static void change_case(struct work *w, bool upper)
 {
     struct buf *b = &w->s->expanded;
     struct nx_slice rest = w->value;
 
-    pthread_once(&unicode_once, open_unicode);
     buf_clear(b);
     while (rest.len) {
         uint32_t c = 0xfffd;
@@ -263,9 +232,7 @@ static void change_case(struct work *w, bool upper)
 
         if (!len)
             c = 0xfffd, len = 1;
-        if (unicode)
-            c = (uint32_t)(upper ? towupper_l((wint_t)c, unicode) : towlower_l((wint_t)c, unicode));
-        append_utf8(b, c);
+        text_utf8(b, upper ? text_upper(c) : text_lower(c));
         rest.ptr += len;
         rest.len -= len;
     }

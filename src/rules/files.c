@@ -205,14 +205,11 @@ static bool parses(struct loading *ld, struct nx_slice alert, struct nx_slice te
 static void check_template(struct loading *ld, const char *what, const struct config_pair *p)
 {
     struct nx_err why = {0};
-    struct buf b;
+    char quoted[TEXT_QUOTED_BYTES];
 
     if (parses(ld, ld->rule->alert, p->value, &why))
         return;
-    buf_init(&b, 1000);
-    text_quote(&b, p->name);
-    tell_rule(ld, NOWHERE, "%s %s: %s", what, buf_cstr(&b), why.text);
-    buf_done(&b);
+    tell_rule(ld, NOWHERE, "%s %s: %s", what, text_quoted(quoted, p->name), why.text);
 }
 
 static bool has_label(const struct config_pairs *labels, struct nx_slice name)
@@ -229,20 +226,15 @@ static void check_group_label(struct loading *ld, const struct config_pair *p)
     const struct config_rule_group *g = ld->group;
     struct nx_err why = {0};
     size_t i = 0;
-    struct buf b;
+    char group[TEXT_QUOTED_BYTES], label[TEXT_QUOTED_BYTES];
 
     while (i < g->rules.n &&
            (!g->rules.v[i].alert.len || has_label(&g->rules.v[i].labels, p->name)))
         i++;
     if (i == g->rules.n || parses(ld, g->rules.v[i].alert, p->value, &why))
         return;
-    buf_init(&b, NX_ERR_TEXT_BYTES);
-    buf_printf(&b, "%u:%u: group ", g->at.line, g->at.column);
-    text_quote(&b, g->name);
-    buf_str(&b, ", label ");
-    text_quote(&b, p->name);
-    tell(ld, "%s: %s", buf_cstr(&b), why.text);
-    buf_done(&b);
+    tell(ld, "%u:%u: group %s, label %s: %s", g->at.line, g->at.column, text_quoted(group, g->name),
+         text_quoted(label, p->name), why.text);
 }
 
 static void check_rule(struct loading *ld, const struct config_rule *r)

@@ -726,11 +726,8 @@ nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err
 
 nx_status fetch_context(const char *url, struct nx_err *err)
 {
-    struct buf b;
+    char quoted[TEXT_QUOTED_BYTES];
 
-    buf_init(&b, NX_ERR_TEXT_BYTES);
-    text_quote(&b, nx_slice_str(url));
-    nx_context(err, "Get %s", buf_cstr(&b));
-    buf_done(&b);
+    nx_context(err, "Get %s", text_quoted(quoted, nx_slice_str(url)));
     return err ? err->code : NX_UNAVAILABLE;
 }

@@ -107,20 +107,6 @@ static nx_status discover(const struct config_scrape *cfg, struct nx_slice addre
     return NX_OK;
 }
 
-static nx_status bad_quoted(struct nx_err *err, const char *before, struct nx_slice s,
-                            const char *after)
-{
-    struct buf b;
-
-    buf_init(&b, NX_ERR_TEXT_BYTES);
-    buf_str(&b, before);
-    text_quote(&b, s);
-    buf_str(&b, after);
-    nx_fail(err, NX_BADINPUT, "%s", buf_cstr(&b));
-    buf_done(&b);
-    return NX_BADINPUT;
-}
-
 static nx_status times_of(const struct labels_builder *b, struct target_made *m, struct nx_err *err)
 {
     struct nx_slice interval = labels_builder_get(b, nx_slice_str("__scrape_interval__"));
@@ -166,10 +152,13 @@ static nx_status check_bools(const struct labels_builder *b, struct nx_err *err)
          "error parsing scrape native histograms: strconv.ParseBool: parsing "},
     };
 
+    char quoted[TEXT_QUOTED_BYTES];
+
     for (size_t i = 0; i < NX_COUNT(v); i++) {
         struct nx_slice s = labels_builder_get(b, nx_slice_str(v[i].label));
         if (s.len && !go_bool(s))
-            return bad_quoted(err, v[i].what, s, ": invalid syntax");
+            return nx_fail(err, NX_BADINPUT, "%s%s: invalid syntax", v[i].what,
+                           text_quoted(quoted, s));
     }
     return NX_OK;
 }
@@ -177,12 +166,14 @@ static nx_status check_bools(const struct labels_builder *b, struct nx_err *err)
 static nx_status check(const struct labels_builder *b, struct nx_slice address,
                        struct target_made *m, struct nx_err *err)
 {
+    char quoted[TEXT_QUOTED_BYTES];
     nx_status st;
 
     if (address.len == 0)
         return nx_fail(err, NX_BADINPUT, "no address");
     if (memchr(address.ptr, '/', address.len))
-        return bad_quoted(err, "", address, " is not a valid hostname");
+        return nx_fail(err, NX_BADINPUT, "%s is not a valid hostname",
+                       text_quoted(quoted, address));
     st = times_of(b, m, err);
     return st ? st : check_bools(b, err);
 }
@@ -197,6 +188,7 @@ static nx_status finish(struct labels_builder *b, struct nx_slice address, struc
                         struct labels *out, struct nx_err *err)
 {
     struct labels view;
+    char quoted[TEXT_QUOTED_BYTES];
     nx_status st;
 
     if (labels_builder_get(b, nx_slice_str("instance")).len == 0)
@@ -215,7 +207,8 @@ static nx_status finish(struct labels_builder *b, struct nx_slice address, struc
             if (is_meta(out->v[i].name))
                 continue;
             if (!utf8_valid(out->v[i].value))
-                return bad_quoted(err, "invalid label value: ", out->v[i].value, "");
+                return nx_fail(err, NX_BADINPUT, "invalid label value: %s",
+                               text_quoted(quoted, out->v[i].value));
             v[n++] = out->v[i];
         }
         *out = (struct labels){v, n};

@@ -251,61 +251,6 @@ MAKE(fn_safe_html)
     return true;
 }
 
-/* The simple mappings of Unicode; letters that become several stay. */
-static void put_mapped(struct buf *b, uint32_t c, const char *as_is, size_t len, int (*ascii)(int),
-                       uint32_t to)
-{
-    if (c < 0x80)
-        buf_char(b, (char)ascii((int)c));
-    else if (to == c || to < 0x80)
-        buf_append(b, as_is, len);
-    else if (to < 0x800)
-        buf_printf(b, "%c%c", (int)(0xc0 | to >> 6), (int)(0x80 | (to & 63)));
-    else if (to < 0x10000)
-        buf_printf(b, "%c%c%c", (int)(0xe0 | to >> 12), (int)(0x80 | (to >> 6 & 63)),
-                   (int)(0x80 | (to & 63)));
-    else
-        buf_append(b, as_is, len);
-}
-
-static int ascii_upper(int c)
-{
-    return c >= 'a' && c <= 'z' ? c - 32 : c;
-}
-
-static int ascii_lower(int c)
-{
-    return c >= 'A' && c <= 'Z' ? c + 32 : c;
-}
-
-/* Latin, Greek and Cyrillic, whose cases lie in pairs: the locale, which knows all, is not asked, as it is
- * another on each machine. */
-static uint32_t upper_of(uint32_t c)
-{
-    if ((c >= 0xe0 && c <= 0xfe && c != 0xf7) || (c >= 0x3b1 && c <= 0x3c9 && c != 0x3c2) ||
-        (c >= 0x430 && c <= 0x44f))
-        return c - 32;
-    if (c >= 0x450 && c <= 0x45f)
-        return c - 80;
-    if (((c >= 0x100 && c <= 0x137) || (c >= 0x14a && c <= 0x177) || (c >= 0x460 && c <= 0x481)) &&
-        c % 2 && c != 0x131)
-        return c - 1;
-    return c;
-}
-
-static uint32_t lower_of(uint32_t c)
-{
-    if ((c >= 0xc0 && c <= 0xde && c != 0xd7) || (c >= 0x391 && c <= 0x3a9) ||
-        (c >= 0x410 && c <= 0x42f))
-        return c + 32;
-    if (c >= 0x400 && c <= 0x40f)
-        return c + 80;
-    if (((c >= 0x100 && c <= 0x137) || (c >= 0x14a && c <= 0x177) || (c >= 0x460 && c <= 0x481)) &&
-        !(c % 2) && c != 0x130)
-        return c + 1;
-    return c;
-}
-
 enum casing { UPPER, LOWER, TITLE };
 
 static bool is_letter(uint32_t c)
@@ -331,9 +276,9 @@ static bool recase(struct run *r, struct nx_slice s, enum casing casing, struct 
         }
         text_utf8_take(nx_slice_of(s.ptr + i + len, s.len - i - len), &next);
         if (casing == LOWER)
-            put_mapped(&b, c, s.ptr + i, len, ascii_lower, lower_of(c));
+            text_utf8(&b, text_lower(c));
         else if (casing == UPPER || (is_letter(c) && !in_word))
-            put_mapped(&b, c, s.ptr + i, len, ascii_upper, upper_of(c));
+            text_utf8(&b, text_upper(c));
         else
             buf_append(&b, s.ptr + i, len);
         in_word = is_letter(c) || (c >= '0' && c <= '9') || c == '_' ||

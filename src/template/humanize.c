@@ -10,7 +10,7 @@
 
 static bool number_of(const struct value *v, double *out, struct nx_err *why)
 {
-    struct buf b;
+    char quoted[TEXT_QUOTED_BYTES];
     bool range = false;
 
     switch (v->kind) {
@@ -23,11 +23,8 @@ static bool number_of(const struct value *v, double *out, struct nx_err *why)
     case V_STRING:
         if (num_parse(v->s, out, &range))
             return true;
-        buf_init(&b, 1000);
-        text_quote(&b, v->s);
-        nx_fail(why, NX_EXEC, "strconv.ParseFloat: parsing %s: %s", buf_cstr(&b),
+        nx_fail(why, NX_EXEC, "strconv.ParseFloat: parsing %s: %s", text_quoted(quoted, v->s),
                 range ? "value out of range" : "invalid syntax");
-        buf_done(&b);
         return false;
     default:
         nx_fail(why, NX_EXEC, "can't convert %s to float", value_type(v));

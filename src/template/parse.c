@@ -54,19 +54,17 @@ static void *out_of_memory(struct parser *p)
     return NULL;
 }
 
-static void quote_into(char to[256], struct nx_slice s)
+static struct node *fail_quoted(struct parser *p, const char *before, struct nx_slice s,
+                                const char *after)
 {
-    struct buf b;
+    char quoted[TEXT_QUOTED_BYTES];
 
-    buf_init(&b, 255);
-    text_quote(&b, s);
-    snprintf(to, 256, "%s", buf_cstr(&b));
-    buf_done(&b);
+    return fail(p, "%s%s%s", before, text_quoted(quoted, s), after);
 }
 
 static struct node *unexpected(struct parser *p, const struct token *t, const char *context)
 {
-    char shown[256];
+    char in[128];
 
     if (t->kind == TOK_ERROR) {
         const char *what = t->text.ptr;
@@ -81,12 +79,9 @@ static struct node *unexpected(struct parser *p, const struct token *t, const ch
         return fail(p, "unexpected EOF in %s", context);
     if (t->kind > TOK_KEYWORD)
         return fail(p, "unexpected <%.*s> in %s", (int)t->text.len, t->text.ptr, context);
-    if (t->text.len > 10) {
-        quote_into(shown, nx_slice_of(t->text.ptr, 10));
-        return fail(p, "unexpected %s... in %s", shown, context);
-    }
-    quote_into(shown, t->text);
-    return fail(p, "unexpected %s in %s", shown, context);
+    snprintf(in, sizeof in, "%s in %s", t->text.len > 10 ? "..." : "", context);
+    return fail_quoted(p, "unexpected ",
+                       nx_slice_of(t->text.ptr, t->text.len > 10 ? 10 : t->text.len), in);
 }
 
 /* ---- tokens ---- */
@@ -203,25 +198,6 @@ static int hex_digit(int c)
                                                 : -1;
 }
 
-static void put_rune(struct buf *b, uint32_t c)
-{
-    if (c < 0x80) {
-        buf_char(b, (char)c);
-    } else if (c < 0x800) {
-        buf_char(b, (char)(0xc0 | c >> 6));
-        buf_char(b, (char)(0x80 | (c & 63)));
-    } else if (c < 0x10000) {
-        buf_char(b, (char)(0xe0 | c >> 12));
-        buf_char(b, (char)(0x80 | (c >> 6 & 63)));
-        buf_char(b, (char)(0x80 | (c & 63)));
-    } else {
-        buf_char(b, (char)(0xf0 | c >> 18));
-        buf_char(b, (char)(0x80 | (c >> 12 & 63)));
-        buf_char(b, (char)(0x80 | (c >> 6 & 63)));
-        buf_char(b, (char)(0x80 | (c & 63)));
-    }
-}
-
 /* The digits of an escape: two of \x, four of \u. False if they are not there. */
 static bool unquote_digits(const char **at, const char *end, int n, int base, uint32_t *c)
 {
@@ -262,7 +238,7 @@ static bool unquote_escape(const char **at, const char *end, char quote, struct 
     if ((e != 'u' && e != 'U') || !unquote_digits(at, end, e == 'u' ? 4 : 8, 16, &c) ||
         c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
         return false;
-    put_rune(b, c);
+    text_utf8(b, c);
     return true;
 }
 
@@ -338,9 +314,7 @@ static bool number_value(struct parser *p, struct node *n)
         n->is_int = n->f >= -0x1p63 && n->f < 0x1p63 && (double)(int64_t)n->f == n->f;
         n->i = n->is_int ? (int64_t)n->f : 0;
     } else {
-        char shown[256];
-        quote_into(shown, n->text);
-        return fail(p, "illegal number syntax: %s", shown) != NULL;
+        return fail_quoted(p, "illegal number syntax: ", n->text, "") != NULL;
     }
     n->as_float = n->is_float && !(hex && !strpbrk(text, "pP")) && strpbrk(text, ".eEpP");
     return true;
@@ -382,13 +356,11 @@ static struct node *variable_new(struct parser *p, const struct token *t)
 
 static struct node *use_variable(struct parser *p, const struct token *t)
 {
-    char shown[256];
 
     for (size_t i = 0; i < p->n_vars; i++)
         if (nx_slice_eq(p->vars[i], t->text))
             return variable_new(p, t);
-    quote_into(shown, t->text);
-    return fail(p, "undefined variable %s", shown);
+    return fail_quoted(p, "undefined variable ", t->text, "");
 }
 
 /* NULL without a failure: no term begins here. */
@@ -396,13 +368,11 @@ static struct node *term(struct parser *p)
 {
     const struct token *t = next_nonspace(p);
     struct node *n = NULL;
-    char shown[256];
 
     switch (t->kind) {
     case TOK_IDENT:
         if (!template_has_function(t->text, p->of_alert)) {
-            quote_into(shown, t->text);
-            return fail(p, "function %s not defined", shown);
+            return fail_quoted(p, "function ", t->text, " not defined");
         }
         if ((n = node_new(p, NODE_IDENT, t->pos)))
             n->text = t->text;
@@ -463,11 +433,9 @@ static struct node *operand(struct parser *p)
             return NULL;
     if (n->kind == NODE_BOOL || n->kind == NODE_STRING || n->kind == NODE_NUMBER ||
         n->kind == NODE_NIL || n->kind == NODE_DOT) {
-        char shown[256];
         buf_init(&b, 256);
         node_print(&b, n);
-        quote_into(shown, buf_view(&b));
-        fail(p, "unexpected . after term %s", shown);
+        fail_quoted(p, "unexpected . after term ", buf_view(&b), "");
         buf_done(&b);
         return NULL;
     }
@@ -720,13 +688,11 @@ static bool add_part(struct parser *p, struct nx_slice name, struct node *list)
 {
     struct template *t = p->t;
     struct part *old = find_part(t, name);
-    char shown[256];
 
     if (old && old->list && !is_empty(old->list)) {
         if (is_empty(list))
             return true;
-        quote_into(shown, name);
-        return fail(p, "template: multiple definition of template %s", shown) != NULL;
+        return fail_quoted(p, "template: multiple definition of template ", name, "") != NULL;
     }
     if (old) {
         old->list = list;

@@ -203,23 +203,9 @@ static void put_bad_verb(struct buf *b, const struct spec *s, const struct value
 
 static void put_rune(struct buf *b, int64_t c)
 {
-    char utf8[5] = "\xef\xbf\xbd";
+    bool valid = c >= 0 && c <= 0x10ffff && !(c >= 0xd800 && c < 0xe000);
 
-    if (c < 0 || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) {
-        buf_str(b, utf8);
-        return;
-    }
-    if (c < 0x80)
-        snprintf(utf8, sizeof utf8, "%c", (int)c);
-    else if (c < 0x800)
-        snprintf(utf8, sizeof utf8, "%c%c", (int)(0xc0 | c >> 6), (int)(0x80 | (c & 63)));
-    else if (c < 0x10000)
-        snprintf(utf8, sizeof utf8, "%c%c%c", (int)(0xe0 | c >> 12), (int)(0x80 | (c >> 6 & 63)),
-                 (int)(0x80 | (c & 63)));
-    else
-        snprintf(utf8, sizeof utf8, "%c%c%c%c", (int)(0xf0 | c >> 18), (int)(0x80 | (c >> 12 & 63)),
-                 (int)(0x80 | (c >> 6 & 63)), (int)(0x80 | (c & 63)));
-    buf_append(b, utf8, c ? strlen(utf8) : 1);
+    text_utf8(b, valid ? (uint32_t)c : 0xfffd);
 }
 
 static void put_digits(struct buf *b, const struct spec *s, int64_t i, unsigned base, bool upper,

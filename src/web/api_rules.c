@@ -139,17 +139,14 @@ static bool read_type(struct web_req *r, struct wanted *w)
 {
     static const char *const alert[] = {"alert", NULL}, *const record[] = {"record", NULL};
     struct nx_slice type = web_url_param_get(r, "type");
-    struct buf b;
+    char quoted[TEXT_QUOTED_BYTES];
 
     w->alerts = !type.len || is_one_of(type, alert);
     w->recordings = !type.len || is_one_of(type, record);
     if (w->alerts || w->recordings)
         return true;
-    buf_init(&b, 1000);
-    text_quote(&b, type);
     web_error(r, WEB_ERR_BAD_DATA, "invalid parameter \"type\": not supported value %s",
-              buf_cstr(&b));
-    buf_done(&b);
+              text_quoted(quoted, type));
     return false;
 }
 

@@ -12,6 +12,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/num.h"
+#include "src/base/text.h"
 
 static int hex_digit(char c)
 {
@@ -51,25 +52,6 @@ bool web_unescape(struct arena *a, struct nx_slice s, bool plus, struct nx_slice
     return true;
 }
 
-static void put_utf8(char *to, size_t *n, uint32_t c)
-{
-    if (c < 0x80) {
-        to[(*n)++] = (char)c;
-    } else if (c < 0x800) {
-        to[(*n)++] = (char)(0xc0 | c >> 6);
-        to[(*n)++] = (char)(0x80 | (c & 63));
-    } else if (c < 0x10000) {
-        to[(*n)++] = (char)(0xe0 | c >> 12);
-        to[(*n)++] = (char)(0x80 | (c >> 6 & 63));
-        to[(*n)++] = (char)(0x80 | (c & 63));
-    } else {
-        to[(*n)++] = (char)(0xf0 | c >> 18);
-        to[(*n)++] = (char)(0x80 | (c >> 12 & 63));
-        to[(*n)++] = (char)(0x80 | (c >> 6 & 63));
-        to[(*n)++] = (char)(0x80 | (c & 63));
-    }
-}
-
 struct nx_slice web_unescape_name(struct arena *a, struct nx_slice s)
 {
     size_t n = 0;
@@ -94,7 +76,7 @@ struct nx_slice web_unescape_name(struct arena *a, struct nx_slice s)
         if (i == from || i >= s.len || s.ptr[i] != '_' || code > 0x10ffff ||
             (code >= 0xd800 && code < 0xe000))
             return s;
-        put_utf8(to, &n, code);
+        n += text_utf8_put(to + n, code);
     }
     return to ? nx_slice_of(to, n) : s;
 }

@@ -42,17 +42,43 @@ static void strings_are_quoted_as_go_and_json_do(void **state)
     }
 }
 
-static void every_code_point_round_trips_through_the_decoder(void **state)
+static void a_quoted_text_that_is_too_long_is_cut_between_characters(void **state)
+{
+    char long_text[2 * TEXT_QUOTED_BYTES], quoted[TEXT_QUOTED_BYTES];
+
+    (void)state;
+    assert_string_equal(text_quoted(quoted, STR("a\tb")), "\"a\\tb\"");
+    for (size_t offset = 0; offset < 4; offset++) {
+        struct nx_slice rest;
+        uint32_t c;
+        size_t n;
+
+        memset(long_text, 'x', sizeof long_text);
+        for (size_t i = offset; i + 3 <= sizeof long_text; i += 3)
+            memcpy(long_text + i, "\xe2\x82\xac", 3);
+        text_quoted(quoted, nx_slice_of(long_text, sizeof long_text));
+        assert_in_range(strlen(quoted), TEXT_QUOTED_BYTES - 4, TEXT_QUOTED_BYTES - 1);
+        assert_true(quoted[0] == '"');
+        for (rest = STR(quoted); rest.len; rest = nx_slice_of(rest.ptr + n, rest.len - n)) {
+            n = text_utf8_take(rest, &c);
+            assert_true(n > 0);
+        }
+    }
+}
+
+static void every_code_point_round_trips(void **state)
 {
     (void)state;
     for (uint32_t c = 0x80; c <= 0x10ffff; c++) {
-        char text[4];
+        char text[4], put[4];
         size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
         uint32_t got = 0;
 
         text[0] = (char)((n == 2 ? 0xc0 : n == 3 ? 0xe0 : 0xf0) | c >> 6 * (n - 1));
         for (size_t i = 1; i < n; i++)
             text[i] = (char)(0x80 | (c >> 6 * (n - 1 - i) & 0x3f));
+        assert_int_equal(text_utf8_put(put, c), n);
+        assert_memory_equal(put, text, n);
         if (c >= 0xd800 && c < 0xe000) {
             assert_int_equal(text_utf8_take(nx_slice_of(text, n), &got), 0);
             continue;
@@ -60,6 +86,22 @@ static void every_code_point_round_trips_through_the_decoder(void **state)
         assert_int_equal(text_utf8_take(nx_slice_of(text, n), &got), n);
         assert_int_equal(got, c);
         assert_int_equal(text_utf8_take(nx_slice_of(text, n - 1), &got), 0);
+    }
+}
+
+static void cases_are_those_of_single_characters(void **state)
+{
+    // clang-format off
+    static const struct { uint32_t lower, upper; } pairs[] = {
+        { 'a', 'A' }, { 'z', 'Z' }, { 0xe9, 0xc9 }, { 0x3c9, 0x3a9 }, { 0x436, 0x416 }, { 0x10428, 0x10400 },
+        { '1', '1' }, { 0xdf, 0xdf }, { 0x1f600, 0x1f600 },
+    };
+    // clang-format on
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(pairs); i++) {
+        assert_int_equal(text_upper(pairs[i].lower), pairs[i].upper);
+        assert_int_equal(text_lower(pairs[i].upper), pairs[i].lower);
     }
 }
 
@@ -134,7 +176,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings_are_quoted_as_go_and_json_do),
-        cmocka_unit_test(every_code_point_round_trips_through_the_decoder),
+        cmocka_unit_test(a_quoted_text_that_is_too_long_is_cut_between_characters),
+        cmocka_unit_test(every_code_point_round_trips),
+        cmocka_unit_test(cases_are_those_of_single_characters),
         cmocka_unit_test(errors_say_what_where_and_why),
         cmocka_unit_test(an_error_that_is_too_long_is_cut_between_characters),
         cmocka_unit_test(every_code_has_its_english),

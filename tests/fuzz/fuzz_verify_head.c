@@ -2,9 +2,7 @@
  *
  * The first byte chooses: even, the rest are records, each a type, lengths of head and body and their
  * bytes, to which right checksums are made; odd, the rest follows a right header as it is. */
-#include "src/base/hash.h"
-#include "storage/storage.h"
-#include "tests/support/simfs.h"
+#include "tests/fuzz/store.h"
 
 #include <string.h>
 
@@ -33,13 +31,7 @@ static void put_records(struct buf *b, const uint8_t *p, size_t n)
 
 static void file_of(struct buf *b, const uint8_t *data, size_t size)
 {
-    uint8_t h[16] = {0};
-
-    memcpy(h, "NXHC", 4);
-    put_u16le(h + 4, 2);
-    put_u32le(h + 8, 1);
-    put_u32le(h + 12, crc32c(0, h, 12));
-    buf_append(b, h, sizeof h);
+    put_header(b, "NXHC", 2);
     if (data[0] & 1)
         buf_append(b, data + 1, size - 1);
     else
