@@ -146,6 +146,8 @@ NX_NODISCARD nx_status eval_hold(struct eval *ev, struct rows *r, uint64_t n, st
 NX_NODISCARD nx_status eval_room(const struct eval *ev, uint64_t extra, struct nx_err *err);
 /* Why the work or result arena said no, in the words of the sample limit. */
 NX_NODISCARD nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err *err);
+/* The same of anything else that counts in ev->share and failed with `st`; err has its text already. */
+NX_NODISCARD nx_status eval_no_memory(const struct eval *ev, nx_status st, struct nx_err *err);
 NX_NODISCARD nx_status eval_same_labelset(struct nx_err *err);
 
 /* Numbers label sets, or parts of them, in order of appearance. */

@@ -12,13 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err *err)
+nx_status eval_no_memory(const struct eval *ev, nx_status st, struct nx_err *err)
 {
-    nx_status st = arena_failed(a, err);
-
     if (st == NX_OVERLOADED || st == NX_CANCELED || st == NX_TIMEOUT)
         return st;
-    if (st == NX_LIMIT && ev->share.exceeded)
+    if (st == NX_LIMIT && arena_share_exceeded(&ev->share))
         return nx_fail(err, NX_EXEC,
                        "query needs more than its %zu bytes of memory in query execution "
                        "(--query.max-memory)",
@@ -28,6 +26,11 @@ nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err
             err, NX_EXEC,
             "query processing would load too many samples into memory in query execution");
     return nx_fail(err, NX_NOMEM, "out of memory in query execution");
+}
+
+nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err *err)
+{
+    return eval_no_memory(ev, arena_failed(a, err), err);
 }
 
 nx_status eval_room(const struct eval *ev, uint64_t extra, struct nx_err *err)

@@ -190,7 +190,7 @@ static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct
     nx_status st = points_read(ev, &in->list.v[i], &in->hint, in->mint, in->maxt, err);
 
     if (st)
-        return nx_context(err, "expanding series");
+        return st;
     if (ev->col.resolution_ms && !ev->col.exact)
         select_points(&ev->col, r->tm, in, ev->lookback_ms, into);
     else if (in->smoothed)
@@ -444,7 +444,7 @@ nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct s
         return read_subquery(ev, s, i, out, err);
     st = points_read(ev, &s->list->v[i], s->hinted ? &s->hint : NULL, s->mint, s->maxt, err);
     if (st)
-        return nx_context(err, "expanding series");
+        return st;
     if (!any_stale(c->v, c->n)) {
         *out = (struct samples){c->t, c->v, c->n};
         return NX_OK;

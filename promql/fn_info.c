@@ -7,6 +7,7 @@
  *       I2  Series that are info series themselves pass unchanged.
  *       I3  @ and offset of the argument's first selector apply to the info series as well. */
 #include "promql/fn.h"
+#include "promql/points.h"
 
 #include <string.h>
 
@@ -164,8 +165,7 @@ static nx_status select_info(struct info *in, struct nx_err *err)
     for (size_t i = 0; i < in->list.n && !st; i++) {
         st = row_new(ev, tm, &in->at[i], err);
         if (!st)
-            st = ev->querier->ops->read(ev->querier, &in->list.v[i], first - ev->lookback_ms + 1,
-                                        last, &ev->col, err);
+            st = points_read(ev, &in->list.v[i], NULL, first - ev->lookback_ms + 1, last, err);
         if (!st)
             select_instants(&ev->col, tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
                             ev->lookback_ms, true, &in->at[i]);

@@ -50,9 +50,16 @@ nx_status points_read(struct eval *ev, const struct series *s, const struct read
                       int64_t mint, int64_t maxt, struct nx_err *err)
 {
     const struct querier_ops *ops = ev->querier->ops;
+    struct column *c = &ev->col;
+    nx_status st;
 
-    ev->col.resolution_ms = 0;
+    c->share = &ev->share;
+    c->resolution_ms = 0;
     if (h && ops->read_for)
-        return ops->read_for(ev->querier, s, h, mint, maxt, &ev->col, err);
-    return ops->read(ev->querier, s, mint, maxt, &ev->col, err);
+        st = ops->read_for(ev->querier, s, h, mint, maxt, c, err);
+    else
+        st = ops->read(ev->querier, s, mint, maxt, c, err);
+    if (st == NX_LIMIT || st == NX_OVERLOADED || st == NX_CANCELED || st == NX_TIMEOUT)
+        return eval_no_memory(ev, st, err);
+    return st ? nx_context(err, "expanding series") : NX_OK;
 }

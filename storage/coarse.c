@@ -23,17 +23,25 @@
 void coarse_points_done(struct coarse_points *p)
 {
     free(p->v);
+    arena_share_give(p->share, p->cap * sizeof *p->v);
     *p = (struct coarse_points){0};
 }
 
 static nx_status add_point(struct coarse_points *p, const struct coarse_point *one,
                            struct nx_err *err)
 {
+    if (p->most && p->n > p->most)
+        return nx_fail(err, NX_LIMIT, "more than %zu points of a series", p->most);
     if (p->n == p->cap) {
         size_t cap = p->cap * 2 + 64;
-        struct coarse_point *v = realloc(p->v, cap * sizeof *v);
-        if (!v)
+        nx_status st = arena_share_take(p->share, (cap - p->cap) * sizeof *p->v, err);
+        struct coarse_point *v = st ? NULL : realloc(p->v, cap * sizeof *v);
+        if (st)
+            return st;
+        if (!v) {
+            arena_share_give(p->share, (cap - p->cap) * sizeof *p->v);
             return nx_fail(err, NX_NOMEM, "out of memory for points of a coarser resolution");
+        }
         p->v = v;
         p->cap = cap;
     }

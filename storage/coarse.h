@@ -25,6 +25,8 @@ struct coarse_point {
 struct coarse_points {
     struct coarse_point *v;
     size_t n, cap;
+    struct arena_share *share; /* as of struct samples */
+    size_t most;
 };
 void coarse_points_done(struct coarse_points *p); /* accepts all zero */
 

@@ -323,15 +323,22 @@ static void samples_free(void *own)
 
 static struct samples *column_samples(struct column *c)
 {
-    if (c->own_free == samples_free) {
-        struct samples *s = c->own;
-        s->n = 0;
-        return s;
+    struct samples *s = c->own;
+
+    if (c->own_free != samples_free) {
+        if (c->own_free)
+            c->own_free(c->own);
+        s = calloc(1, sizeof *s);
+        c->own = s;
+        c->own_free = s ? samples_free : NULL;
+        if (s)
+            s->share = c->share;
     }
-    column_done(c);
-    c->own = calloc(1, sizeof(struct samples));
-    c->own_free = c->own ? samples_free : NULL;
-    return c->own;
+    if (s) {
+        s->n = 0;
+        s->most = c->most;
+    }
+    return s;
 }
 
 static nx_status read_block(struct store_querier *q, struct block *b, uint64_t number, int64_t mint,
@@ -427,6 +434,16 @@ static const uint64_t *refs_of(const struct store_querier *q, const struct serie
     return refs;
 }
 
+/* What reading points takes besides the column counts with the column. */
+static void count_in(struct store_querier *q, struct arena_share *share)
+{
+    if (q->points.share == share)
+        return;
+    coarse_points_done(&q->points);
+    samples_done(&q->column);
+    q->points.share = q->column.share = share;
+}
+
 /* Q5: the points of one part. */
 static nx_status read_points(struct store_querier *q, uint64_t ref, const struct pick_part *part,
                              const struct read_hint *h, int64_t mint, int64_t maxt,
@@ -447,7 +464,9 @@ static nx_status read_points(struct store_querier *q, uint64_t ref, const struct
     maxt = earlier(maxt, part->to_ms);
     if (mint > maxt)
         return NX_OK;
+    count_in(q, c->share);
     q->points.n = 0;
+    q->points.most = c->most;
     st = coarse_read(b, ref & REF_NUMBER, later(mint - resolution_ms, m->min_ms), maxt, &q->points,
                      &q->column, q->scratch, &damage);
     st = unless_damaged(b, damaged, st, &damage, err);
@@ -569,7 +588,7 @@ static nx_status q_read_for(struct querier *base, const struct series *s, const 
     }
     c->t = to->t;
     c->v = to->v;
-    c->n = st ? 0 : to->n;
+    c->n = st && st != NX_LIMIT ? 0 : to->n;
     return st;
 }
 

@@ -8,28 +8,42 @@
 
 #define FIRST_CAP 64u
 
-nx_status samples_reserve(struct samples *s, size_t extra, struct nx_err *err)
+static nx_status set_cap(struct samples *s, size_t cap, struct nx_err *err)
 {
-    size_t need, cap = s->cap ? s->cap : FIRST_CAP;
+    const size_t more = (cap - s->cap) * (sizeof *s->t + sizeof *s->v);
+    nx_status st = arena_share_take(s->share, more, err);
     int64_t *t;
     double *v;
 
-    if (s->cap - s->n >= extra)
-        return NX_OK;
-    if (__builtin_add_overflow(s->n, extra, &need) || need > SIZE_MAX / 2 / sizeof *s->t)
-        return nx_fail(err, NX_NOMEM, "out of memory for %zu samples", extra);
-    while (cap < need)
-        cap *= 2;
+    if (st)
+        return st;
     t = realloc(s->t, cap * sizeof *t);
     if (t)
         s->t = t;
     v = t ? realloc(s->v, cap * sizeof *v) : NULL;
     if (v)
         s->v = v;
-    if (!t || !v)
+    if (!t || !v) {
+        arena_share_give(s->share, more);
         return nx_fail(err, NX_NOMEM, "out of memory for %zu samples", cap);
+    }
     s->cap = cap;
     return NX_OK;
+}
+
+nx_status samples_reserve(struct samples *s, size_t extra, struct nx_err *err)
+{
+    size_t need, cap = s->cap ? s->cap : FIRST_CAP;
+
+    if (s->most && s->n > s->most)
+        return nx_fail(err, NX_LIMIT, "more than %zu samples of a series", s->most);
+    if (s->cap - s->n >= extra)
+        return NX_OK;
+    if (__builtin_add_overflow(s->n, extra, &need) || need > SIZE_MAX / 2 / sizeof *s->t)
+        return nx_fail(err, NX_NOMEM, "out of memory for %zu samples", extra);
+    while (cap < need)
+        cap *= 2;
+    return set_cap(s, cap, err);
 }
 
 nx_status samples_add(struct samples *s, int64_t t_ms, double v, struct nx_err *err)
@@ -104,5 +118,6 @@ void samples_done(struct samples *s)
 {
     free(s->t);
     free(s->v);
+    arena_share_give(s->share, s->cap * (sizeof *s->t + sizeof *s->v));
     *s = (struct samples){0};
 }

@@ -5,15 +5,18 @@
  * Units    Unix milliseconds. */
 #pragma once
 
+#include "src/base/arena.h"
 #include "src/base/status.h"
 
 struct samples {
     int64_t *t;
     double *v;
     size_t n, cap;
+    struct arena_share *share; /* counts the bytes; borrowed; NULL: nobody does */
+    size_t most; /* once it has more than that it takes no more: NX_LIMIT; 0: any number */
 };
 
-/* Makes room for `extra` more at t + n and v + n (caller adds to n). */
+/* Makes room for `extra` more at t + n and v + n (caller adds to n). NX_NOMEM, and as arena_share_take(). */
 NX_NODISCARD nx_status samples_reserve(struct samples *s, size_t extra, struct nx_err *err);
 NX_NODISCARD nx_status samples_add(struct samples *s, int64_t t_ms, double v, struct nx_err *err);
 /* Appends those of n rows that lie in [mint, maxt] and whose value is not CHUNK_ABSENT; t ascends. */

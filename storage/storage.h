@@ -12,6 +12,7 @@
  *          it takes to copy an open tail. */
 #pragma once
 
+#include "src/base/arena.h"
 #include "src/base/fs.h"
 #include "src/base/labels.h"
 #include "src/base/memory.h"
@@ -194,8 +195,14 @@ struct read_hint {
 };
 
 /* Samples of one series in time order, stale markers included. t and v are borrowed from the column
- * and valid until the column is read into again or done; a column may be reused for many reads. */
+ * and valid until the column is read into again or done; a column may be reused for many reads. The reader
+ * sets share and most before the first of them; all else is the querier's. */
 struct column {
+    struct arena_share *
+        share; /* counts what reads allocate, until the column is done; borrowed; NULL: nobody does */
+    size_t
+        most; /* a read may stop with NX_LIMIT once it has more samples than this, and leaves some of the first
+                  * ones; 0: it may not */
     const int64_t *t;
     const double *v;
     size_t n;

@@ -5,7 +5,8 @@
  * RULES   A1  bytes counts whole blocks with their headers, and never passes the limit: near it a
  *             block is made as small as the request needs.
  *         A2  The chain's order is the order of time, so a mark names everything newer than it.
- *         A3  A block is counted where arena_join() said before it is allocated.
+ *         A3  A block is counted where arena_join() said before it is allocated. Arenas of several threads
+ *             may count in one place.
  *         A4  A few freed blocks of the larger sizes stay for the next query: the kernel clears each page
  *             that it hands out, which costs a large query more than its arithmetic. Small queries have
  *             none, and arenas that are no query's (no arena_join()) neither take nor leave any: nobody
@@ -146,11 +147,21 @@ struct arena *arena_new(size_t limit_bytes)
     return a;
 }
 
+static void share_add(struct arena_share *s, size_t bytes)
+{
+    __atomic_add_fetch(&s->bytes, bytes, __ATOMIC_RELAXED);
+}
+
+static void share_sub(struct arena_share *s, size_t bytes)
+{
+    __atomic_sub_fetch(&s->bytes, bytes, __ATOMIC_RELAXED);
+}
+
 static void uncount(struct arena *a, size_t bytes)
 {
     a->bytes -= bytes;
     if (a->share)
-        a->share->bytes -= bytes;
+        share_sub(a->share, bytes);
     memory_give(a->memory, bytes);
 }
 
@@ -161,24 +172,81 @@ static nx_status share_stopped(const struct arena_share *s)
     return s->deadline_ns && clock_mono_ns() > s->deadline_ns ? NX_TIMEOUT : NX_OK;
 }
 
-/* A3 */
-static nx_status count(struct arena *a, size_t bytes)
+/* Counts first and looks then: of two threads that ask at a time both may be refused, and neither passes
+ * the limit. */
+static nx_status share_count(struct arena_share *s, size_t bytes)
 {
-    struct arena_share *s = a->share;
-    nx_status st = s ? share_stopped(s) : NX_OK;
+    size_t after;
+    nx_status st = share_stopped(s);
 
     if (st)
         return st;
-    if (s && s->limit_bytes && (s->bytes > s->limit_bytes || bytes > s->limit_bytes - s->bytes)) {
-        s->exceeded = true;
+    if (__builtin_add_overflow(__atomic_fetch_add(&s->bytes, bytes, __ATOMIC_RELAXED), bytes,
+                               &after))
+        after = SIZE_MAX;
+    if (s->limit_bytes && after > s->limit_bytes) {
+        share_sub(s, bytes);
+        __atomic_store_n(&s->exceeded, true, __ATOMIC_RELAXED);
         return NX_LIMIT;
     }
-    if (memory_take(a->memory, bytes, NULL))
-        return NX_OVERLOADED;
-    a->bytes += bytes;
-    if (s)
-        s->bytes += bytes;
     return NX_OK;
+}
+
+/* A3 */
+static nx_status count(struct arena *a, size_t bytes)
+{
+    nx_status st = a->share ? share_count(a->share, bytes) : NX_OK;
+
+    if (st)
+        return st;
+    if (memory_take(a->memory, bytes, NULL)) {
+        if (a->share)
+            share_sub(a->share, bytes);
+        return NX_OVERLOADED;
+    }
+    a->bytes += bytes;
+    return NX_OK;
+}
+
+bool arena_share_exceeded(const struct arena_share *s)
+{
+    return __atomic_load_n(&s->exceeded, __ATOMIC_RELAXED);
+}
+
+/* Says why there is no memory. */
+static nx_status stopped(nx_status st, size_t limit_bytes, struct memory *m, struct nx_err *err)
+{
+    if (st == NX_LIMIT)
+        return nx_fail(err, st, "memory limit of %zu bytes exceeded", limit_bytes);
+    if (st == NX_OVERLOADED)
+        return memory_no_room(m, err);
+    if (st == NX_CANCELED)
+        return nx_fail(err, st, "query was canceled in expression evaluation");
+    if (st == NX_TIMEOUT)
+        return nx_fail(err, st, "query timed out in expression evaluation");
+    return nx_fail(err, NX_NOMEM, "out of memory");
+}
+
+nx_status arena_share_take(struct arena_share *s, size_t bytes, struct nx_err *err)
+{
+    nx_status st;
+
+    if (!s)
+        return NX_OK;
+    st = share_count(s, bytes);
+    if (!st && memory_take(s->memory, bytes, NULL)) {
+        share_sub(s, bytes);
+        st = NX_OVERLOADED;
+    }
+    return st ? stopped(st, s->limit_bytes, s->memory, err) : NX_OK;
+}
+
+void arena_share_give(struct arena_share *s, size_t bytes)
+{
+    if (!s)
+        return;
+    share_sub(s, bytes);
+    memory_give(s->memory, bytes);
 }
 
 void arena_join(struct arena *a, struct arena_share *share)
@@ -187,7 +255,7 @@ void arena_join(struct arena *a, struct arena_share *share)
     a->share = share;
     a->memory = share->memory;
     a->spares = true;
-    share->bytes += a->bytes;
+    share_add(share, a->bytes);
     memory_took(a->memory, a->bytes);
 }
 
@@ -203,7 +271,7 @@ struct arena *arena_beside(const struct arena *a)
 void arena_leave(struct arena *a)
 {
     if (a->share)
-        a->share->bytes -= a->bytes;
+        share_sub(a->share, a->bytes);
     a->share = NULL;
 }
 
@@ -378,16 +446,9 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
 
 nx_status arena_failed(const struct arena *a, struct nx_err *err)
 {
-    if (a->failed == NX_LIMIT)
-        return nx_fail(err, NX_LIMIT, "memory limit of %zu bytes exceeded",
-                       a->share && a->share->exceeded ? a->share->limit_bytes : a->limit_bytes);
-    if (a->failed == NX_OVERLOADED)
-        return memory_no_room(a->memory, err);
-    if (a->failed == NX_CANCELED)
-        return nx_fail(err, NX_CANCELED, "query was canceled in expression evaluation");
-    if (a->failed == NX_TIMEOUT)
-        return nx_fail(err, NX_TIMEOUT, "query timed out in expression evaluation");
-    return nx_fail(err, NX_NOMEM, "out of memory");
+    const bool common = a->share && arena_share_exceeded(a->share);
+
+    return stopped(a->failed, common ? a->share->limit_bytes : a->limit_bytes, a->memory, err);
 }
 
 size_t arena_bytes(const struct arena *a)

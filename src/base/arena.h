@@ -28,11 +28,12 @@ char *arena_printf(struct arena *a, const char *fmt, ...) NX_PRINTF(2, 3);
 /* Several arenas under one bound, and all of them counted as a query's memory (memory.h). */
 struct memory;
 struct arena_share {
-    size_t bytes, limit_bytes; /* 0: no limit */
-    struct memory *memory;     /* NULL: not counted */
-    bool exceeded;             /* limit_bytes, by some arena's last failure */
-    const int *cancel;         /* atomic; not 0: no block is given any more. NULL: not asked */
-    int64_t deadline_ns;       /* on the steady clock; after it neither. 0: none */
+    size_t bytes;          /* atomic */
+    size_t limit_bytes;    /* 0: no limit */
+    struct memory *memory; /* NULL: not counted */
+    bool exceeded;         /* atomic: limit_bytes, by some failure */
+    const int *cancel;     /* atomic; not 0: no block is given any more. NULL: not asked */
+    int64_t deadline_ns;   /* on the steady clock; after it neither. 0: none */
 };
 /* From now on the arena's blocks, those that it has included, count in `share` (borrowed; its limit_bytes
  * and memory are set before the first arena joins and stay, cancel and deadline_ns are set by who uses the
@@ -40,6 +41,11 @@ struct arena_share {
 void arena_join(struct arena *a, struct arena_share *share);
 /* A new arena without a limit of its own that counts where `a` does. NULL out of memory. */
 struct arena *arena_beside(const struct arena *a);
+/* What is allocated beside the arenas counts, too: `bytes` are about to be taken. Fails as an arena would, with
+ * its texts, and then nothing was counted. Any thread, while others' arenas count there. NULL counts nothing. */
+NX_NODISCARD nx_status arena_share_take(struct arena_share *s, size_t bytes, struct nx_err *err);
+void arena_share_give(struct arena_share *s, size_t bytes);
+bool arena_share_exceeded(const struct arena_share *s);
 /* The arena lives on, counted as before, but without the common bound. */
 void arena_leave(struct arena *a);
 

@@ -239,6 +239,31 @@ static void an_arena_gives_nothing_after_its_query_is_called_off(void **state)
     arena_free(a);
 }
 
+static void what_lies_beside_the_arenas_counts_with_them(void **state)
+{
+    struct arena_share share = {.limit_bytes = 100000};
+    struct arena *a = arena_new(0);
+
+    (void)state;
+    arena_join(a, &share);
+    assert_ok(arena_share_take(&share, 60000, &err), &err);
+    assert_null(arena_alloc(a, 50000));
+    assert_status(arena_failed(a, &err), NX_LIMIT);
+    assert_true(arena_share_exceeded(&share));
+    assert_int_equal(share.bytes, 60000);
+    assert_status(arena_share_take(&share, 40001, &err), NX_LIMIT);
+    assert_non_null(strstr(err.text, "100000 bytes"));
+    assert_status(arena_share_take(&share, SIZE_MAX, &err), NX_LIMIT);
+    assert_int_equal(share.bytes, 60000);
+    arena_share_give(&share, 60000);
+    assert_non_null(arena_alloc(a, 50000));
+    assert_status(arena_share_take(&share, 60000, &err), NX_LIMIT);
+    arena_free(a);
+    assert_int_equal(share.bytes, 0);
+    assert_ok(arena_share_take(NULL, SIZE_MAX, &err), &err);
+    arena_share_give(NULL, SIZE_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +279,7 @@ int main(void)
         cmocka_unit_test(copies_are_terminated_and_printing_fits),
         cmocka_unit_test(freed_blocks_serve_again_until_released),
         cmocka_unit_test(an_arena_gives_nothing_after_its_query_is_called_off),
+        cmocka_unit_test(what_lies_beside_the_arenas_counts_with_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,7 @@ static void agrees(const struct tombs *t, const struct table *m)
         size_t alive = 0, seen = 0;
         int64_t ts[TIMES + 2];
         double vs[TIMES + 2];
-        struct samples x = {ts, vs, TIMES + 2, TIMES + 2};
+        struct samples x = {.t = ts, .v = vs, .n = TIMES + 2, .cap = TIMES + 2};
         for (int k = 0; k < TIMES + 2; k++) { /* with one on either side, which is never gone */
             ts[k] = k - 1;
             vs[k] = k;
