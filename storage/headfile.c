@@ -780,7 +780,7 @@ nx_status headfiles_sync(struct headfiles *hs, struct nx_err *err)
         return st;
     }
     hs->synced = hs->written;
-    buf_done(&hs->buf); /* the next batch is minutes away */
+    buf_done(&hs->buf); /* grown by the largest batch; the next may be small, or long to come */
     buf_done(&hs->page);
     if (hs->written >= FILE_BYTES)
         headfiles_rotate(hs);

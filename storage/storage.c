@@ -250,6 +250,18 @@ static nx_status load_deletions(struct storage *s, struct nx_err *err)
     return st;
 }
 
+/* Before anything that rings them. Without threads nobody waits, and they stay closed. */
+static nx_status open_alarms(struct storage *s, const struct storage_opts *o, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    if (!o->no_worker)
+        st = nx_alarm_open(&s->worker_alarm, err);
+    if (!st && !o->no_worker && !o->fsync_each)
+        st = nx_alarm_open(&s->sync_alarm, err);
+    return st;
+}
+
 nx_status storage_open(struct storage **out, const struct storage_opts *opts, struct nx_err *err)
 {
     struct storage *s = NULL;
@@ -258,6 +270,8 @@ nx_status storage_open(struct storage **out, const struct storage_opts *opts, st
 
     if (!st)
         st = take_folder(s, opts, err);
+    if (!st)
+        st = open_alarms(s, opts, err);
     if (!st)
         st = head_open(&s->head, s->block_ms, err);
     if (!st)

@@ -103,9 +103,7 @@ nx_status sync_open(struct storage *s, bool thread, struct nx_err *err)
 
     if (!thread)
         return NX_OK;
-    st = nx_alarm_open(&s->sync_alarm, err);
-    if (!st)
-        st = nx_thread_start(&s->syncer, "sync", work, s, err);
+    st = nx_thread_start(&s->syncer, "sync", work, s, err);
     s->has_syncer = !st;
     return st;
 }

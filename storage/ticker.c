@@ -60,10 +60,8 @@ static void work(void *arg)
 
 nx_status ticker_open(struct storage *s, struct nx_err *err)
 {
-    nx_status st = nx_alarm_open(&s->worker_alarm, err);
+    nx_status st;
 
-    if (st)
-        return st;
     /* Without a syncer appends sync what they write themselves. */
     wal_watch(s->wal, s->has_syncer ? &s->sync_alarm : NULL, s->fsync_ms, &s->worker_alarm);
     s->head->worker = &s->worker_alarm;

@@ -4,9 +4,9 @@
  *         memory.
  * SHAPE   Numbered segments, each a header and a run of frames (FORMAT.md, "The log").
  * RULES   W1  A frame is handed to the kernel before wal_write() returns.
- *         W2  A sync covers every frame before it. The worker syncs a full segment as soon as the next
- *             one is open; as each can be replayed alone, the order of the two on disk is of no
- *             account.
+ *         W2  A sync covers every frame of its segment before it. A full segment is synced when the next one is
+ *             open, before another sync of the log; as each can be replayed alone, the order of the two on
+ *             disk is of no account.
  *         W3  Replay leaves a segment at its first bad frame. If the file ends within that frame, or
  *             holds nothing but zeros from there, it is a torn tail: cut, counted. Anything else is
  *             damage: the rest is copied to NAME.damaged, then cut, counted; replay goes on with the
@@ -18,8 +18,8 @@
  * STATES  a file -> broken (a sync failed; frames go on to it, syncs fail) -> a new file
  *         no file (no space at open or at a rotation that failed) -> a file, as soon as a write succeeds
  *         in making one.
- * THREADS Writers hold wal.lock for one write: that is the point of the lock. The worker alone makes,
- *         syncs and unlinks segments, and syncs without the lock; it is also the only one that
+ * THREADS Writers hold wal.lock for one write: that is the point of the lock. One thread at a time, whose turn
+ *         it is (sync.c), makes, syncs and unlinks segments, and syncs without the lock; nobody else
  *         closes a file, so the one it syncs stays open.
  * NOT     Retrying fsync after EIO: the kernel may have dropped the pages and report success. */
 #include "storage/wal.h"
