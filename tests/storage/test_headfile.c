@@ -2,6 +2,7 @@
  * rows are stored; damage costs its own rows and no others. */
 #include "tests/support/test.h"
 
+#include "src/base/hash.h"
 #include "src/base/log.h"
 #include "storage/storage.h"
 #include "tests/support/simfs.h"
@@ -338,6 +339,54 @@ static void a_torn_end_is_cut_and_the_log_has_its_rows(void **state)
     }
 }
 
+/* Makes the first chunk file one of another version, its header right. */
+static void set_version(struct world *w, uint8_t version)
+{
+    static const char *const path = "data/head/00000001";
+    uint8_t h[12], crc[4];
+    struct buf text;
+
+    buf_init(&text, 0);
+    assert_ok(fs_read_file(simfs_fs(w->sim), path, &text, &w->err), &w->err);
+    memcpy(h, text.ptr, sizeof h);
+    assert_true(simfs_flip(w->sim, path, 4, h[4] ^ version));
+    h[4] = version;
+    put_u32le(crc, crc32c(0, h, sizeof h));
+    for (int i = 0; i < 4; i++)
+        assert_true(simfs_flip(w->sim, path, 12 + (uint64_t)i, crc[i] ^ (uint8_t)text.ptr[12 + i]));
+    buf_done(&text);
+}
+
+/* X6 */
+static void a_file_of_version_1_is_read_and_one_of_a_later_version_refused(void **state)
+{
+    struct storage_opts o = {.dir = "data", .no_worker = true};
+    struct world w;
+    uint64_t stored;
+
+    (void)state;
+    begin(&w, 8);
+    append_rows(&w, 0, 400);
+    stored = stats(&w).chunks_stored;
+    assert_true(stored >= 2 * SERIES);
+    storage_group_close(w.g);
+    storage_close(w.s);
+    set_version(&w, 3);
+    simfs_restart(w.sim);
+    o.fs = simfs_fs(w.sim);
+    assert_int_equal(storage_open(&w.s, &o, &w.err), NX_UNAVAILABLE);
+    assert_non_null(strstr(w.err.text, "is in version 3 of the format of chunk files"));
+    set_version(&w, 1);
+    open_store(&w);
+    assert_int_equal(stats(&w).chunks_damaged, 0);
+    assert_int_equal(count_rows(&w, 400, NULL), 400);
+    open_group(&w);
+    append_rows(&w, 400, 600); /* to a file of this version */
+    restart(&w);
+    assert_int_equal(count_rows(&w, 600, NULL), 600);
+    end(&w);
+}
+
 static void no_log(void *ctx, const char *line, size_t len)
 {
     (void)ctx;
@@ -355,6 +404,7 @@ int main(void)
         cmocka_unit_test(a_flipped_bit_anywhere_is_found_and_contained),
         cmocka_unit_test(a_disk_that_fails_costs_nothing),
         cmocka_unit_test(a_torn_end_is_cut_and_the_log_has_its_rows),
+        cmocka_unit_test(a_file_of_version_1_is_read_and_one_of_a_later_version_refused),
     };
     log_capture(no_log, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
