@@ -176,16 +176,16 @@ static nx_status place_take(struct pql_engine *e, const struct pql_query *q, int
     return st;
 }
 
-static void place_give(struct pql_engine *e, const struct pql_result *r, const struct eval *ev)
+static void place_give(struct pql_engine *e, const struct pql_result *r, bool ok)
 {
     int64_t now = clock_mono_ns();
 
     nx_lock(&e->lock);
     e->active--;
     e->queries++;
-    e->samples_total += ev->total;
-    e->samples_read += ev->read;
-    if (r) {
+    e->samples_total += r->stats.samples_total;
+    e->samples_read += r->stats.samples_read;
+    if (ok) {
         stat_add_locked(e, STAT_QUEUE, now, r->stats.queue_s);
         stat_add_locked(e, STAT_PREPARE, now, r->stats.prepare_s);
         stat_add_locked(e, STAT_EVAL, now, r->stats.eval_s);
@@ -202,6 +202,7 @@ struct run {
     const struct pql_query *q;
     const struct pql_expr *expr;
     struct eval_times tm;
+    bool by_step; /* samples of each step are asked for */
     struct pql_result *result;
 };
 
@@ -384,6 +385,8 @@ static nx_status prepare(struct run *r, struct nx_err *err)
 
     if (!st)
         st = set_times(r, err);
+    if (!st && r->tm.n)
+        st = counts_new(&r->ev, &r->tm, r->by_step, err);
     if (!st)
         st = eval_span(&r->ev, r->expr, &mint, &maxt, &any, err);
     if (st || !any || !r->tm.n)
@@ -429,15 +432,30 @@ static nx_status run_query(struct run *r, struct nx_err *err)
     if (res->type == PQL_MATRIX && res->n_series)
         qsort(res->series, res->n_series, sizeof *res->series, compare_series);
     res->stats.sort_s = since(&at);
-    res->stats.samples_total = r->ev.total;
-    res->stats.samples_read = r->ev.read;
-    res->stats.samples_peak = r->ev.peak;
     st = annots_texts(&r->ev.annots, ANNOT_WARNING, r->q->text, r->ev.out, &res->warnings,
                       &res->n_warnings, err);
     if (!st)
         st = annots_texts(&r->ev.annots, ANNOT_INFO, r->q->text, r->ev.out, &res->infos,
                           &res->n_infos, err);
     return st;
+}
+
+/* What it took, whether it came to its end or not. */
+static void note_samples(struct run *r)
+{
+    const struct eval_tally *t = counts_settle(&r->ev);
+    struct pql_result *res = r->result;
+
+    res->stats.samples_total = t->total;
+    res->stats.samples_read = t->read;
+    res->stats.samples_peak = r->ev.peak;
+    if (!t->total_at)
+        return;
+    res->stats.by_step.n = r->tm.n;
+    res->stats.by_step.start_ms = r->tm.start;
+    res->stats.by_step.step_ms = r->tm.step;
+    res->stats.by_step.total = t->total_at;
+    res->stats.by_step.read = t->read_at;
 }
 
 static size_t arena_limit(uint64_t max_samples)
@@ -454,7 +472,7 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
     size_t limit = arena_limit(e->opts.max_samples);
     uint64_t bytes = e->opts.max_bytes ? e->opts.max_bytes : memory_limit(e->opts.memory) / 3;
 
-    *r = (struct run){.q = q};
+    *r = (struct run){.q = q, .by_step = e->opts.per_step_stats && q->per_step_stats};
     r->ev = (struct eval){.work = arena_new(limit),
                           .out = arena_new(limit),
                           .source = q->source,
@@ -525,13 +543,14 @@ nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_r
         watched = watch->begin(watch->ctx, q);
     r.result->stats.queue_s = since(&at);
     st = run_query(&r, err);
+    note_samples(&r);
     r.result->stats.total_s = since(&begun);
 
 done:
     if (watch)
         watch->end(watch->ctx, watched, q, r.result, st ? err : NULL);
     if (placed)
-        place_give(e, st ? NULL : r.result, &r.ev);
+        place_give(e, r.result, !st);
     if (!st) {
         arena_leave(r.ev.out);
         *out = r.result;

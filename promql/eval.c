@@ -315,9 +315,9 @@ static nx_status first_step(struct eval *ev, const struct eval_times *tm,
 
     if (!once)
         return eval_nomem(ev, ev->work, err);
-    *once = (struct eval_times){tm->start, tm->step, tm->start, 1};
+    *once = (struct eval_times){tm->start, tm->step, tm->start, 1, NULL};
     *out = once;
-    return NX_OK;
+    return counts_once(ev, once, tm, err);
 }
 
 static nx_status eval_repeated(struct eval *ev, const struct pql_expr *e,
@@ -325,14 +325,12 @@ static nx_status eval_repeated(struct eval *ev, const struct pql_expr *e,
 {
     const struct eval_times *once = NULL;
     struct rows *r, *child;
-    uint64_t total = ev->total;
     nx_status st = first_step(ev, tm, &once, err);
 
     if (!st)
         st = eval_rows(ev, e, once, &child, err);
     if (!st)
         st = rows_make(ev, child, err);
-    ev->total += (ev->total - total) * (tm->n - 1); /* each step counts what it stands for */
     if (!st)
         st = rows_over(ev, child, repeat_pull, NULL, &r, err);
     if (st)
@@ -394,12 +392,9 @@ nx_status eval_scalar(struct eval *ev, const struct pql_expr *e, const struct ev
     if (tm->n > 1 && e->kind != PQL_NODE_NUMBER && is_invariant(e)) {
         const struct eval_times *once = NULL;
 
-        uint64_t total = ev->total;
-
         st = first_step(ev, tm, &once, err);
         if (!st)
             st = scalar_node(ev, e, once, v, err);
-        ev->total += (ev->total - total) * (tm->n - 1);
         for (uint32_t k = 1; k < tm->n; k++)
             v[k] = v[0];
     } else {
@@ -499,6 +494,9 @@ static nx_status eval_with_scalar(struct eval *ev, const struct pql_expr *e,
     if (e->binary.op == PQL_OP_TRIM_UPPER || e->binary.op == PQL_OP_TRIM_LOWER) {
         const char *op = pql_op_text(e->binary.op);
 
+        st = rows_make(ev, child, err);
+        if (st)
+            return st;
         if (child->n)
             annots_add(
                 &ev->annots, ANNOT_INFO, e->pos,

@@ -19,6 +19,7 @@
 struct eval_times {
     int64_t start, step, end;
     uint32_t n;
+    struct eval_counts *counts; /* where rows of these times count their samples */
 };
 /* Times beyond any data, so that adding durations to them can't overflow. */
 static inline int64_t eval_clamp_time(int64_t t)
@@ -74,13 +75,68 @@ struct eval {
     bool instant;
     bool delayed_names; /* names that functions drop stay until the end */
     uint64_t max_samples, held, peak;
-    uint64_t total, read; /* samples by step; those that no step before had */
-    int64_t deadline_ns;  /* on the steady clock */
+    struct eval_counts *counts; /* newest first */
+    uint8_t lane;               /* which of the tallies of each counts is this thread's */
+    int64_t deadline_ns;        /* on the steady clock */
     const int *cancel;
     struct column col; /* the one decoded series */
     struct annots annots;
     struct eval_selection *selections;
 };
+
+/* ---- counts.c: samples taken ------------------------------------------------------------------- */
+
+struct eval_tally {
+    uint64_t total, read;         /* samples by step; those that no step before had */
+    uint64_t *total_at, *read_at; /* the same of each step; NULL: nobody asks */
+};
+#define EVAL_LANES 2 /* threads that pull rows of one query: the second only leaves */
+struct eval_counts {
+    struct eval_tally lanes[EVAL_LANES];
+    const struct eval_times *tm, *parent; /* its own; those that it is a part of */
+    enum { COUNTS_QUERY, COUNTS_ONCE, COUNTS_WINDOWS, COUNTS_RESULT } kind;
+    int64_t range_ms, offset_ms; /* of a subquery */
+    struct eval_counts *next;
+};
+/* Gives tm its counts: those of the query itself, which may be asked for each step. */
+NX_NODISCARD nx_status counts_new(struct eval *ev, struct eval_times *tm, bool by_step,
+                                  struct nx_err *err);
+/* ... of what is evaluated at `once` and stands for all of parent. */
+NX_NODISCARD nx_status counts_once(struct eval *ev, struct eval_times *once,
+                                   const struct eval_times *parent, struct nx_err *err);
+/* ... of a subquery whose windows the parent's steps see. */
+NX_NODISCARD nx_status counts_subquery(struct eval *ev, struct eval_times *inner,
+                                       const struct eval_times *parent, int64_t range_ms,
+                                       int64_t offset_ms, struct nx_err *err);
+/* What the query took, when nothing is pulled any more. Its arrays are in the result arena. */
+const struct eval_tally *counts_settle(struct eval *ev);
+
+void counts_instants_at(struct eval_tally *t, const struct row *row, uint32_t n);
+void counts_windows_at(struct eval_tally *t, uint32_t n, const uint32_t *lo, const uint32_t *hi,
+                       bool fresh);
+/* Each point of a row is a sample. */
+static inline void count_instants(struct eval *ev, const struct eval_times *tm,
+                                  const struct row *row)
+{
+    struct eval_tally *t = &tm->counts->lanes[ev->lane];
+
+    t->total += row->points;
+    t->read += row->points;
+    if (t->read_at)
+        counts_instants_at(t, row, tm->n);
+}
+/* Windows [lo, hi) with `all` samples, `fresh` of which the window before lacked; 0 where they were counted
+ * when they were read. */
+static inline void count_windows(struct eval *ev, const struct eval_times *tm, const uint32_t *lo,
+                                 const uint32_t *hi, uint64_t all, uint64_t fresh)
+{
+    struct eval_tally *t = &tm->counts->lanes[ev->lane];
+
+    t->total += all;
+    t->read += fresh;
+    if (t->read_at)
+        counts_windows_at(t, tm->n, lo, hi, fresh > 0);
+}
 
 /* ---- eval.c: nodes -------------------------------------------------------------------------- */
 
@@ -214,9 +270,7 @@ struct range_source {
     bool hinted;        /* for this: */
     struct read_hint hint;
     const struct series_list *list;
-    struct rows *inner;   /* of a subquery */
-    uint64_t inner_total; /* samples it took: they count where the subquery is the result, not below
-                             a function, which counts its windows */
+    struct rows *inner; /* of a subquery */
     struct row scratch;
     int64_t *t; /* buffers for samples that are not used as they were read */
     double *v;

@@ -198,8 +198,7 @@ static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct
     else
         select_instants(&ev->col, r->tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
                         ev->lookback_ms, in->sample_times, into);
-    ev->total += into->points;
-    ev->read += into->points;
+    count_instants(ev, r->tm, into);
     return eval_hold(ev, r, into->points, err);
 }
 
@@ -337,10 +336,9 @@ static nx_status open_subquery(struct eval *ev, const struct pql_expr *e,
         return st;
     if (inner->n == 0)
         return rows_new(ev, inner, 0, &s->inner, err);
-    uint64_t total = ev->total;
-    st = eval_rows(ev, e->sub.inner, inner, &s->inner, err);
-    s->inner_total += ev->total - total;
-    ev->total = total;
+    st = counts_subquery(ev, inner, tm, s->range_ms, s->offset_ms, err);
+    if (!st)
+        st = eval_rows(ev, e->sub.inner, inner, &s->inner, err);
     if (!st)
         st = row_new(ev, inner, &s->scratch, err);
     if (st)
@@ -392,12 +390,9 @@ static nx_status read_subquery(struct eval *ev, struct range_source *s, size_t i
 {
     const struct eval_times *tm = s->inner->tm;
     struct row row;
-    uint64_t total = ev->total;
     size_t n = 0;
     nx_status st = rows_view(ev, s->inner, i, &s->scratch, &row, err);
 
-    s->inner_total += ev->total - total;
-    ev->total = total;
     if (!st)
         st = range_buffers(ev, s, row.points, err);
     if (st)
@@ -690,8 +685,7 @@ static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct ro
 
     if (st)
         return st;
-    ev->total += c->all;
-    ev->read += c->src->inner ? 0 : c->fresh; /* a subquery's were counted where it read them */
+    count_windows(ev, r->tm, c->lo, c->hi, c->all, c->src->inner ? 0 : c->fresh);
     if (points && c->points->mean) {
         st = spare_row(ev, c, r, 1, err);
         if (!st)
@@ -843,6 +837,8 @@ nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct ev
     series = arena_array(ev->out, src->n ? src->n : 1, sizeof *series);
     if (!series)
         return eval_nomem(ev, ev->out, err);
+    if (src->inner && src->inner->tm->counts)
+        src->inner->tm->counts->kind = COUNTS_RESULT;
     for (size_t i = 0; i < src->n; i++) {
         int64_t end = (src->pinned ? src->pin_ms : tm->start) - src->offset_ms;
         struct samples s;
@@ -870,15 +866,12 @@ nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct ev
         if (!points)
             continue;
         ev->held += points;
-        if (!src->inner) {
-            ev->total += points;
-            ev->read += points;
-        }
+        if (!src->inner)
+            count_windows(ev, tm, &(uint32_t){0}, &(uint32_t){(uint32_t)points}, points, points);
         if (ev->held > ev->peak)
             ev->peak = ev->held;
         series[kept++] = (struct pql_series){.labels = src->labels[i], .t = t, .v = v, .n = points};
     }
-    ev->total += src->inner_total;
     *out = series;
     *n = kept;
     return NX_OK;

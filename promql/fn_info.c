@@ -5,7 +5,8 @@
  *       series may give several rows.
  * RULES I1  Labels that the base series has are kept; two info metrics that disagree are an error.
  *       I2  Series that are info series themselves pass unchanged.
- *       I3  @ and offset of the argument's first selector apply to the info series as well. */
+ *       I3  @ and offset of the argument's first selector apply to the info series as well.
+ *       I4  Info series whose instance or job no base series has are not looked at. */
 #include "promql/fn.h"
 #include "promql/points.h"
 
@@ -119,17 +120,46 @@ static bool is_info_name(const struct info *in, struct nx_slice name)
     return true;
 }
 
-/* Some base series has the identifying labels, so that there is something to look for. */
-static bool has_identity(const struct info *in)
+/* The values that base series have of an identifying label. */
+static nx_status known_values(const struct info *in, const struct nx_slice *label,
+                              struct label_index *x, struct nx_err *err)
 {
-    for (size_t i = 0; i < in->base->n; i++) {
-        if (is_info_name(in, labels_get_str(&in->base->labels[i], LABEL_NAME)))
-            continue;
-        for (size_t j = 0; j < NX_COUNT(identifying); j++)
-            if (labels_get_str(&in->base->labels[i], identifying[j]).len)
-                return true;
+    struct eval *ev = in->c->ev;
+    nx_status st = NX_OK;
+    bool created;
+    uint32_t id;
+
+    label_index_some(x, ev->work, label, 1, true);
+    for (size_t i = 0; i < in->base->n && !st; i++) {
+        const struct labels *ls = &in->base->labels[i];
+
+        if (labels_get(ls, *label).len && !is_info_name(in, labels_get_str(ls, LABEL_NAME)))
+            st = label_index_add(ev, x, ls, &id, &created, err);
     }
-    return false;
+    return st;
+}
+
+/* I4. False in *any: no base series has one. */
+static nx_status keep_known(struct info *in, bool *any, struct nx_err *err)
+{
+    *any = false;
+    for (size_t j = 0; j < NX_COUNT(identifying); j++) {
+        const struct nx_slice label = nx_slice_str(identifying[j]);
+        struct label_index x;
+        size_t kept = 0;
+        nx_status st = known_values(in, &label, &x, err);
+
+        if (st)
+            return st;
+        if (!x.n)
+            continue;
+        *any = true;
+        for (size_t i = 0; i < in->list.n; i++)
+            if (label_index_find(&x, &in->list.v[i].labels) != UINT32_MAX)
+                in->list.v[kept++] = in->list.v[i];
+        in->list.n = kept;
+    }
+    return NX_OK;
 }
 
 static nx_status select_info(struct info *in, struct nx_err *err)
@@ -159,6 +189,8 @@ static nx_status select_info(struct info *in, struct nx_err *err)
         st = ev->querier->ops->select(ev->querier, m, n, first - ev->lookback_ms + 1, last, ev->out,
                                       &in->list, err);
     regex_free(re);
+    if (!st)
+        st = keep_known(in, &any, err);
     in->at = arena_array(ev->work, in->list.n + 1, sizeof *in->at);
     if (!st && !in->at)
         st = eval_nomem(ev, ev->work, err);
@@ -169,6 +201,8 @@ static nx_status select_info(struct info *in, struct nx_err *err)
         if (!st)
             select_instants(&ev->col, tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
                             ev->lookback_ms, true, &in->at[i]);
+        if (!st)
+            count_instants(ev, tm, &in->at[i]);
     }
     return st;
 }
@@ -402,6 +436,7 @@ nx_status fn_info(struct pql_call *c, struct nx_err *err)
 {
     struct info in = {.c = c};
     nx_status st = NX_OK;
+    bool any = false;
 
     first_selector(&in, c->e->call.args[0], 0, false, 0, &st, err);
     if (!st)
@@ -420,7 +455,9 @@ nx_status fn_info(struct pql_call *c, struct nx_err *err)
     }
     labels_builder_init(&in.builder);
     label_index_init(&in.index, c->ev->work);
-    if (c->ev->querier && has_identity(&in))
+    if (!st)
+        st = keep_known(&in, &any, err);
+    if (!st && any && c->ev->querier)
         st = select_info(&in, err);
     if (!st)
         st = join_all(&in, err);

@@ -88,6 +88,7 @@ struct pql_engine_opts {
         max_bytes; /* of memory for one query; 0: a third of the memory limit, if there is one */
     const struct pql_watch *watch; /* borrowed; may be NULL */
     struct pql_features features;
+    bool per_step_stats; /* queries may ask for them (promql-per-step-stats) */
 };
 NX_NODISCARD nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts,
                                       struct nx_err *err);
@@ -110,6 +111,7 @@ struct pql_query {
     int64_t lookback_ms; /* 0: the engine's */
     int64_t timeout_ms;  /* 0: the engine's; never more than the engine's */
     const struct pql_source *source;
+    bool per_step_stats; /* count samples by step, if the engine does */
     const int *cancel; /* set to non-zero (atomically) from another thread to stop; may be NULL */
     const struct pql_origin *origin; /* for the watch; may be NULL */
 };
@@ -135,6 +137,11 @@ struct pql_result {
     struct {
         uint64_t samples_total, samples_peak; /* as each step alone would take; held at a time */
         uint64_t samples_read; /* what windows share counts once; instants count at each step */
+        struct { /* samples_total and samples_read of each step; n 0: nobody asked */
+            size_t n;
+            int64_t start_ms, step_ms;
+            const uint64_t *total, *read;
+        } by_step;
         double queue_s, prepare_s, eval_s, sort_s, total_s;
     } stats;
     struct arena *arena; /* holds all of the above */

@@ -50,7 +50,8 @@ struct server {
     bool quit_asked; /* atomic: by the web server */
     struct pql_features features;
     bool extra_metrics;
-    bool exemplars; /* are stored */
+    bool per_step_stats; /* promql-per-step-stats */
+    bool exemplars;      /* are stored */
     bool concurrent_rules;
 
     struct nx_mutex lock; /* busy, started */
@@ -303,7 +304,6 @@ static void set_feature(struct server *s, const char *name, size_t len)
                                         "metadata-wal-records",
                                         "otlp-deltatocumulative",
                                         "otlp-native-delta-ingestion",
-                                        "promql-per-step-stats",
                                         "search-api",
                                         "st-storage",
                                         "type-and-unit-labels",
@@ -320,6 +320,8 @@ static void set_feature(struct server *s, const char *name, size_t len)
         s->features.extended_range = true;
     else if (nx_slice_is(n, "promql-delayed-name-removal"))
         s->features.delayed_name_removal = true;
+    else if (nx_slice_is(n, "promql-per-step-stats"))
+        s->per_step_stats = true;
     else if (nx_slice_is(n, "extra-scrape-metrics"))
         s->extra_metrics = true;
     else if (nx_slice_is(n, "exemplar-storage"))
@@ -405,6 +407,7 @@ static nx_status open_engine(struct server *s, struct nx_err *err)
         .memory = s->memory,
         .max_bytes = flags_bytes(&s->flags, "query.max-memory"),
         .features = s->features,
+        .per_step_stats = s->per_step_stats,
     };
     nx_status st =
         query_log_new(&s->query_log, fs_real(), flags_str(&s->flags, "storage.tsdb.path"),

@@ -92,6 +92,22 @@ static bool put_matrix_series(struct result_stream *rs, const struct pql_series 
     return true;
 }
 
+/* Nothing if it was not asked for. */
+static void put_by_step(struct buf *b, const char *name, const struct pql_result *r,
+                        const uint64_t *counts)
+{
+    if (!r->stats.by_step.n)
+        return;
+    buf_printf(b, "\"%s\":[", name);
+    for (size_t k = 0; k < r->stats.by_step.n; k++) {
+        buf_str(b, k ? ",[" : "[");
+        buf_num_plain(
+            b, (double)(r->stats.by_step.start_ms + (int64_t)k * r->stats.by_step.step_ms) / 1000);
+        buf_printf(b, ",%llu]", (unsigned long long)counts[k]);
+    }
+    buf_str(b, "],");
+}
+
 void json_query_stats(struct buf *b, const struct pql_result *r)
 {
     static const char *const names[] = {"evalTotalTime", "resultSortTime", "queryPreparationTime",
@@ -108,11 +124,13 @@ void json_query_stats(struct buf *b, const struct pql_result *r)
         buf_printf(b, "%s\"%s\":", i ? "," : "", names[i]);
         buf_num(b, values[i]);
     }
-    buf_printf(
-        b,
-        "},\"samples\":{\"totalQueryableSamples\":%llu,\"samplesRead\":%llu,\"peakSamples\":%llu}}",
-        (unsigned long long)r->stats.samples_total, (unsigned long long)r->stats.samples_read,
-        (unsigned long long)r->stats.samples_peak);
+    buf_str(b, "},\"samples\":{");
+    put_by_step(b, "totalQueryableSamplesPerStep", r, r->stats.by_step.total);
+    buf_printf(b, "\"totalQueryableSamples\":%llu,", (unsigned long long)r->stats.samples_total);
+    put_by_step(b, "samplesReadPerStep", r, r->stats.by_step.read);
+    buf_printf(b, "\"samplesRead\":%llu,\"peakSamples\":%llu}}",
+               (unsigned long long)r->stats.samples_read,
+               (unsigned long long)r->stats.samples_peak);
 }
 
 static void put_end(struct result_stream *rs, struct buf *b)
@@ -263,6 +281,7 @@ static nx_status common_params(struct web_req *r, struct pql_query *q, struct nx
         return nx_context(err, "error parsing lookback delta duration");
     q->text = web_param_get(r, "query");
     q->cancel = &r->cancel;
+    q->per_step_stats = nx_slice_is(web_param_get(r, "stats"), "all");
     if (q->text.len > NX_LIMIT_QUERY_BYTES)
         return nx_fail(err, NX_BADINPUT, "invalid parameter \"query\": longer than %u bytes",
                        NX_LIMIT_QUERY_BYTES);

@@ -21,6 +21,9 @@
 #include "src/base/thread.h"
 
 #define SLOT_BYTES 1000u
+#define STEP_BYTES 48u /* one step in one list of the statistics */
+#define LINE_BYTES                                                                                 \
+    (4 * (size_t)NX_LIMIT_QUERY_BYTES + 2 * STEP_BYTES * (NX_LIMIT_QUERY_STEPS + 1) + 65536)
 
 struct query_log {
     struct fs *fs; /* set once */
@@ -203,7 +206,7 @@ static void watch_end(void *ctx, uint32_t begun, const struct pql_query *q,
 
     if (begun != PQL_NOT_BEGUN)
         write_slot(l, begun, empty);
-    buf_init(&line, 4 * NX_LIMIT_QUERY_BYTES + 65536);
+    buf_init(&line, LINE_BYTES);
     nx_lock(&l->lock);
     if (begun != PQL_NOT_BEGUN)
         l->taken[begun] = false;

@@ -529,6 +529,97 @@ static void samples_of_windows_are_read_once(void **state)
     teststore_free(s);
 }
 
+static void counts_are(const char *text, const char *what, const uint64_t *got,
+                       const uint64_t *want, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        if (got[k] != want[k])
+            fail_msg("%s: %s at step %zu: %llu, wanted %llu", text, what, k,
+                     (unsigned long long)got[k], (unsigned long long)want[k]);
+}
+
+/* Samples each 15 s; steps at 300, 360 and 420 s. */
+static void samples_are_told_by_step(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t total[3], read[3];
+    } asked[] = {
+        {"m{i='1'}", {1, 1, 1}, {1, 1, 1}},
+        {"m{i='1'} @ 10", {1, 1, 1}, {1, 0, 0}}, /* stands for all, read once */
+        {"m", {10, 10, 10}, {10, 10, 10}},
+        {"sum_over_time(m{i='1'}[2m])", {8, 8, 8}, {8, 4, 4}},
+        {"sum_over_time(m{i='1'}[30s])", {2, 2, 2}, {2, 2, 2}},
+        {"sum_over_time(m{i='1'}[2m] @ 600)", {8, 8, 8}, {8, 0, 0}},
+        {"predict_linear(m{i='1'}[2m] @ 600, 1)", {8, 8, 8}, {8, 0, 0}},
+        {"timestamp(m{i='1'})", {1, 1, 1}, {1, 1, 1}},
+        {"1 + time()", {0}, {0}},
+        /* A subquery's windows count in total; what it read, at the first step that sees it. */
+        {"sum_over_time(m{i='1'}[2m:1m])", {2, 2, 2}, {2, 1, 1}},
+        {"sum_over_time(m{i='1'}[2m:1m] offset 1m)", {2, 2, 2}, {2, 1, 1}},
+        {"max_over_time(sum_over_time(m{i='1'}[1m])[2m:30s])", {4, 4, 4}, {10, 4, 4}},
+        /* What lies between two windows is not told, though it is evaluated. */
+        {"sum_over_time(m{i='1'}[30s:15s])", {2, 2, 2}, {2, 2, 2}},
+        {"sum_over_time((m{i='1'} @ 10)[2m:1m])", {2, 2, 2}, {1, 0, 0}},
+        {"sum_over_time(m{i='1'}[2m:1m] @ 600)", {2, 2, 2}, {2, 0, 0}},
+    };
+    struct teststore *s = filled();
+    struct pql_source source = teststore_source(s);
+    struct pql_engine *e = engine_of((struct pql_engine_opts){.per_step_stats = true});
+    struct pql_query q = {.start_ms = 300000,
+                          .end_ms = 420000,
+                          .step_ms = 60000,
+                          .source = &source,
+                          .per_step_stats = true};
+    struct nx_err err;
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(asked); i++) {
+        struct pql_result *r = NULL;
+
+        q.text = STR(asked[i].text);
+        assert_ok(pql_exec(e, &q, &r, &err), &err);
+        assert_int_equal(r->stats.by_step.n, 3);
+        assert_int_equal(r->stats.by_step.start_ms, 300000);
+        assert_int_equal(r->stats.by_step.step_ms, 60000);
+        counts_are(asked[i].text, "total", r->stats.by_step.total, asked[i].total, 3);
+        counts_are(asked[i].text, "read", r->stats.by_step.read, asked[i].read, 3);
+        pql_result_free(r);
+    }
+    pql_engine_free(e);
+    teststore_free(s);
+}
+
+/* One step for an instant query; none for who did not ask, or asked an engine that does not count. */
+static void samples_by_step_are_told_when_asked_for(void **state)
+{
+    struct teststore *s = filled();
+    struct pql_source source = teststore_source(s);
+    struct nx_err err;
+
+    (void)state;
+    for (int on = 0; on < 4; on++) {
+        struct pql_engine *e = engine_of((struct pql_engine_opts){.per_step_stats = on & 1});
+        struct pql_query q = {.text = STR("m[1m:30s]"),
+                              .instant = true,
+                              .start_ms = 300000,
+                              .source = &source,
+                              .per_step_stats = on & 2};
+        struct pql_result *r = NULL;
+
+        assert_ok(pql_exec(e, &q, &r, &err), &err);
+        assert_int_equal(r->stats.samples_total, 20);
+        assert_int_equal(r->stats.by_step.n, on == 3);
+        if (on == 3) {
+            assert_int_equal(r->stats.by_step.total[0], 20);
+            assert_int_equal(r->stats.by_step.read[0], 20);
+        }
+        pql_result_free(r);
+        pql_engine_free(e);
+    }
+    teststore_free(s);
+}
+
 /* While a query reads, another finds no place. */
 static nx_status ask_for_a_second_place(struct around *a, struct nx_err *err)
 {
@@ -870,6 +961,8 @@ int main(void)
         cmocka_unit_test(canceled_queries_stop_between_series),
         cmocka_unit_test(what_the_store_says_is_passed_on),
         cmocka_unit_test(samples_of_windows_are_read_once),
+        cmocka_unit_test(samples_are_told_by_step),
+        cmocka_unit_test(samples_by_step_are_told_when_asked_for),
         cmocka_unit_test(queries_wait_for_a_place),
         cmocka_unit_test(annotations_tell_text_and_position),
         cmocka_unit_test(no_more_than_ten_annotations_are_told),

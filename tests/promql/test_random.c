@@ -1,5 +1,6 @@
 /* test_random.c - a range query is its instants: random well-typed expressions over random data, each
- * evaluated over a range and at each of its steps. The seed says all; NX_SEED sets another, NX_ROUNDS
+ * evaluated over a range and at each of its steps. So are its samples: a step counts in total what it takes
+ * alone. The seed says all; NX_SEED sets another, NX_ROUNDS
  * how many expressions. */
 #include "tests/support/test.h"
 
@@ -355,6 +356,24 @@ struct tally {
     unsigned compared, failed, points;
 };
 
+static uint64_t sum_of(const uint64_t *v, size_t n)
+{
+    uint64_t sum = 0;
+
+    for (size_t k = 0; k < n; k++)
+        sum += v[k];
+    return sum;
+}
+
+static void samples_add_up(const char *text, const struct pql_result *r)
+{
+    const size_t n = r->stats.by_step.n;
+
+    if (n != STEPS || sum_of(r->stats.by_step.total, n) != r->stats.samples_total ||
+        sum_of(r->stats.by_step.read, n) != r->stats.samples_read)
+        fail_msg("%s: samples of %zu steps do not add up", text, n);
+}
+
 static void compare(struct pql_engine *e, const struct pql_source *source, const char *text,
                     struct tally *tally)
 {
@@ -362,6 +381,7 @@ static void compare(struct pql_engine *e, const struct pql_source *source, const
                           .start_ms = 0,
                           .end_ms = (STEPS - 1) * 61000,
                           .step_ms = 61000,
+                          .per_step_stats = true,
                           .source = source};
     struct pql_result *range_result = NULL, *r = NULL;
     struct nx_err err;
@@ -373,13 +393,18 @@ static void compare(struct pql_engine *e, const struct pql_source *source, const
         tally->failed++;
         return;
     }
-    for (int64_t t = 0; t <= q.end_ms; t += q.step_ms) {
+    samples_add_up(text, range_result);
+    for (int64_t t = 0, k = 0; t <= q.end_ms; t += q.step_ms, k++) {
         struct pql_query one = q;
 
         one.instant = true;
         one.start_ms = t;
         if (pql_exec(e, &one, &r, &err))
             fail_msg("%s at %lld: %s, but the range went well", text, (long long)t, err.text);
+        if (r->stats.samples_total != range_result->stats.by_step.total[k])
+            fail_msg("%s at %lld: %llu samples, but %llu in the range", text, (long long)t,
+                     (unsigned long long)r->stats.samples_total,
+                     (unsigned long long)range_result->stats.by_step.total[k]);
         if (r->n_series != points_at(range_result, t))
             fail_msg("%s at %lld: %zu series, but %zu in the range", text, (long long)t,
                      r->n_series, points_at(range_result, t));
@@ -402,7 +427,8 @@ static void run_rounds(uint64_t seed, unsigned rounds, bool delayed)
     struct gen g = {.r = {seed}, .no_or = delayed};
     struct teststore *s = teststore_new();
     struct pql_source source = teststore_source(s);
-    struct pql_engine_opts opts = {.features = {.experimental_functions = true,
+    struct pql_engine_opts opts = {.per_step_stats = true,
+                                   .features = {.experimental_functions = true,
                                                 .binop_fill = true,
                                                 .delayed_name_removal = delayed}};
     struct pql_engine *e = NULL;
