@@ -112,7 +112,7 @@ struct pql_query {
     int64_t timeout_ms;  /* 0: the engine's; never more than the engine's */
     const struct pql_source *source;
     bool per_step_stats; /* count samples by step, if the engine does */
-    const int *cancel; /* set to non-zero (atomically) from another thread to stop; may be NULL */
+    const int *cancel;   /* set to non-zero (atomically) from another thread to stop; may be NULL */
     const struct pql_origin *origin; /* for the watch; may be NULL */
 };
 
@@ -137,7 +137,7 @@ struct pql_result {
     struct {
         uint64_t samples_total, samples_peak; /* as each step alone would take; held at a time */
         uint64_t samples_read; /* what windows share counts once; instants count at each step */
-        struct { /* samples_total and samples_read of each step; n 0: nobody asked */
+        struct {               /* samples_total and samples_read of each step; n 0: nobody asked */
             size_t n;
             int64_t start_ms, step_ms;
             const uint64_t *total, *read;
