@@ -10,7 +10,8 @@
  *            counts at the first step whose window has it, or not at all if it lies between two windows.
  *        C4  A subquery that is the result counts as a whole, at the last step.
  *        C5  Arrays by step are there only for who needs them: without, a row costs two sums and a test.
- * THREADS Each lane counts for itself; counts_settle() is called when all of them have ended. */
+ * THREADS Each lane has its own sums; arrays by step are shared, and added to atomically. counts_settle() is
+ *         called when all lanes have ended. */
 #include "promql/eval.h"
 
 static uint64_t *by_step(struct arena *a, uint32_t n)
@@ -25,15 +26,9 @@ static uint64_t *by_step(struct arena *a, uint32_t n)
 static nx_status add_arrays(struct eval *ev, struct eval_counts *c, struct arena *a, uint32_t n,
                             bool total, struct nx_err *err)
 {
-    for (size_t lane = 0; lane < EVAL_LANES; lane++) {
-        struct eval_tally *t = &c->lanes[lane];
-
-        t->read_at = by_step(a, n);
-        t->total_at = total ? by_step(a, n) : NULL;
-        if (!t->read_at || (total && !t->total_at))
-            return eval_nomem(ev, a, err);
-    }
-    return NX_OK;
+    c->read_at = by_step(a, n);
+    c->total_at = total ? by_step(a, n) : NULL;
+    return c->read_at && (c->total_at || !total) ? NX_OK : eval_nomem(ev, a, err);
 }
 
 nx_status counts_new(struct eval *ev, struct eval_times *tm, bool by_step, struct nx_err *err)
@@ -77,113 +72,112 @@ nx_status counts_subquery(struct eval *ev, struct eval_times *inner,
     c->parent = parent;
     c->range_ms = range_ms;
     c->offset_ms = offset_ms;
-    if (parent->n > 1 && (parent->step > range_ms || parent->counts->lanes[0].read_at))
+    if (parent->n > 1 && (parent->step > range_ms || parent->counts->read_at))
         st = add_arrays(ev, c, ev->work, inner->n, false, err);
     return st;
 }
 
-void counts_windows_at(struct eval_tally *t, uint32_t n, const uint32_t *lo, const uint32_t *hi,
-                       bool fresh)
+static void add_at(uint64_t *at, uint64_t n)
 {
-    for (uint32_t k = 0, seen = 0; k < n; seen = hi[k++]) {
-        if (t->total_at)
-            t->total_at[k] += hi[k] - lo[k];
+    __atomic_fetch_add(at, n, __ATOMIC_RELAXED);
+}
+
+void counts_windows_at(struct eval_counts *c, const uint32_t *lo, const uint32_t *hi, bool fresh)
+{
+    for (uint32_t k = 0, seen = 0; k < c->tm->n; seen = hi[k++]) {
+        if (c->total_at)
+            add_at(&c->total_at[k], hi[k] - lo[k]);
         if (fresh)
-            t->read_at[k] += hi[k] - (seen > lo[k] ? seen : lo[k]);
+            add_at(&c->read_at[k], hi[k] - (seen > lo[k] ? seen : lo[k]));
     }
 }
 
-void counts_instants_at(struct eval_tally *t, const struct row *row, uint32_t n)
+void counts_instants_at(struct eval_counts *c, const struct row *row)
 {
-    for (uint32_t k = 0; k < n; k++) {
-        if (t->total_at)
-            t->total_at[k] += row->has[k];
-        t->read_at[k] += row->has[k];
+    for (uint32_t k = 0; k < c->tm->n; k++) {
+        if (!row->has[k])
+            continue;
+        if (c->total_at)
+            add_at(&c->total_at[k], 1);
+        add_at(&c->read_at[k], 1);
     }
 }
 
 /* ---- putting together -------------------------------------------------------------------------- */
 
-static void add_read(struct eval_tally *to, uint32_t k, uint64_t n)
+static void add_read(struct eval_counts *to, uint32_t k, uint64_t n)
 {
-    to->read += n;
+    to->lanes[0].read += n;
     if (to->read_at)
         to->read_at[k] += n;
 }
 
 /* C2 */
-static void settle_once(const struct eval_counts *c, struct eval_tally *to)
+static void settle_once(const struct eval_counts *c, struct eval_counts *to)
 {
     const struct eval_tally *from = &c->lanes[0];
 
-    to->total += from->total * c->parent->n;
+    to->lanes[0].total += from->total * c->parent->n;
     for (uint32_t k = 0; to->total_at && k < c->parent->n; k++)
         to->total_at[k] += from->total;
     add_read(to, 0, from->read);
 }
 
 /* C3 */
-static void settle_windows(const struct eval_counts *c, struct eval_tally *to)
+static void settle_windows(const struct eval_counts *c, struct eval_counts *to)
 {
-    const struct eval_tally *from = &c->lanes[0];
     const struct eval_times *parent = c->parent;
 
-    if (!from->read_at) {
-        add_read(to, 0, from->read);
+    if (!c->read_at) {
+        add_read(to, 0, c->lanes[0].read);
         return;
     }
     for (uint32_t i = 0; i < c->tm->n; i++) {
         int64_t t = eval_time(c->tm, i) + c->offset_ms, k = 0;
 
-        if (!from->read_at[i])
+        if (!c->read_at[i])
             continue;
         if (t > parent->start)
             k = (t - parent->start + parent->step - 1) / parent->step;
         if (k >= parent->n)
             k = parent->n - 1;
         if (t > eval_time(parent, (uint32_t)k) - c->range_ms)
-            add_read(to, (uint32_t)k, from->read_at[i]);
+            add_read(to, (uint32_t)k, c->read_at[i]);
     }
+}
+
+/* C4 */
+static void settle_result(const struct eval_counts *c, struct eval_counts *to)
+{
+    to->lanes[0].total += c->lanes[0].total;
+    if (to->total_at)
+        to->total_at[c->parent->n - 1] += c->lanes[0].total;
+    add_read(to, c->parent->n - 1, c->lanes[0].read);
 }
 
 static void settle(struct eval_counts *c)
 {
-    struct eval_tally *all = &c->lanes[0];
-
     for (size_t lane = 1; lane < EVAL_LANES; lane++) {
-        const struct eval_tally *t = &c->lanes[lane];
-
-        all->total += t->total;
-        all->read += t->read;
-        for (uint32_t k = 0; t->total_at && k < c->tm->n; k++)
-            all->total_at[k] += t->total_at[k];
-        for (uint32_t k = 0; t->read_at && k < c->tm->n; k++)
-            all->read_at[k] += t->read_at[k];
+        c->lanes[0].total += c->lanes[lane].total;
+        c->lanes[0].read += c->lanes[lane].read;
     }
-    if (!c->parent)
-        return;
-    struct eval_tally *to = &c->parent->counts->lanes[0];
     switch (c->kind) {
     case COUNTS_QUERY:
         break;
     case COUNTS_ONCE:
-        settle_once(c, to);
-        break;
-    case COUNTS_RESULT: /* C4 */
-        to->total += all->total;
-        if (to->total_at)
-            to->total_at[c->parent->n - 1] += all->total;
-        add_read(to, c->parent->n - 1, all->read);
+        settle_once(c, c->parent->counts);
         break;
     case COUNTS_WINDOWS:
-        settle_windows(c, to);
+        settle_windows(c, c->parent->counts);
+        break;
+    case COUNTS_RESULT:
+        settle_result(c, c->parent->counts);
         break;
     }
 }
 
-const struct eval_tally *counts_settle(struct eval *ev)
+const struct eval_counts *counts_settle(struct eval *ev)
 {
-    static const struct eval_tally none;
     const struct eval_counts *last = NULL;
 
     /* The newest are the innermost: a parent is there before its children. */
@@ -192,5 +186,5 @@ const struct eval_tally *counts_settle(struct eval *ev)
         last = c;
     }
     ev->counts = NULL;
-    return last ? &last->lanes[0] : &none;
+    return last;
 }

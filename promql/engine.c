@@ -443,19 +443,21 @@ static nx_status run_query(struct run *r, struct nx_err *err)
 /* What it took, whether it came to its end or not. */
 static void note_samples(struct run *r)
 {
-    const struct eval_tally *t = counts_settle(&r->ev);
+    const struct eval_counts *c = counts_settle(&r->ev);
     struct pql_result *res = r->result;
 
-    res->stats.samples_total = t->total;
-    res->stats.samples_read = t->read;
     res->stats.samples_peak = r->ev.peak;
-    if (!t->total_at)
+    if (!c)
+        return;
+    res->stats.samples_total = c->lanes[0].total;
+    res->stats.samples_read = c->lanes[0].read;
+    if (!c->total_at)
         return;
     res->stats.by_step.n = r->tm.n;
     res->stats.by_step.start_ms = r->tm.start;
     res->stats.by_step.step_ms = r->tm.step;
-    res->stats.by_step.total = t->total_at;
-    res->stats.by_step.read = t->read_at;
+    res->stats.by_step.total = c->total_at;
+    res->stats.by_step.read = c->read_at;
 }
 
 static size_t arena_limit(uint64_t max_samples)

@@ -87,12 +87,12 @@ struct eval {
 /* ---- counts.c: samples taken ------------------------------------------------------------------- */
 
 struct eval_tally {
-    uint64_t total, read;         /* samples by step; those that no step before had */
-    uint64_t *total_at, *read_at; /* the same of each step; NULL: nobody asks */
+    uint64_t total, read; /* samples by step; those that no step before had */
 };
-#define EVAL_LANES 2 /* threads that pull rows of one query: the second only leaves */
+#define EVAL_LANES 8 /* threads that may pull rows of one query */
 struct eval_counts {
-    struct eval_tally lanes[EVAL_LANES];
+    struct eval_tally lanes[EVAL_LANES];  /* each is one thread's */
+    uint64_t *total_at, *read_at;         /* of each step; atomic; NULL: nobody asks */
     const struct eval_times *tm, *parent; /* its own; those that it is a part of */
     enum { COUNTS_QUERY, COUNTS_ONCE, COUNTS_WINDOWS, COUNTS_RESULT } kind;
     int64_t range_ms, offset_ms; /* of a subquery */
@@ -108,12 +108,12 @@ NX_NODISCARD nx_status counts_once(struct eval *ev, struct eval_times *once,
 NX_NODISCARD nx_status counts_subquery(struct eval *ev, struct eval_times *inner,
                                        const struct eval_times *parent, int64_t range_ms,
                                        int64_t offset_ms, struct nx_err *err);
-/* What the query took, when nothing is pulled any more. Its arrays are in the result arena. */
-const struct eval_tally *counts_settle(struct eval *ev);
+/* The query's own counts, all others put into them: what it took, in the first lane. For when nothing is
+ * pulled any more; NULL: none were made. The arrays are in the result arena. */
+const struct eval_counts *counts_settle(struct eval *ev);
 
-void counts_instants_at(struct eval_tally *t, const struct row *row, uint32_t n);
-void counts_windows_at(struct eval_tally *t, uint32_t n, const uint32_t *lo, const uint32_t *hi,
-                       bool fresh);
+void counts_instants_at(struct eval_counts *c, const struct row *row);
+void counts_windows_at(struct eval_counts *c, const uint32_t *lo, const uint32_t *hi, bool fresh);
 /* Each point of a row is a sample. */
 static inline void count_instants(struct eval *ev, const struct eval_times *tm,
                                   const struct row *row)
@@ -122,8 +122,8 @@ static inline void count_instants(struct eval *ev, const struct eval_times *tm,
 
     t->total += row->points;
     t->read += row->points;
-    if (t->read_at)
-        counts_instants_at(t, row, tm->n);
+    if (tm->counts->read_at)
+        counts_instants_at(tm->counts, row);
 }
 /* Windows [lo, hi) with `all` samples, `fresh` of which the window before lacked; 0 where they were counted
  * when they were read. */
@@ -134,8 +134,8 @@ static inline void count_windows(struct eval *ev, const struct eval_times *tm, c
 
     t->total += all;
     t->read += fresh;
-    if (t->read_at)
-        counts_windows_at(t, tm->n, lo, hi, fresh > 0);
+    if (tm->counts->read_at)
+        counts_windows_at(tm->counts, lo, hi, fresh > 0);
 }
 
 /* ---- eval.c: nodes -------------------------------------------------------------------------- */
