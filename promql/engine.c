@@ -199,6 +199,7 @@ static void place_give(struct pql_engine *e, const struct pql_result *r, bool ok
 
 struct run {
     struct eval ev;
+    struct arena_share share;
     const struct pql_query *q;
     const struct pql_expr *expr;
     struct eval_times tm;
@@ -398,7 +399,7 @@ static nx_status prepare(struct run *r, struct nx_err *err)
  * many series are looked up. Whoever notices, it is told in the same words. */
 static nx_status run_bounded(struct run *r, struct nx_err *err)
 {
-    struct arena_share *share = &r->ev.share;
+    struct arena_share *share = &r->share;
     nx_status st;
 
     share->cancel = r->ev.cancel;
@@ -488,12 +489,13 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
                           .max_samples = e->opts.max_samples,
                           .deadline_ns = deadline_ns,
                           .cancel = q->cancel};
-    r->ev.share = (struct arena_share){.limit_bytes = bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX,
-                                       .memory = e->opts.memory};
+    r->share = (struct arena_share){.limit_bytes = bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX,
+                                    .memory = e->opts.memory};
+    r->ev.share = &r->share;
     if (!r->ev.work || !r->ev.out)
         return nx_fail(err, NX_NOMEM, "starting a query");
-    arena_join(r->ev.work, &r->ev.share);
-    arena_join(r->ev.out, &r->ev.share);
+    arena_join(r->ev.work, &r->share);
+    arena_join(r->ev.out, &r->share);
     r->ev.annots.a = r->ev.work;
     r->result = arena_zalloc(r->ev.out, sizeof *r->result);
     if (!r->result)

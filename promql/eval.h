@@ -66,8 +66,8 @@ struct eval_selection { /* a selector that was answered: identical ones share */
 };
 
 struct eval {
-    struct arena *work, *out; /* values; labels and the result */
-    struct arena_share share; /* both */
+    struct arena *work, *out;  /* values; labels and the result */
+    struct arena_share *share; /* both count here; borrowed */
     const struct pql_source *source;
     struct querier *querier; /* NULL when nothing is selected */
     int64_t lookback_ms, default_step_ms;

@@ -16,11 +16,11 @@ nx_status eval_no_memory(const struct eval *ev, nx_status st, struct nx_err *err
 {
     if (st == NX_OVERLOADED || st == NX_CANCELED || st == NX_TIMEOUT)
         return st;
-    if (st == NX_LIMIT && arena_share_exceeded(&ev->share))
+    if (st == NX_LIMIT && arena_share_exceeded(ev->share))
         return nx_fail(err, NX_EXEC,
                        "query needs more than its %zu bytes of memory in query execution "
                        "(--query.max-memory)",
-                       ev->share.limit_bytes);
+                       ev->share->limit_bytes);
     if (st == NX_LIMIT)
         return nx_fail(
             err, NX_EXEC,

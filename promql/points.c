@@ -53,7 +53,7 @@ nx_status points_read(struct eval *ev, const struct series *s, const struct read
     struct column *c = &ev->col;
     nx_status st;
 
-    c->share = &ev->share;
+    c->share = ev->share;
     c->resolution_ms = 0;
     if (h && ops->read_for)
         st = ops->read_for(ev->querier, s, h, mint, maxt, c, err);

@@ -286,8 +286,12 @@ static void store_close(struct querier *q)
     free(q);
 }
 
-static const struct querier_ops store_ops = {store_select, store_read, store_names, store_values,
-                                             store_close,  NULL,       NULL};
+static const struct querier_ops store_ops = {.select = store_select,
+                                             .read = store_read,
+                                             .label_names = store_names,
+                                             .label_values = store_values,
+                                             .close = store_close,
+                                             .reads_side_by_side = true};
 
 static nx_status store_open(void *ctx, int64_t mint, int64_t maxt, struct querier **out,
                             struct nx_err *err)

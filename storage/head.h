@@ -126,6 +126,8 @@ NX_NODISCARD nx_status head_relog(struct head *h, uint64_t epoch, struct nx_err 
 struct head_reader;
 NX_NODISCARD nx_status head_reader_new(struct head_reader **out, struct head *h,
                                        struct nx_err *err);
+/* One more that sees exactly what `r` sees, for another thread; freed before `r` is. NULL: out of memory. */
+struct head_reader *head_reader_beside(struct head_reader *r);
 void head_reader_free(struct head_reader *r); /* accepts NULL */
 /* Rows before from_ms are not seen, and of loose samples, if `pending`, not those that blocks have. */
 void head_reader_skip(struct head_reader *r, int64_t from_ms, bool pending);

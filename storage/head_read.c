@@ -57,6 +57,20 @@ static void enter(struct head_reader *r)
     nx_unlock(&h->pool_lock);
 }
 
+/* As `r` sees things. */
+static void enter_beside(struct head_reader *b, struct head_reader *r)
+{
+    nx_lock(&r->h->pool_lock);
+    b->seq = r->seq;
+    b->tombs = tombs_ref(r->tombs);
+    b->prev = r; /* which stays until b is gone */
+    b->next = r->next;
+    if (r->next)
+        r->next->prev = b;
+    r->next = b;
+    nx_unlock(&r->h->pool_lock);
+}
+
 static void leave(struct head_reader *r)
 {
     struct head *h = r->h;
@@ -83,24 +97,47 @@ uint64_t head_seen_by_all(struct head *h)
     return seq;
 }
 
-nx_status head_reader_new(struct head_reader **out, struct head *h, struct nx_err *err)
+/* Not entered yet. */
+static struct head_reader *reader_make(struct head *h)
 {
     struct head_reader *r = calloc(1, sizeof *r);
 
     if (!r)
-        return no_memory(err);
+        return NULL;
     r->h = h;
-    r->w = head_work(h);
     r->from_ms = INT64_MIN;
     r->kept_mask = 15;
-    enter(r);
+    r->w = head_work(h);
     r->kept = calloc(r->kept_mask + 1, sizeof *r->kept);
-    if (!r->w || !r->kept) {
-        head_reader_free(r);
+    if (r->w && r->kept)
+        return r;
+    head_work_back(h, r->w);
+    free(r->kept);
+    free(r);
+    return NULL;
+}
+
+nx_status head_reader_new(struct head_reader **out, struct head *h, struct nx_err *err)
+{
+    struct head_reader *r = reader_make(h);
+
+    if (!r)
         return no_memory(err);
-    }
+    enter(r);
     *out = r;
     return NX_OK;
+}
+
+struct head_reader *head_reader_beside(struct head_reader *r)
+{
+    struct head_reader *b = reader_make(r->h);
+
+    if (!b)
+        return NULL;
+    b->from_ms = r->from_ms;
+    b->pending = r->pending;
+    enter_beside(b, r);
+    return b;
 }
 
 void head_reader_skip(struct head_reader *r, int64_t from_ms, bool pending)

@@ -27,6 +27,17 @@
 #define REF_SOURCE 40           /* source << 40 | number there; source 0 is the head */
 #define REF_NUMBER ((1ull << REF_SOURCE) - 1)
 
+/* What one thread reads with. */
+struct lane {
+    struct head_reader *head;
+    bool own_head; /* else it is the querier's */
+    struct chunk_scratch *scratch;
+    struct coarse_points points; /* of one read, as are these two */
+    struct coarse_rise rise;
+    struct samples column;
+};
+#define LANES 8u /* kept between reads */
+
 struct store_querier {
     struct querier base;
     struct storage *s;
@@ -36,13 +47,13 @@ struct store_querier {
     uint64_t entered; /* its number, from 1 */
     struct head_reader *head;
     struct block **blocks;
-    size_t n_blocks, n_coarse;   /* all; those of points */
-    struct coarse_points points; /* of one read, as are these two */
-    struct coarse_rise rise;
-    struct samples column;
-    struct chunk_scratch *scratch;
-    uint64_t *many; /* runs of refs, each ended by 0 with REF_MANY set */
+    size_t n_blocks, n_coarse; /* all; those of points */
+    uint64_t *many;            /* runs of refs, each ended by 0 with REF_MANY set */
     size_t n_many, cap_many;
+    uint64_t id;                         /* no other querier's, ever */
+    atomic_uint n_columns;               /* that have read */
+    atomic_bool head_lent;               /* `head` is a lane's */
+    _Atomic(struct lane *) lanes[LANES]; /* NULL: none was needed, or it is at work */
 };
 
 static struct store_querier *of(struct querier *q)
@@ -315,53 +326,112 @@ static nx_status q_read_for(struct querier *base, const struct series *s, const 
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static void samples_free(void *own)
+/* What a column of ours owns. */
+struct column_own {
+    struct samples samples;
+    uint64_t querier; /* the last one that read into it, */
+    unsigned lane;    /* and the lane's place there */
+};
+
+static void column_own_free(void *own)
 {
-    samples_done(own);
+    samples_done(&((struct column_own *)own)->samples);
     free(own);
 }
 
-static struct samples *column_samples(struct column *c)
+static struct column_own *column_own_of(struct column *c)
 {
-    struct samples *s = c->own;
+    struct column_own *own = c->own;
 
-    if (c->own_free != samples_free) {
+    if (c->own_free != column_own_free) {
         if (c->own_free)
             c->own_free(c->own);
-        s = calloc(1, sizeof *s);
-        c->own = s;
-        c->own_free = s ? samples_free : NULL;
-        if (s)
-            s->share = c->share;
+        own = calloc(1, sizeof *own);
+        c->own = own;
+        c->own_free = own ? column_own_free : NULL;
+        if (own)
+            own->samples.share = c->share;
     }
-    if (s) {
-        s->n = 0;
-        s->most = c->most;
+    if (own) {
+        own->samples.n = 0;
+        own->samples.most = c->most;
     }
-    return s;
+    return own;
 }
 
-static nx_status read_block(struct store_querier *q, struct block *b, uint64_t number, int64_t mint,
+static void lane_free(struct lane *l)
+{
+    if (!l)
+        return;
+    if (l->own_head)
+        head_reader_free(l->head);
+    chunk_scratch_free(l->scratch);
+    coarse_points_done(&l->points);
+    samples_done(&l->column);
+    free(l);
+}
+
+static struct lane *lane_new(struct store_querier *q)
+{
+    struct lane *l = calloc(1, sizeof *l);
+
+    if (!l)
+        return NULL;
+    l->own_head = atomic_exchange(&q->head_lent, true);
+    l->head = l->own_head ? head_reader_beside(q->head) : q->head;
+    l->scratch = chunk_scratch_new();
+    if (!l->head || !l->scratch) {
+        if (!l->own_head)
+            atomic_store(&q->head_lent, false);
+        lane_free(l);
+        return NULL;
+    }
+    return l;
+}
+
+static struct lane *lane_take(struct store_querier *q, struct column_own *own)
+{
+    struct lane *l;
+
+    if (own->querier != q->id) {
+        own->querier = q->id;
+        own->lane = atomic_fetch_add(&q->n_columns, 1) % LANES;
+    }
+    l = atomic_exchange(&q->lanes[own->lane], NULL);
+    return l ? l : lane_new(q);
+}
+
+static void lane_give(struct store_querier *q, const struct column_own *own, struct lane *l)
+{
+    struct lane *other = atomic_exchange(&q->lanes[own->lane], l);
+
+    if (other && !other->own_head)
+        atomic_store(&q->head_lent, false);
+    lane_free(other);
+}
+
+static nx_status read_block(struct lane *l, struct block *b, uint64_t number, int64_t mint,
                             int64_t maxt, bool marks, struct samples *to, struct nx_err *err)
 {
     uint64_t damaged = block_pages_damaged(b);
     struct nx_err damage;
     nx_status st =
-        (marks ? block_read_marks : block_read)(b, number, mint, maxt, to, q->scratch, &damage);
+        (marks ? block_read_marks : block_read)(b, number, mint, maxt, to, l->scratch, &damage);
 
     return unless_damaged(b, damaged, st, &damage, err);
 }
 
-static nx_status read_source(struct store_querier *q, uint64_t ref, int64_t mint, int64_t maxt,
-                             bool marks, struct samples *to, struct nx_err *err)
+static nx_status read_source(const struct store_querier *q, struct lane *l, uint64_t ref,
+                             int64_t mint, int64_t maxt, bool marks, struct samples *to,
+                             struct nx_err *err)
 {
     uint64_t source = ref >> REF_SOURCE, number = ref & REF_NUMBER;
 
     if (!source_overlaps(q, source, mint, maxt))
         return NX_OK;
     if (source == 0)
-        return head_read(q->head, (uint32_t)number, mint, maxt, to, err);
-    return read_block(q, q->blocks[source - 1], number, mint, maxt, marks, to, err);
+        return head_read(l->head, (uint32_t)number, mint, maxt, to, err);
+    return read_block(l, q->blocks[source - 1], number, mint, maxt, marks, to, err);
 }
 
 struct indexed {
@@ -435,19 +505,19 @@ static const uint64_t *refs_of(const struct store_querier *q, const struct serie
 }
 
 /* What reading points takes besides the column counts with the column. */
-static void count_in(struct store_querier *q, struct arena_share *share)
+static void count_in(struct lane *l, struct arena_share *share)
 {
-    if (q->points.share == share)
+    if (l->points.share == share)
         return;
-    coarse_points_done(&q->points);
-    samples_done(&q->column);
-    q->points.share = q->column.share = share;
+    coarse_points_done(&l->points);
+    samples_done(&l->column);
+    l->points.share = l->column.share = share;
 }
 
 /* Q5: the points of one part. */
-static nx_status read_points(struct store_querier *q, uint64_t ref, const struct pick_part *part,
-                             const struct read_hint *h, int64_t mint, int64_t maxt,
-                             struct column *c, struct samples *to, struct nx_err *err)
+static nx_status read_points(const struct store_querier *q, struct lane *l, uint64_t ref,
+                             const struct pick_part *part, const struct read_hint *h, int64_t mint,
+                             int64_t maxt, struct column *c, struct samples *to, struct nx_err *err)
 {
     struct block *b = q->blocks[(ref >> REF_SOURCE) - 1];
     const struct block_meta *m = block_meta(b);
@@ -464,15 +534,15 @@ static nx_status read_points(struct store_querier *q, uint64_t ref, const struct
     maxt = earlier(maxt, part->to_ms);
     if (mint > maxt)
         return NX_OK;
-    count_in(q, c->share);
-    q->points.n = 0;
-    q->points.most = c->most;
-    st = coarse_read(b, ref & REF_NUMBER, later(mint - resolution_ms, m->min_ms), maxt, &q->points,
-                     &q->column, q->scratch, &damage);
+    count_in(l, c->share);
+    l->points.n = 0;
+    l->points.most = c->most;
+    st = coarse_read(b, ref & REF_NUMBER, later(mint - resolution_ms, m->min_ms), maxt, &l->points,
+                     &l->column, l->scratch, &damage);
     st = unless_damaged(b, damaged, st, &damage, err);
     if (!st)
-        st = coarse_emit(&q->points, resolution_ms, h ? h->use : READ_VALUE, exact, mint, maxt,
-                         &q->rise, to, err);
+        st = coarse_emit(&l->points, resolution_ms, h ? h->use : READ_VALUE, exact, mint, maxt,
+                         &l->rise, to, err);
     c->coarse_to_ms = later(c->coarse_to_ms, maxt);
     if (st || to->n == had)
         return st;
@@ -482,32 +552,32 @@ static nx_status read_points(struct store_querier *q, uint64_t ref, const struct
 }
 
 /* Q5. Samples beside points tell what the points tell. */
-static nx_status read_part(struct store_querier *q, uint64_t ref, const struct pick_part *part,
-                           const struct read_hint *h, int64_t mint, int64_t maxt, struct column *c,
-                           struct samples *to, struct nx_err *err)
+static nx_status read_part(const struct store_querier *q, struct lane *l, uint64_t ref,
+                           const struct pick_part *part, const struct read_hint *h, int64_t mint,
+                           int64_t maxt, struct column *c, struct samples *to, struct nx_err *err)
 {
     const size_t had = to->n;
     nx_status st;
 
     if (ref_resolution(q, ref))
-        return read_points(q, ref, part, h, mint, maxt, c, to, err);
+        return read_points(q, l, ref, part, h, mint, maxt, c, to, err);
     if (ref >> REF_SOURCE) { /* the head has late samples before its time, too */
         mint = later(mint, part->from_ms);
         maxt = earlier(maxt, part->to_ms);
     }
     if (mint > maxt)
         return NX_OK;
-    st = read_source(q, ref, mint, maxt, false, to, err);
+    st = read_source(q, l, ref, mint, maxt, false, to, err);
     for (size_t i = had; i < to->n && h && h->use == READ_COUNT; i++)
         to->v[i] = num_is_stale(to->v[i]) ? to->v[i] : 1;
     if (h && h->use == READ_COUNTER)
-        coarse_rise_samples(&q->rise, to, had);
+        coarse_rise_samples(&l->rise, to, had);
     return st;
 }
 
-static nx_status read_mixed(struct store_querier *q, const uint64_t *refs, size_t n,
-                            const struct read_hint *h, int64_t mint, int64_t maxt, struct column *c,
-                            struct samples *to, struct nx_err *err)
+static nx_status read_mixed(const struct store_querier *q, struct lane *l, const uint64_t *refs,
+                            size_t n, const struct read_hint *h, int64_t mint, int64_t maxt,
+                            struct column *c, struct samples *to, struct nx_err *err)
 {
     struct pick_source *v = calloc(n + 1, sizeof *v);
     struct pick_part *parts = calloc(pick_max(n) + 1, sizeof *parts);
@@ -525,7 +595,7 @@ static nx_status read_mixed(struct store_querier *q, const uint64_t *refs, size_
     }
     if (!st)
         n_parts = pick_parts(v, n, h, parts);
-    q->rise = (struct coarse_rise){0};
+    l->rise = (struct coarse_rise){0};
     while (at_mint < n_parts && parts[at_mint].to_ms < mint)
         at_mint++;
     for (size_t i = 0; i < n_parts && !st; i++) {
@@ -538,7 +608,7 @@ static nx_status read_mixed(struct store_querier *q, const uint64_t *refs, size_
     }
     for (size_t i = 0; i < n_parts && !st; i++)
         if (!skip[i])
-            st = read_part(q, refs[parts[i].source], &parts[i], points ? h : NULL, mint, maxt, c,
+            st = read_part(q, l, refs[parts[i].source], &parts[i], points ? h : NULL, mint, maxt, c,
                            to, err);
     if (!st)
         st = put_in_order(to, err);
@@ -558,13 +628,15 @@ static nx_status q_read_for(struct querier *base, const struct series *s, const 
                             int64_t mint, int64_t maxt, struct column *c, struct nx_err *err)
 {
     struct store_querier *q = of(base);
-    struct samples *to = column_samples(c);
+    struct column_own *own = column_own_of(c);
+    struct lane *l = own ? lane_take(q, own) : NULL;
+    struct samples *to = own ? &own->samples : NULL;
     size_t n;
     const uint64_t *refs = refs_of(q, s, &n);
     bool points = false;
     nx_status st = NX_OK;
 
-    if (!to)
+    if (!l)
         return no_memory(err);
     c->resolution_ms = 0;
     c->coarse_to_ms = INT64_MIN;
@@ -574,18 +646,19 @@ static nx_status q_read_for(struct querier *base, const struct series *s, const 
     for (size_t i = 0; i < n && q->n_coarse; i++)
         points = points || ref_resolution(q, refs[i]);
     if (points) {
-        st = read_mixed(q, refs, n, h, mint, maxt, c, to, err);
+        st = read_mixed(q, l, refs, n, h, mint, maxt, c, to, err);
     } else {
         bool ordered = true;
         for (size_t i = 0; i < n && !st; i++) {
             const size_t had = to->n;
-            st = read_source(q, refs[i], mint, maxt, h && h->marks, to, err);
+            st = read_source(q, l, refs[i], mint, maxt, h && h->marks, to, err);
             /* Q3; each source's own are in order. */
             ordered = ordered && (!had || had == to->n || to->t[had] > to->t[had - 1]);
         }
         if (!st && !ordered)
             st = put_in_order(to, err);
     }
+    lane_give(q, own, l);
     c->t = to->t;
     c->v = to->v;
     c->n = st && st != NX_LIMIT ? 0 : to->n;
@@ -738,17 +811,22 @@ static void q_close(struct querier *base)
     nx_unlock(&s->lock);
     for (size_t i = 0; i < q->n_blocks; i++)
         block_unref(q->blocks[i]);
+    for (size_t i = 0; i < LANES; i++)
+        lane_free(q->lanes[i]);
     head_reader_free(q->head);
-    chunk_scratch_free(q->scratch);
-    coarse_points_done(&q->points);
-    samples_done(&q->column);
     free(q->blocks);
     free(q->many);
     free(q);
 }
 
-static const struct querier_ops ops = {q_select, q_read,     q_label_names, q_label_values,
-                                       q_close,  q_read_for, q_select_some};
+static const struct querier_ops ops = {.select = q_select,
+                                       .read = q_read,
+                                       .label_names = q_label_names,
+                                       .label_values = q_label_values,
+                                       .close = q_close,
+                                       .read_for = q_read_for,
+                                       .select_some = q_select_some,
+                                       .reads_side_by_side = true};
 
 bool storage_is_read_before(struct storage *s, int64_t before_ms)
 {
@@ -803,20 +881,20 @@ static nx_status enter(struct store_querier *q, struct storage *s, struct nx_err
 nx_status storage_querier(struct storage *s, int64_t mint, int64_t maxt, struct querier **out,
                           struct nx_err *err)
 {
+    static _Atomic uint64_t n_queriers;
     struct store_querier *q = calloc(1, sizeof *q);
     nx_status st;
 
     if (!q)
         return no_memory(err);
+    q->id = 1 + atomic_fetch_add(&n_queriers, 1);
     q->base.ops = &ops;
     q->s = s;
     q->mint = mint;
     q->maxt = maxt;
     st = enter(q, s, err);
-    if (!st) {
-        q->scratch = chunk_scratch_new();
-        st = q->scratch ? head_reader_new(&q->head, s->head, err) : no_memory(err);
-    }
+    if (!st)
+        st = head_reader_new(&q->head, s->head, err);
     if (!st)
         head_reader_skip(q->head, q->head_from_ms, false);
     if (st) {

@@ -8,8 +8,8 @@
  *
  * Units    times are Unix milliseconds, sizes bytes; ranges include both ends unless said otherwise.
  * Threads  storage_* may be called from any thread. One group is written by one thread at a time;
- *          one querier is used by one thread at a time. Readers do not block writers for longer than
- *          it takes to copy an open tail. */
+ *          one querier is used by one thread at a time, but for its reads (querier_ops). Readers do not
+ *          block writers for longer than it takes to copy an open tail. */
 #pragma once
 
 #include "src/base/arena.h"
@@ -248,6 +248,9 @@ struct querier_ops {
     nx_status (*select_some)(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
                              int64_t maxt, size_t most, struct arena *a, struct series_list *out,
                              struct nx_err *err);
+    /* read and read_for may be at work in several threads at a time, each with a column of its own, and nothing
+     * else of the querier meanwhile. */
+    bool reads_side_by_side;
 };
 
 /* A consistent view of head and blocks over [mint, maxt]. Blocks it uses stay until it is closed. */

@@ -91,6 +91,43 @@ static void write_rows(void *arg)
     storage_group_close(g);
 }
 
+/* One querier, several columns: all see what the first one saw. */
+struct beside {
+    struct shared *sh;
+    struct querier *q;
+    const struct series_list *list;
+    const size_t *seen;
+};
+
+static void read_beside(void *arg)
+{
+    const struct beside *b = arg;
+    struct column c = {0};
+
+    for (size_t i = 0; i < b->list->n; i++) {
+        CHECK(b->sh,
+              b->q->ops->read(b->q, &b->list->v[i], INT64_MIN, INT64_MAX, &c, NULL) == NX_OK);
+        CHECK(b->sh, c.n == b->seen[i]);
+        for (size_t j = 0; j < c.n; j++)
+            CHECK(b->sh, c.t[j] == T0 + (int64_t)j * STEP_MS && c.v[j] == (double)j);
+    }
+    column_done(&c);
+}
+
+static void read_side_by_side(struct shared *sh, struct querier *q, const struct series_list *list,
+                              const size_t *seen)
+{
+    struct beside b = {sh, q, list, seen};
+    struct nx_thread others[2] = {0};
+
+    CHECK(sh, q->ops->reads_side_by_side);
+    for (size_t i = 0; i < NX_COUNT(others); i++)
+        CHECK(sh, nx_thread_start(&others[i], "beside", read_beside, &b, NULL) == NX_OK);
+    read_beside(&b);
+    for (size_t i = 0; i < NX_COUNT(others); i++)
+        nx_thread_join(&others[i]);
+}
+
 static int read_all(struct shared *sh)
 {
     struct matcher m[2] = {{.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")},
@@ -100,12 +137,13 @@ static int read_all(struct shared *sh)
     struct column c = {0};
     struct querier *q = NULL;
     int before[WRITERS], rows = 0;
-    size_t n[WRITERS] = {0};
+    size_t n[WRITERS] = {0}, *seen;
 
     for (int i = 0; i < WRITERS; i++)
         before[i] = atomic_load(&sh->row[i]);
     CHECK(sh, storage_querier(sh->s, T0, T0 + ROWS * STEP_MS, &q, NULL) == NX_OK);
     CHECK(sh, q->ops->select(q, m, 2, INT64_MIN, INT64_MAX, a, &list, NULL) == NX_OK);
+    seen = arena_array(a, list.n + 1, sizeof *seen);
     for (size_t i = 0; i < list.n; i++) {
         struct nx_slice by = labels_get_str(&list.v[i].labels, "w");
         int w = by.len == 1 ? by.ptr[0] - '0' : WRITERS; /* the shared one has two digits */
@@ -115,12 +153,14 @@ static int read_all(struct shared *sh)
             CHECK(sh, c.v[j] == (double)j);
         }
         rows += (int)c.n;
+        seen[i] = c.n;
         if (w >= WRITERS)
             continue;
         CHECK(sh, c.n >= (size_t)before[w]);
         if (n[w] == 0)
             n[w] = c.n;
     }
+    read_side_by_side(sh, q, &list, seen);
     column_done(&c);
     querier_close(q);
     arena_free(a);
