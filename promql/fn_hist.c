@@ -2,10 +2,13 @@
  *
  * SHAPE Input rows are gathered into histograms by all labels but le, once, and each histogram's rows are
  *       sorted by bound, once. What is left for a step is to go over its buckets in order.
+ *       Where a histogram has all its buckets, many steps are worked at once, row by row: first
+ *       told whether their counts rise as they should, then the bucket of the quantile found.
  * RULES H1  A row without a number in le is left out, with a warning.
  *       H2  Without a bucket for +Inf, with less than two buckets or no observations: NaN.
  *       H3  Buckets of equal bounds are added; a count that differs from the one before by no more than
- *           rounding (1e-12) is set to it; a real fall is lifted, with an info. */
+ *           rounding (1e-12) is set to it; a real fall is lifted, with an info.
+ *       H4  Steps worked at once are those that H2 and H3 change nothing of. They get the same bits. */
 #include "promql/fn.h"
 
 #include <math.h>
@@ -226,6 +229,113 @@ static double bucket_quantile(double q, struct bucket *b, size_t n, struct lifte
     return start + (b[lo].bound - start) * (rank / count);
 }
 
+/* ---- many steps at once -------------------------------------------------------------------------- */
+
+#define STEPS 64
+
+static const double *counts_of(const struct histograms *h, size_t i, uint32_t k)
+{
+    return h->in->data[h->rows[i].row].v + k;
+}
+
+/* Has each row a bound of its own, and the last +Inf? */
+static bool bounds_apart(const struct histograms *h, size_t from, size_t to)
+{
+    for (size_t i = from + 1; i < to; i++)
+        if (h->rows[i].bound == h->rows[i - 1].bound)
+            return false;
+    return to - from >= 2 && h->rows[to - 1].bound == INFINITY;
+}
+
+/* Has each row a count at all of these steps? */
+static bool all_there(const struct histograms *h, size_t from, size_t to, uint32_t k, uint32_t n)
+{
+    for (size_t i = from; i < to; i++) {
+        const struct row *row = &h->in->data[h->rows[i].row];
+
+        if (row->points != h->c->tm->n && memchr(row->has + k, 0, n))
+            return false;
+    }
+    return true;
+}
+
+/* Which of n steps have counts that rise from zero or above, by more than rounding or not at all (H4). */
+static void find_rising(const struct histograms *h, size_t from, size_t to, uint32_t k, uint32_t n,
+                        int64_t *rising)
+{
+    const double *last = counts_of(h, to - 1, k), *least = counts_of(h, from, k);
+
+    for (uint32_t s = 0; s < n; s++)
+        rising[s] = (least[s] >= 0) & (last[s] > 0);
+    for (size_t i = from + 1; i < to; i++) {
+        const double *prev = counts_of(h, i - 1, k), *count = counts_of(h, i, k);
+
+        for (uint32_t s = 0; s < n; s++) {
+            double by = count[s] - prev[s];
+
+            rising[s] &= (by == 0) | ((by > 4e-12 * count[s]) & (count[s] > 1e-300));
+        }
+    }
+}
+
+/* Of n steps whose counts rise: the bucket that the quantile lies in, the first whose count is not below its
+ * rank, is told by how many are below. */
+static void find_buckets(const struct histograms *h, size_t from, size_t to, uint32_t k, uint32_t n,
+                         const double *q, double *rank, int64_t *bucket)
+{
+    const double *last = counts_of(h, to - 1, k);
+
+    for (uint32_t s = 0; s < n; s++) {
+        rank[s] = q[s] * last[s];
+        bucket[s] = 0;
+    }
+    for (size_t i = from; i < to - 1; i++) {
+        const double *count = counts_of(h, i, k);
+
+        for (uint32_t s = 0; s < n; s++)
+            bucket[s] += count[s] < rank[s];
+    }
+}
+
+static double quantile_in(const struct histograms *h, size_t from, size_t to, uint32_t k,
+                          size_t bucket, double rank)
+{
+    const struct bucket_row *b = h->rows + from;
+    double count, start = 0;
+
+    if (bucket == to - from - 1)
+        return b[bucket - 1].bound;
+    if (bucket == 0 && b[0].bound <= 0)
+        return b[0].bound;
+    count = *counts_of(h, from + bucket, k);
+    if (bucket > 0) {
+        double before = *counts_of(h, from + bucket - 1, k);
+
+        start = b[bucket - 1].bound;
+        count -= before;
+        rank -= before;
+    }
+    return start + (b[bucket].bound - start) * (rank / count);
+}
+
+/* The quantiles of the steps from k on; done[s] tells those that are. */
+static void column_quantiles(const struct histograms *h, size_t from, size_t to, uint32_t k,
+                             uint32_t n, const double *q, double *out, int64_t *done)
+{
+    double rank[STEPS];
+    int64_t bucket[STEPS];
+
+    find_rising(h, from, to, k, n, done);
+    find_buckets(h, from, to, k, n, q, rank, bucket);
+    for (uint32_t s = 0; s < n; s++) {
+        done[s] &= q[s] >= 0 && q[s] <= 1;
+        if (done[s])
+            out[s] = quantile_in(h, from, to, k + s, (size_t)bucket[s], rank[s]);
+    }
+}
+
+/* ---- fractions ------------------------------------------------------------------------------------- */
+
 static double rank_at(double v, double from, double to, double before, double count)
 {
     if (from == -INFINITY)
@@ -285,10 +395,56 @@ static void note_lifted(const struct histograms *h, size_t hist, uint32_t k, con
                      l->max_bound, l->max_diff);
 }
 
-/* One result row for each histogram; `q` or the bounds vary by step. With `only`, just the steps at which
- * q is that value. */
-static nx_status histograms_rows(struct histograms *h, const double *q, const double *only,
-                                 const double *lower, const double *upper,
+struct
+    wanted { /* of each step: a quantile (with `only`, just where it is that value) or a fraction */
+    const double *q, *only, *lower, *upper;
+};
+
+/* What is wanted of one step. */
+static void histogram_step(const struct histograms *h, const struct wanted *w, size_t from,
+                           size_t to, uint32_t k, struct row *out)
+{
+    size_t n = step_buckets(h, from, to, k);
+    struct lifted l;
+
+    if (!n)
+        return;
+    out->has[k] = 1;
+    if (!w->q) {
+        out->v[k] = bucket_fraction(w->lower[k], w->upper[k], h->buckets, n);
+        return;
+    }
+    out->v[k] = bucket_quantile(w->q[k], h->buckets, n, &l);
+    note_lifted(h, h->rows[from].hist, k, &l);
+}
+
+static void histogram_row(const struct histograms *h, const struct wanted *w, size_t from,
+                          size_t to, struct row *out)
+{
+    const bool columns = w->q && bounds_apart(h, from, to);
+    const uint32_t all = h->c->tm->n;
+    int64_t done[STEPS];
+
+    for (uint32_t k = 0, n; k < all; k += n) {
+        n = all - k < STEPS ? all - k : STEPS;
+        if (columns && all_there(h, from, to, k, n))
+            column_quantiles(h, from, to, k, n, w->q + k, out->v + k, done);
+        else
+            memset(done, 0, sizeof done);
+        for (uint32_t s = 0; s < n; s++) {
+            if (w->only && num_bits(w->q[k + s]) != num_bits(*w->only))
+                continue;
+            if (done[s])
+                out->has[k + s] = 1;
+            else
+                histogram_step(h, w, from, to, k + s, out);
+            out->points += out->has[k + s];
+        }
+    }
+}
+
+/* One result row for each histogram. */
+static nx_status histograms_rows(struct histograms *h, const struct wanted *w,
                                  const struct labels *labels, struct nx_err *err)
 {
     struct rows *r = h->c->rows;
@@ -303,23 +459,10 @@ static nx_status histograms_rows(struct histograms *h, const double *q, const do
         st = eval_check(h->c->ev, err);
         if (!st)
             st = rows_append(h->c->ev, r, &labels[hist], &out, err);
-        for (uint32_t k = 0; k < h->c->tm->n && !st; k++) {
-            size_t n = step_buckets(h, from, to, k);
-            struct lifted l;
-
-            if (!n || (only && num_bits(q[k]) != num_bits(*only)))
-                continue;
-            out->has[k] = 1;
-            out->points++;
-            if (!q) {
-                out->v[k] = bucket_fraction(lower[k], upper[k], h->buckets, n);
-                continue;
-            }
-            out->v[k] = bucket_quantile(q[k], h->buckets, n, &l);
-            note_lifted(h, hist, k, &l);
-        }
-        if (!st)
-            st = eval_hold(h->c->ev, r, out->points, err);
+        if (st)
+            break;
+        histogram_row(h, w, from, to, out);
+        st = eval_hold(h->c->ev, r, out->points, err);
     }
     return st;
 }
@@ -349,7 +492,7 @@ nx_status fn_histogram_quantile(struct pql_call *c, struct nx_err *err)
     if (!st)
         st = rows_made(c->ev, c->tm, h.n, &c->rows, err);
     if (!st)
-        st = histograms_rows(&h, q, NULL, NULL, NULL, h.labels, err);
+        st = histograms_rows(&h, &(struct wanted){.q = q}, h.labels, err);
     return st ? st : histograms_done(&h, err);
 }
 
@@ -366,7 +509,7 @@ nx_status fn_histogram_fraction(struct pql_call *c, struct nx_err *err)
     if (!st)
         st = rows_made(c->ev, c->tm, h.n, &c->rows, err);
     if (!st)
-        st = histograms_rows(&h, NULL, NULL, lower, upper, h.labels, err);
+        st = histograms_rows(&h, &(struct wanted){.lower = lower, .upper = upper}, h.labels, err);
     return st ? st : histograms_done(&h, err);
 }
 
@@ -431,7 +574,8 @@ static nx_status answer(struct histograms *h, struct nx_slice name, const struct
 
         st = quantile_labels(h, name, a->values[i], &labels, err);
         if (!st)
-            st = histograms_rows(h, a->q, &a->values[i], NULL, NULL, labels, err);
+            st =
+                histograms_rows(h, &(struct wanted){.q = a->q, .only = &a->values[i]}, labels, err);
     }
     for (uint32_t k = 0; k < h->c->tm->n && !st; k++)
         h->lifted[k] |= a->q[k] >= 0 && a->q[k] <= 1;
