@@ -23,7 +23,7 @@
 struct group {
     uint32_t first; /* a row of it: gives the labels */
     bool seen, drop;
-    bool full;             /* of a sum: has a point at each step */
+    bool full;             /* has a point at each step */
     double *a, *b, *count; /* running state by step */
     uint8_t *has;          /* 2: avg has gone over to the incremental mean */
 };
@@ -119,14 +119,13 @@ static nx_status group_open(struct aggregation *g, uint32_t id, struct nx_err *e
     return grp->a && grp->has && grp->b && grp->count ? NX_OK : eval_nomem(g->ev, a, err);
 }
 
-static void add_sum(struct group *g, const struct row *r, uint32_t n)
+/* Rows are added a block of steps at a time. Where both the row and the group have all of a block's points,
+ * nothing is to be asked of each: the compiler works several steps at once. Both ways give the same bits. */
+#define BLOCK 64
+
+static void sum_some(struct group *g, const struct row *r, uint32_t from, uint32_t to)
 {
-    if (g->full && r->points == n) {
-        sums_add_row(g->a, g->b, r->v, n);
-        return;
-    }
-    g->full = r->points == n;
-    for (uint32_t k = 0; k < n; k++) {
+    for (uint32_t k = from; k < to; k++) {
         if (!r->has[k])
             continue;
         if (g->has[k]) {
@@ -138,7 +137,7 @@ static void add_sum(struct group *g, const struct row *r, uint32_t n)
     }
 }
 
-static void add_avg_one(struct group *g, uint32_t k, double v)
+static void avg_one(struct group *g, uint32_t k, double v)
 {
     double n = ++g->count[k];
 
@@ -161,13 +160,13 @@ static void add_avg_one(struct group *g, uint32_t k, double v)
     kahan_add(v / n, &g->a[k], &g->b[k]);
 }
 
-static void add_avg(struct group *g, const struct row *r, uint32_t n)
+static void avg_some(struct group *g, const struct row *r, uint32_t from, uint32_t to)
 {
-    for (uint32_t k = 0; k < n; k++) {
+    for (uint32_t k = from; k < to; k++) {
         if (!r->has[k])
             continue;
         if (g->has[k]) {
-            add_avg_one(g, k, r->v[k]);
+            avg_one(g, k, r->v[k]);
         } else {
             g->has[k] = 1;
             g->a[k] = r->v[k];
@@ -176,10 +175,31 @@ static void add_avg(struct group *g, const struct row *r, uint32_t n)
     }
 }
 
-/* a: mean, b: sum of squares around it */
-static void add_variance(struct group *g, const struct row *r, uint32_t n)
+/* No sum comes near where it would overflow, and none did. */
+static bool avg_is_sum(const struct group *g, const struct row *r, uint32_t from, uint32_t to)
 {
-    for (uint32_t k = 0; k < n; k++) {
+    int large = 0;
+
+    for (uint32_t k = from; k < to; k++)
+        large |= !(fabs(g->a[k]) + fabs(r->v[k]) < 0x1p1022) | (g->has[k] == 2);
+    return !large;
+}
+
+static void avg_whole(struct group *g, const struct row *r, uint32_t from, uint32_t to)
+{
+    if (!avg_is_sum(g, r, from, to)) {
+        avg_some(g, r, from, to);
+        return;
+    }
+    sums_add_row(g->a + from, g->b + from, r->v + from, to - from);
+    for (uint32_t k = from; k < to; k++)
+        g->count[k]++;
+}
+
+/* a: mean, b: sum of squares around it */
+static void variance_some(struct group *g, const struct row *r, uint32_t from, uint32_t to)
+{
+    for (uint32_t k = from; k < to; k++) {
         double v = r->v[k], delta;
 
         if (!r->has[k])
@@ -198,9 +218,21 @@ static void add_variance(struct group *g, const struct row *r, uint32_t n)
     }
 }
 
-static void add_extreme(struct group *g, const struct row *r, uint32_t n, bool max)
+static void variance_whole(double *restrict mean, double *restrict squares, double *restrict count,
+                           const double *restrict v, uint32_t n)
 {
     for (uint32_t k = 0; k < n; k++) {
+        double delta = v[k] - mean[k];
+
+        count[k]++;
+        mean[k] += delta / count[k];
+        squares[k] += delta * (v[k] - mean[k]);
+    }
+}
+
+static void extreme_some(struct group *g, const struct row *r, uint32_t from, uint32_t to, bool max)
+{
+    for (uint32_t k = from; k < to; k++) {
         double v = r->v[k], old = g->a[k];
 
         if (!r->has[k])
@@ -211,7 +243,19 @@ static void add_extreme(struct group *g, const struct row *r, uint32_t n, bool m
     }
 }
 
-static void add_count(struct group *g, const struct row *r, uint32_t n, bool group)
+static void max_whole(double *restrict a, const double *restrict v, uint32_t n)
+{
+    for (uint32_t k = 0; k < n; k++)
+        a[k] = (a[k] != a[k]) | (a[k] < v[k]) ? v[k] : a[k];
+}
+
+static void min_whole(double *restrict a, const double *restrict v, uint32_t n)
+{
+    for (uint32_t k = 0; k < n; k++)
+        a[k] = (a[k] != a[k]) | (a[k] > v[k]) ? v[k] : a[k];
+}
+
+static void count_row(struct group *g, const struct row *r, uint32_t n, bool group)
 {
     for (uint32_t k = 0; k < n; k++) {
         g->a[k] = group ? 1 : g->a[k] + r->has[k];
@@ -219,46 +263,103 @@ static void add_count(struct group *g, const struct row *r, uint32_t n, bool gro
     }
 }
 
-static void add_row(enum pql_agg op, struct group *g, const struct row *r, uint32_t n)
+static void add_some(enum pql_agg op, struct group *g, const struct row *r, uint32_t from,
+                     uint32_t to)
 {
     switch (op) {
     case PQL_AGG_SUM:
-        add_sum(g, r, n);
+        sum_some(g, r, from, to);
         break;
     case PQL_AGG_AVG:
-        add_avg(g, r, n);
+        avg_some(g, r, from, to);
         break;
     case PQL_AGG_STDDEV:
     case PQL_AGG_STDVAR:
-        add_variance(g, r, n);
+        variance_some(g, r, from, to);
         break;
     case PQL_AGG_MIN:
     case PQL_AGG_MAX:
-        add_extreme(g, r, n, op == PQL_AGG_MAX);
+        extreme_some(g, r, from, to, op == PQL_AGG_MAX);
         break;
-    default: /* count, group */
-        add_count(g, r, n, op == PQL_AGG_GROUP);
+    default:
+        break;
     }
 }
 
+static void add_whole(enum pql_agg op, struct group *g, const struct row *r, uint32_t from,
+                      uint32_t to)
+{
+    const uint32_t n = to - from;
+
+    switch (op) {
+    case PQL_AGG_SUM:
+        sums_add_row(g->a + from, g->b + from, r->v + from, n);
+        break;
+    case PQL_AGG_AVG:
+        avg_whole(g, r, from, to);
+        break;
+    case PQL_AGG_STDDEV:
+    case PQL_AGG_STDVAR:
+        variance_whole(g->a + from, g->b + from, g->count + from, r->v + from, n);
+        break;
+    case PQL_AGG_MIN:
+        min_whole(g->a + from, r->v + from, n);
+        break;
+    case PQL_AGG_MAX:
+        max_whole(g->a + from, r->v + from, n);
+        break;
+    default:
+        break;
+    }
+}
+
+static void add_row(enum pql_agg op, struct group *g, const struct row *r, uint32_t n)
+{
+    if (op == PQL_AGG_COUNT || op == PQL_AGG_GROUP) {
+        count_row(g, r, n, op == PQL_AGG_GROUP);
+        return;
+    }
+    for (uint32_t k = 0, end; k < n; k = end) {
+        end = n - k > BLOCK ? k + BLOCK : n;
+        if ((g->full || !memchr(g->has + k, 0, end - k)) &&
+            (r->points == n || !memchr(r->has + k, 0, end - k)))
+            add_whole(op, g, r, k, end);
+        else
+            add_some(op, g, r, k, end);
+    }
+    g->full |= r->points == n;
+}
+
+/* What steps without a point get is nobody's. */
 static uint32_t finish_group(enum pql_agg op, struct group *g, uint32_t n)
 {
     uint32_t points = 0;
 
-    for (uint32_t k = 0; k < n; k++) {
-        if (!g->has[k])
-            continue;
-        points++;
-        if (op == PQL_AGG_SUM)
+    switch (op) {
+    case PQL_AGG_SUM:
+        for (uint32_t k = 0; k < n; k++)
             g->a[k] += g->b[k];
-        else if (op == PQL_AGG_AVG)
+        break;
+    case PQL_AGG_AVG:
+        for (uint32_t k = 0; k < n; k++)
             g->a[k] =
                 g->has[k] == 2 ? g->a[k] + g->b[k] : g->a[k] / g->count[k] + g->b[k] / g->count[k];
-        else if (op == PQL_AGG_STDVAR)
+        break;
+    case PQL_AGG_STDVAR:
+    case PQL_AGG_STDDEV:
+        for (uint32_t k = 0; k < n; k++)
             g->a[k] = g->b[k] / g->count[k];
-        else if (op == PQL_AGG_STDDEV)
-            g->a[k] = sqrt(g->b[k] / g->count[k]);
-        g->has[k] = 1;
+        for (uint32_t k = 0; k < n && op == PQL_AGG_STDDEV; k++)
+            g->a[k] = sqrt(g->a[k]);
+        break;
+    default:
+        break;
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        const uint8_t has = g->has[k] != 0;
+
+        g->has[k] = has;
+        points += has;
     }
     return points;
 }
