@@ -442,11 +442,11 @@ static nx_status run_quantile(struct aggregation *g, struct rows **out, struct n
 {
     uint32_t *at, *rows; /* rows of group i: rows[at[i]] up to rows[at[i + 1]] */
     double *values;
-    nx_status st = quantile_notes(g);
+    nx_status st = rows_make(g->ev, g->in, err);
 
     if (!st)
-        st = rows_make(g->ev, g->in, err);
-    if (!st) { /* rows without points are gone: number again */
+        st = quantile_notes(g); /* after what the rows have to say */
+    if (!st) {                  /* rows without points are gone: number again */
         g->n_groups = 0;
         st = number_groups(g, err);
     }

@@ -17,6 +17,11 @@
 #include <math.h>
 #include <string.h>
 
+static bool is_trim(enum pql_op op)
+{
+    return op == PQL_OP_TRIM_UPPER || op == PQL_OP_TRIM_LOWER;
+}
+
 double binop_scalar(enum pql_op op, double a, double b)
 {
     switch (op) {
@@ -303,10 +308,10 @@ static nx_status duplicate_error(struct match *m, size_t a, size_t b, struct nx_
     return st;
 }
 
-/* B1 and B2, at the first step that breaks one of them. */
+/* B1 and B2 (which trims leave out), at the first step that breaks one of them. */
 static nx_status check_steps(struct match *m, struct nx_err *err)
 {
-    bool one_to_one = m->m->card == PQL_ONE_TO_ONE, any = false;
+    bool one_to_one = m->m->card == PQL_ONE_TO_ONE && !is_trim(m->e->binary.op), any = false;
     uint32_t *seen =
         arena_array(m->ev->work, m->n_sigs + 1, sizeof *seen); /* row + 1 of the group's one */
     uint32_t *met = arena_array(m->ev->work, m->n_sigs + 1, sizeof *met);
@@ -624,11 +629,18 @@ static nx_status run_match(struct match *m, struct nx_err *err)
     return st ? st : rows_merge(m->ev, m->result, false, err);
 }
 
-/* Between floats `</` and `>/` mean nothing. */
-static void note_trim(struct match *m)
+/* Between floats `</` and `>/` mean nothing, but to whom they would mean it must be clear (B1). */
+static nx_status run_trim(struct match *m, struct nx_err *err)
 {
     const char *op = pql_op_text(m->e->binary.op);
+    nx_status st = new_result(m, 0, err);
 
+    if (!st)
+        st = find_live(m, err);
+    if (!st)
+        st = check_steps(m, err);
+    if (st)
+        return st;
     for (size_t i = 0; i < m->many->n; i++) {
         if (!ones_of(m, m->many_sig[i]))
             continue;
@@ -636,8 +648,9 @@ static void note_trim(struct match *m)
             &m->ev->annots, ANNOT_INFO, m->e->pos,
             "incompatible sample types encountered for binary operator \"%s\": float %s float", op,
             op);
-        return;
+        break;
     }
+    return NX_OK;
 }
 
 /* Not inlined: sides are evaluated within each other, and what this one needs must not lie on the stack then. */
@@ -658,12 +671,10 @@ __attribute__((noinline)) static nx_status join(struct eval *ev, const struct pq
     m.fill_one = m.m->has_fill_right ? &m.m->fill_right : NULL;
     labels_builder_init(&m.builder);
     st = number_sides(&m, err);
-    if (!st && (op == PQL_OP_TRIM_UPPER || op == PQL_OP_TRIM_LOWER)) {
-        note_trim(&m);
-        st = new_result(&m, 0, err);
-    } else if (!st) {
+    if (!st && is_trim(op))
+        st = run_trim(&m, err);
+    else if (!st)
         st = pql_op_is_set(op) ? run_set(&m, err) : run_match(&m, err);
-    }
     labels_builder_done(&m.builder);
     *out = m.result;
     return st;

@@ -485,12 +485,12 @@ nx_status fn_histogram_quantile(struct pql_call *c, struct nx_err *err)
     double *q;
     nx_status st = eval_scalar(c->ev, c->e->call.args[0], c->tm, &q, err);
 
+    if (!st)
+        st = histograms_gather(&h, c, c->e->call.args[1], err);
     if (st)
         return st;
-    note_quantiles(c, c->e->call.args[0], q);
-    st = histograms_gather(&h, c, c->e->call.args[1], err);
-    if (!st)
-        st = rows_made(c->ev, c->tm, h.n, &c->rows, err);
+    note_quantiles(c, c->e->call.args[0], q); /* after what the argument has to say */
+    st = rows_made(c->ev, c->tm, h.n, &c->rows, err);
     if (!st)
         st = histograms_rows(&h, &(struct wanted){.q = q}, h.labels, err);
     return st ? st : histograms_done(&h, err);

@@ -707,13 +707,12 @@ done:
     return st;
 }
 
-/* Prometheus asks this of match[]: one matcher at least must not match an absent label. */
-static bool selects_something(const struct matcher *m, size_t n)
+nx_status pql_check_match(const struct matcher *m, size_t n, struct nx_err *err)
 {
     for (size_t i = 0; i < n; i++)
         if (!parse_matches_empty(&m[i]))
-            return true;
-    return false;
+            return NX_OK;
+    return nx_fail(err, NX_BADINPUT, "match[] must contain at least one non-empty matcher");
 }
 
 /* A selector and nothing else. */
@@ -745,8 +744,6 @@ nx_status pql_parse_selector(struct arena *a, struct nx_slice text, struct match
     if (st)
         return st;
     st = parse_lone_selector(&p, &m, &found);
-    if (!st && !selects_something(m, found))
-        st = nx_fail(err, NX_BADINPUT, "match[] must contain at least one non-empty matcher");
     if (st)
         goto done;
     *out = m;

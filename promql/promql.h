@@ -32,9 +32,11 @@ NX_NODISCARD nx_status pql_parse(struct arena *a, struct nx_slice text,
                                  const struct pql_features *features, const struct pql_expr **out,
                                  struct nx_err *err);
 /* A bare series selector, as in match[]: its matchers, in the arena (regexes are freed with
- * pql_matchers_done). Fails as Prometheus's ParseMetricSelector does. */
+ * pql_matchers_done). Fails as Prometheus's ParseMetricSelector does: `{}` is one, too. */
 NX_NODISCARD nx_status pql_parse_selector(struct arena *a, struct nx_slice text,
                                           struct matcher **out, size_t *n, struct nx_err *err);
+/* Fails, in Prometheus's words, unless one matcher refuses an absent label: what is asked of match[]. */
+NX_NODISCARD nx_status pql_check_match(const struct matcher *m, size_t n, struct nx_err *err);
 void pql_matchers_done(struct matcher *m, size_t n);
 /* Frees what an expression holds outside its arena (compiled regexes). Accepts NULL. */
 void pql_expr_done(const struct pql_expr *e);

@@ -44,6 +44,11 @@ static nx_status parse_rules(struct keep_file *k, const struct config_keep *from
         struct matcher *m = NULL;
         size_t n = 0;
         st = pql_parse_selector(k->arena, r->match, &m, &n, err);
+        if (!st) {
+            st = pql_check_match(m, n, err);
+            if (st)
+                pql_matchers_done(m, n);
+        }
         if (st) {
             const struct nx_err why = *err;
             return nx_fail(err, st, "parsing YAML file %s: %s (%s:%d: retention[%zu].match)", path,

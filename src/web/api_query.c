@@ -277,8 +277,11 @@ static nx_status common_params(struct web_req *r, struct pql_query *q, struct nx
             return nx_context(err, "invalid parameter \"timeout\"");
         q->timeout_ms = q->timeout_ms > 0 ? q->timeout_ms : -1;
     }
-    if (lookback.len && web_parse_duration(lookback, &q->lookback_ms, err))
-        return nx_context(err, "error parsing lookback delta duration");
+    if (lookback.len) {
+        if (web_parse_duration(lookback, &q->lookback_ms, err))
+            return nx_context(err, "error parsing lookback delta duration");
+        q->lookback_ms = q->lookback_ms > 0 ? q->lookback_ms : 0; /* 0: the server's */
+    }
     q->text = web_param_get(r, "query");
     q->cancel = &r->cancel;
     q->per_step_stats = nx_slice_is(web_param_get(r, "stats"), "all");

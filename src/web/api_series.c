@@ -223,9 +223,3 @@ void api_series(struct web_req *r)
     }
     ask_done(&a);
 }
-
-/* A method that Prometheus's router has and its API never got. */
-void api_drop_series(struct web_req *r)
-{
-    web_error(r, WEB_ERR_INTERNAL, "not implemented");
-}

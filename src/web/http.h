@@ -212,7 +212,7 @@ void web_conn_counts(const struct web *w, uint64_t *accepted, uint64_t *closed);
 
 web_handler api_query, api_query_range, api_query_exemplars, api_format_query,
     api_parse_query;                                                           /* api_query.c */
-web_handler api_labels, api_label_values, api_series, api_drop_series;         /* api_series.c */
+web_handler api_labels, api_label_values, api_series;                          /* api_series.c */
 web_handler api_targets, api_targets_metadata, api_metadata, api_scrape_pools; /* api_targets.c */
 web_handler api_rules, api_alerts, api_alertmanagers;                          /* api_rules.c */
 web_handler api_status_config, api_status_flags, api_status_buildinfo, api_status_runtimeinfo,

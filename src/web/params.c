@@ -206,7 +206,7 @@ nx_status web_parse_duration(struct nx_slice s, int64_t *ms, struct nx_err *err)
                            "cannot parse \"%.*s\" to a valid duration. It overflows int64",
                            (int)s.len, s.ptr);
         if (!isnan(seconds)) {
-            *ms = seconds_to_ms(seconds);
+            *ms = ns < 9.2e18 ? (int64_t)ns / 1000000 : INT64_MAX / 1000000; /* cut, not rounded */
             return NX_OK;
         }
     } else if (num_parse_duration(s, ms, NULL) == NX_OK) {
@@ -230,6 +230,17 @@ nx_status web_param_time(const struct web_req *r, const char *key, int64_t absen
     return NX_OK;
 }
 
+/* Whether a number was refused for its size alone. */
+static bool is_integer(struct nx_slice s)
+{
+    size_t sign = s.len && (*s.ptr == '-' || *s.ptr == '+');
+
+    for (size_t i = sign; i < s.len; i++)
+        if (s.ptr[i] < '0' || s.ptr[i] > '9')
+            return false;
+    return s.len > sign;
+}
+
 nx_status web_param_limit(const struct web_req *r, size_t *limit, struct nx_err *err)
 {
     struct nx_slice s = web_param_get(r, "limit");
@@ -239,10 +250,9 @@ nx_status web_param_limit(const struct web_req *r, size_t *limit, struct nx_err 
     if (!s.len)
         return NX_OK;
     if (!num_parse_i64(s, &n))
-        return nx_fail(
-            err, NX_BADINPUT,
-            "invalid parameter \"limit\": strconv.Atoi: parsing \"%.*s\": invalid syntax",
-            (int)s.len, s.ptr);
+        return nx_fail(err, NX_BADINPUT,
+                       "invalid parameter \"limit\": strconv.Atoi: parsing \"%.*s\": %s",
+                       (int)s.len, s.ptr, is_integer(s) ? "value out of range" : "invalid syntax");
     if (n < 0)
         return nx_fail(err, NX_BADINPUT, "invalid parameter \"limit\": limit must be non-negative");
     *limit = (size_t)n;
@@ -269,6 +279,14 @@ nx_status web_param_matches(struct web_req *r, struct web_match_sets *out, struc
             return st;
         }
         sets.n++;
+    }
+    for (size_t i = 0; i < sets.n;
+         i++) { /* after all are read: what none could read is told first */
+        nx_status st = pql_check_match(sets.v[i].m, sets.v[i].n, err);
+        if (st) {
+            web_match_sets_done(&sets);
+            return st;
+        }
     }
     *out = sets;
     return NX_OK;

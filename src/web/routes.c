@@ -17,7 +17,6 @@ const struct web_route web_routes[] = {
     { "/api/v1/labels",                     WEB_GET | WEB_POST,            API,                   api_labels },
     { "/api/v1/label/:name/values",         WEB_GET | WEB_POST,            API,                   api_label_values },
     { "/api/v1/series",                     WEB_GET | WEB_POST,            API,                   api_series },
-    { "/api/v1/series",                     WEB_DELETE,                    API,                   api_drop_series },
     { "/api/v1/metadata",                   WEB_GET,                       API,                   api_metadata },
     { "/api/v1/targets",                    WEB_GET,                       API,                   api_targets },
     { "/api/v1/targets/metadata",           WEB_GET,                       API,                   api_targets_metadata },

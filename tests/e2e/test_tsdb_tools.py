@@ -101,7 +101,7 @@ def test_list_and_the_table_of_created_blocks(folders):
 
 
 @pytest.mark.parametrize("flags", [[], ["--match={job=\"x\"}"], ["--match=requests_total{i=~\"1.*\"}"], [f"--min-time={START + 100_000}"],
-                                   [f"--max-time={START + 7_200_000}", f"--min-time={START + 7_100_000}"], ["--match={i=\"nothing\"}"],
+                                   [f"--max-time={START + 7_200_000}", f"--min-time={START + 7_100_000}"], ["--match={i=\"nothing\"}"], ["--match={__name__=~\".*\"}"],
                                    ["--min-time=0x10", "--max-time=0"]])
 def test_dump(folders, flags):
     a, b = both(folders, "dump", *flags)

@@ -155,8 +155,7 @@ static void each_error_has_prometheus_words(void **state)
     RUN(rows);
     expect(get("/api/v1/query?query=1&timeout=0"), "no time", 503,
            BAD("timeout", "query timed out in query execution"));
-    expect(request("DELETE", "/api/v1/series", NULL, NULL), "DELETE", 500,
-           BAD("internal", "not implemented"));
+    expect(request("DELETE", "/api/v1/series", NULL, NULL), "DELETE", 405, "Method Not Allowed\n");
     /* what goes wrong in evaluation is 422 */
     expect_in(get("/api/v1/query?query=m%20%2B%20on()%20m&time=1700000000"), "many to many", 422,
               "\"errorType\":\"execution\",\"error\":\"found duplicate series for the match group "
@@ -448,6 +447,9 @@ static void targets_and_metadata(void **state)
          OK("{\"x_total\":[{\"type\":\"counter\",\"unit\":\"\",\"help\":\"Another X.\"}]}")},
         {"/api/v1/targets/metadata?match_target=%7Bjob%3D%22b%22%7D&metric=up", 200,
          OK("[{\"target\":{\"job\":\"b\"},\"type\":\"gauge\",\"help\":\"Is it "
+            "up?\",\"unit\":\"\"}]")},
+        {"/api/v1/targets/metadata?match_target=%7B%7D&limit=1", 200,
+         OK("[{\"target\":{\"job\":\"a\"},\"metric\":\"up\",\"type\":\"gauge\",\"help\":\"Is it "
             "up?\",\"unit\":\"\"}]")},
         {"/api/v1/targets/metadata?limit=1", 200,
          OK("[{\"target\":{\"job\":\"a\"},\"metric\":\"up\",\"type\":\"gauge\",\"help\":\"Is it "

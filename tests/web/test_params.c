@@ -100,8 +100,8 @@ static void durations_are_seconds_or_prometheus_durations(void **state)
     static const struct {
         const char *text;
         int64_t ms;
-    } good[] = {{"15", 15000},      {"0.5", 500},   {"86400", 86400000},
-                {"1h30m", 5400000}, {"100ms", 100}, {"-1", -1000}};
+    } good[] = {{"15", 15000},  {"0.5", 500},  {"86400", 86400000}, {"1h30m", 5400000},
+                {"100ms", 100}, {"-1", -1000}, {"0.0019", 1},       {"0.29", 290}};
     struct nx_err err;
     int64_t ms;
 
@@ -139,6 +139,9 @@ static void limits_are_whole_and_not_negative(void **state)
     } bad[] = {
         {"limit=-1", "invalid parameter \"limit\": limit must be non-negative"},
         {"limit=x", "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"},
+        {"limit=-x", "invalid parameter \"limit\": strconv.Atoi: parsing \"-x\": invalid syntax"},
+        {"limit=-99999999999999999999", "invalid parameter \"limit\": strconv.Atoi: parsing "
+                                        "\"-99999999999999999999\": value out of range"},
     };
     struct nx_err err;
     size_t limit;
@@ -170,6 +173,10 @@ static void match_sets_refuse_what_could_match_everything(void **state)
     r = req_of("", "match[]=up&match[]={}");
     assert_int_equal(web_param_matches(&r, &sets, &err), NX_BADINPUT);
     assert_non_null(strstr(err.text, "must contain at least one non-empty matcher"));
+    req_done(&r);
+    r = req_of("", "match[]={}&match[]=up{"); /* what cannot be read is told first */
+    assert_int_equal(web_param_matches(&r, &sets, &err), NX_BADINPUT);
+    assert_string_equal(err.text, "1:4: parse error: unexpected end of input inside braces");
     req_done(&r);
 }
 

@@ -39,7 +39,7 @@ static void every_route_answers_its_methods_and_refuses_the_others(void **state)
 static void allow_lists_what_prometheus_lists(void **state)
 {
     static const char *const rows[][2] = {
-        {"/api/v1/query", "GET, OPTIONS, POST"},  {"/api/v1/series", "DELETE, GET, OPTIONS, POST"},
+        {"/api/v1/query", "GET, OPTIONS, POST"},  {"/api/v1/series", "GET, OPTIONS, POST"},
         {"/api/v1/targets", "GET, OPTIONS"},      {"/-/healthy", "GET, HEAD, OPTIONS"},
         {"/-/reload", "GET, OPTIONS, POST, PUT"}, {"/metrics", "GET, OPTIONS"},
     };
