@@ -251,3 +251,23 @@ void text_json(struct buf *b, struct nx_slice s)
         buf_append(b, s.ptr + done, s.len - done);
     buf_char(b, '"');
 }
+
+void text_url_escape(struct buf *b, struct nx_slice s, const char *also_plain, bool plus)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                     (c && strchr("-_.~", c)) || (c && strchr(also_plain, c));
+        if (plain)
+            buf_char(b, (char)c);
+        else if (plus && c == ' ')
+            buf_char(b, '+');
+        else
+            buf_printf(b, "%%%02X", c);
+    }
+}
+
+void text_url_path(struct buf *b, struct nx_slice s)
+{
+    text_url_escape(b, s, "$&+,/:;=@", false);
+}

@@ -31,6 +31,11 @@ bool text_space(uint32_t code_point);
 /* A JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD; <, > and & stay. */
 void text_json(struct buf *b, struct nx_slice s);
 
+/* Percent signs for what is neither a letter, a digit, one of -_.~ nor of `also_plain`; blanks as + if `plus`. */
+void text_url_escape(struct buf *b, struct nx_slice s, const char *also_plain, bool plus);
+/* A path of a URL, as Go's net/url writes it. */
+void text_url_path(struct buf *b, struct nx_slice s);
+
 #ifdef __cplusplus
 }
 #endif

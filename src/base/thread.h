@@ -14,6 +14,7 @@ enum nx_rank {
     NX_RANK_SCRAPE,     /* scrape manager: pools and targets */
     NX_RANK_RULES,      /* rules: the list of groups */
     NX_RANK_RULE_GROUP, /* rules: how one group stands */
+    NX_RANK_NOTIFY,     /* notify: which Alertmanagers there are */
     NX_RANK_TARGET,     /* one target's status and metadata */
     NX_RANK_QUEUE,      /* queues between threads */
     NX_RANK_SYNC,       /* storage: whose turn it is to sync the log */

@@ -3,7 +3,8 @@
 /* server.c - builds the parts, hands each what it needs, and takes them down again.
  *
  * ORDER    Up: configuration, web (which says "not ready"), storage (replays its log), engine, scraping;
- *          then the targets are applied and the server is ready. Down: web, scraping, storage.
+ *          then the targets are applied and the server is ready. Down: web, rules, what they send, scraping,
+ *          storage.
  * RELOAD   SIGHUP and /-/reload load the file anew. Only when that succeeds is anything replaced; each
  *          part then takes the new configuration, and one that fails does not stop the others.
  * THREADS  The main thread waits for signals; reloads run on it or on a web worker, one at a time,
@@ -29,6 +30,7 @@
 #include "src/cli/keep.h"
 #include "src/cli/memory_limit.h"
 #include "src/config/config.h"
+#include "src/notify/notify.h"
 #include "src/rules/rules.h"
 #include "src/scrape/scrape.h"
 #include "src/web/web.h"
@@ -44,6 +46,7 @@ struct server {
     struct pql_engine *engine;
     struct query_log *query_log;
     struct scrape *scrape;
+    struct notify *notify;
     struct rules *rules;
     struct web *web;
     bool ready;      /* atomic */
@@ -176,6 +179,8 @@ static nx_status apply(struct server *s, const struct config *cfg, const struct 
     storage_set_out_of_order_window(s->storage, cfg->storage.tsdb.out_of_order_time_window_ms);
     pql_engine_set_default_step(s->engine, cfg->global.evaluation_interval_ms);
     st = scrape_apply(s->scrape, cfg, err);
+    if (!st)
+        st = notify_apply(s->notify, cfg, err);
     if (!st)
         st = rules_apply(s->rules, cfg, files, err);
     rule_files_unref(files);
@@ -433,6 +438,19 @@ static nx_status open_scrape(struct server *s, struct nx_err *err)
     return scrape_new(&s->scrape, &o, err);
 }
 
+static nx_status open_notify(struct server *s, struct nx_err *err)
+{
+    int64_t capacity = flags_int(&s->flags, "alertmanager.notification-queue-capacity"),
+            batch = flags_int(&s->flags, "alertmanager.notification-batch-size");
+    struct notify_opts o = {
+        .queue_capacity = capacity > 0 ? (size_t)capacity : 0,
+        .batch_size = batch > 0 ? (size_t)batch : 0,
+        .drain = flags_bool(&s->flags, "alertmanager.drain-notification-queue-on-shutdown"),
+    };
+
+    return notify_new(&s->notify, &o, err);
+}
+
 static nx_status open_rules(struct server *s, struct nx_err *err)
 {
     struct rules_opts o = {
@@ -445,6 +463,8 @@ static nx_status open_rules(struct server *s, struct nx_err *err)
         .parallel = s->concurrent_rules,
         .max_concurrent = (unsigned)flags_int(&s->flags, "rules.max-concurrent-evals"),
         .features = s->features,
+        .notify = notify_take,
+        .notify_ctx = s->notify,
     };
 
     return rules_new(&s->rules, &o, err);
@@ -495,9 +515,12 @@ static nx_status start_parts(struct server *s, struct nx_err *err)
     if (!st)
         st = open_scrape(s, err);
     if (!st)
+        st = open_notify(s, err);
+    if (!st)
         st = open_rules(s, err);
     if (!st) {
-        struct web_data data = {s->storage, s->scrape, s->engine, s->query_log, s->rules};
+        struct web_data data = {s->storage,   s->scrape, s->engine,
+                                s->query_log, s->rules,  s->notify};
         web_attach(s->web, &data);
         st = apply(s, s->cfg, NULL, err); /* the rules it was opened with */
     }
@@ -569,6 +592,9 @@ static void stop(struct server *s)
         storage_stop_admin(s->storage); /* else an answer may take as long as its blocks */
     web_close(s->web);
     rules_free(s->rules);
+    if (s->notify)
+        log_info("Stopping notification manager...", "component", "notifier");
+    notify_free(s->notify);
     if (s->scrape)
         log_info("Stopping scrape manager...");
     scrape_free(s->scrape);

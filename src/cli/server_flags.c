@@ -38,9 +38,9 @@
 // clang-format off
 const struct flag server_flags[] = {
     BOOL("agent",                                 "false", FLAG_REFUSED, "Run in agent mode (not in this version)."),
-    BOOL("alertmanager.drain-notification-queue-on-shutdown", "true", LATER, "Send all outstanding Alertmanager notifications when shutting down."),
-    INT("alertmanager.notification-batch-size",   "256",   LATER, "The maximum number of notifications per batch to send to the Alertmanager."),
-    INT("alertmanager.notification-queue-capacity", "10000", LATER, "The capacity of the queue for pending Alertmanager notifications."),
+    BOOL("alertmanager.drain-notification-queue-on-shutdown", "true", 0, "Send all outstanding Alertmanager notifications when shutting down."),
+    INT("alertmanager.notification-batch-size",   "256",   0,     "The maximum number of notifications per batch to send to the Alertmanager."),
+    INT("alertmanager.notification-queue-capacity", "10000", 0,     "The capacity of the queue for pending Alertmanager notifications."),
     BOOL("auto-gomaxprocs",                       "true",  0, "Accepted for compatibility: threads here do not depend on a CPU quota."),
     BOOL("auto-gomemlimit",                       "true",  0, "Without memory.limit: limit memory to a share of what the cgroup or the machine has."),
     FLOAT("auto-gomemlimit.ratio",                "0.9",   0, "That share."),
@@ -59,7 +59,7 @@ const struct flag server_flags[] = {
     DUR("query.timeout",                          "2m",    0, "Maximum time a query may take before being aborted."),
     DUR("rules.alert.for-grace-period",           "10m",   0,     "Minimum duration between alert and restored \"for\" state."),
     DUR("rules.alert.for-outage-tolerance",       "1h",    0,     "Max time to tolerate outage for restoring \"for\" state of alert."),
-    DUR("rules.alert.resend-delay",               "1m",    LATER, "Minimum amount of time to wait before resending an alert to Alertmanager."),
+    DUR("rules.alert.resend-delay",               "1m",    0,     "Minimum amount of time to wait before resending an alert to Alertmanager."),
     INT("rules.max-concurrent-evals",             "4",     0,     "Global concurrency limit for independent rules that can run concurrently."),
     BOOL("scrape.adjust-timestamps",              "true",  HIDDEN, "Adjust scrape timestamps by up to scrape.timestamp-tolerance to align them to the intended schedule."),
     DUR("scrape.discovery-reload-interval",       "5s",    HIDDEN, "Interval used by scrape manager to throttle target groups updates."),

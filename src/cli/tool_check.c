@@ -7,10 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "src/base/text.h"
 #include "src/cli/check_rules.h"
 #include "src/config/config.h"
 #include "src/discovery/discovery.h"
+#include "src/notify/notify.h"
 #include "src/relabel/relabel.h"
 #include "src/scrape/scrape.h"
 
@@ -36,13 +36,6 @@ static int check_rules(void *ctx, const char *path, struct buf *out, struct buf 
 }
 
 /* ---- targets --------------------------------------------------------------------------------------- */
-
-static nx_status no_host(struct nx_slice address, struct nx_err *err)
-{
-    char quoted[TEXT_QUOTED_BYTES];
-
-    return nx_fail(err, NX_BADINPUT, "%s is not a valid hostname", text_quoted(quoted, address));
-}
 
 /* Groups of a file have no name. */
 static bool is_static(const struct config_sds *sds, const struct config_static_sd *groups)
@@ -76,45 +69,24 @@ static nx_status check_groups(void *ctx, const struct config_scrape *job,
     return st;
 }
 
-/* An Alertmanager's address after relabelling; empty: it is dropped. */
-static nx_status check_alertmanager(const struct config_alertmanager *am, struct nx_slice address,
-                                    const struct labels *group, struct labels_builder *b,
-                                    struct relabel_scratch *scratch, struct nx_err *err)
-{
-    labels_builder_reset(b, NULL);
-    for (uint32_t i = 0; i < group->n; i++)
-        labels_builder_set(b, group->v[i].name, group->v[i].value);
-    labels_builder_set(b, nx_slice_str("__address__"), address);
-    labels_builder_set(b, nx_slice_str("__scheme__"), am->scheme);
-    labels_builder_set(b, nx_slice_str("__alerts_path__"), am->path_prefix);
-    relabel_scratch_reset(scratch);
-    switch (relabel_apply(&am->relabel, b, scratch)) {
-    case RELABEL_NOMEM:
-        return nx_fail(err, NX_NOMEM, "out of memory");
-    case RELABEL_DROPPED:
-        return NX_OK;
-    case RELABEL_KEPT:
-        break;
-    }
-    address = labels_builder_get(b, nx_slice_str("__address__"));
-    return memchr(address.ptr ? address.ptr : "", '/', address.len) ? no_host(address, err) : NX_OK;
-}
-
 static nx_status check_alertmanagers(void *ctx, const struct config_alertmanager *am,
                                      const struct config_static_sd *groups, struct nx_err *err)
 {
-    struct relabel_scratch scratch;
-    struct labels_builder b;
-    nx_status st = relabel_scratch_init(&scratch, err);
+    struct relabel_scratch scratch = {0};
+    struct arena *a = arena_new(0);
+    nx_status st =
+        a ? relabel_scratch_init(&scratch, err) : nx_fail(err, NX_NOMEM, "out of memory");
 
     (void)ctx;
-    labels_builder_init(&b);
     for (size_t g = 0; g < groups->n; g++)
-        for (size_t i = 0; i < groups->v[g].targets.n && !st; i++)
-            st = check_alertmanager(am, groups->v[g].targets.v[i], &groups->v[g].labels, &b,
-                                    &scratch, err);
-    labels_builder_done(&b);
+        for (size_t i = 0; i < groups->v[g].targets.n && !st; i++) {
+            struct nx_slice url;
+            bool dropped;
+            st = notify_url(am, groups->v[g].targets.v[i], &groups->v[g].labels, &scratch, a,
+                            &dropped, &url, err);
+        }
     relabel_scratch_done(&scratch);
+    arena_free(a);
     return st;
 }
 

@@ -309,6 +309,7 @@ struct config_alertmanager {
     int64_t timeout_ms;
     struct nx_slice api_version; /* "v2" */
     struct relabel_rules relabel, alert_relabel;
+    uint64_t fingerprint; /* equal for entries that say the same, secrets included */
     int line;
 };
 

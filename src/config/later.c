@@ -32,9 +32,13 @@ static bool uses_sd(const struct config *cfg, enum config_sd_kind kind)
     return used;
 }
 
-static bool uses_alerting(const struct config *cfg)
+static bool uses_sigv4(const struct config *cfg)
 {
-    return cfg->alerting.alertmanagers.n || cfg->alerting.alert_relabel.n;
+    for (size_t i = 0; i < cfg->alerting.alertmanagers.n; i++) {
+        if (cfg->alerting.alertmanagers.v[i].sigv4)
+            return true;
+    }
+    return false;
 }
 
 static bool uses_remote_write(const struct config *cfg)
@@ -91,36 +95,47 @@ static bool uses_protobuf(const struct config *cfg)
     return false;
 }
 
+/* Of jobs and Alertmanagers: those that are asked. */
+static bool any_http(const struct config *cfg, bool (*is)(const struct config_http *h))
+{
+    bool any = false;
+
+    for (size_t i = 0; i < cfg->scrape_configs.n && !any; i++)
+        any = is(&cfg->scrape_configs.v[i].http);
+    for (size_t i = 0; i < cfg->alerting.alertmanagers.n && !any; i++)
+        any = is(&cfg->alerting.alertmanagers.v[i].http);
+    return any;
+}
+
+static bool has_jwt(const struct config_http *h)
+{
+    return h->oauth2 &&
+           nx_slice_is(h->oauth2->grant_type, "urn:ietf:params:oauth:grant-type:jwt-bearer");
+}
+
 static bool uses_jwt(const struct config *cfg)
 {
-    for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
-        const struct config_oauth2 *o = cfg->scrape_configs.v[i].http.oauth2;
+    return any_http(cfg, has_jwt);
+}
 
-        if (o && nx_slice_is(o->grant_type, "urn:ietf:params:oauth:grant-type:jwt-bearer"))
-            return true;
-    }
-    return false;
+static bool has_refs(const struct config_http *h)
+{
+    return (h->basic_auth &&
+            (h->basic_auth->username_ref.len || h->basic_auth->password_ref.len)) ||
+           (h->authorization && h->authorization->credentials_ref.len) ||
+           (h->oauth2 && h->oauth2->client_secret_ref.len) || h->tls.ca_ref.len ||
+           h->tls.cert_ref.len || h->tls.key_ref.len;
 }
 
 /* There is no secret manager to ask. */
 static bool uses_refs(const struct config *cfg)
 {
-    for (size_t i = 0; i < cfg->scrape_configs.n; i++) {
-        const struct config_http *h = &cfg->scrape_configs.v[i].http;
-
-        if ((h->basic_auth &&
-             (h->basic_auth->username_ref.len || h->basic_auth->password_ref.len)) ||
-            (h->authorization && h->authorization->credentials_ref.len) ||
-            (h->oauth2 && h->oauth2->client_secret_ref.len) || h->tls.ca_ref.len ||
-            h->tls.cert_ref.len || h->tls.key_ref.len)
-            return true;
-    }
-    return false;
+    return any_http(cfg, has_refs);
 }
 
 // clang-format off
 static const struct later rows[] = {
-    { "alerting",                   "alerts are not sent to Alertmanagers",                  uses_alerting },
+    { "alertmanagers.sigv4",        "requests to Alertmanagers are not signed",              uses_sigv4 },
     { "remote_write",               "samples are not sent to remote storage",                uses_remote_write },
     { "remote_read",                "remote storage is not asked",                           uses_remote_read },
     { "tracing",                    "traces are not sent",                                   uses_tracing },
@@ -129,7 +144,7 @@ static const struct later rows[] = {
     { "scrape_native_histograms, convert_classic_histograms_to_nhcb, native_histogram_*",
                                     "native histograms are not scraped",                     uses_native_histograms },
     { "scrape_protocols: PrometheusProto", "targets are asked for the text formats only",    uses_protobuf },
-    { "oauth2.grant_type: ...jwt-bearer", "scrapes with it fail: there is only client_credentials", uses_jwt },
+    { "oauth2.grant_type: ...jwt-bearer", "requests with it fail: there is only client_credentials", uses_jwt },
     { "*_ref (secret manager)",     "there is no secret manager to ask",                     uses_refs },
 };
 // clang-format on

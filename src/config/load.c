@@ -529,8 +529,13 @@ static nx_status fingerprints(struct load *load)
         if (!(st = fingerprint(load, &scrape_record, s, &text, &s->fingerprint)))
             st = fingerprint_sds(load, &s->sds, &text);
     }
-    for (size_t i = 0; i < cfg->alerting.alertmanagers.n && !st; i++)
-        st = fingerprint_sds(load, &cfg->alerting.alertmanagers.v[i].sds, &text);
+    for (size_t i = 0; i < cfg->alerting.alertmanagers.n && !st; i++) {
+        struct config_alertmanager *am =
+            (struct config_alertmanager *)(uintptr_t)&cfg->alerting.alertmanagers.v[i];
+
+        if (!(st = fingerprint(load, &alertmanager_record, am, &text, &am->fingerprint)))
+            st = fingerprint_sds(load, &am->sds, &text);
+    }
     buf_done(&text);
     return st;
 }

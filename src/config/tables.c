@@ -172,7 +172,7 @@ static const struct field alertmanager_fields[] = {
     RELABEL_ROW(config_alertmanager, alert_relabel,     "alert_relabel_configs"),
     FIELD(F_SDS,      config_alertmanager, sds,         "",            0),
 };
-static const struct record alertmanager_record = {
+const struct record alertmanager_record = {
     .go = "config.AlertmanagerConfig", .size = sizeof(struct config_alertmanager), .defaults = &alertmanager_defaults,
     .resets = true, .fields = alertmanager_fields, .n_fields = NX_COUNT(alertmanager_fields),
     .line_offset = offsetof(struct config_alertmanager, line), .check = check_alertmanager,

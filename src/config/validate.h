@@ -3,7 +3,7 @@
 
 #include "src/config/decode.h"
 
-extern const struct record scrape_record;
+extern const struct record scrape_record, alertmanager_record;
 extern const struct config_otlp otlp_defaults;
 
 /* The check of the whole file: obj is its struct config. */

@@ -556,6 +556,7 @@ static nx_status add_notice(struct rule_state *r, const struct alert *a, struct 
     if (!st)
         st = labels_copy(r->arena, &a->annotations, &n->annotations, NULL);
     n->starts_ns = a->fired_ns;
+    n->resolved = a->resolved_ns != 0;
     n->ends_ns = a->resolved_ns ? a->resolved_ns : a->valid_ns;
     return st;
 }

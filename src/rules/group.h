@@ -135,11 +135,3 @@ void rule_group_take_over(struct rule_group *g, struct rule_group *from);
 struct rule_pool *rule_pool_new(unsigned max);
 void rule_pool_free(struct rule_pool *p); /* accepts NULL; nothing must be under way */
 void rule_pool_run(struct rule_pool *p, struct rule_group *g, size_t stage, int64_t t_ns);
-
-/* durations.c */
-#define DURATION_BUCKETS 5 /* 0.01, 0.1, 1, 10, +Inf */
-struct durations *durations_new(void);
-void durations_free(struct durations *d);
-void durations_add(struct durations *d, double seconds);
-/* `d` may be NULL: there were none. */
-void durations_read(struct durations *d, struct rule_durations *out);

@@ -14,6 +14,7 @@
 
 #include "promql/promql.h"
 #include "src/base/arena.h"
+#include "src/base/durations.h"
 #include "src/base/labels.h"
 #include "src/base/status.h"
 #include "src/config/config.h"
@@ -95,6 +96,7 @@ struct rule_notice {
     struct labels labels, annotations; /* without external labels */
     int64_t starts_ns,
         ends_ns; /* `ends` of one that fires: until when it is good if nobody says more */
+    bool resolved;
     const char *generator_url;
 };
 typedef void rule_notify_fn(void *ctx, const struct rule_notice *v, size_t n);
@@ -204,10 +206,6 @@ NX_NODISCARD nx_status rules_view(struct rules *r, struct arena *a, struct rules
                                   struct nx_err *err);
 void rules_view_done(struct rules_view *v);
 
-struct rule_durations {
-    uint64_t count, bucket[5]; /* up to 0.01, 0.1, 1, 10 s, and above; not cumulative */
-    double sum, quantile[5];   /* 0.01, 0.05, 0.5, 0.9, 0.99 of the last ten minutes; NaN: none */
-};
 struct rule_group_stats {
     const char *key; /* "FILE;NAME", in the arena */
     uint64_t evaluations, failures, iterations, missed, samples, rules;
@@ -218,7 +216,7 @@ struct rules_stats {
     struct rule_group_stats *groups; /* in the arena; sorted by key */
     size_t n_groups;
     uint64_t expansions, expansion_failures;
-    struct rule_durations rule, group;
+    struct durations_view rule, group;
 };
 NX_NODISCARD nx_status rules_get_stats(struct rules *r, struct arena *a, struct rules_stats *out,
                                        struct nx_err *err);

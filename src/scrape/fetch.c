@@ -690,9 +690,16 @@ static const char *reason(int code)
     return "";
 }
 
+void fetch_status(const struct fetch *f, char to[80])
+{
+    bool bare = strlen(f->status) == 3;
+
+    snprintf(to, 80, "%s%s%s", f->status, bare ? " " : "", bare ? reason(f->code) : "");
+}
+
 nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err)
 {
-    char text[CURL_ERROR_SIZE + 512];
+    char text[CURL_ERROR_SIZE + 512], status[sizeof f->status];
 
     if (f->over_limit)
         return nx_fail(err, NX_LIMIT, "body size limit exceeded");
@@ -709,9 +716,8 @@ nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err
     if (f->result == CURLE_OK) {
         if (f->code == 200)
             return NX_OK;
-        return nx_fail(
-            err, NX_UNAVAILABLE, "server returned HTTP status %s%s%s", f->status, /* SCR-011 */
-            strlen(f->status) == 3 ? " " : "", strlen(f->status) == 3 ? reason(f->code) : "");
+        fetch_status(f, status);
+        return nx_fail(err, NX_UNAVAILABLE, "server returned HTTP status %s", status); /* SCR-011 */
     }
     if (f->code == 200) { /* the headers were there: Go fails while reading the body */
         if (f->result == CURLE_OPERATION_TIMEDOUT)

@@ -72,6 +72,8 @@ NX_NODISCARD nx_status fetch_begin(struct fetch *f, struct fetch_client *c,
 int fetch_take_connection(struct fetch *f);
 /* After the transfer: NX_OK for a 200, else the error in Go's words. */
 NX_NODISCARD nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err);
+/* "404 Not Found", also where the server sent no reason. */
+void fetch_status(const struct fetch *f, char to[80]);
 /* Puts `Get "URL": ` before the text, as Go's client does with all its failures. */
 nx_status fetch_context(const char *url, struct nx_err *err);
 /* For wire.c. A line of the answer's head, with its end; whether it is the header `name`, and then its

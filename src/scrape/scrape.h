@@ -116,7 +116,7 @@ struct scrape_stats {
 NX_NODISCARD nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stats *out,
                                         struct nx_err *err);
 
-/* ---- for the tools ------------------------------------------------------------------------------ */
+/* ---- for others ---------------------------------------------------------------------------------- */
 
 /* The labels of one target of a group before and after relabelling, in the arena; `labels` empty: dropped.
  * NX_BADINPUT: it is no target, and why; then `discovered` is set all the same. */
@@ -129,12 +129,30 @@ NX_NODISCARD nx_status scrape_target_labels(const struct config_scrape *job,
 struct scrape_request {
     const struct config_http *http; /* NULL: Go's defaults */
     const char *url, *user_agent;
-    const char *form;           /* the body of a POST; NULL: a GET */
+    const char *form; /* the body of a POST: a form, unless a header says what it is; NULL: a GET */
     const char *const *headers; /* "Name: value" */
     size_t n_headers;
     int64_t timeout_ms;
+    const int
+        *cancel; /* atomic: ends the request within a second once it is not 0; NULL: nothing does */
 };
 /* Blocks. Appends the body of whatever answer there is to `body`. A failure of the transport is worded as
  * Go's client words it. */
 NX_NODISCARD nx_status scrape_request(const struct scrape_request *r, int *code, struct buf *body,
                                       struct nx_err *err);
+
+/* For many requests with the same settings: keeps connections and an OAuth2 token from one to the next.
+ * Threads: one at a time. */
+struct scrape_client;
+struct scrape_answer {
+    int code;
+    char status[80]; /* "404 Not Found" */
+};
+/* `http` is borrowed until scrape_client_free(); NULL: Go's defaults. */
+NX_NODISCARD nx_status scrape_client_new(struct scrape_client **out, const struct config_http *http,
+                                         struct nx_err *err);
+void scrape_client_free(struct scrape_client *c); /* accepts NULL */
+/* As scrape_request(), with the client's settings instead of r->http. Without `body` the answer's is dropped. */
+NX_NODISCARD nx_status scrape_client_ask(struct scrape_client *c, const struct scrape_request *r,
+                                         struct scrape_answer *out, struct buf *body,
+                                         struct nx_err *err);

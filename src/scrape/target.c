@@ -258,28 +258,13 @@ nx_status target_make(const struct config_scrape *cfg, struct nx_slice address,
 
 /* ---- URL ----------------------------------------------------------------------------------------- */
 
-static void put_escaped(struct buf *b, struct nx_slice s, const char *also_plain, bool plus)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                     (c && strchr("-_.~", c)) || (c && strchr(also_plain, c));
-        if (plain)
-            buf_char(b, (char)c);
-        else if (plus && c == ' ')
-            buf_char(b, '+');
-        else
-            buf_printf(b, "%%%02X", c);
-    }
-}
-
 static void put_param(struct buf *b, bool *any, struct nx_slice name, struct nx_slice value)
 {
     buf_char(b, *any ? '&' : '?');
     *any = true;
-    put_escaped(b, name, "", true);
+    text_url_escape(b, name, "", true);
     buf_char(b, '=');
-    put_escaped(b, value, "", true);
+    text_url_escape(b, value, "", true);
 }
 
 static struct nx_slice param_label(const struct labels *all, struct nx_slice name)
@@ -338,7 +323,7 @@ struct nx_slice target_url(const struct config_scrape *cfg, const struct labels 
     buf_slice(&b, host);
     if (path.len && path.ptr[0] != '/')
         buf_char(&b, '/');
-    put_escaped(&b, path, "$&+,/:;=@", false);
+    text_url_path(&b, path);
     put_params(&b, cfg, all);
     if (!b.failed) {
         char *p = arena_strndup(a, b.ptr, b.len);

@@ -387,9 +387,29 @@ void api_alerts(struct web_req *r)
     rules_view_done(&v);
 }
 
+static void put_urls(struct buf *b, const char *before, const struct nx_slice *v, size_t n)
+{
+    buf_str(b, before);
+    for (size_t i = 0; i < n; i++) {
+        buf_str(b, i ? ",{\"url\":" : "{\"url\":");
+        json_string(b, v[i]);
+        buf_char(b, '}');
+    }
+}
+
 void api_alertmanagers(struct web_req *r)
 {
+    struct notify *n = web_data(r->w)->notify;
+    struct notify_urls v = {0};
+    struct nx_err err = {0};
+
+    if (n && notify_urls(n, r->arena, &v, &err)) {
+        web_fail(r, &err, NULL);
+        return;
+    }
     web_ok_begin(r);
-    buf_str(&r->reply.body, "{\"activeAlertmanagers\":[],\"droppedAlertmanagers\":[]}");
+    put_urls(&r->reply.body, "{\"activeAlertmanagers\":[", v.active, v.n_active);
+    put_urls(&r->reply.body, "],\"droppedAlertmanagers\":[", v.dropped, v.n_dropped);
+    buf_str(&r->reply.body, "]}");
     web_ok_end(r, NULL, 0, NULL, 0);
 }

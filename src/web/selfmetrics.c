@@ -25,6 +25,7 @@ struct self {
     struct pql_engine_stats en;
     struct query_log_stats ql;
     struct rules_stats ru;
+    struct notify_stats no;
     struct process_info pr;
     struct memory_stats mem;
     bool has_data;
@@ -116,12 +117,13 @@ struct buckets {
     size_t n;
 };
 
-/* `handler`: of the samples' label of that name; NULL: they have none. */
-static void emit_histogram(const struct self *s, const struct row *row, const char *handler,
-                           struct buckets b, double sum)
+/* `label`: of all samples, of a name before "le"; NULL: they have none. */
+static void emit_histogram(const struct self *s, const struct row *row,
+                           const struct expo_pair *label, struct buckets b, double sum)
 {
-    struct expo_pair pairs[] = {{"handler", handler}, {"le", NULL}}, *from = pairs + !handler;
-    size_t n = handler ? 1 : 0;
+    struct expo_pair pairs[] = {label ? *label : (struct expo_pair){"", NULL}, {"le", NULL}},
+                     *from = pairs + !label;
+    size_t n = label ? 1 : 0;
     char le[NUM_TEXT_BYTES + 1];
     uint64_t total = 0;
 
@@ -157,6 +159,10 @@ static void emit_discovered(const struct self *s, const struct row *row)
         const struct expo_pair pairs[] = {{"config", text_of(s, s->sc.by_pool[i].pool)},
                                           {"name", "scrape"}};
         sample(s, row, "", pairs, 2, (double)s->sc.by_pool[i].discovered);
+    }
+    for (size_t i = 0; i < s->no.n_sets; i++) {
+        const struct expo_pair pairs[] = {{"config", s->no.sets[i].name}, {"name", "notify"}};
+        sample(s, row, "", pairs, 2, (double)s->no.sets[i].discovered);
     }
 }
 
@@ -249,7 +255,7 @@ static void emit_group_number(const struct self *s, const struct row *row)
 }
 
 static void emit_rule_summary(const struct self *s, const struct row *row,
-                              const struct rule_durations *d, size_t first)
+                              const struct durations_view *d, size_t first)
 {
     static const char *const names[] = {"0.01", "0.05", "0.5", "0.9", "0.99"};
 
@@ -260,11 +266,55 @@ static void emit_rule_summary(const struct self *s, const struct row *row,
 }
 
 static void emit_rule_histogram(const struct self *s, const struct row *row,
-                                const struct rule_durations *d)
+                                const struct durations_view *d)
 {
     static const double bounds[] = {0.01, 0.1, 1, 10};
 
     emit_histogram(s, row, NULL, (struct buckets){d->bucket, bounds, NX_COUNT(bounds)}, d->sum);
+}
+
+/* ---- Alertmanagers --------------------------------------------------------------------------------------- */
+
+/* One value per Alertmanager; which one the row's offset into notify_url_stats says. */
+static void emit_alertmanager(const struct self *s, const struct row *row)
+{
+    for (size_t i = 0; i < s->no.n_urls; i++) {
+        const struct notify_url_stats *u = &s->no.urls[i];
+        uint64_t v;
+        memcpy(&v, (const char *)u + row->offset, sizeof v);
+        sample(s, row, "", &(struct expo_pair){"alertmanager", u->url}, 1, (double)v);
+    }
+}
+
+/* Nothing of those that were never sent to. */
+static void emit_notify_latency(const struct self *s, const struct row *row)
+{
+    static const char *const names[] = {"0.5", "0.9", "0.99"};
+
+    for (size_t i = 0; i < s->no.n_urls; i++) {
+        const struct notify_url_stats *u = &s->no.urls[i];
+        struct expo_pair pairs[2] = {{"alertmanager", u->url}, {"quantile", NULL}};
+        for (size_t k = 0; u->count && k < NX_COUNT(names); k++) {
+            pairs[1].value = names[k];
+            sample(s, row, "", pairs, 2, u->quantile[k]);
+        }
+        if (u->count) {
+            sample(s, row, "_sum", pairs, 1, u->sum);
+            sample(s, row, "_count", pairs, 1, (double)u->count);
+        }
+    }
+}
+
+static void emit_notify_buckets(const struct self *s, const struct row *row)
+{
+    static const double bounds[] = {0.01, 0.1, 1, 10};
+
+    for (size_t i = 0; i < s->no.n_urls; i++) {
+        const struct notify_url_stats *u = &s->no.urls[i];
+        if (u->count)
+            emit_histogram(s, row, &(struct expo_pair){"alertmanager", u->url},
+                           (struct buckets){u->bucket, bounds, NX_COUNT(bounds)}, u->sum);
+    }
 }
 
 static void emit_rule_duration(const struct self *s, const struct row *row)
@@ -312,7 +362,8 @@ static void emit_of_handler(const struct self *s, const struct row *row, size_t 
                             const struct web_histogram *h, const double *bounds, size_t n,
                             double unit)
 {
-    emit_histogram(s, row, web_routes[route].pattern, (struct buckets){h->bucket, bounds, n},
+    emit_histogram(s, row, &(struct expo_pair){"handler", web_routes[route].pattern},
+                   (struct buckets){h->bucket, bounds, n},
                    (double)__atomic_load_n(&h->sum, __ATOMIC_RELAXED) * unit);
 }
 
@@ -350,6 +401,7 @@ static void emit_http_size(const struct self *s, const struct row *row)
 #define F(field)       K_F64, offsetof(struct self, field), NULL
 #define E(fn)          K_EMIT, 0, fn
 #define POOL(field)    K_EMIT, offsetof(struct scrape_pool_stats, field), emit_pool
+#define AM(field)      K_EMIT, offsetof(struct notify_url_stats, field), emit_alertmanager
 #define GROUP_N(field) K_EMIT, offsetof(struct rule_group_stats, field), emit_group_count
 #define GROUP_F(field) K_EMIT, offsetof(struct rule_group_stats, field), emit_group_number
 #define C              EXPO_COUNTER
@@ -405,6 +457,14 @@ static const struct row rows[] = {
     { "prometheus_http_request_duration_seconds", EXPO_HISTOGRAM, E(emit_http_duration), "Time to answer requests." },
     { "prometheus_http_requests_total", C, E(emit_requests), "Requests by handler and status." },
     { "prometheus_http_response_size_bytes", EXPO_HISTOGRAM, E(emit_http_size), "Size of answers before compression." },
+    { "prometheus_notifications_alertmanagers_discovered", G, U(no.discovered), "Alertmanagers that are found and sent to." },
+    { "prometheus_notifications_dropped_total", C, AM(dropped), "Alerts that an Alertmanager did not get: the queue was full, or sending them failed." },
+    { "prometheus_notifications_errors_total", C, AM(errors), "Alerts that could not be sent." },
+    { "prometheus_notifications_latency_histogram_seconds", EXPO_HISTOGRAM, E(emit_notify_buckets), "How long it takes to send alerts." },
+    { "prometheus_notifications_latency_seconds", EXPO_SUMMARY, E(emit_notify_latency), "How long it takes to send alerts." },
+    { "prometheus_notifications_queue_capacity", G, U(no.queue_capacity), "Alerts that may wait for one Alertmanager." },
+    { "prometheus_notifications_queue_length", G, AM(queued), "Alerts that wait." },
+    { "prometheus_notifications_sent_total", C, AM(sent), "Alerts that were sent." },
     { "prometheus_ready",               G, U(ready),         "Whether start-up is done." },
     { "prometheus_rule_evaluation_duration_histogram_seconds", EXPO_HISTOGRAM, E(emit_rule_buckets), "How long rules take to evaluate." },
     { "prometheus_rule_evaluation_duration_seconds", EXPO_SUMMARY, E(emit_rule_duration), "How long rules take to evaluate." },
@@ -534,7 +594,12 @@ static nx_status gather_data(struct self *s, const struct web_data *d, struct nx
     s->replay_s = (double)s->st.wal_replay_ms / 1000;
     if (d->rules && rules_get_stats(d->rules, s->r->arena, &s->ru, err))
         return err->code;
-    return scrape_get_stats(d->scrape, s->r->arena, &s->sc, err);
+    if (d->notify && notify_get_stats(d->notify, s->r->arena, &s->no, err))
+        return err->code;
+    if (scrape_get_stats(d->scrape, s->r->arena, &s->sc, err))
+        return err->code;
+    s->sc.sd_file_read_errors += s->no.file_read_errors;
+    return NX_OK;
 }
 
 static nx_status gather(struct self *s, struct nx_err *err)
@@ -560,8 +625,8 @@ static nx_status gather(struct self *s, struct nx_err *err)
 static bool needs_data(const char *name)
 {
     static const char *const families[] = {
-        "narthex_storage_",   "prometheus_engine_",   "prometheus_rule_", "prometheus_sd_",
-        "prometheus_target_", "prometheus_template_", "prometheus_tsdb_"};
+        "narthex_storage_", "prometheus_engine_", "prometheus_notifications_", "prometheus_rule_",
+        "prometheus_sd_",   "prometheus_target_", "prometheus_template_",      "prometheus_tsdb_"};
 
     for (size_t i = 0; i < NX_COUNT(families); i++)
         if (strncmp(name, families[i], strlen(families[i])) == 0)

@@ -8,6 +8,7 @@
 #include "promql/promql.h"
 #include "src/base/fs.h"
 #include "src/base/status.h"
+#include "src/notify/notify.h"
 #include "src/rules/rules.h"
 #include "src/scrape/scrape.h"
 #include "storage/storage.h"
@@ -56,6 +57,7 @@ struct web_data {
     struct pql_engine *engine;
     struct query_log *query_log; /* may be NULL */
     struct rules *rules;         /* may be NULL */
+    struct notify *notify;       /* may be NULL */
 };
 
 /* Listens and answers. Until web_attach() that is only what needs no data; hooks.ready must not say

@@ -18,8 +18,9 @@ LEVELS = [
     ["promql", "src/promdata", "src/template"],
     ["src/config"],
     ["src/relabel"],
-    ["src/expo", "src/discovery", "src/notify"],
+    ["src/expo", "src/discovery"],
     ["src/scrape", "src/rules", "src/remote"],
+    ["src/notify"],
     ["src/web"],
     ["src/cli"],
 ]

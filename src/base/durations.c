@@ -1,12 +1,11 @@
-#include "src/rules/group.h"
-
-/* durations.c - how long evaluations take: counts by bucket, and quantiles over the last ten minutes of the last
- * few hundred. */
+/* durations.c - counts by bucket, and the last few hundred with their times. */
+#include "src/base/durations.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 #include "src/base/clock.h"
+#include "src/base/thread.h"
 
 #define KEPT      256
 #define WINDOW_NS (600ll * 1000000000)
@@ -62,14 +61,14 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void durations_read(struct durations *d, struct rule_durations *out)
+void durations_read(struct durations *d, struct durations_view *out)
 {
     static const double at[] = {0.01, 0.05, 0.5, 0.9, 0.99};
     int64_t now = clock_mono_ns();
     double v[KEPT];
     size_t n = 0;
 
-    *out = (struct rule_durations){0};
+    *out = (struct durations_view){0};
     for (size_t i = 0; i < NX_COUNT(at); i++)
         out->quantile[i] = (double)NAN;
     if (!d)

@@ -1,0 +1,169 @@
+/* section.c - which Alertmanagers a section has: from target groups to senders, and back to none.
+ *
+ * RULES   S1  An Alertmanager is known by its URL: found twice in a section, it is one.
+ *         S2  One address that is none takes its whole group with it, as in Prometheus: said in the log.
+ *         S3  A sender whose URL is found again stays as it is, queue and counters included. */
+#include "src/notify/section.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/log.h"
+
+struct urls { /* in the arena */
+    struct nx_slice *v;
+    size_t n, cap;
+};
+
+static nx_status urls_add(struct arena *a, struct urls *u, struct nx_slice url, struct nx_err *err)
+{
+    if (u->n == u->cap) {
+        size_t cap = u->cap ? u->cap * 2 : 8;
+        struct nx_slice *v = arena_grow(a, u->v, u->cap * sizeof *v, cap * sizeof *v);
+
+        if (!v)
+            return arena_failed(a, err);
+        u->v = v;
+        u->cap = cap;
+    }
+    u->v[u->n++] = url;
+    return NX_OK;
+}
+
+static nx_status add_group(const struct section *s, const struct discovery_group *g,
+                           struct relabel_scratch *scratch, struct arena *a, struct urls *active,
+                           struct urls *dropped, struct nx_err *err)
+{
+    size_t n_active = active->n, n_dropped = dropped->n;
+    nx_status st = NX_OK;
+
+    for (size_t i = 0; i < g->targets.n && !st; i++) {
+        struct nx_slice url;
+        bool out = false;
+
+        st = notify_url(sender_settings_section(s->settings), g->targets.v[i], &g->labels, scratch,
+                        a, &out, &url, err);
+        if (!st)
+            st = urls_add(a, out ? dropped : active, url, err);
+    }
+    if (st != NX_BADINPUT)
+        return st;
+    active->n = n_active; /* S2 */
+    dropped->n = n_dropped;
+    log_error("Creating discovered Alertmanagers failed", "component", "notifier", "err",
+              err ? err->text : "");
+    return NX_OK;
+}
+
+static nx_status find_urls(const struct section *s, const struct discovery *d, struct arena *a,
+                           struct urls *active, struct urls *dropped, struct nx_err *err)
+{
+    struct relabel_scratch scratch = {0};
+    struct discovery_groups groups = {0};
+    nx_status st = relabel_scratch_init(&scratch, err);
+
+    if (!st)
+        st = discovery_groups(d, nx_slice_str(s->name), a, &groups, err);
+    for (size_t i = 0; i < groups.n && !st; i++)
+        st = add_group(s, &groups.v[i], &scratch, a, active, dropped, err);
+    relabel_scratch_done(&scratch);
+    return st;
+}
+
+static struct sender *find_sender(struct sender *const *v, size_t n, struct nx_slice url)
+{
+    for (size_t i = 0; i < n; i++)
+        if (nx_slice_is(url, sender_url(v[i])))
+            return v[i];
+    return NULL;
+}
+
+static nx_status copy_urls(const struct urls *from, struct section_found *f, struct nx_err *err)
+{
+    f->dropped = calloc(from->n + 1, sizeof(char *));
+    for (size_t i = 0; f->dropped && i < from->n; i++) {
+        if (!(f->dropped[i] = strndup(from->v[i].ptr, from->v[i].len)))
+            break;
+        f->n_dropped++;
+    }
+    return f->dropped && f->n_dropped == from->n ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+}
+
+static nx_status find_senders(const struct section *s, const struct urls *urls,
+                              const struct sender_opts *opts, struct section_found *f,
+                              struct nx_err *err)
+{
+    f->senders = calloc(urls->n + 1, sizeof(struct sender *));
+    f->gone = calloc(s->n_senders + 1, sizeof(struct sender *));
+    if (!f->senders || !f->gone)
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    for (size_t i = 0; i < urls->n; i++) {
+        struct sender *known = find_sender(s->senders, s->n_senders, urls->v[i]);
+
+        if (find_sender(f->senders, f->n_senders, urls->v[i])) /* S1 */
+            continue;
+        if (!known && !(known = sender_new(urls->v[i].ptr, s->settings, opts)))
+            return nx_fail(err, NX_NOMEM, "out of memory");
+        f->senders[f->n_senders++] = known; /* S3 */
+    }
+    for (size_t i = 0; i < s->n_senders; i++)
+        if (!find_sender(f->senders, f->n_senders, nx_slice_str(sender_url(s->senders[i]))))
+            f->gone[f->n_gone++] = s->senders[i];
+    return NX_OK;
+}
+
+/* After a failure: only what is new is ours to free. */
+static void found_undo(const struct section *s, struct section_found *f)
+{
+    for (size_t i = 0; i < f->n_senders; i++) {
+        bool known = false;
+
+        for (size_t k = 0; k < s->n_senders; k++)
+            known |= s->senders[k] == f->senders[i];
+        if (!known)
+            sender_free(f->senders[i]);
+    }
+    free(f->senders);
+    free(f->gone);
+    section_free_urls(f->dropped, f->n_dropped);
+}
+
+nx_status section_find(const struct section *s, const struct discovery *d,
+                       const struct sender_opts *opts, struct section_found *out,
+                       struct nx_err *err)
+{
+    struct section_found f = {.discovered = discovery_target_count(d, nx_slice_str(s->name))};
+    struct urls active = {0}, dropped = {0};
+    struct arena *a = arena_new(0);
+    nx_status st = a ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+
+    if (!st)
+        st = find_urls(s, d, a, &active, &dropped, err);
+    if (!st)
+        st = copy_urls(&dropped, &f, err);
+    if (!st)
+        st = find_senders(s, &active, opts, &f, err);
+    if (st)
+        found_undo(s, &f);
+    else
+        *out = f;
+    arena_free(a);
+    return st;
+}
+
+void section_free_urls(char **v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(v[i]);
+    free(v);
+}
+
+void section_free(struct section *s)
+{
+    if (!s)
+        return;
+    sender_settings_unref(s->settings);
+    free(s->senders);
+    section_free_urls(s->dropped, s->n_dropped);
+    free(s);
+}

@@ -1,0 +1,119 @@
+/* url.c - from a target of discovery to the URL that alerts are sent to.
+ *
+ * RULES   U1  __scheme__ and __alerts_path__ are the section's; labels of the target's group win over them, and
+ *             relabel_configs over those.
+ *         U2  What is dropped is told by the URL it had before relabelling. */
+#include "src/notify/section.h"
+
+#include <string.h>
+
+#include "src/base/text.h"
+
+/* Appends the parts of `from` as Go's path.Join does: nothing empty, no ".", and ".." takes one back. */
+static void join(struct buf *b, struct nx_slice from)
+{
+    for (size_t i = 0; i < from.len;) {
+        const char *at = from.ptr + i, *end = memchr(at, '/', from.len - i);
+        struct nx_slice part = nx_slice_of(at, end ? (size_t)(end - at) : from.len - i);
+
+        i += part.len + 1;
+        if (nx_slice_is(part, "..")) {
+            while (b->len && b->ptr[b->len - 1] != '/')
+                b->len--;
+            b->len -= b->len > 0;
+        } else if (part.len && !nx_slice_is(part, ".")) {
+            buf_char(b, '/');
+            buf_slice(b, part);
+        }
+    }
+}
+
+static struct nx_slice default_path(const struct config_alertmanager *am, struct arena *a)
+{
+    struct nx_slice out;
+    struct buf b;
+
+    buf_init(&b, NX_LIMIT_URL_BYTES);
+    join(&b, am->path_prefix);
+    join(&b, nx_slice_str("/api"));
+    join(&b, am->api_version);
+    join(&b, nx_slice_str("/alerts"));
+    out = b.failed ? nx_slice_of(NULL, 0) : arena_slice(a, buf_view(&b));
+    buf_done(&b);
+    return out;
+}
+
+static struct nx_slice url_of(const struct labels_builder *from, struct arena *a)
+{
+    struct nx_slice path = labels_builder_get(from, nx_slice_str("__alerts_path__")), out;
+    struct buf b;
+
+    buf_init(&b, NX_LIMIT_URL_BYTES);
+    buf_slice(&b, labels_builder_get(from, nx_slice_str("__scheme__")));
+    buf_str(&b, "://");
+    buf_slice(&b, labels_builder_get(from, nx_slice_str("__address__")));
+    if (path.len && path.ptr[0] != '/')
+        buf_char(&b, '/');
+    text_url_path(&b, path);
+    (void)buf_cstr(&b);
+    out = nx_slice_of(b.failed ? NULL : arena_strndup(a, b.ptr, b.len), b.len);
+    buf_done(&b);
+    return out;
+}
+
+static nx_status bad_address(struct nx_slice address, struct nx_err *err)
+{
+    char quoted[TEXT_QUOTED_BYTES];
+
+    return nx_fail(err, NX_BADINPUT, "%s is not a valid hostname", text_quoted(quoted, address));
+}
+
+static nx_status make(const struct config_alertmanager *am, struct nx_slice address,
+                      const struct labels *group, struct labels_builder *b,
+                      struct relabel_scratch *scratch, struct arena *a, bool *dropped,
+                      struct nx_slice *url, struct nx_err *err)
+{
+    struct nx_slice path = default_path(am, a), before;
+
+    if (!path.ptr)
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    labels_builder_set(b, nx_slice_str("__scheme__"), am->scheme);
+    labels_builder_set(b, nx_slice_str("__alerts_path__"), path);
+    for (uint32_t i = 0; i < group->n; i++) /* U1 */
+        labels_builder_set(b, group->v[i].name, group->v[i].value);
+    if (address.len) /* some mechanisms give it as a label */
+        labels_builder_set(b, nx_slice_str("__address__"), address);
+    before = url_of(b, a);
+    relabel_scratch_reset(scratch);
+    switch (relabel_apply(&am->relabel, b, scratch)) {
+    case RELABEL_NOMEM:
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    case RELABEL_DROPPED:
+        *dropped = true;
+        *url = before; /* U2 */
+        return before.ptr ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+    case RELABEL_KEPT:
+        break;
+    }
+    address = labels_builder_get(b, nx_slice_str("__address__"));
+    if (address.len && memchr(address.ptr, '/', address.len))
+        return bad_address(address, err);
+    *dropped = false;
+    *url = url_of(b, a);
+    return url->ptr ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+}
+
+nx_status notify_url(const struct config_alertmanager *am, struct nx_slice address,
+                     const struct labels *group, struct relabel_scratch *scratch, struct arena *a,
+                     bool *dropped, struct nx_slice *url, struct nx_err *err)
+{
+    struct labels_builder b;
+    nx_status st;
+
+    labels_builder_init(&b);
+    st = make(am, address, group, &b, scratch, a, dropped, url, err);
+    if (!st && b.nomem)
+        st = nx_fail(err, NX_NOMEM, "out of memory");
+    labels_builder_done(&b);
+    return st;
+}
