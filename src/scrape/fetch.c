@@ -692,9 +692,10 @@ static const char *reason(int code)
 
 void fetch_status(const struct fetch *f, char to[80])
 {
-    bool bare = strlen(f->status) == 3;
-
-    snprintf(to, 80, "%s%s%s", f->status, bare ? " " : "", bare ? reason(f->code) : "");
+    if (strlen(f->status) == 3)
+        snprintf(to, 80, "%.3s %s", f->status, reason(f->code));
+    else
+        memcpy(to, f->status, sizeof f->status);
 }
 
 nx_status fetch_check(const struct fetch *f, const char *url, struct nx_err *err)
