@@ -164,9 +164,9 @@ static nx_status place_take(struct pql_engine *e, const struct pql_query *q, int
         int64_t left_ms = (deadline_ns - clock_mono_ns()) / 1000000;
 
         if (is_canceled(q))
-            st = nx_fail(err, NX_CANCELED, "query was canceled in query queue");
+            st = eval_stopped(NX_CANCELED, "query queue", err);
         else if (left_ms <= 0)
-            st = nx_fail(err, NX_TIMEOUT, "query timed out in query queue");
+            st = eval_stopped(NX_TIMEOUT, "query queue", err);
         else
             nx_cond_wait_ms(&e->freed, &e->lock, left_ms < 50 ? left_ms : 50);
     }
@@ -201,8 +201,9 @@ struct run {
     struct eval ev;
     struct arena_share share;
     const struct pql_query *q;
-    const struct pql_expr *expr;
+    const struct pql_expr *parsed, *expr; /* as it was written; as it is evaluated */
     struct eval_times tm;
+    bool fold;
     bool by_step; /* samples of each step are asked for */
     struct pql_result *result;
 };
@@ -388,8 +389,10 @@ static nx_status prepare(struct run *r, struct nx_err *err)
         st = set_times(r, err);
     if (!st && r->tm.n)
         st = counts_new(&r->ev, &r->tm, r->by_step, err);
+    if (!st && r->fold && r->tm.n)
+        st = fold_constants(&r->ev, r->parsed, &r->tm, &r->expr, err);
     if (!st)
-        st = eval_span(&r->ev, r->expr, &mint, &maxt, &any, err);
+        st = eval_span(&r->ev, r->parsed, &mint, &maxt, &any, err);
     if (st || !any || !r->tm.n)
         return st;
     return r->q->source->open(r->q->source->ctx, mint, maxt, &r->ev.querier, err);
@@ -407,11 +410,7 @@ static nx_status run_bounded(struct run *r, struct nx_err *err)
     st = run_eval(r, err);
     share->cancel = NULL;
     share->deadline_ns = 0;
-    if (st == NX_CANCELED)
-        return nx_fail(err, st, "query was canceled in expression evaluation");
-    if (st == NX_TIMEOUT)
-        return nx_fail(err, st, "query timed out in expression evaluation");
-    return st;
+    return st == NX_CANCELED || st == NX_TIMEOUT ? eval_stopped(st, EVAL_WHERE, err) : st;
 }
 
 static nx_status run_query(struct run *r, struct nx_err *err)
@@ -475,7 +474,9 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
     size_t limit = arena_limit(e->opts.max_samples);
     uint64_t bytes = e->opts.max_bytes ? e->opts.max_bytes : memory_limit(e->opts.memory) / 3;
 
-    *r = (struct run){.q = q, .by_step = e->opts.per_step_stats && q->per_step_stats};
+    *r = (struct run){.q = q,
+                      .fold = !e->opts.no_folding,
+                      .by_step = e->opts.per_step_stats && q->per_step_stats};
     r->ev = (struct eval){.work = arena_new(limit),
                           .out = arena_new(limit),
                           .source = q->source,
@@ -502,14 +503,16 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
         return eval_nomem(&r->ev, r->ev.out, err);
     r->result->arena = r->ev.out;
     /* Labels of the result may point at names and values of the tree, so it lives as long. */
-    return pql_parse(r->ev.out, q->text, &e->opts.features, &r->expr, err);
+    nx_status st = pql_parse(r->ev.out, q->text, &e->opts.features, &r->parsed, err);
+    r->expr = r->parsed;
+    return st;
 }
 
 static void run_close(struct run *r)
 {
     column_done(&r->ev.col);
     querier_close(r->ev.querier);
-    pql_expr_done(r->expr);
+    pql_expr_done(r->parsed);
     arena_free(r->ev.work);
     arena_free(r->ev.out);
 }

@@ -17,12 +17,18 @@
 #include "promql/fn.h"
 #include "src/base/clock.h"
 
+nx_status eval_stopped(nx_status st, const char *where, struct nx_err *err)
+{
+    return nx_fail(err, st, "query %s in %s", st == NX_CANCELED ? "was canceled" : "timed out",
+                   where);
+}
+
 nx_status eval_check(const struct eval *ev, struct nx_err *err)
 {
     if (ev->cancel && __atomic_load_n(ev->cancel, __ATOMIC_RELAXED))
-        return nx_fail(err, NX_CANCELED, "query was canceled in expression evaluation");
+        return eval_stopped(NX_CANCELED, EVAL_WHERE, err);
     if (clock_mono_ns() > ev->deadline_ns)
-        return nx_fail(err, NX_TIMEOUT, "query timed out in expression evaluation");
+        return eval_stopped(NX_TIMEOUT, EVAL_WHERE, err);
     return NX_OK;
 }
 

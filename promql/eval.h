@@ -146,6 +146,9 @@ NX_NODISCARD nx_status eval_rows(struct eval *ev, const struct pql_expr *e,
 /* A scalar node: tm->n values in the work arena. */
 NX_NODISCARD nx_status eval_scalar(struct eval *ev, const struct pql_expr *e,
                                    const struct eval_times *tm, double **out, struct nx_err *err);
+/* Why a query stopped: NX_TIMEOUT or NX_CANCELED, while it was in `where`. */
+nx_status eval_stopped(nx_status st, const char *where, struct nx_err *err);
+#define EVAL_WHERE "expression evaluation"
 /* NX_TIMEOUT or NX_CANCELED when it is time to stop. */
 NX_NODISCARD nx_status eval_check(const struct eval *ev, struct nx_err *err);
 /* Checks the durations of the tree and finds the times its selectors read. *any tells whether there
@@ -159,6 +162,14 @@ struct nx_slice
 eval_string(const struct pql_expr *e); /* a string literal, perhaps in parentheses */
 bool eval_at(const struct eval *ev, const struct pql_shift *shift,
              int64_t *at_ms); /* false: no @ */
+
+/* ---- fold.c: constants ------------------------------------------------------------------------- */
+
+/* A tree with the same answers in which constant scalars are numbers. It shares with `e`, which stays as it is
+ * and must outlive it; new nodes are in the work arena. */
+NX_NODISCARD nx_status fold_constants(struct eval *ev, const struct pql_expr *e,
+                                      const struct eval_times *tm, const struct pql_expr **out,
+                                      struct nx_err *err);
 
 /* ---- eval_rows.c: rows, samples, label tables -------------------------------------------------- */
 

@@ -44,7 +44,7 @@ struct parser {
     bool has_ahead;
     uint32_t last_closing; /* end of the last token read that may close an expression */
     enum parse_where where;
-    unsigned depth;      /* of nested calls; bounded by NX_LIMIT_QUERY_DEPTH */
+    unsigned depth;      /* of nested calls; at most PARSE_MAX_NESTING */
     unsigned n_duration; /* nodes of the duration expression at work; bounded likewise */
     struct arena *arena;
     struct pql_features features;

@@ -91,6 +91,7 @@ struct pql_engine_opts {
     const struct pql_watch *watch; /* borrowed; may be NULL */
     struct pql_features features;
     bool per_step_stats; /* queries may ask for them (promql-per-step-stats) */
+    bool no_folding;     /* constants are evaluated at each step, too: to compare with */
 };
 NX_NODISCARD nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts,
                                       struct nx_err *err);

@@ -220,10 +220,8 @@ static nx_status stopped(nx_status st, size_t limit_bytes, struct memory *m, str
         return nx_fail(err, st, "memory limit of %zu bytes exceeded", limit_bytes);
     if (st == NX_OVERLOADED)
         return memory_no_room(m, err);
-    if (st == NX_CANCELED)
-        return nx_fail(err, st, "query was canceled in expression evaluation");
-    if (st == NX_TIMEOUT)
-        return nx_fail(err, st, "query timed out in expression evaluation");
+    if (st == NX_CANCELED || st == NX_TIMEOUT)
+        return nx_fail(err, st, "no memory any more: %s", nx_status_text(st));
     return nx_fail(err, NX_NOMEM, "out of memory");
 }
 
