@@ -82,13 +82,15 @@ static void add_at(uint64_t *at, uint64_t n)
     __atomic_fetch_add(at, n, __ATOMIC_RELAXED);
 }
 
-void counts_windows_at(struct eval_counts *c, const uint32_t *lo, const uint32_t *hi, bool fresh)
+void counts_windows_at(struct eval_counts *c, const struct windows_seen *w)
 {
-    for (uint32_t k = 0, seen = 0; k < c->tm->n; seen = hi[k++]) {
+    uint32_t seen = w->before;
+
+    for (uint32_t k = w->from; k < w->to; seen = w->hi[k++]) {
         if (c->total_at)
-            add_at(&c->total_at[k], hi[k] - lo[k]);
-        if (fresh)
-            add_at(&c->read_at[k], hi[k] - (seen > lo[k] ? seen : lo[k]));
+            add_at(&c->total_at[k], w->hi[k] - w->lo[k]);
+        if (w->fresh)
+            add_at(&c->read_at[k], w->hi[k] - (seen > w->lo[k] ? seen : w->lo[k]));
     }
 }
 

@@ -63,6 +63,8 @@ nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *
         e->opts.max_samples = 50000000;
     if (!e->opts.max_concurrency)
         e->opts.max_concurrency = 20;
+    if (!e->opts.column_samples)
+        e->opts.column_samples = 131072;
     e->default_step_ms = 60000;
     nx_mutex_init(&e->lock, NX_RANK_STATS);
     nx_cond_init(&e->freed);
@@ -372,9 +374,7 @@ static nx_status set_times(struct run *r, struct nx_err *err)
         return NX_OK;
     n = r->ev.q_end_ms < r->tm.start ? 0 : (r->ev.q_end_ms - r->tm.start) / q->step_ms + 1;
     if (n > INT32_MAX)
-        return nx_fail(
-            err, NX_EXEC,
-            "query processing would load too many samples into memory in query execution");
+        return eval_too_many(err);
     r->tm.n = (uint32_t)n;
     return NX_OK;
 }
@@ -488,6 +488,7 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
                           .instant = q->instant,
                           .delayed_names = e->opts.features.delayed_name_removal,
                           .max_samples = e->opts.max_samples,
+                          .column_samples = e->opts.column_samples,
                           .deadline_ns = deadline_ns,
                           .cancel = q->cancel};
     r->share = (struct arena_share){.limit_bytes = bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX,

@@ -75,6 +75,7 @@ struct eval {
     bool instant;
     bool delayed_names; /* names that functions drop stay until the end */
     uint64_t max_samples, held, peak;
+    size_t column_samples; /* of one series that are decoded at a time, if its window has no more */
     struct eval_counts *counts; /* newest first */
     uint8_t lane;               /* which of the tallies of each counts is this thread's */
     int64_t deadline_ns;        /* on the steady clock */
@@ -113,7 +114,6 @@ NX_NODISCARD nx_status counts_subquery(struct eval *ev, struct eval_times *inner
 const struct eval_counts *counts_settle(struct eval *ev);
 
 void counts_instants_at(struct eval_counts *c, const struct row *row);
-void counts_windows_at(struct eval_counts *c, const uint32_t *lo, const uint32_t *hi, bool fresh);
 /* Each point of a row is a sample. */
 static inline void count_instants(struct eval *ev, const struct eval_times *tm,
                                   const struct row *row)
@@ -125,17 +125,24 @@ static inline void count_instants(struct eval *ev, const struct eval_times *tm,
     if (tm->counts->read_at)
         counts_instants_at(tm->counts, row);
 }
-/* Windows [lo, hi) with `all` samples, `fresh` of which the window before lacked; 0 where they were counted
- * when they were read. */
-static inline void count_windows(struct eval *ev, const struct eval_times *tm, const uint32_t *lo,
-                                 const uint32_t *hi, uint64_t all, uint64_t fresh)
+/* Windows [lo, hi) of the steps [from, to), by step, over samples the first `before` of which the step before
+ * `from` had; `all` samples, `fresh` of which the window before lacked; 0 where these were counted when they were
+ * read. */
+struct windows_seen {
+    const uint32_t *lo, *hi;
+    uint32_t from, to, before;
+    uint64_t all, fresh;
+};
+void counts_windows_at(struct eval_counts *c, const struct windows_seen *w);
+static inline void count_windows(struct eval *ev, const struct eval_times *tm,
+                                 const struct windows_seen *w)
 {
     struct eval_tally *t = &tm->counts->lanes[ev->lane];
 
-    t->total += all;
-    t->read += fresh;
+    t->total += w->all;
+    t->read += w->fresh;
     if (tm->counts->read_at)
-        counts_windows_at(tm->counts, lo, hi, fresh > 0);
+        counts_windows_at(tm->counts, w);
 }
 
 /* ---- eval.c: nodes -------------------------------------------------------------------------- */
@@ -211,6 +218,14 @@ NX_NODISCARD nx_status labels_without_name(struct eval *ev, const struct labels 
 /* Counts samples that are held now; NX_EXEC with Prometheus's text past the limit. */
 NX_NODISCARD nx_status eval_hold(struct eval *ev, struct rows *r, uint64_t n, struct nx_err *err);
 NX_NODISCARD nx_status eval_room(const struct eval *ev, uint64_t extra, struct nx_err *err);
+nx_status eval_too_many(struct nx_err *err); /* its error */
+/* Samples of a series, stale markers among them, that are too many in any case. */
+static inline size_t eval_most(const struct eval *ev)
+{
+    const uint64_t most = ev->max_samples < SIZE_MAX / 4 ? 2 * ev->max_samples : SIZE_MAX / 2;
+
+    return most > ev->column_samples ? (size_t)most : ev->column_samples;
+}
 /* Why the work or result arena said no, in the words of the sample limit. */
 NX_NODISCARD nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err *err);
 /* The same of anything else that counts in ev->share and failed with `st`; err has its text already. */
@@ -277,9 +292,8 @@ struct range_source {
     int64_t pin_ms;
     bool anchored, smoothed;
     int64_t lookback_ms;
-    int64_t mint, maxt; /* what is read, */
-    bool hinted;        /* for this: */
-    struct read_hint hint;
+    int64_t mint, maxt;    /* what is read, */
+    struct read_hint hint; /* and what a function reads it for */
     const struct series_list *list;
     struct rows *inner; /* of a subquery */
     struct row scratch;
@@ -295,7 +309,7 @@ struct samples { /* no stale markers in it */
 NX_NODISCARD nx_status range_open(struct eval *ev, const struct pql_expr *e,
                                   const struct eval_times *tm, struct range_source **out,
                                   struct nx_err *err);
-/* Valid until the next read of any source. */
+/* All samples of a series. Valid until the next read of any source. */
 NX_NODISCARD nx_status range_read(struct eval *ev, struct range_source *s, size_t i,
                                   struct samples *out, struct nx_err *err);
 void range_close(struct eval *ev, struct range_source *s);
@@ -321,7 +335,7 @@ struct pql_slide {
     struct eval *ev;
     const struct pql_expr *e; /* the call */
     bool anchored, smoothed;
-    double *scratch; /* room for 4 * (n + 2) values */
+    double *scratch; /* room for n + 2 values; for four times as many with PQL_F_ROOMY */
     /* Two values a step for what times alone decide. *noted tells whether the kernel has written them, for
      * a series before this one that has the same times. */
     double *notes;

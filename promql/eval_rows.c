@@ -12,6 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+nx_status eval_too_many(struct nx_err *err)
+{
+    return nx_fail(err, NX_EXEC,
+                   "query processing would load too many samples into memory in query execution");
+}
+
 nx_status eval_no_memory(const struct eval *ev, nx_status st, struct nx_err *err)
 {
     if (st == NX_OVERLOADED || st == NX_CANCELED || st == NX_TIMEOUT)
@@ -22,9 +28,7 @@ nx_status eval_no_memory(const struct eval *ev, nx_status st, struct nx_err *err
                        "(--query.max-memory)",
                        ev->share->limit_bytes);
     if (st == NX_LIMIT)
-        return nx_fail(
-            err, NX_EXEC,
-            "query processing would load too many samples into memory in query execution");
+        return eval_too_many(err);
     return nx_fail(err, NX_NOMEM, "out of memory in query execution");
 }
 
@@ -35,11 +39,7 @@ nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err
 
 nx_status eval_room(const struct eval *ev, uint64_t extra, struct nx_err *err)
 {
-    if (ev->held + extra > ev->max_samples)
-        return nx_fail(
-            err, NX_EXEC,
-            "query processing would load too many samples into memory in query execution");
-    return NX_OK;
+    return ev->held + extra > ev->max_samples ? eval_too_many(err) : NX_OK;
 }
 
 nx_status eval_hold(struct eval *ev, struct rows *r, uint64_t n, struct nx_err *err)

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "promql/fn.h"
+#include "promql/pieces.h"
 #include "promql/points.h"
 #include "src/base/num.h"
 
@@ -95,7 +96,8 @@ static nx_status series_labels(struct eval *ev, const struct series_list *list, 
 
 struct instants {
     struct series_list list;
-    int64_t offset_ms, mint, maxt;
+    struct pieces pieces;
+    int64_t offset_ms;
     bool pinned, sample_times, smoothed;
     int64_t pin_ms;
     struct read_hint hint;
@@ -144,60 +146,75 @@ static void select_points(const struct column *c, const struct eval_times *tm,
     }
 }
 
-/* A smoothed instant lies on the line between the samples around it. */
+/* A smoothed instant lies on the line between the samples around it: the newest before it, the oldest not
+ * before it, both within lookback and neither a stale marker. */
 static void select_smoothed(const struct column *c, const struct eval_times *tm,
                             const struct instants *in, int64_t lookback_ms, struct row *into)
 {
+    size_t
+        from = 0,
+        j = 0; /* samples before j are before the data time; those before `from` beyond lookback */
+
     into->points = 0;
     for (uint32_t k = 0; k < tm->n; k++) {
         int64_t at = (in->pinned ? in->pin_ms : eval_time(tm, k)) - in->offset_ms;
-        const double *before = NULL, *after = NULL;
-        int64_t t_before = 0, t_after = 0;
+        size_t before, after;
 
-        into->has[k] = 0;
+        while (j < c->n && c->t[j] < at)
+            j++;
+        while (from < j && c->t[from] <= at - lookback_ms)
+            from++;
+        for (before = j; before > from && num_is_stale(c->v[before - 1]);)
+            before--;
+        for (after = j;
+             after < c->n && num_is_stale(c->v[after]) && c->t[after] <= at + lookback_ms;)
+            after++;
+        const bool has_before = before > from;
+        const bool has_after = after < c->n && c->t[after] <= at + lookback_ms;
+
+        into->has[k] = has_before || (has_after && c->t[after] == at);
         into->v[k] = 0;
-        for (size_t j = 0; j < c->n && !after; j++) {
-            if (num_is_stale(c->v[j]) || c->t[j] <= at - lookback_ms)
-                continue;
-            if (c->t[j] > at + lookback_ms)
-                break;
-            if (c->t[j] >= at) {
-                after = &c->v[j];
-                t_after = c->t[j];
-            } else {
-                before = &c->v[j];
-                t_before = c->t[j];
-            }
-        }
-        if (after && t_after == at)
-            into->v[k] = *after;
-        else if (before && after)
-            into->v[k] = *before + (*after - *before) * (double)(at - t_before) /
-                                       (double)(t_after - t_before);
-        else if (before)
-            into->v[k] = *before;
-        else
+        if (!into->has[k])
             continue;
-        into->has[k] = 1;
         into->points++;
+        if (!has_after) {
+            into->v[k] = c->v[before - 1];
+        } else if (c->t[after] == at) {
+            into->v[k] = c->v[after];
+        } else {
+            const double v = c->v[before - 1];
+            const int64_t t = c->t[before - 1];
+
+            into->v[k] = v + (c->v[after] - v) * (double)(at - t) / (double)(c->t[after] - t);
+        }
     }
 }
 
 static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
                                struct nx_err *err)
 {
-    const struct instants *in = r->ctx;
-    nx_status st = points_read(ev, &in->list.v[i], &in->hint, in->mint, in->maxt, err);
+    struct instants *in = r->ctx;
+    struct piece p = {0, 0};
 
-    if (st)
-        return st;
-    if (ev->col.resolution_ms && !ev->col.exact)
-        select_points(&ev->col, r->tm, in, ev->lookback_ms, into);
-    else if (in->smoothed)
-        select_smoothed(&ev->col, r->tm, in, ev->lookback_ms, into);
-    else
-        select_instants(&ev->col, r->tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
-                        ev->lookback_ms, in->sample_times, into);
+    into->points = 0;
+    while (p.to < r->tm->n) {
+        nx_status st = pieces_read(ev, &in->pieces, &in->list.v[i], &in->hint, &p, err);
+        struct eval_times tm;
+        struct row part;
+
+        if (st)
+            return st;
+        tm = piece_times(r->tm, &p);
+        part = piece_row(into, &p);
+        if (ev->col.resolution_ms && !ev->col.exact)
+            select_points(&ev->col, &tm, in, ev->lookback_ms, &part);
+        else if (in->smoothed)
+            select_smoothed(&ev->col, &tm, in, ev->lookback_ms, &part);
+        else
+            select_instants(&ev->col, &tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
+                            ev->lookback_ms, in->sample_times, &part);
+        into->points += part.points;
+    }
     count_instants(ev, r->tm, into);
     return eval_hold(ev, r, into->points, err);
 }
@@ -216,6 +233,7 @@ nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct 
 {
     const struct pql_selector *sel = &e->selector;
     struct instants *in = arena_zalloc(ev->work, sizeof *in);
+    int64_t mint, maxt;
     struct rows *r;
     nx_status st;
 
@@ -227,14 +245,20 @@ nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct 
     st = eval_dur(ev, &sel->shift.offset, true, &in->offset_ms, err);
     if (st)
         return st;
-    in->mint = (in->pinned ? in->pin_ms : tm->start) - in->offset_ms - ev->lookback_ms + 1;
-    in->maxt = (in->pinned ? in->pin_ms : eval_time(tm, tm->n - 1)) - in->offset_ms;
+    in->pieces = (struct pieces){.tm = tm,
+                                 .pinned = in->pinned,
+                                 .pin_ms = in->pin_ms,
+                                 .offset_ms = in->offset_ms,
+                                 .before_ms = ev->lookback_ms,
+                                 .beyond_ms = in->smoothed ? ev->lookback_ms : 0};
+    mint = (in->pinned ? in->pin_ms : tm->start) - in->offset_ms - ev->lookback_ms + 1;
+    maxt = (in->pinned ? in->pin_ms : eval_time(tm, tm->n - 1)) - in->offset_ms;
     if (in->smoothed)
-        in->maxt += ev->lookback_ms;
+        maxt += ev->lookback_ms;
     if (sample_times && in->pinned) /* S7 */
         in->offset_ms = 0;
     in->hint = points_hint(READ_VALUE, tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms, 0);
-    st = eval_select(ev, sel->m, sel->n, in->mint, in->maxt, &in->list, err);
+    st = eval_select(ev, sel->m, sel->n, mint, maxt, &in->list, err);
     if (!st)
         st = rows_new(ev, tm, 0, &r, err);
     if (st)
@@ -303,9 +327,7 @@ static nx_status subquery_times(struct eval *ev, const struct range_source *s, i
         int64_t n = (end - tm->start) / step + 1;
 
         if (n > INT32_MAX)
-            return nx_fail(
-                err, NX_EXEC,
-                "query processing would load too many samples into memory in query execution");
+            return eval_too_many(err);
         tm->n = (uint32_t)n;
     }
     *out = tm;
@@ -428,18 +450,14 @@ static bool any_stale(const double *v, size_t n)
     return false;
 }
 
-nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
-                     struct nx_err *err)
+/* What was read, without stale markers. */
+static nx_status take_samples(struct eval *ev, struct range_source *s, struct samples *out,
+                              struct nx_err *err)
 {
     const struct column *c = &ev->col;
     size_t n = 0;
     nx_status st;
 
-    if (s->inner)
-        return read_subquery(ev, s, i, out, err);
-    st = points_read(ev, &s->list->v[i], s->hinted ? &s->hint : NULL, s->mint, s->maxt, err);
-    if (st)
-        return st;
     if (!any_stale(c->v, c->n)) {
         *out = (struct samples){c->t, c->v, c->n};
         return NX_OK;
@@ -457,40 +475,72 @@ nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct s
     return NX_OK;
 }
 
+nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
+                     struct nx_err *err)
+{
+    nx_status st;
+
+    if (s->inner)
+        return read_subquery(ev, s, i, out, err);
+    st = points_read(ev, &s->list->v[i], NULL, s->mint, s->maxt, eval_most(ev), err);
+    if (ev->col.over)
+        return eval_too_many(err);
+    return st ? st : take_samples(ev, s, out, err);
+}
+
 /* ---- functions of ranges ---------------------------------------------------------------------- */
+
+/* The windows of a piece's steps over the series at work; those of other steps mean nothing. */
+struct windows {
+    uint32_t *lo, *hi;
+    struct windows_seen seen;
+    size_t largest; /* samples in the largest */
+    int64_t range_ms;
+    struct piece piece;
+    int64_t *times; /* of that series' samples */
+    size_t n_times, times_cap;
+    double *notes; /* of the kernel about these windows */
+    bool noted;
+};
 
 struct range_call {
     const struct pql_expr *e, *arg; /* the call, its range */
     const struct pql_func *func;
     struct range_source *src;
+    struct pieces pieces;
     double *args[PQL_MAX_ARGS];
     size_t n_args;
-    uint32_t *lo, *hi; /* window of each step over the series at work */
-    uint64_t all;      /* samples in all windows together, */
-    uint64_t fresh;    /* those that the window before lacked, */
-    size_t largest;    /* and in the largest */
-    int64_t *times;    /* of that series' samples */
-    size_t n_times, times_cap;
-    double *notes; /* of the kernel about these windows */
-    bool noted;
+    struct windows asked, wide; /* wide: made when it is needed first, as is spare */
     int64_t *end;
     double *scratch;
     size_t scratch_cap;
-    int64_t range_ms, times_range_ms; /* of the windows at work; of those in lo and hi */
     const struct points_use *points;
-    struct row spare[2]; /* made when they are needed first */
+    struct row spare[2];
 };
 
-/* The windows of all steps over one series. */
-static void find_windows(struct range_call *c, const struct eval_times *tm, const struct samples *s)
+static nx_status windows_new(struct eval *ev, const struct eval_times *tm, struct windows *w,
+                             struct nx_err *err)
+{
+    w->lo = arena_array(ev->work, tm->n, sizeof *w->lo);
+    w->hi = arena_array(ev->work, tm->n, sizeof *w->hi);
+    w->notes = arena_array(ev->work, tm->n, 2 * sizeof *w->notes);
+    return w->lo && w->hi && w->notes ? NX_OK : eval_nomem(ev, ev->work, err);
+}
+
+/* The windows of the steps of w->piece. */
+static void find_windows(const struct range_call *c, struct windows *w, const struct samples *s)
 {
     const struct range_source *src = c->src;
-    int64_t before = c->range_ms + (src->anchored || src->smoothed ? src->lookback_ms : 0);
+    int64_t before = w->range_ms + (src->anchored || src->smoothed ? src->lookback_ms : 0);
     int64_t beyond = src->smoothed ? src->lookback_ms : 0;
     size_t lo = 0, hi = 0;
 
-    c->all = c->fresh = c->largest = 0;
-    for (uint32_t k = 0; k < tm->n; k++) {
+    w->largest = 0;
+    if (w->piece.from > 0) /* the piece before had these */
+        while (hi < s->n && s->t[hi] <= c->end[w->piece.from - 1] + beyond)
+            hi++;
+    w->seen = (struct windows_seen){w->lo, w->hi, w->piece.from, w->piece.to, (uint32_t)hi, 0, 0};
+    for (uint32_t k = w->piece.from; k < w->piece.to; k++) {
         const size_t seen = hi;
         int64_t end = c->end[k];
 
@@ -498,55 +548,56 @@ static void find_windows(struct range_call *c, const struct eval_times *tm, cons
             hi++;
         while (lo < hi && s->t[lo] <= end - before)
             lo++;
-        c->lo[k] = (uint32_t)lo;
-        c->hi[k] = (uint32_t)hi;
-        c->all += hi - lo;
-        c->fresh += hi - (seen > lo ? seen : lo);
-        if (hi - lo > c->largest)
-            c->largest = hi - lo;
+        w->lo[k] = (uint32_t)lo;
+        w->hi[k] = (uint32_t)hi;
+        w->seen.all += hi - lo;
+        w->seen.fresh += hi - (seen > lo ? seen : lo);
+        if (hi - lo > w->largest)
+            w->largest = hi - lo;
     }
 }
 
 /* Series of one target have their samples at the same times: then the windows are those of the series
  * before. */
-static nx_status take_windows(struct eval *ev, struct range_call *c, const struct eval_times *tm,
-                              const struct samples *s, struct nx_err *err)
+static nx_status take_windows(struct eval *ev, const struct range_call *c, struct windows *w,
+                              const struct piece *p, const struct samples *s, struct nx_err *err)
 {
-    if (s->n && s->n == c->n_times && c->range_ms == c->times_range_ms &&
-        memcmp(s->t, c->times, s->n * sizeof *s->t) == 0)
+    if (s->n && s->n == w->n_times && w->piece.from == p->from && w->piece.to == p->to &&
+        memcmp(s->t, w->times, s->n * sizeof *s->t) == 0)
         return NX_OK;
-    if (s->n > c->times_cap) {
-        c->times_cap = s->n + s->n / 2 + 64;
-        c->times = arena_array(ev->work, c->times_cap, sizeof *c->times);
-        if (!c->times)
+    if (s->n > w->times_cap) {
+        w->times_cap = s->n + s->n / 2 + 64;
+        w->times = arena_array(ev->work, w->times_cap, sizeof *w->times);
+        if (!w->times)
             return eval_nomem(ev, ev->work, err);
     }
     if (s->n)
-        memcpy(c->times, s->t, s->n * sizeof *s->t);
-    c->n_times = s->n;
-    c->times_range_ms = c->range_ms;
-    c->noted = false;
-    find_windows(c, tm, s);
+        memcpy(w->times, s->t, s->n * sizeof *s->t);
+    w->n_times = s->n;
+    w->piece = *p;
+    w->noted = false;
+    find_windows(c, w, s);
     return NX_OK;
 }
 
-static nx_status run_windows(struct eval *ev, const struct range_call *c, const struct rows *r,
-                             const struct samples *s, struct row *into, struct nx_err *err)
+static nx_status run_windows(struct eval *ev, const struct range_call *c, const struct windows *wi,
+                             const struct rows *r, const struct samples *s, struct row *into,
+                             struct nx_err *err)
 {
     nx_status failed = NX_OK;
     double args[PQL_MAX_ARGS];
 
-    for (uint32_t k = 0; k < r->tm->n; k++) {
-        uint32_t n = c->hi[k] - c->lo[k];
+    for (uint32_t k = wi->piece.from; k < wi->piece.to; k++) {
+        uint32_t n = wi->hi[k] - wi->lo[k];
 
         into->has[k] = 0;
         into->v[k] = 0;
         if (!n)
             continue;
-        struct pql_window w = {.t = s->t + c->lo[k],
-                               .v = s->v + c->lo[k],
+        struct pql_window w = {.t = s->t + wi->lo[k],
+                               .v = s->v + wi->lo[k],
                                .n = n,
-                               .start = c->end[k] - c->range_ms,
+                               .start = c->end[k] - wi->range_ms,
                                .end = c->end[k],
                                .eval_ms = eval_time(r->tm, k),
                                .scratch = c->scratch,
@@ -586,42 +637,62 @@ static void note_non_counter(struct eval *ev, const struct range_call *c, size_t
         (int)name.len, name.ptr);
 }
 
-/* The function over all windows of one series. */
-static nx_status run_kernel(struct eval *ev, struct range_call *c, const struct rows *r,
-                            const struct samples *s, struct row *into, struct nx_err *err)
+/* Room for the kernel, by the sample and at least as much as a window needs. */
+static nx_status make_scratch(struct eval *ev, struct range_call *c, size_t n, bool roomy,
+                              struct nx_err *err)
+{
+    size_t need, bytes, cap;
+
+    if (__builtin_mul_overflow(n + 2, roomy ? 4u : 1u, &need) ||
+        __builtin_add_overflow(need, need / 2 + 64, &cap) ||
+        __builtin_mul_overflow(cap, sizeof *c->scratch, &bytes))
+        return eval_too_many(err);
+    if (need <= c->scratch_cap)
+        return NX_OK;
+    c->scratch = arena_alloc(ev->work, bytes);
+    if (!c->scratch)
+        return eval_nomem(ev, ev->work, err);
+    c->scratch_cap = cap;
+    return NX_OK;
+}
+
+/* The function over the windows of a piece of a series. */
+static nx_status run_kernel(struct eval *ev, struct range_call *c, struct windows *w,
+                            const struct rows *r, const struct piece *p, const struct samples *s,
+                            struct row *into, struct nx_err *err)
 {
     const bool points = !c->src->inner && ev->col.resolution_ms && c->points->slide;
-    nx_status st = take_windows(ev, c, r->tm, s, err);
+    const struct eval_times tm = piece_times(r->tm, p);
+    const double *args[PQL_MAX_ARGS];
+    nx_status st = take_windows(ev, c, w, p, s, err);
 
     if (!st)
-        st = eval_room(ev, c->largest, err);
+        st = eval_room(ev, w->largest, err);
+    if (!st)
+        st = make_scratch(ev, c, s->n, points || (c->func->flags & PQL_F_ROOMY), err);
     if (st)
         return st;
-    if (s->n + 2 > c->scratch_cap) { /* also for kernels that keep something per sample */
-        c->scratch_cap = s->n + s->n / 2 + 64;
-        c->scratch = arena_alloc(ev->work, c->scratch_cap * 4 * sizeof *c->scratch);
-        if (!c->scratch)
-            return eval_nomem(ev, ev->work, err);
-    }
     if (!c->func->slide)
-        return run_windows(ev, c, r, s, into, err);
+        return run_windows(ev, c, w, r, s, into, err);
+    for (size_t a = 0; a < c->n_args; a++)
+        args[a] = c->args[a] + p->from;
     struct pql_slide slide = {.t = s->t,
                               .v = s->v,
                               .n = s->n,
-                              .lo = c->lo,
-                              .hi = c->hi,
-                              .tm = r->tm,
-                              .range_ms = c->range_ms,
-                              .end = c->end,
-                              .arg = (const double *const *)c->args,
+                              .lo = w->lo + p->from,
+                              .hi = w->hi + p->from,
+                              .tm = &tm,
+                              .range_ms = w->range_ms,
+                              .end = c->end + p->from,
+                              .arg = args,
                               .ev = ev,
                               .e = c->e,
                               .anchored = c->src->anchored,
                               .smoothed = c->src->smoothed,
                               .scratch = c->scratch,
-                              .notes = c->notes,
-                              .noted = &c->noted};
-    (points ? c->points->slide : c->func->slide)(&slide, into->v, into->has);
+                              .notes = w->notes + 2 * (size_t)p->from,
+                              .noted = &w->noted};
+    (points ? c->points->slide : c->func->slide)(&slide, into->v + p->from, into->has + p->from);
     return NX_OK;
 }
 
@@ -633,9 +704,10 @@ static nx_status spare_row(struct eval *ev, struct range_call *c, const struct r
 
 /* S6: the windows of steps that only points are known of, as long as the function needs them. */
 static nx_status widen(struct eval *ev, struct range_call *c, const struct rows *r,
-                       const struct samples *s, struct row *into, struct nx_err *err)
+                       const struct piece *p, const struct samples *s, struct row *into,
+                       struct nx_err *err)
 {
-    const int64_t asked_ms = c->range_ms, wide_ms = c->points->needs * ev->col.resolution_ms;
+    const int64_t asked_ms = c->asked.range_ms, wide_ms = c->points->needs * ev->col.resolution_ms;
     const double share = c->points->grows ? (double)asked_ms / (double)wide_ms : 1;
     const struct row *wide = &c->spare[0];
     nx_status st;
@@ -643,12 +715,15 @@ static nx_status widen(struct eval *ev, struct range_call *c, const struct rows 
     if (ev->col.exact || asked_ms >= wide_ms)
         return NX_OK;
     st = spare_row(ev, c, r, 0, err);
+    if (!st && !c->wide.lo)
+        st = windows_new(ev, r->tm, &c->wide, err);
     if (st)
         return st;
-    c->range_ms = wide_ms;
-    st = run_kernel(ev, c, r, s, &c->spare[0], err);
-    c->range_ms = asked_ms;
-    for (uint32_t k = 0; k < r->tm->n && !st; k++) {
+    if (c->wide.range_ms != wide_ms)
+        c->wide.n_times = 0;
+    c->wide.range_ms = wide_ms;
+    st = run_kernel(ev, c, &c->wide, r, p, s, &c->spare[0], err);
+    for (uint32_t k = p->from; k < p->to && !st; k++) {
         if (c->end[k] - asked_ms >= ev->col.coarse_to_ms)
             continue;
         into->has[k] = wide->has[k];
@@ -657,55 +732,114 @@ static nx_status widen(struct eval *ev, struct range_call *c, const struct rows 
     return st;
 }
 
-/* Reads a series for a use, and what the function makes of it. */
-static nx_status pull_use(struct eval *ev, struct range_call *c, const struct rows *r, size_t i,
-                          enum read_use use, struct row *into, bool *points, struct nx_err *err)
+/* What the function makes of a piece of a series that was read for a use. */
+static nx_status run_use(struct eval *ev, struct range_call *c, const struct rows *r,
+                         const struct piece *p, struct row *into, struct nx_err *err)
 {
     struct samples s;
+    nx_status st = take_samples(ev, c->src, &s, err);
+
+    if (!st)
+        st = run_kernel(ev, c, &c->asked, r, p, &s, into, err);
+    if (!st && ev->col.resolution_ms)
+        st = widen(ev, c, r, p, &s, into, err);
+    return st;
+}
+
+/* The mean of points is their sum by their count. */
+static nx_status divide_by_count(struct eval *ev, struct range_call *c, const struct rows *r,
+                                 size_t i, const struct piece *p, struct row *into,
+                                 struct nx_err *err)
+{
+    const struct row *count = &c->spare[1];
+    nx_status st = spare_row(ev, c, r, 1, err);
+
+    c->src->hint.use = READ_COUNT;
+    if (!st)
+        st = pieces_read_again(ev, &c->pieces, &c->src->list->v[i], &c->src->hint, p, err);
+    if (!st)
+        st = run_use(ev, c, r, p, &c->spare[1], err);
+    for (uint32_t k = p->from; k < p->to && !st; k++) {
+        into->has[k] = into->has[k] && count->has[k];
+        into->v[k] = into->has[k] ? into->v[k] / count->v[k] : 0;
+    }
+    return st;
+}
+
+/* Reads the next piece of a series and runs the function over it. */
+static nx_status pull_piece(struct eval *ev, struct range_call *c, const struct rows *r, size_t i,
+                            struct piece *p, struct row *into, struct nx_err *err)
+{
+    struct windows *w = &c->asked;
     nx_status st;
 
-    c->src->hinted = true;
-    c->src->hint.use = use;
-    st = range_read(ev, c->src, i, &s, err);
+    c->src->hint.use = c->points->use;
+    st = pieces_read(ev, &c->pieces, &c->src->list->v[i], &c->src->hint, p, err);
+    if (!st)
+        st = run_use(ev, c, r, p, into, err);
     if (st)
         return st;
-    *points = !c->src->inner && ev->col.resolution_ms > 0;
-    st = run_kernel(ev, c, r, &s, into, err);
-    if (!st && *points)
-        st = widen(ev, c, r, &s, into, err);
-    return st;
+    count_windows(ev, r->tm, &w->seen);
+    return ev->col.resolution_ms && c->points->mean ? divide_by_count(ev, c, r, i, p, into, err)
+                                                    : NX_OK;
+}
+
+static nx_status pull_subquery(struct eval *ev, struct range_call *c, const struct rows *r,
+                               size_t i, struct row *into, struct nx_err *err)
+{
+    const struct piece whole = {0, r->tm->n};
+    struct samples s;
+    nx_status st = range_read(ev, c->src, i, &s, err);
+
+    if (!st)
+        st = run_kernel(ev, c, &c->asked, r, &whole, &s, into, err);
+    if (st)
+        return st;
+    c->asked.seen.fresh = 0; /* they were counted where the subquery read them */
+    count_windows(ev, r->tm, &c->asked.seen);
+    return NX_OK;
 }
 
 static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
                             struct nx_err *err)
 {
     struct range_call *c = r->ctx;
-    bool points;
-    nx_status st = pull_use(ev, c, r, i, c->points->use, into, &points, err);
+    struct piece p = {0, 0};
+    size_t largest = 0;
+    nx_status st = NX_OK;
 
+    if (c->src->inner) {
+        st = pull_subquery(ev, c, r, i, into, err);
+        largest = c->asked.largest;
+    }
+    while (!c->src->inner && p.to < r->tm->n && !st) {
+        st = pull_piece(ev, c, r, i, &p, into, err);
+        if (!st && c->asked.largest > largest)
+            largest = c->asked.largest;
+    }
     if (st)
         return st;
-    count_windows(ev, r->tm, c->lo, c->hi, c->all, c->src->inner ? 0 : c->fresh);
-    if (points && c->points->mean) {
-        st = spare_row(ev, c, r, 1, err);
-        if (!st)
-            st = pull_use(ev, c, r, i, READ_COUNT, &c->spare[1], &points, err);
-        for (uint32_t k = 0; k < r->tm->n && !st; k++) {
-            into->has[k] = into->has[k] && c->spare[1].has[k];
-            into->v[k] = into->has[k] ? into->v[k] / c->spare[1].v[k] : 0;
-        }
-        if (st)
-            return st;
-    }
     into->points = 0;
     for (uint32_t k = 0; k < r->tm->n; k++)
         into->points += into->has[k];
     if (into->points && (c->func->flags & PQL_F_COUNTER))
         note_non_counter(ev, c, i);
     st = eval_hold(ev, r, into->points, err);
-    if (!st && ev->held + c->largest > ev->peak) /* the window is held beside its results */
-        ev->peak = ev->held + c->largest;
+    if (!st && ev->held + largest > ev->peak) /* the window is held beside its results */
+        ev->peak = ev->held + largest;
     return st;
+}
+
+static struct pieces range_pieces(const struct range_source *src, const struct eval_times *tm)
+{
+    const int64_t around_ms = src->anchored || src->smoothed ? src->lookback_ms : 0;
+
+    return (struct pieces){.tm = tm,
+                           .pinned = src->pinned,
+                           .pin_ms = src->pin_ms,
+                           .offset_ms = src->offset_ms,
+                           .before_ms = src->range_ms + around_ms,
+                           .beyond_ms = src->smoothed ? src->lookback_ms : 0};
 }
 
 static nx_status range_mode_check(const struct range_call *c, struct nx_err *err)
@@ -752,20 +886,20 @@ nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struc
     c->e = e;
     c->func = e->call.func;
     c->points = points_use_of(c->func);
-    c->lo = arena_array(ev->work, tm->n, sizeof *c->lo);
-    c->hi = arena_array(ev->work, tm->n, sizeof *c->hi);
     c->end = arena_array(ev->work, tm->n, sizeof *c->end);
-    c->notes = arena_array(ev->work, tm->n, 2 * sizeof *c->notes);
-    if (!c->lo || !c->hi || !c->end || !c->notes)
+    if (!c->end)
         return eval_nomem(ev, ev->work, err);
-    st = range_call_args(ev, c, tm, err);
+    st = windows_new(ev, tm, &c->asked, err);
+    if (!st)
+        st = range_call_args(ev, c, tm, err);
     if (!st)
         st = range_mode_check(c, err);
     if (!st)
         st = rows_new(ev, tm, 0, &r, err);
     if (st)
         return st;
-    c->range_ms = c->src->range_ms;
+    c->asked.range_ms = c->src->range_ms;
+    c->pieces = range_pieces(c->src, tm);
     for (uint32_t k = 0; k < tm->n; k++)
         c->end[k] = (c->src->pinned ? c->src->pin_ms : eval_time(tm, k)) - c->src->offset_ms;
     c->src->hint.marks =
@@ -867,7 +1001,9 @@ nx_status eval_matrix(struct eval *ev, const struct pql_expr *e, const struct ev
             continue;
         ev->held += points;
         if (!src->inner)
-            count_windows(ev, tm, &(uint32_t){0}, &(uint32_t){(uint32_t)points}, points, points);
+            count_windows(ev, tm,
+                          &(struct windows_seen){&(uint32_t){0}, &(uint32_t){(uint32_t)points}, 0,
+                                                 1, 0, points, points});
         if (ev->held > ev->peak)
             ev->peak = ev->held;
         series[kept++] = (struct pql_series){.labels = src->labels[i], .t = t, .v = v, .n = points};

@@ -197,7 +197,7 @@ static nx_status select_info(struct info *in, struct nx_err *err)
     for (size_t i = 0; i < in->list.n && !st; i++) {
         st = row_new(ev, tm, &in->at[i], err);
         if (!st)
-            st = points_read(ev, &in->list.v[i], NULL, first - ev->lookback_ms + 1, last, err);
+            st = points_read(ev, &in->list.v[i], NULL, first - ev->lookback_ms + 1, last, 0, err);
         if (!st)
             select_instants(&ev->col, tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms,
                             ev->lookback_ms, true, &in->at[i]);

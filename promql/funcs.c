@@ -23,6 +23,7 @@
 #define PERSTEP PQL_F_PER_STEP
 #define ANCH    PQL_F_ANCHORED
 #define SMOO    PQL_F_SMOOTHED
+#define ROOMY   PQL_F_ROOMY
 
 // clang-format off
 const struct pql_func pql_funcs[] = {
@@ -36,7 +37,7 @@ const struct pql_func pql_funcs[] = {
     { "asinh",                          VEC, { VEC },                     1,  0, 0,                     .map = map_asinh },
     { "atan",                           VEC, { VEC },                     1,  0, 0,                     .map = map_atan },
     { "atanh",                          VEC, { VEC },                     1,  0, 0,                     .map = map_atanh },
-    { "avg_over_time",                  VEC, { MAT },                     1,  0, 0,                     .slide = slide_avg_over_time },
+    { "avg_over_time",                  VEC, { MAT },                     1,  0, ROOMY,                 .slide = slide_avg_over_time },
     { "ceil",                           VEC, { VEC },                     1,  0, 0,                     .map = map_ceil },
     { "changes",                        VEC, { MAT },                     1,  0, ANCH,                  .slide = slide_changes },
     { "clamp",                          VEC, { VEC, SCA, SCA },           3,  0, 0,                     .call = fn_clamp },
@@ -51,7 +52,7 @@ const struct pql_func pql_funcs[] = {
     { "days_in_month",                  VEC, { VEC },                     0,  0, PERSTEP,               .map = map_days_in_month },
     { "deg",                            VEC, { VEC },                     1,  0, 0,                     .map = map_deg },
     { "delta",                          VEC, { MAT },                     1,  0, ANCH | SMOO,           .slide = slide_delta },
-    { "deriv",                          VEC, { MAT },                     1,  0, 0,                     .slide = slide_deriv },
+    { "deriv",                          VEC, { MAT },                     1,  0, ROOMY,                 .slide = slide_deriv },
     { "double_exponential_smoothing",   VEC, { MAT, SCA, SCA },           3,  0, EXP,                   .window = win_double_exponential_smoothing },
     { "end",                            SCA, { NON },                     0,  0, EXP,                   .call = fn_end },
     { "exp",                            VEC, { VEC },                     1,  0, 0,                     .map = map_exp },
@@ -84,7 +85,7 @@ const struct pql_func pql_funcs[] = {
     { "minute",                         VEC, { VEC },                     0,  0, PERSTEP,               .map = map_minute },
     { "month",                          VEC, { VEC },                     0,  0, PERSTEP,               .map = map_month },
     { "pi",                             SCA, { NON },                     0,  0, 0,                     .call = fn_pi },
-    { "predict_linear",                 VEC, { MAT, SCA },                2,  0, PERSTEP,               .slide = slide_predict_linear },
+    { "predict_linear",                 VEC, { MAT, SCA },                2,  0, PERSTEP | ROOMY,       .slide = slide_predict_linear },
     { "present_over_time",              VEC, { MAT },                     1,  0, 0,                     .slide = slide_present_over_time },
     { "quantile_over_time",             VEC, { SCA, MAT },                2,  0, 0,                     .slide = slide_quantile_over_time },
     { "rad",                            VEC, { VEC },                     1,  0, 0,                     .map = map_rad },
@@ -106,7 +107,7 @@ const struct pql_func pql_funcs[] = {
     { "stddev_over_time",               VEC, { MAT },                     1,  0, 0,                     .slide = slide_stddev_over_time },
     { "stdvar_over_time",               VEC, { MAT },                     1,  0, 0,                     .slide = slide_stdvar_over_time },
     { "step",                           SCA, { NON },                     0,  0, EXP,                   .call = fn_step },
-    { "sum_over_time",                  VEC, { MAT },                     1,  0, 0,                     .slide = slide_sum_over_time },
+    { "sum_over_time",                  VEC, { MAT },                     1,  0, ROOMY,                 .slide = slide_sum_over_time },
     { "tan",                            VEC, { VEC },                     1,  0, 0,                     .map = map_tan },
     { "tanh",                           VEC, { VEC },                     1,  0, 0,                     .map = map_tanh },
     { "time",                           SCA, { NON },                     0,  0, PERSTEP,               .call = fn_time },

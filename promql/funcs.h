@@ -12,7 +12,8 @@ enum pql_func_flags {
     PQL_F_VARIADIC = 8,     /* the last argument may repeat without bound */
     PQL_F_PER_STEP = 16,    /* depends on the evaluation time even where its arguments don't */
     PQL_F_ANCHORED = 32,    /* may be used over an anchored selector */
-    PQL_F_SMOOTHED = 64     /* may be used over a smoothed selector */
+    PQL_F_SMOOTHED = 64,    /* may be used over a smoothed selector */
+    PQL_F_ROOMY = 128 /* its kernel needs more room than others: promql/eval.h, struct pql_slide */
 };
 
 struct pql_call;   /* promql/eval.h: what a whole-series kernel gets */

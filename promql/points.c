@@ -47,18 +47,24 @@ struct read_hint points_hint(enum read_use use, const struct eval_times *tm, con
 }
 
 nx_status points_read(struct eval *ev, const struct series *s, const struct read_hint *h,
-                      int64_t mint, int64_t maxt, struct nx_err *err)
+                      int64_t mint, int64_t maxt, size_t most, struct nx_err *err)
 {
     const struct querier_ops *ops = ev->querier->ops;
     struct column *c = &ev->col;
+    struct nx_err why;
     nx_status st;
 
     c->share = ev->share;
+    c->most = most;
+    c->over = false;
     c->resolution_ms = 0;
     if (h && ops->read_for)
-        st = ops->read_for(ev->querier, s, h, mint, maxt, c, err);
+        st = ops->read_for(ev->querier, s, h, mint, maxt, c, &why);
     else
-        st = ops->read(ev->querier, s, mint, maxt, c, err);
+        st = ops->read(ev->querier, s, mint, maxt, c, &why);
+    if (!st || c->over)
+        return st;
+    nx_fail(err, st, "%s", why.text);
     if (st == NX_LIMIT || st == NX_OVERLOADED || st == NX_CANCELED || st == NX_TIMEOUT)
         return eval_no_memory(ev, st, err);
     return st ? nx_context(err, "expanding series") : NX_OK;

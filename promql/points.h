@@ -23,7 +23,8 @@ const struct points_use *points_use_of(const struct pql_func *f);
 struct read_hint points_hint(enum read_use use, const struct eval_times *tm, const int64_t *pin,
                              int64_t offset_ms, int64_t range_ms);
 /* Into ev->col, as ops->read; the hint may be NULL: samples as they are, points as their last values. What it
- * allocates is the query's memory; errors are what the query fails with. */
+ * allocates is the query's memory; errors are what the query fails with. With `most` (not 0) it may stop when
+ * there are more: then ev->col.over is set, the status says nothing and err is not touched. */
 NX_NODISCARD nx_status points_read(struct eval *ev, const struct series *s,
                                    const struct read_hint *h, int64_t mint, int64_t maxt,
-                                   struct nx_err *err);
+                                   size_t most, struct nx_err *err);

@@ -92,6 +92,9 @@ struct pql_engine_opts {
     struct pql_features features;
     bool per_step_stats; /* queries may ask for them (promql-per-step-stats) */
     bool no_folding;     /* constants are evaluated at each step, too: to compare with */
+    /* Samples of one series that are decoded at a time, where no window has more; 0: 131,072. No result
+     * depends on it. */
+    uint32_t column_samples;
 };
 NX_NODISCARD nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts,
                                       struct nx_err *err);

@@ -222,11 +222,11 @@ static nx_status store_read(struct querier *q, const struct series *series, int6
     const struct samples_held *h = &((struct store_querier *)q)->s->v[series->ref]->samples;
     size_t first;
 
-    (void)err;
     c->n = within(h, mint, maxt, &first);
     c->t = h->t + first;
     c->v = h->v + first;
-    return NX_OK;
+    c->over = c->most && c->n > c->most;
+    return c->over ? nx_fail(err, NX_LIMIT, "more than %zu samples of a series", c->most) : NX_OK;
 }
 
 static int compare_slices(const void *a, const void *b)

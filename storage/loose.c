@@ -882,7 +882,7 @@ static nx_status add_stored(const struct stored *x, int64_t mint, int64_t maxt, 
 nx_status loose_read(struct loose *l, uint32_t series, uint64_t seq, bool pending, int64_t mint,
                      int64_t maxt, struct samples *to, size_t first, struct nx_err *err)
 {
-    struct samples x = {0};
+    struct samples x = {.share = to->share, .most = to->most};
     struct taken k;
     struct work *w = NULL;
     size_t mid;
@@ -903,13 +903,15 @@ nx_status loose_read(struct loose *l, uint32_t series, uint64_t seq, bool pendin
     if (!st)
         st = merge_parts(&x, 0, mid, err);
     mid = to->n;
-    if (!st && x.n)
-        st = samples_reserve(to, x.n, err);
-    if (!st && x.n) {
-        memcpy(to->t + mid, x.t, x.n * sizeof *x.t);
-        memcpy(to->v + mid, x.v, x.n * sizeof *x.v);
-        to->n += x.n;
-        st = merge_parts(to, first, mid, err);
+    if (x.n && (!st || x.over)) { /* over: some of them tell who asked how many there are */
+        nx_status full = samples_reserve(to, x.n, st ? NULL : err);
+        for (size_t i = 0; i < x.n && !full; i++) {
+            to->t[to->n] = x.t[i];
+            to->v[to->n++] = x.v[i];
+        }
+        to->over = to->over || x.over;
+        if (!st)
+            st = full ? full : merge_parts(to, first, mid, err);
     }
     taken_done(&k);
     head_work_back(l->head, w);

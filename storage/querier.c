@@ -355,6 +355,7 @@ static struct column_own *column_own_of(struct column *c)
     if (own) {
         own->samples.n = 0;
         own->samples.most = c->most;
+        own->samples.over = false;
     }
     return own;
 }
@@ -658,10 +659,11 @@ static nx_status q_read_for(struct querier *base, const struct series *s, const 
         if (!st && !ordered)
             st = put_in_order(to, err);
     }
-    lane_give(q, own, l);
     c->t = to->t;
     c->v = to->v;
-    c->n = st && st != NX_LIMIT ? 0 : to->n;
+    c->over = st == NX_LIMIT && (to->over || (c->most && l->points.n > c->most));
+    lane_give(q, own, l);
+    c->n = st && !c->over ? 0 : to->n;
     return st;
 }
 

@@ -35,7 +35,8 @@ nx_status samples_reserve(struct samples *s, size_t extra, struct nx_err *err)
 {
     size_t need, cap = s->cap ? s->cap : FIRST_CAP;
 
-    if (s->most && s->n > s->most)
+    s->over = s->most && s->n > s->most;
+    if (s->over)
         return nx_fail(err, NX_LIMIT, "more than %zu samples of a series", s->most);
     if (s->cap - s->n >= extra)
         return NX_OK;

@@ -13,7 +13,9 @@ struct samples {
     double *v;
     size_t n, cap;
     struct arena_share *share; /* counts the bytes; borrowed; NULL: nobody does */
-    size_t most; /* once it has more than that it takes no more: NX_LIMIT; 0: any number */
+    size_t
+        most; /* once it has more than that it takes no more: NX_LIMIT, and `over` is set; 0: any number */
+    bool over;
 };
 
 /* Makes room for `extra` more at t + n and v + n (caller adds to n). NX_NOMEM, and as arena_share_take(). */

@@ -198,11 +198,12 @@ struct read_hint {
  * and valid until the column is read into again or done; a column may be reused for many reads. The reader
  * sets share and most before the first of them; all else is the querier's. */
 struct column {
-    struct arena_share *
-        share; /* counts what reads allocate, until the column is done; borrowed; NULL: nobody does */
-    size_t
-        most; /* a read may stop with NX_LIMIT once it has more samples than this, and leaves some of the first
-                  * ones; 0: it may not */
+    /* Counts what reads allocate, until the column is done. Borrowed; NULL: nobody does. */
+    struct arena_share *share;
+    /* A read may stop once it has more samples than this: it fails with NX_LIMIT, `over` is set, and some of
+     * the first of them are there, in order or not. 0: it may not. */
+    size_t most;
+    bool over;
     const int64_t *t;
     const double *v;
     size_t n;

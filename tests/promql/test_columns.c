@@ -1,10 +1,12 @@
-/* test_columns.c - decoded columns of a store on disk: what they take is the query's memory. */
+/* test_columns.c - decoded columns of a store on disk: what they take is the query's memory, and that is bounded
+ * by its windows and not by what it reads. */
 #include "tests/support/test.h"
 
 #include <math.h>
 
 #include "promql/promql.h"
 #include "src/base/memory.h"
+#include "tests/promql/same.h"
 
 #define T0   1700000000000LL
 #define LONG 200000 /* samples of the longest series, a second apart */
@@ -55,6 +57,11 @@ static int setup(void **state)
     fill(0, LONG, 1000);
     fill(1, LONG / 15, 15000);
     fill(2, LONG / 3, 3000);
+    struct storage_stats st;
+    storage_tick(f.store,
+                 T0 + LONG * 1000); /* most of it goes to blocks, the rest stays in the head */
+    storage_get_stats(f.store, &st);
+    assert_in_range(st.blocks, 5, 100);
     f.source = pql_source_storage(f.store);
     return 0;
 }
@@ -118,10 +125,119 @@ static void a_window_counts_against_the_bytes_of_a_query(void **state)
     memory_free(m);
 }
 
+static void pieces_change_nothing(void **state)
+{
+    static const char *const functions[] = {"avg_over_time",
+                                            "changes",
+                                            "count_over_time",
+                                            "delta",
+                                            "deriv",
+                                            "first_over_time",
+                                            "idelta",
+                                            "increase",
+                                            "irate",
+                                            "last_over_time",
+                                            "mad_over_time",
+                                            "max_over_time",
+                                            "min_over_time",
+                                            "rate",
+                                            "present_over_time",
+                                            "resets",
+                                            "stddev_over_time",
+                                            "sum_over_time",
+                                            "ts_of_last_over_time",
+                                            "ts_of_max_over_time",
+                                            "stdvar_over_time",
+                                            "absent_over_time"};
+    static const char *const others[] = {"m_total",
+                                         "sum(m_total)",
+                                         "timestamp(m_total)",
+                                         "m_total offset 7m",
+                                         "m_total @ 1700100000",
+                                         "m_total smoothed",
+                                         "rate(m_total[10m] anchored)",
+                                         "rate(m_total[10m] smoothed)",
+                                         "resets(m_total[10m] anchored)",
+                                         "quantile_over_time(0.9, m_total[10m])",
+                                         "quantile_over_time(time() / 1700100000, m_total[10m])",
+                                         "predict_linear(m_total[10m], 3600)",
+                                         "predict_linear(m_total[10m], time() - 1700000000)",
+                                         "double_exponential_smoothing(m_total[10m], 0.5, 0.1)",
+                                         "max_over_time(rate(m_total[2m])[10m:30s])",
+                                         "rate(m_total[1d])",
+                                         "rate(m_total[10m] offset -1h)"};
+    struct pql_engine *whole = engine_of((struct pql_engine_opts){.column_samples = UINT32_MAX});
+    struct pql_engine *cut = engine_of((struct pql_engine_opts){.column_samples = 1000});
+    struct pql_query q = {.start_ms = T0 - 600000,
+                          .end_ms = T0 + LONG * 1000,
+                          .step_ms = 613000,
+                          .source = &f.source};
+    char text[128];
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(functions); i++) {
+        for (size_t k = 0; k < 2; k++) {
+            snprintf(text, sizeof text, "%s(m_total[%s])", functions[i], k ? "3h" : "90s");
+            q.text = STR(text);
+            assert_true(same_on_both(whole, cut, &q));
+        }
+    }
+    for (size_t i = 0; i < NX_COUNT(others); i++) {
+        q.text = STR(others[i]);
+        assert_true(same_on_both(whole, cut, &q));
+    }
+    pql_engine_free(whole);
+    pql_engine_free(cut);
+}
+
+/* Of the whole of a query's memory but its result. */
+static uint64_t peak_bytes(const char *text, int64_t end, int64_t step)
+{
+    uint64_t least = 64u << 10, most = 64u << 20;
+
+    while (most > least + least / 16) { /* the least bound with which it works */
+        const uint64_t mid = least + (most - least) / 2;
+        struct pql_engine *e =
+            engine_of((struct pql_engine_opts){.max_bytes = mid, .column_samples = 10000});
+        struct pql_result *r = NULL;
+        nx_status st = ask(e, text, 0, end, step, &r);
+
+        if (st && !strstr(err.text, "--query.max-memory"))
+            fail_msg("%s: %s", text, err.text);
+        if (st)
+            least = mid;
+        else
+            most = mid;
+        pql_result_free(r);
+        pql_engine_free(e);
+    }
+    return most;
+}
+
+static void memory_is_bounded_by_the_window(void **state)
+{
+    static const char *const texts[] = {"max_over_time(m_total{i='0'}[5m])", "m_total{i='0'}",
+                                        "sum(rate(m_total{i='0'}[5m]))"};
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(texts); i++) {
+        /* 20,000 samples and 200,000, as many steps of each. */
+        uint64_t some = peak_bytes(texts[i], LONG * 100, LONG),
+                 many = peak_bytes(texts[i], LONG * 1000, LONG * 10);
+
+        printf("%s: %llu KiB, %llu KiB for ten times the samples\n", texts[i],
+               (unsigned long long)some >> 10, (unsigned long long)many >> 10);
+        assert_in_range(many, 0, some + some / 4);
+        assert_in_range(many, 0, 1u << 20); /* 3.2 MB it would be as a whole */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_window_counts_against_the_bytes_of_a_query),
+        cmocka_unit_test(pieces_change_nothing),
+        cmocka_unit_test(memory_is_bounded_by_the_window),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

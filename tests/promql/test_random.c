@@ -1,6 +1,6 @@
 /* test_random.c - a range query is its instants: random well-typed expressions over random data, each
- * evaluated over a range and at each of its steps. So are its samples: a step counts in total what it takes
- * alone. The seed says all; NX_SEED sets another, NX_ROUNDS
+ * evaluated over a range and at each of its steps; and once more with series cut into pieces of a few samples.
+ * So are its samples: a step counts in total what it takes alone. The seed says all; NX_SEED sets another, NX_ROUNDS
  * how many expressions. */
 #include "tests/support/test.h"
 
@@ -8,6 +8,7 @@
 
 #include "promql/teststore.h"
 #include "src/base/num.h"
+#include "tests/promql/same.h"
 
 #define STEPS 9
 
@@ -374,8 +375,8 @@ static void samples_add_up(const char *text, const struct pql_result *r)
         fail_msg("%s: samples of %zu steps do not add up", text, n);
 }
 
-static void compare(struct pql_engine *e, const struct pql_source *source, const char *text,
-                    struct tally *tally)
+static void compare(struct pql_engine *e, struct pql_engine *in_pieces,
+                    const struct pql_source *source, const char *text, struct tally *tally)
 {
     struct pql_query q = {.text = STR(text),
                           .start_ms = 0,
@@ -420,6 +421,9 @@ static void compare(struct pql_engine *e, const struct pql_source *source, const
     }
     tally->compared++;
     pql_result_free(range_result);
+    same_on_both(e, in_pieces, &q);
+    q.step_ms = 7001;
+    same_on_both(e, in_pieces, &q);
 }
 
 static void run_rounds(uint64_t seed, unsigned rounds, bool delayed)
@@ -431,25 +435,28 @@ static void run_rounds(uint64_t seed, unsigned rounds, bool delayed)
                                    .features = {.experimental_functions = true,
                                                 .binop_fill = true,
                                                 .delayed_name_removal = delayed}};
-    struct pql_engine *e = NULL;
+    struct pql_engine *e = NULL, *in_pieces = NULL;
     struct tally tally = {0};
     struct nx_err err;
 
     assert_non_null(s);
     assert_ok(pql_engine_new(&e, &opts, &err), &err);
+    opts.column_samples = 5;
+    assert_ok(pql_engine_new(&in_pieces, &opts, &err), &err);
     buf_init(&g.b, 0);
     fill(&g, s);
     for (unsigned i = 0; i < rounds; i++) {
         buf_clear(&g.b);
         g.left = 8;
         vector(&g, 1 + below(&g, 4));
-        compare(e, &source, buf_cstr(&g.b), &tally);
+        compare(e, in_pieces, &source, buf_cstr(&g.b), &tally);
     }
     printf("seed %" PRIu64 ": %u compared at %u points, %u with an error\n", seed, tally.compared,
            tally.points, tally.failed);
     assert_true(tally.compared > rounds / 3);
     buf_done(&g.b);
     pql_engine_free(e);
+    pql_engine_free(in_pieces);
     teststore_free(s);
 }
 
