@@ -54,6 +54,19 @@ static inline void same_results(const struct pql_result *a, const struct pql_res
             (unsigned long long)b->stats.samples_read, (unsigned long long)b->stats.samples_peak);
 }
 
+static inline void same_steps(const struct pql_result *a, const struct pql_result *b,
+                              const char *about)
+{
+    const size_t n = a->stats.by_step.n;
+
+    if (n != b->stats.by_step.n)
+        fail_msg("%s: statistics of %zu steps, %zu the other way", about, n, b->stats.by_step.n);
+    for (size_t k = 0; k < n; k++)
+        if (a->stats.by_step.total[k] != b->stats.by_step.total[k] ||
+            a->stats.by_step.read[k] != b->stats.by_step.read[k])
+            fail_msg("%s: step %zu has other statistics the other way", about, k);
+}
+
 /* Runs the query on both engines; either may fail, then both with the same words. True: they have results. */
 static inline bool same_on_both(struct pql_engine *one, struct pql_engine *other,
                                 const struct pql_query *q)
@@ -69,6 +82,8 @@ static inline bool same_on_both(struct pql_engine *one, struct pql_engine *other
                  st_a ? err_a.text : "", nx_status_text(st_b), st_b ? err_b.text : "");
     if (!st_a)
         same_results(a, b, about);
+    if (!st_a)
+        same_steps(a, b, about);
     pql_result_free(a);
     pql_result_free(b);
     return !st_a;
