@@ -90,10 +90,17 @@ static void sync_section(struct notify *n, struct section *s)
 
 /* ---- watching discovery --------------------------------------------------------------------------------- */
 
+struct changes {
+    struct notify *n;
+    bool any;
+};
+
 static void on_changed(void *ctx, struct nx_slice name)
 {
-    struct notify *n = ctx;
+    struct changes *c = ctx;
+    struct notify *n = c->n;
 
+    c->any = true;
     for (size_t i = 0; i < n->n_sections; i++)
         if (nx_slice_is(name, n->sections[i]->name))
             sync_section(n, n->sections[i]);
@@ -133,13 +140,15 @@ static void watch(void *arg)
     struct notify *n = arg;
     struct pollfd wake = {.fd = n->wake_fd, .events = POLLIN};
 
-    while (!stopping(n)) {
+    for (;;) {
+        struct changes c = {n, false};
+
         wait_for_news(n);
         if (stopping(n))
             return;
-        discovery_poll(n->discovery, clock_mono_ns() / 1000000, on_changed, n);
+        discovery_poll(n->discovery, clock_mono_ns() / 1000000, on_changed, &c);
         keep_discovery_stats(n);
-        if (!stopping(n))
+        if (c.any)
             poll(&wake, 1, SETTLE_MS); /* N3 */
     }
 }

@@ -127,13 +127,15 @@ static size_t push_locked(struct sender *s, const struct notify_alert *const *v,
     size_t gone = 0;
 
     for (size_t i = 0; i < n; i++) {
-        while (s->n && (s->n >= s->opts->queue_capacity ||
-                        s->bytes + v[i]->bytes > NX_LIMIT_NOTIFY_QUEUE_BYTES)) {
+        bool fits = s->opts->queue_capacity && v[i]->bytes <= NX_LIMIT_NOTIFY_QUEUE_BYTES;
+
+        while (fits && s->n &&
+               (s->n >= s->opts->queue_capacity ||
+                s->bytes + v[i]->bytes > NX_LIMIT_NOTIFY_QUEUE_BYTES)) {
             drop_locked(s, 1);
             gone++;
         }
-        if (!s->opts->queue_capacity || v[i]->bytes > NX_LIMIT_NOTIFY_QUEUE_BYTES ||
-            (s->n == s->cap && !grow_locked(s))) {
+        if (!fits || (s->n == s->cap && !grow_locked(s))) {
             s->dropped++;
             gone++;
             continue;
