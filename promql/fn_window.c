@@ -182,27 +182,59 @@ uint32_t windows_alike(const struct pql_slide *s, uint32_t k, uint32_t *stride)
     return *stride ? n : 0;
 }
 
-/* Four additions and more that windows share with each other are worth a layout (W4). */
-static bool sum_eight(const struct pql_slide *s, uint32_t k, struct sums_layout *l, bool avg,
-                      double *out)
+struct sum_run {
+    const struct pql_slide *s;
+    bool avg;
+    struct sums_layout layout;
+    unsigned misses; /* blocks of another stride, one after the other */
+};
+
+/* A layout is worth it where windows share samples; another one, where the stride has changed for good. */
+static bool lay_out(struct sum_run *r, uint32_t stride)
 {
+    struct sums_layout *l = &r->layout;
+
+    if (l->v && l->stride == stride) {
+        r->misses = 0;
+        return true;
+    }
+    if (l->v && ++r->misses < 8)
+        return false;
+    sums_lay_out(l, r->s->v, r->s->n, stride, r->s->scratch + r->s->n + 1);
+    r->misses = 0;
+    return true;
+}
+
+/* Four additions and more of eight windows each, side by side (W4). */
+static bool sum_eight(struct sum_run *r, uint32_t k, double *out)
+{
+    const struct pql_slide *s = r->s;
+    const double *v[SUMS_WIDE];
     uint32_t stride, n = windows_alike(s, k, &stride);
     struct sums x;
 
-    if (n < 4)
+    if (k + SUMS_WIDE > s->tm->n)
         return false;
-    if (!l->v)
-        sums_lay_out(l, s->v, s->n, stride, s->scratch + s->n + 1);
-    if (l->stride != stride)
-        return false;
-    sums_of(l, s->lo[k], n, NULL, &x);
-    for (int i = 0; i < SUMS_WIDE; i++) {
-        const double *v = s->v + s->lo[k + (uint32_t)i];
+    for (uint32_t i = 0; i < SUMS_WIDE; i++)
+        v[i] = s->v + s->lo[k + i];
+    if (n >= 4 && lay_out(r, stride)) {
+        sums_of(&r->layout, s->lo[k], n, NULL, &x);
+    } else {
+        n = UINT32_MAX;
+        for (uint32_t i = 0; i < SUMS_WIDE; i++)
+            n = s->hi[k + i] - s->lo[k + i] < n ? s->hi[k + i] - s->lo[k + i] : n;
+        if (n < 4)
+            return false;
+        sums_apart(v, n, &x);
+    }
+    for (uint32_t i = 0; i < SUMS_WIDE; i++) {
+        const uint32_t all = s->hi[k + i] - s->lo[k + i];
 
-        if (!sums_hold(&x, i) || (avg && x.sum[i] == 0))
-            out[i] = avg ? window_avg(v, n) : window_sum(v, n);
+        sums_go_on(&x.sum[i], &x.c[i], v[i] + n, all - n);
+        if (!sums_hold(&x, (int)i) || (r->avg && x.sum[i] == 0))
+            out[i] = r->avg ? window_avg(v[i], all) : window_sum(v[i], all);
         else
-            out[i] = avg ? x.sum[i] / n + x.c[i] / n : x.sum[i] + x.c[i];
+            out[i] = r->avg ? x.sum[i] / all + x.c[i] / all : x.sum[i] + x.c[i];
     }
     return true;
 }
@@ -211,7 +243,7 @@ static void slide_sums(const struct pql_slide *s, double *out, uint8_t *has, boo
 {
     double *prefix = s->scratch;
     bool exact = window_exact_prefixes(s, prefix);
-    struct sums_layout layout = {.v = NULL};
+    struct sum_run run = {.s = s, .avg = avg};
 
     for (uint32_t k = 0; k < s->tm->n; k++) {
         uint32_t lo = s->lo[k], n = s->hi[k] - lo;
@@ -222,7 +254,9 @@ static void slide_sums(const struct pql_slide *s, double *out, uint8_t *has, boo
             continue;
         if (exact) {
             out[k] = avg ? (prefix[lo + n] - prefix[lo]) / n : prefix[lo + n] - prefix[lo];
-        } else if (sum_eight(s, k, &layout, avg, out + k)) {
+        } else if (k && s->lo[k - 1] == lo && s->hi[k - 1] == lo + n) {
+            out[k] = out[k - 1];
+        } else if (sum_eight(&run, k, out + k)) {
             memset(has + k, 1, SUMS_WIDE);
             k += SUMS_WIDE - 1;
         } else {

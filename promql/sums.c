@@ -62,6 +62,34 @@ void sums_lay_out(struct sums_layout *l, const double *v, size_t n, size_t strid
     }
 DEFINE_RUN(run, , 16, 4)
 
+/* The same with the samples of each vector brought together from as many places. */
+#define DEFINE_APART(name, attributes, bytes, parts)                                               \
+    attributes static void name(const double *const *at, size_t n, struct sums *out)               \
+    {                                                                                              \
+        typedef double vec __attribute__((vector_size(bytes)));                                    \
+        vec sum[parts] = {0}, c[parts] = {0};                                                      \
+        const double *p[SUMS_WIDE];                                                                \
+                                                                                                   \
+        memcpy(p, at, sizeof p);                                                                   \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            double all[SUMS_WIDE];                                                                 \
+                                                                                                   \
+            _Pragma("GCC unroll 8") for (int j = 0; j < SUMS_WIDE; j++) all[j] = p[j][i];          \
+            _Pragma("GCC unroll 4") for (int j = 0; j < parts; j++)                                \
+            {                                                                                      \
+                vec v, t, part;                                                                    \
+                memcpy(&v, all + j * (bytes / 8), bytes);                                          \
+                t = sum[j] + v;                                                                    \
+                part = t - sum[j];                                                                 \
+                c[j] += (sum[j] - (t - part)) + (v - part);                                        \
+                sum[j] = t;                                                                        \
+            }                                                                                      \
+        }                                                                                          \
+        memcpy(out->sum, sum, sizeof sum);                                                         \
+        memcpy(out->c, c, sizeof c);                                                               \
+    }
+DEFINE_APART(apart, , 16, 4)
+
 INLINE void add_row(double *restrict sum, double *restrict c, const double *restrict v, size_t n)
 {
     for (size_t k = 0; k < n; k++) {
@@ -79,6 +107,8 @@ INLINE void add_row(double *restrict sum, double *restrict c, const double *rest
 #define WIDEST __attribute__((target("avx512f"), no_sanitize_address))
 DEFINE_RUN(run_avx2, __attribute__((target("avx2"))), 32, 2)
 DEFINE_RUN(run_avx512, WIDEST, 64, 1)
+DEFINE_APART(apart_avx2, __attribute__((target("avx2"))), 32, 2)
+DEFINE_APART(apart_avx512, WIDEST, 64, 1)
 __attribute__((target("avx2"))) static void add_row_avx2(double *sum, double *c, const double *v,
                                                          size_t n)
 {
@@ -89,6 +119,8 @@ __attribute__((target("avx2"))) static void add_row_avx2(double *sum, double *c,
 #define CAN(isa)     0
 #define run_avx2     run
 #define run_avx512   run
+#define apart_avx2   apart
+#define apart_avx512 apart
 #define add_row_avx2 add_row
 #endif
 
@@ -102,6 +134,16 @@ void sums_of(const struct sums_layout *l, size_t lo, size_t n, const double *x, 
         run(l, lo, n, x, out);
 }
 
+void sums_apart(const double *const v[SUMS_WIDE], size_t n, struct sums *out)
+{
+    if (sums_most_bytes >= 64 && CAN("avx512f"))
+        apart_avx512(v, n, out);
+    else if (sums_most_bytes >= 32 && CAN("avx2"))
+        apart_avx2(v, n, out);
+    else
+        apart(v, n, out);
+}
+
 void sums_add_row(double *sum, double *c, const double *v, size_t n)
 {
     if (sums_most_bytes >= 32 && CAN("avx2"))
@@ -110,9 +152,9 @@ void sums_add_row(double *sum, double *c, const double *v, size_t n)
         add_row(sum, c, v, n);
 }
 
-bool sums_alone(const double *v, size_t n, double *sum_out, double *c_out)
+void sums_go_on(double *sum_inout, double *c_inout, const double *v, size_t n)
 {
-    double sum = 0, c = 0;
+    double sum = *sum_inout, c = *c_inout;
 
     for (size_t i = 0; i < n; i++) {
         double t = sum + v[i], part = t - sum;
@@ -120,7 +162,13 @@ bool sums_alone(const double *v, size_t n, double *sum_out, double *c_out)
         c += (sum - (t - part)) + (v[i] - part);
         sum = t;
     }
-    *sum_out = sum;
-    *c_out = c;
-    return __builtin_isfinite(sum) && __builtin_isfinite(c);
+    *sum_inout = sum;
+    *c_inout = c;
+}
+
+bool sums_alone(const double *v, size_t n, double *sum, double *c)
+{
+    *sum = *c = 0;
+    sums_go_on(sum, c, v, n);
+    return __builtin_isfinite(*sum) && __builtin_isfinite(*c);
 }

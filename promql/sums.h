@@ -1,7 +1,7 @@
 /* sums.h - compensated sums of many windows, or steps, side by side.
  *
  * WHY    kahan_add() waits for its own last result, so one sum leaves the processor idle most of the time,
- *        and picking values for several windows from as many places costs more than adding them.
+ *        and picking values for several windows from as many places costs as much as adding them.
  * SHAPE  Windows of neighbouring steps begin a fixed number of samples apart, the stride. A layout puts
  *        samples that lie a stride apart side by side: then the same sample of eight windows is one
  *        load. Private to promql/.
@@ -32,6 +32,11 @@ static inline bool sums_hold(const struct sums *s, int i)
 {
     return __builtin_isfinite(s->sum[i]) && __builtin_isfinite(s->c[i]);
 }
+
+/* The sums of the first n samples of windows that lie anywhere: each sample is picked from its own place. */
+void sums_apart(const double *const v[SUMS_WIDE], size_t n, struct sums *out);
+/* Adds further samples to the sum of one. */
+void sums_go_on(double *sum, double *c, const double *v, size_t n);
 
 /* No vectors wider than this are used: tests lower it. */
 extern unsigned sums_most_bytes;

@@ -97,6 +97,44 @@ static void windows_sum_as_alone(void **state)
     assert_true(held > 30000);
 }
 
+/* Windows anywhere, of different lengths: what they have in common together, the rest one by one. */
+static void windows_apart_sum_as_alone(void **state)
+{
+    static double v[MOST];
+    size_t held = 0;
+
+    (void)state;
+    for (unsigned turn = 0; turn < 4000; turn++) {
+        const unsigned kind = turn % 8, bytes[] = {16, 32, 64};
+        const size_t common = 1 + next() % 60;
+        const double *at[SUMS_WIDE];
+        struct sums s;
+
+        for (size_t i = 0; i < MOST; i++)
+            v[i] = draw(kind);
+        for (int i = 0; i < SUMS_WIDE; i++)
+            at[i] = v + next() % 400;
+        sums_most_bytes = bytes[turn / 8 % 3];
+        sums_apart(at, common, &s);
+        for (int i = 0; i < SUMS_WIDE; i++) {
+            const size_t more = next() % 20;
+            double sum, c;
+
+            sums_go_on(&s.sum[i], &s.c[i], at[i] + common, more);
+            one_by_one(at[i], NULL, common + more, &sum, &c);
+            if (!sums_hold(&s, i)) {
+                assert_true(kind >= 4 && kind <= 6);
+                continue;
+            }
+            held++;
+            assert_bits(s.sum[i], sum);
+            assert_bits(s.c[i], c);
+        }
+    }
+    sums_most_bytes = 64;
+    assert_true(held > 20000);
+}
+
 static void rows_add_as_steps(void **state)
 {
     static double a[MOST], b[MOST], v[MOST], want_a[MOST], want_b[MOST];
@@ -151,6 +189,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_sum_as_alone),
+        cmocka_unit_test(windows_apart_sum_as_alone),
         cmocka_unit_test(rows_add_as_steps),
         cmocka_unit_test(one_window_sums_as_step_by_step),
     };
