@@ -7,12 +7,11 @@
 #define FN_MAPS(X) X(abs) X(acos) X(acosh) X(asin) X(asinh) X(atan) X(atanh) X(ceil) X(clamp_max) X(clamp_min) \
     X(cos) X(cosh) X(day_of_month) X(day_of_week) X(day_of_year) X(days_in_month) X(deg) X(exp) X(floor) X(hour) \
     X(ln) X(log10) X(log2) X(minute) X(month) X(rad) X(round) X(sgn) X(sin) X(sinh) X(sqrt) X(tan) X(tanh) X(year)
-#define FN_WINDOWS(X) X(double_exponential_smoothing) X(mad_over_time) \
-    X(ts_of_first_over_time) X(ts_of_last_over_time) \
-    X(ts_of_max_over_time) X(ts_of_min_over_time)
+#define FN_WINDOWS(X) X(double_exponential_smoothing)
 #define FN_SLIDES(X) X(avg_over_time) X(changes) X(count_over_time) X(delta) X(deriv) X(first_over_time) X(idelta) \
     X(increase) X(irate) X(last_over_time) X(max_over_time) X(min_over_time) X(present_over_time) \
-    X(predict_linear) X(quantile_over_time) X(rate) X(resets) X(stddev_over_time) X(stdvar_over_time) X(sum_over_time)
+    X(predict_linear) X(quantile_over_time) X(rate) X(resets) X(stddev_over_time) X(stdvar_over_time) X(sum_over_time) \
+    X(mad_over_time) X(ts_of_first_over_time) X(ts_of_last_over_time) X(ts_of_max_over_time) X(ts_of_min_over_time)
 #define FN_CALLS(X) X(absent) X(absent_over_time) X(clamp) X(end) X(histogram_fraction) X(histogram_quantile) \
     X(histogram_quantiles) X(info) X(label_join) X(label_replace) X(max_of) X(min_of) X(native_only) X(pi) X(range) \
     X(scalar) X(sort) X(sort_by_label) X(sort_by_label_desc) X(sort_desc) X(start) X(start_timestamp) X(step) \

@@ -2,7 +2,7 @@
  *
  * WHY   Windows of neighbouring steps overlap: where the next result can be had from the last, work is
  *       by sample and not by window. It must give the same bits as going over each window afresh.
- * RULES W2  min and max keep a deque of candidates; quantile keeps its window sorted.
+ * RULES W2  min and max keep a deque of candidates.
  *       W3  sum and avg use prefix sums only where these are exact (whole numbers below 2^53);
  *           otherwise each window is summed with compensation, as Prometheus does.
  *       W4  Where one operation waits for the last, several windows are worked side by side (sums.h). */
@@ -277,237 +277,72 @@ void slide_avg_over_time(const struct pql_slide *s, double *out, uint8_t *has)
 
 /* ---- min and max --------------------------------------------------------------------------------- */
 
-static void slide_extreme(const struct pql_slide *s, double *out, uint8_t *has, bool max)
+/* With `times`, the time in seconds of the newest sample that has the value, else the value. */
+static void slide_extreme(const struct pql_slide *s, double *out, uint8_t *has, bool max,
+                          bool times)
 {
     uint32_t *deque = (uint32_t *)(void *)s->scratch; /* best first; NaNs are not in it */
     size_t head = 0, tail = 0;
     uint32_t next = 0;
 
     for (uint32_t k = 0; k < s->tm->n; k++) {
-        uint32_t lo = s->lo[k], hi = s->hi[k];
+        uint32_t lo = s->lo[k], hi = s->hi[k], best;
 
         for (; next < hi; next++) {
             double v = s->v[next];
 
             if (isnan(v))
                 continue;
-            while (tail > head && (max ? s->v[deque[tail - 1]] < v : s->v[deque[tail - 1]] > v))
+            while (tail > head && ((max ? s->v[deque[tail - 1]] < v : s->v[deque[tail - 1]] > v) ||
+                                   (times && s->v[deque[tail - 1]] == v)))
                 tail--;
             deque[tail++] = next;
         }
         while (head < tail && deque[head] < lo)
             head++;
         has[k] = hi > lo;
-        out[k] = !has[k] ? 0 : head < tail ? s->v[deque[head]] : s->v[hi - 1];
+        out[k] = 0;
+        if (!has[k])
+            continue;
+        best = head < tail ? deque[head] : hi - 1;
+        out[k] = times ? seconds(s->t[best]) : s->v[best];
     }
 }
 
 void slide_max_over_time(const struct pql_slide *s, double *out, uint8_t *has)
 {
-    slide_extreme(s, out, has, true);
+    slide_extreme(s, out, has, true, false);
 }
 
 void slide_min_over_time(const struct pql_slide *s, double *out, uint8_t *has)
 {
-    slide_extreme(s, out, has, false);
+    slide_extreme(s, out, has, false, false);
 }
 
-/* ---- quantiles ------------------------------------------------------------------------------------ */
-
-/* NaNs are below everything. */
-static bool below(double a, double b)
+void slide_ts_of_max_over_time(const struct pql_slide *s, double *out, uint8_t *has)
 {
-    return isnan(a) ? !isnan(b) : a < b;
+    slide_extreme(s, out, has, true, true);
 }
 
-static int compare_values(const void *a, const void *b)
+void slide_ts_of_min_over_time(const struct pql_slide *s, double *out, uint8_t *has)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return below(x, y) ? -1 : below(y, x);
+    slide_extreme(s, out, has, false, true);
 }
 
-static bool quantile_edge(double q, size_t n, double *out)
+void slide_ts_of_first_over_time(const struct pql_slide *s, double *out, uint8_t *has)
 {
-    if (!n || isnan(q))
-        *out = (double)NAN;
-    else if (q < 0)
-        *out = -INFINITY;
-    else if (q > 1)
-        *out = INFINITY;
-    else
-        return false;
-    return true;
-}
-
-static double quantile_sorted(double q, const double *v, size_t n)
-{
-    double rank, weight, out;
-    size_t lower, upper;
-
-    if (quantile_edge(q, n, &out))
-        return out;
-    rank = q * ((double)n - 1);
-    lower = (size_t)floor(rank);
-    upper = lower + 1 < n ? lower + 1 : n - 1;
-    weight = rank - floor(rank);
-    return v[lower] * (1 - weight) + v[upper] * weight;
-}
-
-/* Brings the value of rank `at` to its place, smaller ones before it. */
-static void select_rank(double *v, size_t n, size_t at)
-{
-    size_t lo = 0, hi = n;
-
-    while (hi - lo > 16) {
-        double a = v[lo], b = v[lo + (hi - lo) / 2], c = v[hi - 1], pivot;
-        size_t i = lo, j = hi - 1;
-
-        pivot = below(a, b) ? (below(b, c)   ? b
-                               : below(a, c) ? c
-                                             : a)
-                            : (below(a, c)   ? a
-                               : below(b, c) ? c
-                                             : b);
-        for (;;) {
-            while (below(v[i], pivot))
-                i++;
-            while (below(pivot, v[j]))
-                j--;
-            if (i >= j)
-                break;
-            double t = v[i];
-            v[i++] = v[j];
-            v[j--] = t;
-        }
-        size_t cut = i > j ? i : j + 1; /* [lo, cut) <= pivot <= [cut, hi) */
-        if (cut == lo || cut == hi)
-            break; /* all alike */
-        if (at < cut)
-            hi = cut;
-        else
-            lo = cut;
-    }
-    qsort(v + lo, hi - lo, sizeof *v, compare_values);
-}
-
-double quantile_of(double q, double *v, size_t n)
-{
-    double rank, weight, out, low, high;
-    size_t lower;
-
-    if (quantile_edge(q, n, &out))
-        return out;
-    rank = q * ((double)n - 1);
-    lower = (size_t)floor(rank);
-    weight = rank - floor(rank);
-    select_rank(v, n, lower);
-    low = high = v[lower];
-    if (lower + 1 < n) {
-        high = v[lower + 1];
-        for (size_t i = lower + 2; i < n; i++)
-            if (below(v[i], high))
-                high = v[i];
-    }
-    return low * (1 - weight) + high * weight;
-}
-
-/* The first place in the sorted window whose value is not below v. */
-static size_t place_of(const double *sorted, size_t n, double v)
-{
-    size_t lo = 0;
-
-    while (n > 1) { /* no branch to guess: half of the guesses would be wrong */
-        size_t half = n / 2;
-
-        lo += below(sorted[lo + half - 1], v) ? half : 0;
-        n -= half;
-    }
-    return lo + (n && below(sorted[lo], v));
-}
-
-/* One value for another, in order: what lies between the two places moves by one. */
-static void sorted_replace(double *sorted, size_t n, double out, double in)
-{
-    size_t from = place_of(sorted, n, out), to = place_of(sorted, n, in);
-
-    if (to > from) {
-        to--;
-        memmove(sorted + from, sorted + from + 1, (to - from) * sizeof *sorted);
-    } else {
-        memmove(sorted + to + 1, sorted + to, (from - to) * sizeof *sorted);
-    }
-    sorted[to] = in;
-}
-
-struct sorted_window {
-    double *v;
-    uint32_t lo, hi; /* the samples it holds */
-};
-
-static void sorted_move(struct sorted_window *w, const double *v, uint32_t lo, uint32_t hi)
-{
-    uint32_t n = hi - lo, out = w->lo, in = w->hi, held = w->hi - w->lo;
-
-    if (lo >= w->hi || (lo - w->lo) + (hi - w->hi) > n / 2) {
-        memcpy(w->v, v + lo, n * sizeof *v);
-        qsort(w->v, n, sizeof *v, compare_values);
-        out = lo;
-        in = hi;
-    }
-    while (out < lo && in < hi)
-        sorted_replace(w->v, held, v[out++], v[in++]);
-    while (out < lo) {
-        size_t at = place_of(w->v, held, v[out++]);
-
-        held--;
-        memmove(w->v + at, w->v + at + 1, (held - at) * sizeof *v);
-    }
-    while (in < hi) {
-        size_t at = place_of(w->v, held, v[in]);
-
-        memmove(w->v + at + 1, w->v + at, (held - at) * sizeof *v);
-        w->v[at] = v[in++];
-        held++;
-    }
-    w->lo = lo;
-    w->hi = hi;
-}
-
-void slide_quantile_over_time(const struct pql_slide *s, double *out, uint8_t *has)
-{
-    const struct pql_pos pos = eval_unparen(s->e->call.args[0])->pos;
-    struct sorted_window w = {.v = s->scratch};
-
     for (uint32_t k = 0; k < s->tm->n; k++) {
-        uint32_t n = s->hi[k] - s->lo[k];
-
-        has[k] = n > 0;
-        out[k] = 0;
-        if (!n)
-            continue;
-        annots_quantile(&s->ev->annots, pos, s->arg[0][k]);
-        sorted_move(&w, s->v, s->lo[k], s->hi[k]);
-        out[k] = quantile_sorted(s->arg[0][k], w.v, n);
+        has[k] = s->hi[k] > s->lo[k];
+        out[k] = has[k] ? seconds(s->t[s->lo[k]]) : 0;
     }
 }
 
-bool win_mad_over_time(const struct pql_window *w, const double *args, double *out)
+void slide_ts_of_last_over_time(const struct pql_slide *s, double *out, uint8_t *has)
 {
-    double median;
-
-    (void)args;
-    *out = (double)NAN;
-    for (size_t i = 0; i < w->n; i++) {
-        if (isnan(w->v[i]))
-            return true;
-        w->scratch[i] = w->v[i];
+    for (uint32_t k = 0; k < s->tm->n; k++) {
+        has[k] = s->hi[k] > s->lo[k];
+        out[k] = has[k] ? seconds(s->t[s->hi[k] - 1]) : 0;
     }
-    median = quantile_of(0.5, w->scratch, w->n);
-    for (size_t i = 0; i < w->n; i++)
-        w->scratch[i] = fabs(w->v[i] - median);
-    *out = quantile_of(0.5, w->scratch, w->n);
-    return true;
 }
 
 /* ---- moments and lines ------------------------------------------------------------------------------ */
@@ -647,46 +482,4 @@ bool win_double_exponential_smoothing(const struct pql_window *w, const double *
     }
     *out = s1;
     return true;
-}
-
-/* ---- times ------------------------------------------------------------------------------------------- */
-
-bool win_ts_of_first_over_time(const struct pql_window *w, const double *args, double *out)
-{
-    (void)args;
-    *out = seconds(w->t[0]);
-    return true;
-}
-
-bool win_ts_of_last_over_time(const struct pql_window *w, const double *args, double *out)
-{
-    (void)args;
-    *out = seconds(w->t[w->n - 1]);
-    return true;
-}
-
-static bool ts_of_extreme(const struct pql_window *w, bool max, double *out)
-{
-    size_t best = 0;
-
-    for (size_t i = 0; i < w->n; i++) {
-        double v = w->v[i], old = w->v[best];
-
-        if (isnan(old) || (max ? v >= old : v <= old))
-            best = i;
-    }
-    *out = seconds(w->t[best]);
-    return true;
-}
-
-bool win_ts_of_max_over_time(const struct pql_window *w, const double *args, double *out)
-{
-    (void)args;
-    return ts_of_extreme(w, true, out);
-}
-
-bool win_ts_of_min_over_time(const struct pql_window *w, const double *args, double *out)
-{
-    (void)args;
-    return ts_of_extreme(w, false, out);
 }

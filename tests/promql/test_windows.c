@@ -141,6 +141,14 @@ static void windows_together_are_as_windows_alone(void **state)
         "stddev_over_time(x[10m])",
         "stdvar_over_time(x[3m])",
         "quantile_over_time(0.3, x[10m])",
+        "quantile_over_time(0.97, x[1m])",
+        "quantile_over_time(time() % 11 / 10, x[7m])",
+        "mad_over_time(x[10m])",
+        "mad_over_time(x[1m])",
+        "ts_of_max_over_time(x[10m])",
+        "ts_of_min_over_time(x[10m])",
+        "ts_of_first_over_time(x[10m])",
+        "ts_of_last_over_time(x[10m])",
         "max_over_time(x[10m])",
         "rate(x[5m])",
         "rate(x[2m])",
@@ -150,10 +158,10 @@ static void windows_together_are_as_windows_alone(void **state)
         "changes(x[10m])",
         "deriv(x[1m])",
     };
-    static const int64_t steps[] = {15000, 30000, 7000, 41000};
+    static const int64_t steps[] = {15000, 30000, 7000, 41000, 1000};
     struct teststore *s = teststore_new();
     struct pql_source source = teststore_source(s);
-    struct pql_engine_opts opts = {0};
+    struct pql_engine_opts opts = {.features.experimental_functions = true};
     struct pql_engine *e = NULL;
     struct nx_err err;
 
