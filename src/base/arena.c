@@ -221,7 +221,7 @@ static nx_status stopped(nx_status st, size_t limit_bytes, struct memory *m, str
     if (st == NX_OVERLOADED)
         return memory_no_room(m, err);
     if (st == NX_CANCELED || st == NX_TIMEOUT)
-        return nx_fail(err, st, "no memory any more: %s", nx_status_text(st));
+        return nx_fail(err, st, "%s", nx_status_text(st)); /* its user knows what was */
     return nx_fail(err, NX_NOMEM, "out of memory");
 }
 
