@@ -79,20 +79,26 @@ static nx_status collect(struct web_req *r, struct ask *a, const struct nx_slice
         const struct matcher *m = a->sets.n ? a->sets.v[i].m : NULL;
         size_t n_m = a->sets.n ? a->sets.v[i].n : 0, n = 0;
         struct nx_slice *v = NULL;
-        nx_status st = name ? a->q->ops->label_values(a->q, *name, m, n_m, a->mint, a->maxt,
-                                                      a->limit, r->arena, &v, &n, err)
-                            : a->q->ops->label_names(a->q, m, n_m, a->mint, a->maxt, a->limit,
-                                                     r->arena, &v, &n, err);
+        nx_status st = web_check(r, err);
         if (st)
             return st;
-        struct nx_slice *all = arena_grow(r->arena, out->v, cap * sizeof *v, (cap + n) * sizeof *v);
-        if (!all)
-            return arena_failed(r->arena, err);
+        st = name ? a->q->ops->label_values(a->q, *name, m, n_m, a->mint, a->maxt, a->limit,
+                                            r->arena, &v, &n, err)
+                  : a->q->ops->label_names(a->q, m, n_m, a->mint, a->maxt, a->limit, r->arena, &v,
+                                           &n, err);
+        if (st)
+            return st;
+        if (out->n + n > cap || !out->v) {
+            size_t more = i ? 2 * (out->n + n) : n;
+            struct nx_slice *all = arena_grow(r->arena, out->v, cap * sizeof *v, more * sizeof *v);
+            if (!all)
+                return arena_failed(r->arena, err);
+            out->v = all;
+            cap = more;
+        }
         if (n)
-            memcpy(all + out->n, v, n * sizeof *v);
-        out->v = all;
+            memcpy(out->v + out->n, v, n * sizeof *v);
         out->n += n;
-        cap += n;
     }
     if (rounds > 1)
         sort_unique(out);
@@ -154,25 +160,33 @@ static int series_order(const void *a, const void *b)
 static nx_status select_all(struct web_req *r, struct ask *a, struct series_list *out,
                             struct nx_err *err)
 {
-    size_t n = 0;
+    size_t n = 0, cap = 0;
 
     for (size_t i = 0; i < a->sets.n; i++) {
         struct series_list one = {0};
-        nx_status st =
-            a->q->ops->select_some(a->q, a->sets.v[i].m, a->sets.v[i].n, a->mint, a->maxt,
-                                   a->limit ? a->limit + 1 : SIZE_MAX, r->arena, &one, err);
+        nx_status st = web_check(r, err);
+        if (!st)
+            st = a->q->ops->select_some(a->q, a->sets.v[i].m, a->sets.v[i].n, a->mint, a->maxt,
+                                        a->limit ? a->limit + 1 : SIZE_MAX, r->arena, &one, err);
         if (st)
             return st;
         if (!i) {
             *out = one;
+            cap = one.n;
             continue;
         }
-        struct series *all = arena_array(r->arena, out->n + one.n, sizeof *all);
-        if (!all)
-            return arena_failed(r->arena, err);
-        memcpy(all, out->v, out->n * sizeof *all);
-        memcpy(all + out->n, one.v, one.n * sizeof *all);
-        *out = (struct series_list){all, out->n + one.n};
+        if (out->n + one.n > cap) {
+            size_t more = 2 * (out->n + one.n);
+            struct series *all =
+                arena_grow(r->arena, out->v, cap * sizeof *all, more * sizeof *all);
+            if (!all)
+                return arena_failed(r->arena, err);
+            out->v = all;
+            cap = more;
+        }
+        if (one.n)
+            memcpy(out->v + out->n, one.v, one.n * sizeof *one.v);
+        out->n += one.n;
     }
     if (a->sets.n < 2 || !out->n)
         return NX_OK;

@@ -14,6 +14,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,14 +177,14 @@ bool web_submit(struct web *w, struct web_req *r)
     return taken;
 }
 
+/* It sends no more; what it sent before (the end of a TLS session, another request) may lie unread. */
 static bool client_gone(const struct web_req *r)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
-    char c;
-    ssize_t n = info ? recv(info->connect_fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) : 1;
+    struct pollfd p = {.fd = info ? info->connect_fd : -1, .events = POLLRDHUP};
 
-    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+    return poll(&p, 1, 0) > 0;
 }
 
 static void cancel_list(struct web_req *r, bool all)

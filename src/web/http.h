@@ -127,6 +127,8 @@ struct web_match_sets {
     } * v;
     size_t n;
 };
+/* NX_CANCELED when nobody waits for the answer any more. */
+nx_status web_check(const struct web_req *r, struct nx_err *err);
 nx_status web_param_matches(struct web_req *r, struct web_match_sets *out, struct nx_err *err);
 void web_match_sets_done(struct web_match_sets *sets);
 

@@ -259,6 +259,13 @@ nx_status web_param_limit(const struct web_req *r, size_t *limit, struct nx_err 
     return NX_OK;
 }
 
+nx_status web_check(const struct web_req *r, struct nx_err *err)
+{
+    if (__atomic_load_n(&r->cancel, __ATOMIC_RELAXED))
+        return nx_fail(err, NX_CANCELED, "canceled");
+    return NX_OK;
+}
+
 nx_status web_param_matches(struct web_req *r, struct web_match_sets *out, struct nx_err *err)
 {
     struct web_match_sets sets = {0};
@@ -273,7 +280,9 @@ nx_status web_param_matches(struct web_req *r, struct web_match_sets *out, struc
         if (!nx_slice_is(r->params[i].key, "match[]"))
             continue;
         struct web_match_set *set = &sets.v[sets.n];
-        nx_status st = pql_parse_selector(r->arena, r->params[i].value, &set->m, &set->n, err);
+        nx_status st = web_check(r, err);
+        if (!st)
+            st = pql_parse_selector(r->arena, r->params[i].value, &set->m, &set->n, err);
         if (st) {
             web_match_sets_done(&sets);
             return st;
