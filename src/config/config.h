@@ -532,6 +532,81 @@ struct config_keep {
 NX_NODISCARD nx_status config_load_keep(struct config_keep *out, const char *path, struct arena *a,
                                         struct nx_err *err);
 
+/* ---- direct notification ------------------------------------------------------------------------- */
+
+/* A file of its own, named by --notify.file. Everything lives in the arena. Texts are templates, which are not
+ * parsed here; neither are matchers. */
+enum config_notify_kind {
+    CONFIG_NOTIFY_WEBHOOK,
+    CONFIG_NOTIFY_SLACK,
+    CONFIG_NOTIFY_TEAMS,
+    CONFIG_NOTIFY_DISCORD,
+    CONFIG_NOTIFY_PAGERDUTY,
+    CONFIG_NOTIFY_NTFY,
+    CONFIG_NOTIFY_EMAIL,
+    CONFIG_NOTIFY_KINDS
+};
+const char *
+config_notify_name(enum config_notify_kind kind); /* "webhook": its key, and in metrics */
+
+/* How one receiver is reached: of every kind's fields those that it has, the rest unset. */
+struct config_notify_via {
+    struct config_secret url; /* api_url, webhook_url */
+    struct nx_slice url_file;
+    struct config_secret key; /* routing_key, token, auth_password */
+    struct nx_slice key_file;
+    struct config_http http;
+    int64_t timeout_ms;
+    uint64_t max_alerts; /* of a webhook; 0: all */
+    struct nx_slice title, text, fallback, pretext, footer, title_link, color, channel, username,
+        icon_emoji, icon_url, content, avatar_url, client, client_url, severity, source, class_text,
+        component, group, priority, tags, click;
+    bool link_names;
+    struct config_pairs details;
+    struct config_notify_links {
+        struct config_notify_link {
+            struct nx_slice href, text;
+            int line;
+        } * v;
+        size_t n;
+    } links;
+    struct nx_slice to, from, smarthost, hello, auth_username, auth_identity, html;
+    bool require_tls;
+    struct config_tls tls;
+    struct config_pairs headers;
+};
+struct config_notify_receiver {
+    struct nx_slice name;
+    struct config_strings matchers, group_by;
+    int64_t group_wait_ms, group_interval_ms, repeat_interval_ms;
+    enum config_tri send_resolved;
+    struct config_notify_via *via[CONFIG_NOTIFY_KINDS]; /* one of them */
+    enum config_notify_kind kind;                       /* which */
+    int line;
+};
+struct config_notify_silence {
+    struct config_strings matchers;
+    struct nx_slice from, until, comment;
+    int64_t from_ms, until_ms; /* INT64_MIN, INT64_MAX: not said */
+    int line;
+};
+struct config_notify {
+    struct config_url external_url; /* not set: the server's own */
+    struct config_notify_receivers {
+        struct config_notify_receiver *v;
+        size_t n;
+    } receivers;
+    struct config_notify_silences {
+        struct config_notify_silence *v;
+        size_t n;
+    } silences;
+};
+/* As config_load(): whole or not at all, the text names file, line and field. */
+NX_NODISCARD nx_status config_load_notify(struct config_notify *out, const char *path,
+                                          struct arena *a, struct nx_err *err);
+NX_NODISCARD nx_status config_parse_notify(struct config_notify *out, struct nx_slice text,
+                                           const char *path, struct arena *a, struct nx_err *err);
+
 /* ---- small files of their own ------------------------------------------------------------------- */
 
 /* An HTTP client block as a file (--http.config.file); relative paths are joined to its folder. Everything

@@ -198,8 +198,10 @@ bool fn_len(struct run *r, const struct value *v, size_t n, struct value *out, s
         return bad(why, "reflect: call of reflect.Value.Type on zero Value");
     if (is_text(v))
         *out = value_int((int64_t)v->s.len);
-    else if (v->kind == V_LABELS)
+    else if (v->kind == V_LABELS || v->kind == V_PAIRS)
         *out = value_int(v->labels.n);
+    else if (v->kind == V_LIST || (v->kind == V_NODE && v->node->kind == TEMPLATE_ITEMS))
+        *out = value_int((int64_t)notice_count(v));
     else if (v->kind == V_VECTOR)
         *out = value_int((int64_t)v->vector->n);
     else if (v->kind == V_ARGS)
@@ -276,7 +278,18 @@ static bool index_once(const struct value *v, const struct value *at, struct val
         }
         *out = (struct value){.kind = V_SAMPLE, .sample = v->vector->v[i]};
         return true;
+    case V_LIST:
+    case V_NODE:
+        if (!index_of(at, notice_count(v), &i, why))
+            return false;
+        if (i == notice_count(v)) {
+            nx_fail(why, NX_EXEC, "index out of range: %zu", i);
+            return false;
+        }
+        notice_item(v, i, out);
+        return true;
     case V_LABELS:
+    case V_PAIRS:
         if (!key_of(at, &key, why))
             return false;
         *out = value_string(labels_get(&v->labels, key));
@@ -369,9 +382,9 @@ static enum member data_member(const struct template_data *d, struct nx_slice na
 
 static bool is_method(enum value_kind kind, struct nx_slice name)
 {
-    static const char *const of_time[] = {"Year",   "Month",   "Day",        "Hour", "Minute",
-                                          "Second", "Weekday", "YearDay",    "Unix", "UnixMilli",
-                                          "UTC",    "String",  "Nanosecond", NULL},
+    static const char *const of_time[] = {"Year",   "Month",   "Day",        "Hour",   "Minute",
+                                          "Second", "Weekday", "YearDay",    "Unix",   "UnixMilli",
+                                          "UTC",    "String",  "Nanosecond", "Format", NULL},
                              *const of_duration[] = {"Hours",        "Minutes",
                                                      "Seconds",      "Milliseconds",
                                                      "Microseconds", "Nanoseconds",
@@ -388,10 +401,13 @@ static bool is_method(enum value_kind kind, struct nx_slice name)
 enum member value_member(struct run *r, const struct value *v, struct nx_slice name,
                          struct value *out)
 {
-    (void)r;
     switch (v->kind) {
     case V_NONE:
         return MEMBER_MISSING;
+    case V_PAIRS:
+    case V_LIST:
+    case V_NODE:
+        return notice_member(r, v, name, out);
     case V_DATA:
         return data_member(v->data, name, out);
     case V_LABELS: /* a label that is missing is empty */

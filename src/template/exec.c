@@ -190,18 +190,18 @@ static bool not_a_function(struct run *r, const struct node *first, const struct
     return fail(r, "can't give argument to non-function %s", shown(r, first));
 }
 
-static bool eval_field(struct run *r, struct nx_slice name, const struct given *g,
-                       const struct value *of, struct value *out);
+static bool eval_field(struct run *r, const struct value *dot, struct nx_slice name,
+                       const struct given *g, const struct value *of, struct value *out);
 
-static bool eval_fields(struct run *r, const struct node *n, uint32_t from, const struct given *g,
-                        const struct value *of, struct value *out)
+static bool eval_fields(struct run *r, const struct value *dot, const struct node *n, uint32_t from,
+                        const struct given *g, const struct value *of, struct value *out)
 {
     static const struct given nothing = {0};
     struct value v = *of;
 
     for (uint32_t i = from; i < n->n_idents; i++) {
         struct value inner = {0};
-        if (!eval_field(r, n->idents[i], i + 1 == n->n_idents ? g : &nothing, &v, &inner))
+        if (!eval_field(r, dot, n->idents[i], i + 1 == n->n_idents ? g : &nothing, &v, &inner))
             return false;
         v = inner;
     }
@@ -209,8 +209,8 @@ static bool eval_fields(struct run *r, const struct node *n, uint32_t from, cons
     return true;
 }
 
-static bool eval_variable(struct run *r, const struct node *n, const struct given *g,
-                          struct value *out)
+static bool eval_variable(struct run *r, const struct value *dot, const struct node *n,
+                          const struct given *g, struct value *out)
 {
     struct run_var *var;
 
@@ -222,7 +222,7 @@ static bool eval_variable(struct run *r, const struct node *n, const struct give
         *out = v;
         return not_a_function(r, n, g);
     }
-    return eval_fields(r, n, 1, g, &v, out);
+    return eval_fields(r, dot, n, 1, g, &v, out);
 }
 
 static bool eval_number(struct run *r, const struct node *n, struct value *out)
@@ -250,7 +250,7 @@ static bool eval_operand(struct run *r, const struct value *dot, const struct no
     switch (n->kind) {
     case NODE_FIELD:
         r->at = n;
-        return eval_fields(r, n, 0, g, dot, out);
+        return eval_fields(r, dot, n, 0, g, dot, out);
     case NODE_CHAIN:
         return eval_chain(r, dot, n, g, out);
     case NODE_IDENT:
@@ -258,7 +258,7 @@ static bool eval_operand(struct run *r, const struct value *dot, const struct no
     case NODE_PIPE:
         return not_a_function(r, n, g) && eval_pipeline(r, dot, n, out);
     case NODE_VARIABLE:
-        return eval_variable(r, n, g, out);
+        return eval_variable(r, dot, n, g, out);
     default:
         break;
     }
@@ -339,7 +339,7 @@ static bool eval_chain(struct run *r, const struct value *dot, const struct node
     r->at = n;
     if (n->pipe->kind == NODE_NIL)
         return fail(r, "indirection through explicit nil in %s", shown(r, n));
-    return eval_arg(r, dot, WANT_ANY, n->pipe, &v) && eval_fields(r, n, 0, g, &v, out);
+    return eval_arg(r, dot, WANT_ANY, n->pipe, &v) && eval_fields(r, dot, n, 0, g, &v, out);
 }
 
 /* ---- calls --------------------------------------------------------------------------------------- */
@@ -356,19 +356,51 @@ static bool call_failed(struct run *r, const struct node *n, struct nx_slice nam
     return fail(r, "error calling %.*s: %s", (int)name.len, name.ptr, why->text);
 }
 
-static bool eval_method(struct run *r, struct nx_slice name, const struct given *g,
-                        const struct value *of, struct value *out)
+/* The two methods with an argument: Remove of pairs, Format of a time. */
+enum called { CALLED, CALLED_NOT, CALLED_BADLY };
+static enum called eval_method_of_one(struct run *r, const struct value *dot, struct nx_slice name,
+                                      const struct given *g, const struct value *of,
+                                      struct value *out)
+{
+    bool remove = of->kind == V_PAIRS && nx_slice_is(name, "Remove"), ok;
+    uint32_t n = g->n + (g->final != NULL);
+    struct value arg = {0};
+
+    if (!remove && !(of->kind == V_TIME && nx_slice_is(name, "Format")))
+        return CALLED_NOT;
+    if (n != 1)
+        ok = fail(r, "wrong number of args for %.*s: want 1 got %u", (int)name.len, name.ptr, n);
+    else if (g->final)
+        arg = *g->final, ok = true;
+    else
+        ok = eval_arg(r, dot, remove ? WANT_ANY : WANT_STRING, g->args[0], &arg);
+    if (ok && remove && arg.kind != V_LIST)
+        ok = fail(r, "wrong type for value; expected []string; got %s", value_type(&arg));
+    if (ok && !remove)
+        ok = check_type(r, &arg, WANT_STRING);
+    if (ok)
+        ok = remove ? notice_remove(r, of, &arg, out) : value_format_time(r, of, arg.s, out);
+    return ok ? CALLED : CALLED_BADLY;
+}
+
+static bool eval_method(struct run *r, const struct value *dot, struct nx_slice name,
+                        const struct given *g, const struct value *of, struct value *out)
 {
     struct nx_err why = {0};
 
-    if (g->n + (g->final != NULL) > 0) /* none of ours takes any */
+    if (of->kind == V_PAIRS || of->kind == V_TIME) {
+        enum called c = eval_method_of_one(r, dot, name, g, of, out);
+        if (c != CALLED_NOT)
+            return c == CALLED;
+    }
+    if (g->n + (g->final != NULL) > 0) /* no other takes any */
         return fail(r, "wrong number of args for %.*s: want 0 got %u", (int)name.len, name.ptr,
                     g->n + (g->final != NULL));
     return value_call_method(r, of, name, out, &why) || call_failed(r, NULL, name, &why);
 }
 
-static bool eval_field(struct run *r, struct nx_slice name, const struct given *g,
-                       const struct value *of, struct value *out)
+static bool eval_field(struct run *r, const struct value *dot, struct nx_slice name,
+                       const struct given *g, const struct value *of, struct value *out)
 {
     bool has_args = g->n > 0 || g->final;
 
@@ -377,7 +409,7 @@ static bool eval_field(struct run *r, struct nx_slice name, const struct given *
         *out = (struct value){0};
         return true;
     case MEMBER_METHOD:
-        return eval_method(r, name, g, of, out);
+        return eval_method(r, dot, name, g, of, out);
     case MEMBER_NO_SUCH:
         return fail(r, "can't evaluate field %.*s in type %s", (int)name.len, name.ptr,
                     value_type(of));
@@ -535,7 +567,11 @@ static size_t count_items(const struct value *v)
 {
     switch (v->kind) {
     case V_LABELS:
+    case V_PAIRS:
         return v->labels.n;
+    case V_LIST:
+    case V_NODE:
+        return notice_count(v);
     case V_VECTOR:
         return v->vector->n;
     case V_ARGS:
@@ -551,7 +587,12 @@ static void item_of(const struct value *v, size_t i, struct value *index, struct
 {
     *index = value_int((int64_t)i);
     switch (v->kind) {
+    case V_LIST:
+    case V_NODE:
+        notice_item(v, i, item);
+        break;
     case V_LABELS:
+    case V_PAIRS:
         *index = value_string(v->labels.v[i].name);
         *item = value_string(v->labels.v[i].value);
         break;
@@ -572,6 +613,8 @@ static bool check_range(struct run *r, const struct node *n, const struct value 
     struct buf b;
 
     if (v->kind == V_NONE || v->kind == V_LABELS || v->kind == V_VECTOR || v->kind == V_ARGS ||
+        v->kind == V_PAIRS || v->kind == V_LIST ||
+        (v->kind == V_NODE && v->node->kind == TEMPLATE_ITEMS) ||
         (v->kind == V_INT && n->pipe->n_decls < 2))
         return true;
     buf_init(&b, 1000);
@@ -700,7 +743,8 @@ nx_status template_execute(const struct template *t, const struct template_data 
                     .part = t->name,
                     .steps = MAX_STEPS,
                     .err = err ? err : &own};
-    struct value dot = {.kind = V_DATA, .data = data};
+    struct value dot =
+        data->root ? value_of_node(data->root) : (struct value){.kind = V_DATA, .data = data};
 
     r.at = t->parts[0].list;
     if (push_var(&r, nx_slice_str("$"), &dot))

@@ -433,6 +433,7 @@ static const struct function_row rows[] = { /* sorted by name: looked up by halv
     { "humanizePercentage", 1, { 0 },                     false, fn_humanize_percentage },
     { "humanizeTimestamp",  1, { 0 },                     false, fn_humanize_timestamp },
     { "index",              1, { 0 },                     true,  fn_index },
+    { "join",               2, { S, WANT_ANY },           false, fn_join },
     { "js",                 0, { 0 },                     true,  fn_js },
     { "label",              2, { S, WANT_SAMPLE },        false, fn_label },
     { "le",                 2, { 0 },                     false, fn_le },
@@ -453,6 +454,7 @@ static const struct function_row rows[] = { /* sorted by name: looked up by halv
     { "safeHtml",           1, { S },                     false, fn_safe_html },
     { "slice",              1, { 0 },                     true,  fn_slice },
     { "sortByLabel",        2, { S, WANT_VECTOR },        false, fn_sort_by_label },
+    { "stringSlice",        0, { 0 },                     true,  fn_string_slice },
     { "stripDomain",        1, { S },                     false, fn_strip_domain },
     { "stripPort",          1, { S },                     false, fn_strip_port },
     { "strvalue",           1, { WANT_SAMPLE },           false, fn_strvalue },
@@ -463,6 +465,7 @@ static const struct function_row rows[] = { /* sorted by name: looked up by halv
     { "toLower",            1, { S },                     false, fn_to_lower },
     { "toTime",             1, { 0 },                     false, fn_to_time },
     { "toUpper",            1, { S },                     false, fn_to_upper },
+    { "trimSpace",          1, { S },                     false, fn_trim_space },
     { "urlQueryEscape",     1, { S },                     false, fn_urlquery },
     { "urlquery",           0, { 0 },                     true,  fn_urlquery },
     { "value",              1, { WANT_SAMPLE },           false, fn_value },
@@ -489,5 +492,10 @@ const struct function_row *function_find(struct nx_slice name)
 
 bool template_has_function(struct nx_slice name, bool of_alert)
 {
-    return function_find(name) && !(of_alert && nx_slice_is(name, "tmpl"));
+    static const char *const not_of_alerts[] = {"tmpl", "join", "stringSlice", "trimSpace"};
+
+    for (size_t i = 0; of_alert && i < NX_COUNT(not_of_alerts); i++)
+        if (nx_slice_is(name, not_of_alerts[i]))
+            return false;
+    return function_find(name) != NULL;
 }

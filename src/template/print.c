@@ -37,12 +37,13 @@ const char *value_type(const struct value *v)
         [V_LABELS] = "map[string]string", [V_SAMPLE] = "*template.sample",
         [V_VECTOR] = "template.queryResult", [V_ARGS] = "map[string]interface {}",
         [V_TIME] = "*time.Time", [V_DURATION] = "*time.Duration", [V_MONTH] = "time.Month",
-        [V_WEEKDAY] = "time.Weekday",
+        [V_WEEKDAY] = "time.Weekday", [V_PAIRS] = "template.KV", [V_LIST] = "[]string",
+        [V_NODE] = "template.Data",
         [V_DATA] = ("struct { Labels map[string]string; ExternalLabels map[string]string; "
                    "ExternalURL string; Value interface {} }"),
     };
     // clang-format on
-    return names[v->kind];
+    return v->kind == V_NODE && v->node->go ? v->node->go : names[v->kind];
 }
 
 bool value_truth(const struct value *v)
@@ -63,7 +64,12 @@ bool value_truth(const struct value *v)
     case V_HTML:
         return v->s.len > 0;
     case V_LABELS:
+    case V_PAIRS:
         return v->labels.n > 0;
+    case V_LIST:
+        return v->list.n > 0;
+    case V_NODE:
+        return v->node->kind == TEMPLATE_RECORD || v->node->n_items > 0;
     case V_VECTOR:
         return v->vector->n > 0;
     case V_ARGS:
@@ -387,6 +393,7 @@ static void put_compound(struct buf *b, const struct spec *s, const struct value
 
     switch (v->kind) {
     case V_LABELS:
+    case V_PAIRS:
         put_labels(b, s, &v->labels);
         break;
     case V_SAMPLE:
@@ -412,6 +419,17 @@ static void put_compound(struct buf *b, const struct spec *s, const struct value
             put_value(b, s, &part, 1);
             buf_char(b, ':');
             put_value(b, s, v->args.v[i].value, 1);
+        }
+        buf_char(b, ']');
+        break;
+    case V_LIST:
+    case V_NODE:
+        buf_char(b, '[');
+        for (size_t i = 0; i < notice_count(v); i++) {
+            notice_item(v, i, &part);
+            if (i)
+                buf_char(b, ' ');
+            put_value(b, s, &part, 1);
         }
         buf_char(b, ']');
         break;

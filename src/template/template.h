@@ -34,6 +34,31 @@ struct template_sample {
     struct labels labels;
     double value;
 };
+/* What is not an alert's: a notification, say, of which a template wants `.Alerts.Firing` and
+ * `.CommonLabels.SortedPairs`. All is borrowed. */
+enum template_kind {
+    TEMPLATE_TEXT,
+    TEMPLATE_PAIRS, /* names and values: Alertmanager's KV, with its methods */
+    TEMPLATE_TIME,  /* a time.Time */
+    TEMPLATE_ITEMS, /* a list; its fields are what it answers besides */
+    TEMPLATE_RECORD /* fields */
+};
+struct template_value {
+    enum template_kind kind;
+    struct nx_slice text;
+    struct labels pairs;
+    int64_t ns;
+    const struct template_value *items;
+    size_t n_items;
+    const struct template_field *fields;
+    size_t n_fields;
+    const char *go; /* Go's name of the type of items or a record, in messages */
+};
+struct template_field {
+    const char *name;
+    struct template_value value;
+};
+
 /* Runs an expression at the execution's time; the result lives in the arena. */
 typedef nx_status template_query_fn(void *ctx, struct nx_slice expr, struct arena *a,
                                     struct template_sample **out, size_t *n, struct nx_err *err);
@@ -46,6 +71,7 @@ struct template_data {
     int64_t now_ms;
     template_query_fn *query; /* NULL: queries fail */
     void *query_ctx;
+    const struct template_value *root; /* the dot; NULL: an alert's labels and value, as above */
 };
 /* Appends to `out`. A failure leaves a part of the result there and gives NX_EXEC with Go's text, which begins
  * "error executing template NAME: template: ..." as Prometheus has it; NX_LIMIT: too long, or too much work. */

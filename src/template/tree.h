@@ -114,5 +114,5 @@ struct template
 
 void node_print(struct buf *b, const struct node *n); /* as Go's Node.String() */
 
-/* funcs.c. Alerts have no `tmpl`, as in Prometheus: it is for pages. */
+/* funcs.c. Alerts have no `tmpl`, as in Prometheus: it is for pages; nor what only notifications have. */
 bool template_has_function(struct nx_slice name, bool of_alert);

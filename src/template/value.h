@@ -21,7 +21,10 @@ enum value_kind {
     V_DURATION,
     V_MONTH,
     V_WEEKDAY,
-    V_DATA /* the dot that execution begins with */
+    V_PAIRS, /* in `labels`: Alertmanager's KV */
+    V_LIST,  /* of values */
+    V_NODE,  /* a list or record that the data holds */
+    V_DATA   /* the dot that execution begins with */
 };
 struct vector {
     const struct template_sample **v;
@@ -45,6 +48,11 @@ struct value {
             struct arg *v;
             size_t n;
         } args;
+        struct {
+            struct value *v;
+            size_t n;
+        } list;
+        const struct template_value *node;
         const struct template_data *data;
     };
 };
@@ -123,6 +131,19 @@ struct function_row {
     function *fn;  /* NULL: and, or: the executor's own */
 };
 const struct function_row *function_find(struct nx_slice name);
+
+/* notice.c: values that templates of notifications see. */
+struct value value_of_node(const struct template_value *n);
+size_t notice_count(const struct value *v); /* of V_LIST, V_NODE */
+void notice_item(const struct value *v, size_t i, struct value *out);
+enum member notice_member(struct run *r, const struct value *v, struct nx_slice name,
+                          struct value *out);
+/* KV's Remove: what is left of the pairs without those names. */
+bool notice_remove(struct run *r, const struct value *v, const struct value *names,
+                   struct value *out);
+bool value_format_time(struct run *r, const struct value *v, struct nx_slice layout,
+                       struct value *out);
+function fn_join, fn_string_slice, fn_trim_space;
 
 /* humanize.c */
 function fn_humanize, fn_humanize1024, fn_humanize_duration, fn_humanize_percentage,
