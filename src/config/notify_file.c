@@ -161,6 +161,8 @@ static nx_status check_email(struct decoder *d, const struct yaml_node *map, voi
         FAIL("auth_username", "auth_username and a password must be given together");
     if (v->timeout_ms <= 0 || v->timeout_ms > MOST_TIMEOUT_MS)
         FAIL("timeout", "the timeout must be above 0 and at most 5m");
+    if (v->tls.server_name.len)
+        FAIL("tls_config", "server_name is not supported for email: name the host in smarthost");
     for (size_t i = 0; i < v->headers.n; i++) {
         struct nx_slice name = v->headers.v[i].name;
         if (!name.len)

@@ -683,10 +683,15 @@ bool groups_take_told(struct groups *g, struct nx_slice receiver, const struct n
     return true;
 }
 
-void groups_get_stats(const struct groups *g, int64_t now_ms, struct groups_stats *out)
+void groups_count(const struct groups *g, struct groups_stats *out)
 {
     *out = (struct groups_stats){
         .alerts = g->n_known, .groups = g->groups.n, .bytes = g->bytes, .dropped = g->dropped};
+}
+
+void groups_get_stats(const struct groups *g, int64_t now_ms, struct groups_stats *out)
+{
+    groups_count(g, out);
     for (size_t b = 0; b < g->n_known_buckets; b++)
         for (const struct known *k = g->known[b]; k; k = k->next)
             out->silenced += direct_plan_silenced(g->plan, &k->alert->labels, now_ms);

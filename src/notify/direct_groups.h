@@ -66,4 +66,6 @@ struct groups_stats {
     size_t bytes;
     uint64_t dropped;
 };
+/* Without the silenced ones: costs nothing. */
+void groups_count(const struct groups *g, struct groups_stats *out);
 void groups_get_stats(const struct groups *g, int64_t now_ms, struct groups_stats *out);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/num.h"
+
 // clang-format off
 #define NAME_TEXT "{{ or .CommonLabels.alertname \"Alerts\" }}"
 #define TITLE_TEXT \
@@ -344,4 +346,52 @@ bool direct_plan_silenced(const struct direct_plan *p, const struct labels *ls, 
             return true;
     }
     return false;
+}
+
+/* ---- for `check notify` ------------------------------------------------------------------------------------ */
+
+static void describe_receiver(const struct direct_receiver *r, struct buf *b)
+{
+    const struct config_notify_receiver *c = r->cfg;
+
+    buf_printf(b, "    %s: %s", c->name.ptr, config_notify_name(c->kind));
+    if (r->match.n) {
+        buf_str(b, ", alerts with ");
+        match_print(b, &r->match);
+    } else {
+        buf_str(b, ", all alerts");
+    }
+    buf_str(b, r->by_all ? ", each for itself" : r->n_group_by ? ", grouped by" : ", in one group");
+    for (size_t i = 0; i < r->n_group_by; i++)
+        buf_printf(b, "%s %s", i ? "," : "", r->group_by[i].ptr);
+    buf_str(b, ", told after ");
+    buf_duration(b, c->group_wait_ms);
+    buf_str(b, ", of changes every ");
+    buf_duration(b, c->group_interval_ms);
+    buf_str(b, ", again after ");
+    buf_duration(b, c->repeat_interval_ms);
+    buf_str(b, c->send_resolved ? ", told when it is over\n" : ", not told when it is over\n");
+}
+
+void direct_plan_describe(const struct direct_plan *p, int64_t now_ms, struct buf *out)
+{
+    size_t active = 0;
+
+    buf_printf(out, "  SUCCESS: %zu receivers found\n", p->cfg.receivers.n);
+    for (size_t i = 0; i < p->cfg.receivers.n; i++)
+        describe_receiver(&p->receivers[i], out);
+    for (size_t i = 0; i < p->cfg.silences.n; i++)
+        active += now_ms >= p->silences[i].cfg->from_ms && now_ms < p->silences[i].cfg->until_ms;
+    if (p->cfg.silences.n)
+        buf_printf(out, "  SUCCESS: %zu silences found, %zu active now\n", p->cfg.silences.n,
+                   active);
+    for (size_t i = 0; i < p->cfg.silences.n; i++) {
+        const struct config_notify_silence *c = p->silences[i].cfg;
+        bool over = now_ms >= c->until_ms;
+        buf_str(out, "    ");
+        match_print(out, &p->silences[i].match);
+        buf_printf(out, "%s%s%s%s%s%s%s\n", c->from.len ? " from " : "", c->from.ptr,
+                   c->until.len ? " until " : "", c->until.ptr, c->comment.len ? ": " : "",
+                   c->comment.ptr, over ? " (over)" : "");
+    }
 }

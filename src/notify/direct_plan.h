@@ -6,6 +6,7 @@
 #pragma once
 
 #include "src/config/config.h"
+#include "src/notify/direct.h"
 #include "src/notify/direct_match.h"
 #include "src/template/template.h"
 
@@ -64,11 +65,9 @@ struct direct_plan {
     unsigned refs; /* atomic */
 };
 
-NX_NODISCARD nx_status direct_plan_load(struct direct_plan **out, const char *path,
-                                        struct nx_err *err);
+/* direct_plan_load(), and more: direct.h */
 NX_NODISCARD nx_status direct_plan_parse(struct direct_plan **out, struct nx_slice text,
                                          const char *path, struct nx_err *err);
 struct direct_plan *direct_plan_ref(struct direct_plan *p);
-void direct_plan_unref(struct direct_plan *p); /* accepts NULL */
 
 bool direct_plan_silenced(const struct direct_plan *p, const struct labels *ls, int64_t now_ms);

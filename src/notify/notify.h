@@ -96,3 +96,7 @@ NX_NODISCARD nx_status notify_url(const struct config_alertmanager *am, struct n
                                   const struct labels *group, struct relabel_scratch *scratch,
                                   struct arena *a, bool *dropped, struct nx_slice *url,
                                   struct nx_err *err);
+
+/* ---- without an Alertmanager ------------------------------------------------------------------------ */
+
+#include "src/notify/direct.h"

@@ -479,6 +479,20 @@ done:
     return st;
 }
 
+void fetch_client_secure(const struct fetch_client *c, CURL *easy)
+{
+    const struct config_tls *t = &c->cfg->tls;
+
+    pem_option(easy, CURLOPT_CAINFO, c->ca_fd, t->ca_file);
+    pem_option(easy, CURLOPT_SSLCERT, c->cert_fd, t->cert_file);
+    pem_option(easy, CURLOPT_SSLKEY, c->key_fd, t->key_file);
+    if (t->insecure_skip_verify) {
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    tls_versions(easy, t);
+}
+
 static nx_status tls(struct fetch *f, const struct fetch_client *c, const char *url,
                      struct nx_err *err)
 {
@@ -486,14 +500,7 @@ static nx_status tls(struct fetch *f, const struct fetch_client *c, const char *
 
     if (strncmp(url, "https:", 6) != 0)
         return NX_OK;
-    pem_option(f->easy, CURLOPT_CAINFO, c->ca_fd, t->ca_file);
-    pem_option(f->easy, CURLOPT_SSLCERT, c->cert_fd, t->cert_file);
-    pem_option(f->easy, CURLOPT_SSLKEY, c->key_fd, t->key_file);
-    if (t->insecure_skip_verify) {
-        curl_easy_setopt(f->easy, CURLOPT_SSL_VERIFYPEER, 0L);
-        curl_easy_setopt(f->easy, CURLOPT_SSL_VERIFYHOST, 0L);
-    }
-    tls_versions(f->easy, t);
+    fetch_client_secure(c, f->easy);
     if (c->cfg->enable_http2)
         curl_easy_setopt(f->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     return t->server_name.len ? server_name(f, t->server_name, url, err) : NX_OK;

@@ -16,6 +16,9 @@ NX_NODISCARD nx_status fetch_client_new(struct fetch_client **out, const struct 
                                         struct nx_err *err);
 void fetch_client_free(struct fetch_client *c); /* accepts NULL */
 
+/* TLS settings for any handle: certificates, key, versions, whether to verify. */
+void fetch_client_secure(const struct fetch_client *c, CURL *easy);
+
 /* OAuth2: whether a token has to be had before the next request; and the call that gets it, which
  * blocks. Threads: any; one fetch_client_get_token() at a time. */
 bool fetch_client_needs_token(const struct fetch_client *c);

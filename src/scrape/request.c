@@ -152,13 +152,35 @@ nx_status scrape_client_ask(struct scrape_client *c, const struct scrape_request
         return st;
     f->result = curl_easy_perform(f->easy);
     st = body ? buf_status(body, err) : NX_OK;
-    if (!st)
-        st = finish(f, r, err);
+    return st ? st : scrape_client_end(c, r, (int)f->result, out, err);
+}
+
+nx_status scrape_client_begin(struct scrape_client *c, const struct scrape_request *r,
+                              struct buf *body, void **easy, struct nx_err *err)
+{
+    fetch_clear(c->f);
+    *easy = c->f->easy;
+    return begin(c->f, c->c, r, body, err);
+}
+
+nx_status scrape_client_end(struct scrape_client *c, const struct scrape_request *r, int result,
+                            struct scrape_answer *out, struct nx_err *err)
+{
+    struct fetch *f = c->f;
+    nx_status st;
+
+    f->result = (CURLcode)result;
+    st = finish(f, r, err);
     if (!st) {
         out->code = f->code;
         fetch_status(f, out->status);
     }
     return st;
+}
+
+void scrape_client_secure(const struct scrape_client *c, void *easy)
+{
+    fetch_client_secure(c->c, easy);
 }
 
 nx_status scrape_request(const struct scrape_request *r, int *code, struct buf *body,

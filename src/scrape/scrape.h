@@ -156,3 +156,12 @@ void scrape_client_free(struct scrape_client *c); /* accepts NULL */
 NX_NODISCARD nx_status scrape_client_ask(struct scrape_client *c, const struct scrape_request *r,
                                          struct scrape_answer *out, struct buf *body,
                                          struct nx_err *err);
+/* The same in two halves, for who has a multi handle of libcurl: *easy, the client's CURL *, is ready to be added to
+ * it. r->form lives until the end. No OAuth2. Then `result` is the CURLcode, and r->url the URL that is told in
+ * an error. */
+NX_NODISCARD nx_status scrape_client_begin(struct scrape_client *c, const struct scrape_request *r,
+                                           struct buf *body, void **easy, struct nx_err *err);
+NX_NODISCARD nx_status scrape_client_end(struct scrape_client *c, const struct scrape_request *r,
+                                         int result, struct scrape_answer *out, struct nx_err *err);
+/* The client's TLS settings, without server_name, for a handle of libcurl that is not its own. */
+void scrape_client_secure(const struct scrape_client *c, void *easy);
