@@ -47,6 +47,7 @@ struct server {
     struct query_log *query_log;
     struct scrape *scrape;
     struct notify *notify;
+    struct direct *direct; /* NULL: no --notify.file */
     struct rules *rules;
     struct web *web;
     bool ready;      /* atomic */
@@ -125,6 +126,17 @@ static nx_status load_rules(const struct server *s, struct keep_file *out, struc
         return NX_OK;
     return nx_context(
         err, "couldn't load rules of retention (--storage.tsdb.retention.rules=\"%s\")", path);
+}
+
+/* *out NULL: there is no direct notification. */
+static nx_status load_plan(const struct server *s, struct direct_plan **out, struct nx_err *err)
+{
+    const char *path = flags_str(&s->flags, "notify.file");
+
+    *out = NULL;
+    if (!path[0] || !direct_plan_load(out, path, err))
+        return NX_OK;
+    return nx_context(err, "couldn't load direct notification (--notify.file=\"%s\")", path);
 }
 
 /* "15d", "15d or 512MiB or 80%"; as it was at the start. */
@@ -229,6 +241,7 @@ static nx_status reload(void *ctx, struct nx_err *err)
     struct server *s = ctx;
     struct config *cfg = NULL;
     struct keep_file rules = {0};
+    struct direct_plan *plan = NULL;
     nx_status st;
 
     if (!take_turn(s)) {
@@ -243,8 +256,13 @@ static nx_status reload(void *ctx, struct nx_err *err)
     } else {
         st = load_rules(s, &rules, err);
         if (!st)
+            st = load_plan(s, &plan, err);
+        if (!st)
             st = apply(s, cfg, &rules, err);
+        if (!st && plan)
+            st = direct_apply(s->direct, plan, err);
         keep_file_done(&rules);
+        direct_plan_unref(plan);
         if (st) {
             nx_context(err,
                        "one or more errors occurred while applying the new configuration "
@@ -438,6 +456,24 @@ static nx_status open_scrape(struct server *s, struct nx_err *err)
     return scrape_new(&s->scrape, &o, err);
 }
 
+static nx_status open_direct(struct server *s, struct nx_err *err)
+{
+    struct direct_opts o = {
+        .fs = fs_real(),
+        .state_dir = flags_str(&s->flags, "storage.tsdb.path"),
+        .external_url = web_external_url(s->web),
+        .grace_ms = flags_ms(&s->flags, "rules.alert.for-grace-period"),
+    };
+    struct direct_plan *plan = NULL;
+    nx_status st = load_plan(s, &plan, err);
+
+    s->bad_setting = st != NX_OK;
+    if (plan)
+        st = direct_open(&s->direct, &o, plan, err);
+    direct_plan_unref(plan);
+    return st;
+}
+
 static nx_status open_notify(struct server *s, struct nx_err *err)
 {
     int64_t capacity = flags_int(&s->flags, "alertmanager.notification-queue-capacity"),
@@ -446,6 +482,8 @@ static nx_status open_notify(struct server *s, struct nx_err *err)
         .queue_capacity = capacity > 0 ? (size_t)capacity : 0,
         .batch_size = batch > 0 ? (size_t)batch : 0,
         .drain = flags_bool(&s->flags, "alertmanager.drain-notification-queue-on-shutdown"),
+        .also = s->direct ? direct_take : NULL,
+        .also_ctx = s->direct,
     };
 
     return notify_new(&s->notify, &o, err);
@@ -515,12 +553,14 @@ static nx_status start_parts(struct server *s, struct nx_err *err)
     if (!st)
         st = open_scrape(s, err);
     if (!st)
+        st = open_direct(s, err);
+    if (!st)
         st = open_notify(s, err);
     if (!st)
         st = open_rules(s, err);
     if (!st) {
-        struct web_data data = {s->storage,   s->scrape, s->engine,
-                                s->query_log, s->rules,  s->notify};
+        struct web_data data = {s->storage, s->scrape, s->engine, s->query_log,
+                                s->rules,   s->notify, s->direct};
         web_attach(s->web, &data);
         st = apply(s, s->cfg, NULL, err); /* the rules it was opened with */
     }
@@ -595,6 +635,7 @@ static void stop(struct server *s)
     if (s->notify)
         log_info("Stopping notification manager...", "component", "notifier");
     notify_free(s->notify);
+    direct_close(s->direct);
     if (s->scrape)
         log_info("Stopping scrape manager...");
     scrape_free(s->scrape);

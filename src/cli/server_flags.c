@@ -52,6 +52,7 @@ const struct flag server_flags[] = {
     ENUM("log.format", "logfmt", "logfmt json",            0, "Output format of log messages. One of: [logfmt, json]"),
     ENUM("log.level", "info", "debug info warn error",     0, "Only log messages with the given severity or above. One of: [debug, info, warn, error]"),
     STR("memory.limit",                           "",      0, "Memory that the process may have: bytes (512MB), a share of what its cgroup or the machine has (80%), or 0 for no limit. Near it caches shrink, then queries are refused, then new series; series that are there are kept. Default: the share that auto-gomemlimit.ratio says."),
+    STR("notify.file",                            "",      0, "Path to a file of receivers (webhooks, chats, pagers, mail) that are told of alerts without an Alertmanager. Not in Prometheus."),
     DUR("query.lookback-delta",                   "5m",    0, "The maximum lookback duration for retrieving metrics during expression evaluations and federation."),
     INT("query.max-concurrency",                  "20",    0, "Maximum number of queries executed concurrently."),
     BYTES("query.max-memory",                     "0B",    0, "Maximum memory a single query may take. Default: a third of memory.limit."),

@@ -55,6 +55,7 @@ int tool_check_healthy(const struct flags *f); /* check_server.c */
 int tool_check_ready(const struct flags *f);
 int tool_check_metrics(const struct flags *f);   /* check_metrics.c */
 int tool_check_retention(const struct flags *f); /* keep.c */
+int tool_check_notify(const struct flags *f);    /* check_notify.c */
 int tool_check_rules(const struct flags *f);     /* check_rules.c */
 int tool_check_discovery(const struct flags *f); /* check_discovery.c */
 int tool_check_web(const struct flags *f);       /* check_web.c */

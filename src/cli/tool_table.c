@@ -179,6 +179,8 @@ const struct tool_command tool_commands[] = {
      "", FLAGS(check_metrics_flags), 0, 0, 0, 0, tool_check_metrics},
     {"check retention", "<rules-files>...", "Check if the files of retention rules are valid or not. Not in promtool.", "The files to check.",
      NULL, 0, 1, 0, 0, 0, tool_check_retention},
+    {"check notify", "<notify-files>...", "Check if the files of direct notification are valid or not. Not in promtool.", "The files to check.",
+     NULL, 0, 1, 0, 0, 0, tool_check_notify},
     {"query instant", "<server> <expr>", "Run instant query.", SERVER "\nPromQL query expression.",
      FLAGS(query_instant_flags), 2, 2, 0, 1, tool_query_instant},
     {"query range", "<server> <expr>", "Run range query.", SERVER "\nPromQL query expression.",

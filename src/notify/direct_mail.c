@@ -187,6 +187,23 @@ static void address_header(struct buf *b, struct nx_slice text)
     }
 }
 
+/* Lines end in CR LF on the way; an encoder would take a bare LF for a character. */
+static struct nx_slice body(const struct message *m, enum direct_text field)
+{
+    struct nx_slice s = message_field(m, field, 0), out;
+    struct buf b;
+
+    buf_init(&b, 0);
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] == '\n' && !(i && s.ptr[i - 1] == '\r'))
+            buf_char(&b, '\r');
+        buf_char(&b, s.ptr[i]);
+    }
+    out = arena_slice(m->arena, buf_view(&b));
+    buf_done(&b);
+    return out.ptr ? out : nx_slice_of("", 0);
+}
+
 /* ---- the message --------------------------------------------------------------------------------------------- */
 
 static nx_status add(const struct message *m, struct mail *to, const char *name, struct buf *value,
@@ -293,8 +310,8 @@ nx_status message_mail(const struct message *m, int64_t now_ms, uint64_t id, str
     if (!mail.headers)
         return arena_failed(m->arena, err);
     st = headers(m, to, from, now_ms, id, &mail, err);
-    mail.text = message_field(m, TEXT_TEXT, 0);
-    mail.html = message_field(m, TEXT_HTML, 0);
+    mail.text = body(m, TEXT_TEXT);
+    mail.html = body(m, TEXT_HTML);
     if (!st)
         *out = mail;
     return st;

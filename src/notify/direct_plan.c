@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "src/base/num.h"
+#include "src/notify/direct_message.h"
 
 // clang-format off
 #define NAME_TEXT "{{ or .CommonLabels.alertname \"Alerts\" }}"
@@ -208,6 +209,22 @@ static nx_status add_details(struct loading *l, struct config_notify_via *via)
     return NX_OK;
 }
 
+/* Those that no template makes. */
+static nx_status check_addresses(struct loading *l, const struct direct_receiver *r,
+                                 const char *field, struct nx_slice text)
+{
+    const char **v = NULL;
+    size_t n = 0;
+    nx_status st;
+
+    if (!template_is_text(text))
+        return NX_OK;
+    st = mail_addresses(l->plan->arena, text, &v, &n, l->err);
+    if (!st && n > 1 && field[0] == 'f')
+        st = nx_fail(l->err, NX_BADINPUT, "a message is from one address");
+    return st ? where(l, config_notify_name(r->cfg->kind), field, st) : NX_OK;
+}
+
 static nx_status texts(struct loading *l, struct direct_receiver *r)
 {
     struct config_notify_via *via = r->cfg->via[r->cfg->kind];
@@ -223,6 +240,10 @@ static nx_status texts(struct loading *l, struct direct_receiver *r)
         if (given.len || text)
             st = parse_text(l, r, key, given.len ? given : nx_slice_str(text), &r->texts[i]);
     }
+    if (!st && r->cfg->kind == CONFIG_NOTIFY_EMAIL)
+        st = check_addresses(l, r, "to", via->to);
+    if (!st && r->cfg->kind == CONFIG_NOTIFY_EMAIL)
+        st = check_addresses(l, r, "from", via->from);
     if (!st && r->cfg->kind == CONFIG_NOTIFY_PAGERDUTY)
         st = add_details(l, via);
     if (!st)

@@ -185,7 +185,7 @@ static bool add_part(curl_mime *to, struct nx_slice text, const char *type)
            !curl_mime_encoder(p, "quoted-printable");
 }
 
-/* Two bodies are alternatives, the better one last; a single one is the whole. */
+/* Alternatives, the better one last. */
 static nx_status add_bodies(struct delivery *d, const struct mail *mail, struct nx_err *err)
 {
     static const char plain[] = "text/plain; charset=UTF-8", html[] = "text/html; charset=UTF-8";
@@ -198,6 +198,8 @@ static nx_status add_bodies(struct delivery *d, const struct mail *mail, struct 
         ok = add_part(d->mime, mail->text, plain);
     if (mail->html.len)
         ok = ok && add_part(d->mime, mail->html, html);
+    if (ok && add_line(&d->mail_headers, "Content-Type: multipart/alternative", err))
+        return err->code;
     if (ok)
         ok = !curl_easy_setopt(d->mail_easy, CURLOPT_MIMEPOST, d->mime);
     return ok ? NX_OK : no_memory(err);
@@ -243,7 +245,6 @@ static void mail_options(struct delivery *d, const struct mail *mail)
                      (long)(at_once || via->require_tls ? CURLUSESSL_ALL : CURLUSESSL_NONE));
     curl_easy_setopt(e, CURLOPT_MAIL_FROM, mail->from);
     curl_easy_setopt(e, CURLOPT_MAIL_RCPT, d->rcpt);
-    curl_easy_setopt(e, CURLOPT_HTTPHEADER, d->mail_headers);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_answer);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, &d->answer);
     scrape_client_secure(d->client, e);
@@ -264,9 +265,11 @@ static nx_status begin_mail(struct delivery *d, int64_t now_ms, uint64_t id, voi
         st = add_line(&d->mail_headers, mail.headers[i], err);
     for (size_t i = 0; i < mail.n_to && !st; i++)
         st = add_line(&d->rcpt, mail.to[i], err);
+    if (!st)
+        st = add_bodies(d, &mail, err);
     if (!st) {
         mail_options(d, &mail);
-        st = add_bodies(d, &mail, err);
+        curl_easy_setopt(d->mail_easy, CURLOPT_HTTPHEADER, d->mail_headers);
     }
     if (!st)
         st = mail_login(d, err);

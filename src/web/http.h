@@ -164,7 +164,8 @@ void web_ok_end(struct web_req *r, char *const *warnings, size_t n_warnings, cha
 void web_ok_list(struct web_req *r, size_t n, void (*item)(void *ctx, size_t i, struct buf *out),
                  void *ctx, const char *warning);
 
-void json_string(struct buf *b, struct nx_slice s); /* quoted; <, >, & escaped as Go does */
+/* Quoted; <, >, & escaped as Go does. The linker knows it by another name: jansson has one of this name, too. */
+void json_string(struct buf *b, struct nx_slice s) __asm__("web_json_string");
 void json_cstr(struct buf *b, const char *s);
 void json_query_stats(struct buf *b,
                       const struct pql_result *r); /* the object "stats" (api_query.c) */

@@ -26,6 +26,8 @@ struct self {
     struct query_log_stats ql;
     struct rules_stats ru;
     struct notify_stats no;
+    struct direct_stats di;
+    bool has_direct;
     struct process_info pr;
     struct memory_stats mem;
     bool has_data;
@@ -317,6 +319,42 @@ static void emit_notify_buckets(const struct self *s, const struct row *row)
     }
 }
 
+/* ---- direct notification ------------------------------------------------------------------------------- */
+
+/* Kinds of receivers that nothing was ever sent to are left out. */
+static void emit_direct(const struct self *s, const struct row *row)
+{
+    for (size_t i = 0; i < DIRECT_KINDS; i++) {
+        const struct direct_kind_stats *k = &s->di.kinds[i];
+        uint64_t v;
+        memcpy(&v, (const char *)k + row->offset, sizeof v);
+        if (k->requests)
+            sample(s, row, "", &(struct expo_pair){"integration", k->integration}, 1, (double)v);
+    }
+}
+
+static void emit_direct_failed(const struct self *s, const struct row *row)
+{
+    for (size_t i = 0; i < DIRECT_KINDS; i++)
+        for (size_t r = 0; s->di.kinds[i].requests && r < DIRECT_REASONS; r++) {
+            const struct expo_pair pairs[] = {{"integration", s->di.kinds[i].integration},
+                                              {"reason", direct_reasons[r]}};
+            sample(s, row, "", pairs, 2, (double)s->di.kinds[i].failed[r]);
+        }
+}
+
+static void emit_direct_seconds(const struct self *s, const struct row *row)
+{
+    static const double bounds[] = {0.1, 0.5, 1, 5};
+
+    for (size_t i = 0; i < DIRECT_KINDS; i++) {
+        const struct direct_kind_stats *k = &s->di.kinds[i];
+        if (k->requests)
+            emit_histogram(s, row, &(struct expo_pair){"integration", k->integration},
+                           (struct buckets){k->bucket, bounds, NX_COUNT(bounds)}, k->seconds);
+    }
+}
+
 static void emit_rule_duration(const struct self *s, const struct row *row)
 {
     emit_rule_summary(s, row, &s->ru.rule, 2);
@@ -402,6 +440,7 @@ static void emit_http_size(const struct self *s, const struct row *row)
 #define E(fn)          K_EMIT, 0, fn
 #define POOL(field)    K_EMIT, offsetof(struct scrape_pool_stats, field), emit_pool
 #define AM(field)      K_EMIT, offsetof(struct notify_url_stats, field), emit_alertmanager
+#define DIRECT(field)  K_EMIT, offsetof(struct direct_kind_stats, field), emit_direct
 #define GROUP_N(field) K_EMIT, offsetof(struct rule_group_stats, field), emit_group_count
 #define GROUP_F(field) K_EMIT, offsetof(struct rule_group_stats, field), emit_group_number
 #define C              EXPO_COUNTER
@@ -425,6 +464,16 @@ static const struct row rows[] = {
     { "narthex_memory_refused_queries_total", C, U(mem.refused_queries), "Queries refused or ended for want of memory." },
     { "narthex_memory_refused_series_total",  C, U(mem.refused_series),  "New series refused for want of memory, counted with each scrape that brought them." },
     { "narthex_memory_used_bytes",      G, U(mem.used),      "Anonymous memory of the process, as the limit counts it." },
+    { "narthex_notify_alerts",                  G, U(di.alerts),   "Alerts that direct notification knows of." },
+    { "narthex_notify_alerts_dropped_total",    C, U(di.dropped),  "Alerts that there was no room for." },
+    { "narthex_notify_alerts_silenced",         G, U(di.silenced), "Alerts that a silence is about now." },
+    { "narthex_notify_groups",                  G, U(di.groups),   "Groups of alerts." },
+    { "narthex_notify_notifications_failed_total", C, E(emit_direct_failed), "Notifications that were given up." },
+    { "narthex_notify_notifications_total",     C, DIRECT(sent),   "Notifications, delivered or given up." },
+    { "narthex_notify_request_duration_seconds", EXPO_HISTOGRAM, E(emit_direct_seconds), "How long deliveries take, each try for itself." },
+    { "narthex_notify_requests_failed_total",   C, DIRECT(requests_failed), "Tries to deliver that failed." },
+    { "narthex_notify_requests_total",          C, DIRECT(requests), "Tries to deliver." },
+    { "narthex_notify_state_failures_total",    C, U(di.state_failures), "How often what was notified could not be saved." },
     { "narthex_storage_blocks_downsampled_total", C, U(st.downsampled), "Blocks made of a coarser resolution." },
     { "narthex_storage_blocks_rewritten_total", C, U(st.rewrites), "Blocks written again because of rules of retention." },
     { "narthex_storage_blocks_set_aside_total", C, U(st.blocks_set_aside), "Damaged blocks that are not served." },
@@ -596,6 +645,9 @@ static nx_status gather_data(struct self *s, const struct web_data *d, struct nx
         return err->code;
     if (d->notify && notify_get_stats(d->notify, s->r->arena, &s->no, err))
         return err->code;
+    s->has_direct = d->direct != NULL;
+    if (d->direct)
+        direct_get_stats(d->direct, &s->di);
     if (scrape_get_stats(d->scrape, s->r->arena, &s->sc, err))
         return err->code;
     s->sc.sd_file_read_errors += s->no.file_read_errors;
@@ -634,6 +686,11 @@ static bool needs_data(const char *name)
     return false;
 }
 
+static bool of_direct(const struct row *row)
+{
+    return strncmp(row->name, "narthex_notify_", 15) == 0;
+}
+
 /* Families with a sample for each group of rules: left out where there is no group. */
 static bool of_groups(const struct row *row)
 {
@@ -663,7 +720,8 @@ void page_metrics(struct web_req *r)
     r->reply.status = 200;
     r->reply.content_type = expo_content_type(s.format);
     for (size_t i = 0; i < NX_COUNT(rows); i++)
-        if ((s.has_data || !needs_data(rows[i].name)) && (s.ru.n_groups || !of_groups(&rows[i])))
+        if ((s.has_data || !needs_data(rows[i].name)) && (s.ru.n_groups || !of_groups(&rows[i])) &&
+            (s.has_direct || !of_direct(&rows[i])))
             write_row(&s, &rows[i]);
     expo_write_end(s.b, s.format);
 }

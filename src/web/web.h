@@ -58,6 +58,7 @@ struct web_data {
     struct query_log *query_log; /* may be NULL */
     struct rules *rules;         /* may be NULL */
     struct notify *notify;       /* may be NULL */
+    struct direct *direct;       /* may be NULL */
 };
 
 /* Listens and answers. Until web_attach() that is only what needs no data; hooks.ready must not say
