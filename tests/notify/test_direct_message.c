@@ -471,8 +471,8 @@ static void templates_see_alertmanagers_data(void **state)
          "<error executing template title: template: title:1:3: executing \"title\" at <join \",\" "
          "5>: error calling join: wrong type for value; expected []string; got int>"},
         {"{{ .CommonLabels.Remove 5 }}",
-         "<error executing template title: template: title:1:16: executing \"title\" at "
-         "<.CommonLabels.Remove>: wrong type for value; expected []string; got int>"},
+         "<error executing template title: template: title:1:24: executing \"title\" at "
+         "<5>: wrong type for value; expected []string; got int>"},
         {"{{ index .Alerts 2 }}",
          "<error executing template title: template: title:1:3: executing \"title\" at <index "
          ".Alerts 2>: error calling index: index out of range: 2>"},
