@@ -252,7 +252,7 @@ static const struct web_flag served_flags[] = {{"a.flag", "x"}, {"web.enable-lif
 
 static void serve_data(void)
 {
-    struct web_data data = {served.storage, served.scrape, served.engine, NULL, NULL, NULL};
+    struct web_data data = {served.storage, served.scrape, served.engine, NULL, NULL, NULL, NULL};
 
     web_attach(served.web, &data);
 }
