@@ -19,6 +19,7 @@
 #include "promql/sums.h"
 #include "src/base/buf.h"
 #include "src/base/num.h"
+#include "src/base/text.h"
 
 struct group {
     uint32_t first; /* a row of it: gives the labels */
@@ -905,6 +906,13 @@ static nx_status count_row_values(struct value_counts *c, size_t i, const struct
     return st;
 }
 
+static nx_status bad_label_name(struct nx_slice name, struct nx_err *err)
+{
+    char quoted[TEXT_QUOTED_BYTES];
+
+    return nx_fail(err, NX_EXEC, "invalid label name %s", text_quoted(quoted, name));
+}
+
 static nx_status run_count_values(struct aggregation *g, struct rows **out, struct nx_err *err)
 {
     struct value_counts c = {.g = g, .label = eval_string(g->e->agg.param)};
@@ -912,7 +920,7 @@ static nx_status run_count_values(struct aggregation *g, struct rows **out, stru
     nx_status st;
 
     if (!label_name_valid(c.label))
-        return nx_fail(err, NX_EXEC, "invalid label name \"%.*s\"", (int)c.label.len, c.label.ptr);
+        return bad_label_name(c.label, err);
     label_index_init(&c.index, g->ev->work);
     labels_builder_init(&c.builder);
     st = rows_new(g->ev, g->tm, 0, &c.rows, err);

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "src/base/num.h"
+#include "src/base/text.h"
 
 #define ANNOT_TOLD 10
 
@@ -72,7 +73,7 @@ void annots_quantile(struct annots *as, struct pql_pos pos, double q)
 void annots_monotonic(struct annots *as, struct pql_pos pos, struct nx_slice name, int64_t t_ms,
                       double min_bucket, double max_bucket, double max_diff)
 {
-    char text[NX_ERR_TEXT_BYTES];
+    char text[NX_ERR_TEXT_BYTES], quoted[TEXT_QUOTED_BYTES];
     struct annot *a;
     size_t at = (size_t)snprintf(
         text, sizeof text,
@@ -80,7 +81,7 @@ void annots_monotonic(struct annots *as, struct pql_pos pos, struct nx_slice nam
         "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)");
 
     if (name.len)
-        snprintf(text + at, sizeof text - at, " for metric name \"%.*s\"", (int)name.len, name.ptr);
+        snprintf(text + at, sizeof text - at, " for metric name %s", text_quoted(quoted, name));
     a = annots_put(as, ANNOT_INFO, pos, text);
     if (!a)
         return;

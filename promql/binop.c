@@ -629,28 +629,44 @@ static nx_status run_match(struct match *m, struct nx_err *err)
     return st ? st : rows_merge(m->ev, m->result, false, err);
 }
 
+/* Whether a row of one side meets a row of the other, or what fills in for it, at some step. */
+static nx_status some_meet(struct match *m, struct rows *side, const uint32_t *sigs,
+                           struct rows *others, const uint32_t *other_sigs, bool filled, bool *out,
+                           struct nx_err *err)
+{
+    uint8_t **masks = NULL;
+    nx_status st = group_presence(m, others, other_sigs, &masks, err);
+
+    for (size_t i = 0; i < side->n && !st && !*out; i++) {
+        const uint8_t *mask = masks[sigs[i]];
+
+        for (uint32_t k = 0; k < m->tm->n && !*out; k++)
+            *out = side->data[i].has[k] && (filled || (mask && mask[k]));
+    }
+    return st;
+}
+
 /* Between floats `</` and `>/` mean nothing, but to whom they would mean it must be clear (B1). */
 static nx_status run_trim(struct match *m, struct nx_err *err)
 {
     const char *op = pql_op_text(m->e->binary.op);
+    bool met = false;
     nx_status st = new_result(m, 0, err);
 
     if (!st)
         st = find_live(m, err);
     if (!st)
         st = check_steps(m, err);
-    if (st)
-        return st;
-    for (size_t i = 0; i < m->many->n; i++) {
-        if (!ones_of(m, m->many_sig[i]))
-            continue;
+    if (!st)
+        st = some_meet(m, m->many, m->many_sig, m->one, m->one_sig, m->fill_one, &met, err);
+    if (!st && m->fill_many)
+        st = some_meet(m, m->one, m->one_sig, m->many, m->many_sig, true, &met, err);
+    if (met)
         annots_add(
             &m->ev->annots, ANNOT_INFO, m->e->pos,
             "incompatible sample types encountered for binary operator \"%s\": float %s float", op,
             op);
-        break;
-    }
-    return NX_OK;
+    return st;
 }
 
 /* Not inlined: sides are evaluated within each other, and what this one needs must not lie on the stack then. */

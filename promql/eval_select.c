@@ -23,6 +23,7 @@
 #include "promql/pieces.h"
 #include "promql/points.h"
 #include "src/base/num.h"
+#include "src/base/text.h"
 
 #define RUN_SAMPLES ((uint64_t)16 << 20)
 
@@ -634,6 +635,8 @@ static void note_non_counter(struct eval *ev, const struct range_call *c, size_t
     static const char *const endings[] = {"_total", "_sum", "_count", "_bucket"};
     struct nx_slice name = labels_get_str(&c->src->labels[i], LABEL_NAME);
 
+    char quoted[TEXT_QUOTED_BYTES];
+
     if (!name.len)
         return;
     for (size_t k = 0; k < NX_COUNT(endings); k++) {
@@ -643,10 +646,9 @@ static void note_non_counter(struct eval *ev, const struct range_call *c, size_t
             return;
     }
     /* Prometheus has no position for what a subquery gave. */
-    annots_add(
-        &ev->annots, ANNOT_INFO, c->src->inner ? (struct pql_pos){0, 0} : c->arg->pos,
-        "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"%.*s\"",
-        (int)name.len, name.ptr);
+    annots_add(&ev->annots, ANNOT_INFO, c->src->inner ? (struct pql_pos){0, 0} : c->arg->pos,
+               "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: %s",
+               text_quoted(quoted, name));
 }
 
 /* Room for the kernel, by the sample and at least as much as a window needs. */

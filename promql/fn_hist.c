@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "src/base/num.h"
+#include "src/base/text.h"
 
 struct bucket {
     double bound, count;
@@ -63,10 +64,12 @@ static void note_bad_bound(const struct histograms *h, size_t i)
     struct buf b;
 
     buf_init(&b, 0);
-    buf_printf(&b, "bucket label \"le\" is missing or has a malformed value of \"%.*s\"",
-               (int)le.len, le.len ? le.ptr : "");
-    if (h->c->ev->delayed_names && name.len)
-        buf_printf(&b, " for metric name \"%.*s\"", (int)name.len, name.ptr);
+    buf_str(&b, "bucket label \"le\" is missing or has a malformed value of ");
+    text_quote(&b, le);
+    if (h->c->ev->delayed_names && name.len) {
+        buf_str(&b, " for metric name ");
+        text_quote(&b, name);
+    }
     annots_add(&h->c->ev->annots, ANNOT_WARNING, h->arg->pos, "%s", buf_cstr(&b));
     buf_done(&b);
 }

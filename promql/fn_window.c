@@ -341,7 +341,8 @@ void slide_ts_of_last_over_time(const struct pql_slide *s, double *out, uint8_t 
 {
     for (uint32_t k = 0; k < s->tm->n; k++) {
         has[k] = s->hi[k] > s->lo[k];
-        out[k] = has[k] ? seconds(s->t[s->hi[k] - 1]) : 0;
+        /* Prometheus takes the later of this and 0 */
+        out[k] = has[k] ? fmax(seconds(s->t[s->hi[k] - 1]), 0) : 0;
     }
 }
 
