@@ -401,6 +401,7 @@ static nx_status run_simple(struct aggregation *g, struct rows **out, struct nx_
     struct row scratch, row;
     nx_status st = row_new(g->ev, g->tm, &scratch, err);
 
+    rows_ahead(g->ev, g->in);
     for (size_t i = 0; i < g->in->n && !st; i++) {
         st = rows_view(g->ev, g->in, i, &scratch, &row, err);
         if (st)
@@ -928,6 +929,7 @@ static nx_status run_count_values(struct aggregation *g, struct rows **out, stru
         c.rows->labels = NULL;
         st = row_new(g->ev, g->tm, &scratch, err);
     }
+    rows_ahead(g->ev, g->in);
     for (size_t i = 0; i < g->in->n && !st; i++) {
         st = rows_view(g->ev, g->in, i, &scratch, &row, err);
         if (!st)

@@ -105,6 +105,15 @@ void annots_monotonic(struct annots *as, struct pql_pos pos, struct nx_slice nam
         a->max_diff = max_diff;
 }
 
+void annots_merge(struct annots *as, const struct annots *from)
+{
+    as->failed |= from->failed;
+    for (size_t i = 0; i < from->n; i++) {
+        NX_ASSERT(!from->v[i].monotonic);
+        annots_put(as, from->v[i].level, from->v[i].pos, from->v[i].text);
+    }
+}
+
 static void print_time(struct buf *b, int64_t t_ms)
 {
     time_t t = (time_t)(t_ms / 1000);

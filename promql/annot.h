@@ -33,6 +33,9 @@ void annots_quantile(struct annots *as, struct pql_pos pos, double q);
 void annots_monotonic(struct annots *as, struct pql_pos pos, struct nx_slice name, int64_t t_ms,
                       double min_bucket, double max_bucket, double max_diff);
 
+/* As if all that `from` was told had been told to `as`; what is monotonic was not. */
+void annots_merge(struct annots *as, const struct annots *from);
+
 /* Writes the texts of one level, with "(line:column)", into `a`: at most ten, and a line that counts
  * the rest. */
 NX_NODISCARD nx_status annots_texts(const struct annots *as, enum annot_level level,

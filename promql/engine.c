@@ -9,7 +9,8 @@
  *         G5  Near the process's memory limit no query begins, and one that needs more is ended; both with
  *             NX_OVERLOADED, as it may well work later. What one query takes is bounded besides.
  * THREADS Any number in pql_exec(). engine.lock guards places and statistics; it is not held while a
- *         query runs. */
+ *         query runs. Large queries may have more threads than the caller's (eval_ahead.c): all have ended
+ *         when pql_exec() returns. */
 #include "promql/eval.h"
 
 #include <errno.h>
@@ -17,11 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "promql/helpers.h"
 #include "src/base/clock.h"
 #include "src/base/thread.h"
 
 #define STAT_KEPT      512                  /* durations each quantile is taken from */
 #define STAT_WINDOW_NS (600ll * 1000000000) /* older ones do not count */
+#define MOST_HELPERS   64u
 
 struct stat_ring {
     uint64_t count;
@@ -37,11 +40,12 @@ enum stat_slice { STAT_QUEUE, STAT_PREPARE, STAT_EVAL, STAT_SORT, STAT_SLICES };
 struct pql_engine {
     /* set once */
     struct pql_engine_opts opts;
+    struct helpers *helpers; /* NULL: none */
     int64_t default_step_ms; /* atomic */
 
     struct nx_mutex lock;
     struct nx_cond freed;
-    /* under lock */
+    /* under lock; active may be read without */
     uint32_t active;
     uint64_t queries, samples_total, samples_read;
     struct stat_ring slices[STAT_SLICES];
@@ -68,6 +72,16 @@ nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *
     e->default_step_ms = 60000;
     nx_mutex_init(&e->lock, NX_RANK_STATS);
     nx_cond_init(&e->freed);
+    if (!e->opts.helpers)
+        e->opts.helpers = nx_cpus() - 1;
+    if (e->opts.helpers && e->opts.helpers != UINT32_MAX) {
+        e->helpers = helpers_new(e->opts.helpers < MOST_HELPERS ? e->opts.helpers : MOST_HELPERS,
+                                 &e->active);
+        if (!e->helpers) {
+            pql_engine_free(e);
+            return nx_fail(err, NX_NOMEM, "making a query engine");
+        }
+    }
     *out = e;
     return NX_OK;
 }
@@ -76,6 +90,7 @@ void pql_engine_free(struct pql_engine *e)
 {
     if (!e)
         return;
+    helpers_free(e->helpers);
     nx_cond_done(&e->freed);
     nx_mutex_done(&e->lock);
     free(e);
@@ -155,6 +170,12 @@ static bool is_canceled(const struct pql_query *q)
     return q->cancel && __atomic_load_n(q->cancel, __ATOMIC_RELAXED);
 }
 
+static void set_active_locked(struct pql_engine *e, uint32_t n)
+{
+    NX_ASSERT(nx_mutex_held(&e->lock));
+    __atomic_store_n(&e->active, n, __ATOMIC_RELAXED);
+}
+
 /* Waits for a place (G1). The wait is in pieces, as a cancel flag wakes nobody. */
 static nx_status place_take(struct pql_engine *e, const struct pql_query *q, int64_t deadline_ns,
                             struct nx_err *err)
@@ -173,7 +194,7 @@ static nx_status place_take(struct pql_engine *e, const struct pql_query *q, int
             nx_cond_wait_ms(&e->freed, &e->lock, left_ms < 50 ? left_ms : 50);
     }
     if (!st)
-        e->active++;
+        set_active_locked(e, e->active + 1);
     nx_unlock(&e->lock);
     return st;
 }
@@ -183,7 +204,7 @@ static void place_give(struct pql_engine *e, const struct pql_result *r, bool ok
     int64_t now = clock_mono_ns();
 
     nx_lock(&e->lock);
-    e->active--;
+    set_active_locked(e, e->active - 1);
     e->queries++;
     e->samples_total += r->stats.samples_total;
     e->samples_read += r->stats.samples_read;
@@ -261,6 +282,7 @@ static nx_status run_vector(struct run *r, struct nx_err *err)
     res->series = arena_array(r->ev.out, rows->n ? rows->n : 1, sizeof *res->series);
     if (!res->series)
         return eval_nomem(&r->ev, r->ev.out, err);
+    rows_ahead(&r->ev, rows);
     for (size_t i = 0; i < rows->n; i++) {
         struct pql_series *s = &res->series[res->n_series];
 
@@ -408,6 +430,7 @@ static nx_status run_bounded(struct run *r, struct nx_err *err)
     share->cancel = r->ev.cancel;
     share->deadline_ns = r->ev.deadline_ns;
     st = run_eval(r, err);
+    ahead_end(&r->ev); /* if it failed half-way */
     share->cancel = NULL;
     share->deadline_ns = 0;
     return st == NX_CANCELED || st == NX_TIMEOUT ? eval_stopped(st, EVAL_WHERE, err) : st;
@@ -489,6 +512,8 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
                           .delayed_names = e->opts.features.delayed_name_removal,
                           .max_samples = e->opts.max_samples,
                           .column_samples = e->opts.column_samples,
+                          .helpers = e->helpers,
+                          .ahead_rows = e->opts.ahead_rows,
                           .deadline_ns = deadline_ns,
                           .cancel = q->cancel};
     r->share = (struct arena_share){.limit_bytes = bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX,

@@ -7,7 +7,10 @@
  *
  * Units    milliseconds.
  * Memory   values live in the work arena, labels in the result's; both go with the query.
- * Threads  one evaluation is one thread's. */
+ * Threads  nodes are evaluated by one thread. While it uses up the rows of one, others may pull later rows of it
+ *          (eval_ahead.c), each with a fork: a struct eval of its own, where work, col, annots, lane and what is
+ *          held differ, and a copy of the chain of rows. So a pull writes to its eval, its ctx and `into` alone,
+ *          and a fork has a ctx of its own, if pulls write there. A pull that failed may be tried again. */
 #pragma once
 
 #include "promql/annot.h"
@@ -45,6 +48,11 @@ struct rows;
 typedef nx_status rows_pull_fn(struct eval *ev, struct rows *r, size_t i, struct row *into,
                                struct nx_err *err);
 
+/* Gives a copy of r for another thread what it needs for pulling, in to->work: copy->ctx, if pulls write to it.
+ * copy->child is a copy already. */
+typedef nx_status rows_fork_fn(struct eval *to, const struct rows *r, struct rows *copy,
+                               struct nx_err *err);
+
 struct rows {
     const struct eval_times *tm; /* lives in the work arena */
     size_t n;
@@ -52,9 +60,15 @@ struct rows {
     struct row *data;   /* not NULL: the rows are made already */
     rows_pull_fn *pull; /* else this makes them */
     void *ctx;          /* pull's own */
+    rows_fork_fn *fork; /* NULL: they are one thread's alone */
     struct rows *child; /* what pull reads from; may be NULL */
     uint8_t *drop;      /* rows whose name goes when the query ends (delayed removal); NULL: none */
     uint64_t held;      /* samples counted against the limit on behalf of these rows */
+    struct {
+        bool on;         /* helpers may come to pull some */
+        size_t look_at;  /* at this row it is thought over, */
+        int64_t from_ns; /* with this as the time of the first */
+    } ahead;
 };
 
 struct eval_selection { /* a selector that was answered: identical ones share */
@@ -75,6 +89,7 @@ struct eval {
     bool instant;
     bool delayed_names; /* names that functions drop stay until the end */
     uint64_t max_samples, held, peak;
+    uint64_t asked;        /* the most that held was asked to be */
     size_t column_samples; /* of one series that are decoded at a time, if its window has no more */
     struct eval_counts *counts; /* newest first */
     uint8_t lane;               /* which of the tallies of each counts is this thread's */
@@ -83,6 +98,9 @@ struct eval {
     struct column col; /* the one decoded series */
     struct annots annots;
     struct eval_selection *selections;
+    struct helpers *helpers; /* borrowed; NULL: there are none */
+    size_t ahead_rows;       /* see pql_engine_opts */
+    struct crew *crew;       /* at work on rows; NULL: there is none */
 };
 
 /* ---- counts.c: samples taken ------------------------------------------------------------------- */
@@ -183,7 +201,7 @@ NX_NODISCARD nx_status fold_constants(struct eval *ev, const struct pql_expr *e,
 /* Rows with room for n labels (uninitialised, n set), no data. */
 NX_NODISCARD nx_status rows_new(struct eval *ev, const struct eval_times *tm, size_t n,
                                 struct rows **out, struct nx_err *err);
-/* Rows that pull from `child` and have its labels. */
+/* Rows that pull from `child` and have its labels. `pull` does not write to ctx. */
 NX_NODISCARD nx_status rows_over(struct eval *ev, struct rows *child, rows_pull_fn *pull, void *ctx,
                                  struct rows **out, struct nx_err *err);
 NX_NODISCARD nx_status row_new(struct eval *ev, const struct eval_times *tm, struct row *row,
@@ -193,7 +211,7 @@ NX_NODISCARD nx_status rows_pull(struct eval *ev, struct rows *r, size_t i, stru
                                  struct nx_err *err);
 NX_NODISCARD nx_status rows_view(struct eval *ev, struct rows *r, size_t i,
                                  const struct row *scratch, struct row *row, struct nx_err *err);
-/* Makes all rows; those without a point are left out. */
+/* Makes all rows; those without a point are left out. What views saw before is not valid any more. */
 NX_NODISCARD nx_status rows_make(struct eval *ev, struct rows *r, struct nx_err *err);
 /* The rows are used up: their samples no longer count. */
 void rows_release(struct eval *ev, struct rows *r);
@@ -217,7 +235,7 @@ NX_NODISCARD nx_status labels_without_name(struct eval *ev, const struct labels 
 
 /* Counts samples that are held now; NX_EXEC with Prometheus's text past the limit. */
 NX_NODISCARD nx_status eval_hold(struct eval *ev, struct rows *r, uint64_t n, struct nx_err *err);
-NX_NODISCARD nx_status eval_room(const struct eval *ev, uint64_t extra, struct nx_err *err);
+NX_NODISCARD nx_status eval_room(struct eval *ev, uint64_t extra, struct nx_err *err);
 nx_status eval_too_many(struct nx_err *err); /* its error */
 /* Samples of a series, stale markers among them, that are too many in any case. */
 static inline size_t eval_most(const struct eval *ev)
@@ -269,6 +287,20 @@ NX_NODISCARD nx_status labels_some(struct eval *ev, const struct labels *ls,
 
 /* As Go's Labels.String(): the name is a label like others. */
 void labels_print_set(struct buf *b, const struct labels *ls);
+
+/* ---- eval_ahead.c: several threads --------------------------------------------------------------- */
+
+/* The caller is going to view or pull all rows, in order and each once: where that pays, helpers make some of them
+ * meanwhile. What a view showed is then valid until the next one. */
+void rows_ahead(struct eval *ev, struct rows *r);
+/* Nobody makes rows any more. rows_make() and rows_release() do that of their rows. */
+void ahead_end(struct eval *ev);
+/* rows_view() of rows with `ahead.on`. */
+NX_NODISCARD nx_status ahead_view(struct eval *ev, struct rows *r, size_t i,
+                                  const struct row *scratch, struct row *row, struct nx_err *err);
+/* For rows whose pull does not write to their ctx. */
+NX_NODISCARD nx_status rows_fork_shared(struct eval *to, const struct rows *r, struct rows *copy,
+                                        struct nx_err *err);
 
 /* ---- eval_select.c: selectors, ranges, subqueries ---------------------------------------------- */
 

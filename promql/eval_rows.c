@@ -37,8 +37,10 @@ nx_status eval_nomem(const struct eval *ev, const struct arena *a, struct nx_err
     return eval_no_memory(ev, arena_failed(a, err), err);
 }
 
-nx_status eval_room(const struct eval *ev, uint64_t extra, struct nx_err *err)
+nx_status eval_room(struct eval *ev, uint64_t extra, struct nx_err *err)
 {
+    if (ev->held + extra > ev->asked)
+        ev->asked = ev->held + extra;
     return ev->held + extra > ev->max_samples ? eval_too_many(err) : NX_OK;
 }
 
@@ -57,6 +59,8 @@ nx_status eval_hold(struct eval *ev, struct rows *r, uint64_t n, struct nx_err *
 
 void rows_release(struct eval *ev, struct rows *r)
 {
+    if (r && r->ahead.on)
+        ahead_end(ev);
     for (; r; r = r->child) {
         ev->held -= r->held;
         r->held = 0;
@@ -106,22 +110,37 @@ nx_status rows_over(struct eval *ev, struct rows *child, rows_pull_fn *pull, voi
                        .labels = child->labels,
                        .pull = pull,
                        .ctx = ctx,
+                       .fork = rows_fork_shared,
                        .child = child,
                        .drop = child->drop};
     *out = r;
     return NX_OK;
 }
 
+static void row_copy(const struct rows *r, const struct row *from, struct row *into)
+{
+    memcpy(into->v, from->v, (size_t)r->tm->n * sizeof *into->v);
+    memcpy(into->has, from->has, r->tm->n);
+    into->points = from->points;
+}
+
 nx_status rows_pull(struct eval *ev, struct rows *r, size_t i, struct row *into, struct nx_err *err)
 {
+    struct row row;
+    nx_status st;
+
     if (r->data) {
-        memcpy(into->v, r->data[i].v, (size_t)r->tm->n * sizeof *into->v);
-        memcpy(into->has, r->data[i].has, r->tm->n);
-        into->points = r->data[i].points;
+        row_copy(r, &r->data[i], into);
         return NX_OK;
     }
-    nx_status st = eval_check(ev, err);
-    return st ? st : r->pull(ev, r, i, into, err);
+    st = eval_check(ev, err);
+    if (st || !r->ahead.on)
+        return st ? st : r->pull(ev, r, i, into, err);
+    st = ahead_view(ev, r, i, into, &row, err);
+    if (!st && row.v != into->v)
+        row_copy(r, &row, into);
+    into->points = row.points;
+    return st;
 }
 
 nx_status rows_view(struct eval *ev, struct rows *r, size_t i, const struct row *scratch,
@@ -130,6 +149,11 @@ nx_status rows_view(struct eval *ev, struct rows *r, size_t i, const struct row 
     if (r->data) {
         *row = r->data[i];
         return NX_OK;
+    }
+    if (r->ahead.on) {
+        nx_status st = eval_check(ev, err);
+
+        return st ? st : ahead_view(ev, r, i, scratch, row, err);
     }
     *row = *scratch;
     return rows_pull(ev, r, i, row, err);
@@ -151,6 +175,7 @@ nx_status rows_make(struct eval *ev, struct rows *r, struct nx_err *err)
     uint8_t *drop = r->drop ? arena_array(ev->work, r->n ? r->n : 1, 1) : NULL;
     if (!labels || (r->drop && !drop))
         return eval_nomem(ev, ev->work, err);
+    rows_ahead(ev, r);
     for (size_t i = 0; i < r->n; i++) {
         if (!spare.v) {
             st = row_new(ev, r->tm, &spare, err);
@@ -168,6 +193,8 @@ nx_status rows_make(struct eval *ev, struct rows *r, struct nx_err *err)
         labels[kept++] = r->labels[i];
         spare = (struct row){0};
     }
+    if (r->ahead.on)
+        ahead_end(ev);
     r->data = data;
     r->labels = labels;
     r->drop = drop;

@@ -224,6 +224,18 @@ static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct
     return eval_hold(ev, r, into->points, err);
 }
 
+static nx_status instants_fork(struct eval *to, const struct rows *r, struct rows *copy,
+                               struct nx_err *err)
+{
+    struct instants *in = arena_alloc(to->work, sizeof *in);
+
+    if (!in)
+        return eval_nomem(to, to->work, err);
+    *in = *(const struct instants *)r->ctx;
+    copy->ctx = in;
+    return NX_OK;
+}
+
 void rows_only_marks(struct rows *r)
 {
     if (r->pull == instants_pull && !r->data) {
@@ -273,6 +285,7 @@ nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct 
         return st;
     r->n = in->list.n;
     r->pull = instants_pull;
+    r->fork = instants_fork;
     r->ctx = in;
     *out = r;
     return NX_OK;
@@ -404,6 +417,7 @@ static nx_status range_buffers(struct eval *ev, struct range_source *s, size_t n
 
     if (n <= s->cap)
         return NX_OK;
+    s->cap = 0;
     s->t = arena_array(ev->work, cap, sizeof *s->t);
     s->v = arena_array(ev->work, cap, sizeof *s->v);
     if (!s->t || !s->v)
@@ -571,10 +585,13 @@ static nx_status take_windows(struct eval *ev, const struct range_call *c, struc
         memcmp(s->t, w->times, s->n * sizeof *s->t) == 0)
         return NX_OK;
     if (s->n > w->times_cap) {
-        w->times_cap = s->n + s->n / 2 + 64;
-        w->times = arena_array(ev->work, w->times_cap, sizeof *w->times);
+        const size_t cap = s->n + s->n / 2 + 64;
+
+        w->times_cap = w->n_times = 0;
+        w->times = arena_array(ev->work, cap, sizeof *w->times);
         if (!w->times)
             return eval_nomem(ev, ev->work, err);
+        w->times_cap = cap;
     }
     if (s->n)
         memcpy(w->times, s->t, s->n * sizeof *s->t);
@@ -663,6 +680,7 @@ static nx_status make_scratch(struct eval *ev, struct range_call *c, size_t n, b
         return eval_too_many(err);
     if (need <= c->scratch_cap)
         return NX_OK;
+    c->scratch_cap = 0;
     c->scratch = arena_alloc(ev->work, bytes);
     if (!c->scratch)
         return eval_nomem(ev, ev->work, err);
@@ -920,6 +938,33 @@ static nx_status range_call_args(struct eval *ev, struct range_call *c, const st
     return range_open(ev, c->arg, tm, &c->src, err);
 }
 
+static nx_status range_fork(struct eval *to, const struct rows *r, struct rows *copy,
+                            struct nx_err *err)
+{
+    const struct range_call *from = r->ctx;
+    struct range_call *c = arena_alloc(to->work, sizeof *c);
+    struct range_source *src = arena_alloc(to->work, sizeof *src);
+    nx_status st;
+
+    if (!c || !src)
+        return eval_nomem(to, to->work, err);
+    *src = *from->src;
+    src->inner = copy->child;
+    src->t = NULL;
+    src->v = NULL;
+    src->cap = 0;
+    *c = *from; /* what it does, and none of what it works with */
+    c->src = src;
+    c->asked = (struct windows){.range_ms = from->asked.range_ms};
+    c->wide = (struct windows){0};
+    c->scratch = NULL;
+    c->scratch_cap = 0;
+    c->spare[0] = c->spare[1] = (struct row){0};
+    copy->ctx = c;
+    st = windows_new(to, r->tm, &c->asked, err);
+    return st || !src->inner ? st : row_new(to, src->inner->tm, &src->scratch, err);
+}
+
 nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
                           struct rows **out, struct nx_err *err)
 {
@@ -953,6 +998,7 @@ nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struc
     r->n = c->src->n;
     r->labels = c->src->labels;
     r->pull = range_pull;
+    r->fork = range_fork;
     r->ctx = c;
     r->child = c->src->inner;
     if (c->src->inner)

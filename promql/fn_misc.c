@@ -108,6 +108,7 @@ static nx_status absent_of(struct pql_call *c, struct rows *in, struct nx_err *e
         st = rows_append(c->ev, c->rows, &labels, &out, err);
     if (st)
         return st;
+    rows_ahead(c->ev, in);
     for (size_t i = 0; i < in->n; i++) {
         st = rows_view(c->ev, in, i, &scratch, &row, err);
         if (st)
@@ -188,6 +189,8 @@ nx_status fn_scalar(struct pql_call *c, struct nx_err *err)
         st = row_new(c->ev, c->tm, &scratch, err);
     for (uint32_t k = 0; k < c->tm->n && !st; k++)
         c->scalar[k] = (double)NAN;
+    if (!st)
+        rows_ahead(c->ev, in);
     for (size_t i = 0; !st && i < in->n; i++) {
         st = rows_view(c->ev, in, i, &scratch, &row, err);
         for (uint32_t k = 0; k < c->tm->n && !st; k++) {

@@ -85,7 +85,12 @@ struct pql_engine_opts {
     int64_t timeout_ms;       /* 0: 2 min */
     uint64_t max_samples;     /* 0: 50,000,000 */
     uint32_t max_concurrency; /* 0: 20 */
-    struct memory *memory;    /* borrowed; NULL: no limit */
+    uint32_t helpers;         /* threads that large queries share besides their own; 0: one for each
+                               * processor but one; UINT32_MAX: none */
+    uint32_t
+        ahead_rows; /* 0: where it pays; else helpers make so many rows at a time of all that can
+                               * be shared out, from the first row on (tests) */
+    struct memory *memory; /* borrowed; NULL: no limit */
     uint64_t
         max_bytes; /* of memory for one query; 0: a third of the memory limit, if there is one */
     const struct pql_watch *watch; /* borrowed; may be NULL */
@@ -179,6 +184,12 @@ NX_NODISCARD nx_status pql_run_script(struct nx_slice text, const char *name,
                                       void (*report)(void *ctx, int line, const char *what),
                                       void *ctx, unsigned *passed, unsigned *failed,
                                       unsigned *skipped, struct nx_err *err);
+/* The same with so many helpers, each making so many rows at a time (pql_engine_opts). */
+NX_NODISCARD nx_status pql_run_script_with(uint32_t helpers, uint32_t ahead_rows,
+                                           struct nx_slice text, const char *name,
+                                           void (*report)(void *ctx, int line, const char *what),
+                                           void *ctx, unsigned *passed, unsigned *failed,
+                                           unsigned *skipped, struct nx_err *err);
 
 /* ---- unit tests of rules ------------------------------------------------------------------------ */
 

@@ -1003,8 +1003,19 @@ nx_status pql_run_script(struct nx_slice text, const char *name,
                          void (*report)(void *ctx, int line, const char *what), void *ctx,
                          unsigned *passed, unsigned *failed, unsigned *skipped, struct nx_err *err)
 {
+    return pql_run_script_with(0, 0, text, name, report, ctx, passed, failed, skipped, err);
+}
+
+nx_status pql_run_script_with(uint32_t helpers, uint32_t ahead_rows, struct nx_slice text,
+                              const char *name,
+                              void (*report)(void *ctx, int line, const char *what), void *ctx,
+                              unsigned *passed, unsigned *failed, unsigned *skipped,
+                              struct nx_err *err)
+{
     const struct pql_engine_opts opts = {.timeout_ms = SCRIPT_TIMEOUT_MS,
                                          .max_samples = SCRIPT_MAX_SAMPLES,
+                                         .helpers = helpers,
+                                         .ahead_rows = ahead_rows,
                                          .features = all_features};
     struct script s = {.rest = text, .report = report, .ctx = ctx, .store = teststore_new()};
     nx_status st = s.store ? pql_engine_new(&s.engine, &opts, err)
