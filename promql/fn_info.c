@@ -6,7 +6,9 @@
  * RULES I1  Labels that the base series has are kept; two info metrics that disagree are an error.
  *       I2  Series that are info series themselves pass unchanged.
  *       I3  @ and offset of the argument's first selector apply to the info series as well.
- *       I4  Info series whose instance or job no base series has are not looked at. */
+ *       I4  Info series whose instance or job no base series has are not looked at.
+ *       I5  Of info series of one name and identity the one with the newest sample counts at a step; two that
+ *           are equally new contradict. */
 #include "promql/fn.h"
 #include "promql/points.h"
 
@@ -30,6 +32,7 @@ struct info {
     struct rows *out;
     size_t cap;
     struct label_index index;
+    uint32_t steps; /* to be joined */
 };
 
 /* ---- which info series ---------------------------------------------------------------------------- */
@@ -209,12 +212,38 @@ static nx_status select_info(struct info *in, struct nx_err *err)
 
 /* ---- joining ----------------------------------------------------------------------------------------- */
 
-static bool same_identity(const struct labels *a, const struct labels *b)
+/* Info series by what some of their labels say: those of set i are v[first[i]] up to v[first[i + 1]]. */
+struct sets {
+    struct label_index index;
+    struct nx_slice names[3];
+    uint32_t *first, *v;
+};
+
+static nx_status sets_make(const struct info *in, struct sets *s, size_t n_names,
+                           struct nx_err *err)
 {
-    for (size_t j = 0; j < NX_COUNT(identifying); j++)
-        if (!nx_slice_eq(labels_get_str(a, identifying[j]), labels_get_str(b, identifying[j])))
-            return false;
-    return true;
+    struct eval *ev = in->c->ev;
+    const size_t n = in->list.n;
+    uint32_t *of = arena_array(ev->work, n + 1, sizeof *of);
+
+    s->v = arena_array(ev->work, n + 1, sizeof *s->v);
+    s->first = arena_zalloc(ev->work, (n + 2) * sizeof *s->first);
+    if (!of || !s->v || !s->first)
+        return eval_nomem(ev, ev->work, err);
+    label_index_some(&s->index, ev->work, s->names, n_names, true);
+    for (size_t i = 0; i < n; i++) {
+        bool created;
+        nx_status st = label_index_add(ev, &s->index, &in->list.v[i].labels, &of[i], &created, err);
+
+        if (st)
+            return st;
+        s->first[of[i] + 2]++;
+    }
+    for (size_t i = 2; i < n + 2; i++)
+        s->first[i] += s->first[i - 1];
+    for (size_t i = 0; i < n; i++)
+        s->v[s->first[of[i] + 1]++] = (uint32_t)i;
+    return NX_OK;
 }
 
 static nx_status conflict(const struct info *in, size_t a, size_t b, uint32_t k, struct nx_err *err)
@@ -235,40 +264,69 @@ static nx_status conflict(const struct info *in, size_t a, size_t b, uint32_t k,
     return st;
 }
 
-/* Two info series of one name and identity, with samples of the same age at a step, contradict. */
-static nx_status check_conflicts(const struct info *in, struct nx_err *err)
+/* What contradicts first: at the first step, and there the first series of all. */
+struct clash {
+    uint32_t k, a, b;
+    bool any;
+};
+
+/* Of series of one name and identity only the newest stays at step k; false where two are equally new. */
+static bool keep_newest(const struct info *in, const uint32_t *v, size_t n, uint32_t k,
+                        struct clash *c)
 {
-    for (size_t a = 0; a < in->list.n; a++) {
-        const struct labels *x = &in->list.v[a].labels;
+    uint32_t newest = UINT32_MAX;
 
-        for (size_t b = a + 1; b < in->list.n; b++) {
-            const struct labels *y = &in->list.v[b].labels;
-
-            if (!nx_slice_eq(labels_get_str(x, LABEL_NAME), labels_get_str(y, LABEL_NAME)) ||
-                !same_identity(x, y))
-                continue;
-            for (uint32_t k = 0; k < in->c->tm->n; k++)
-                if (in->at[a].has[k] && in->at[b].has[k] && in->at[a].v[k] == in->at[b].v[k])
-                    return conflict(in, a, b, k, err);
+    for (size_t i = 0; i < n; i++) {
+        if (!in->at[v[i]].has[k])
+            continue;
+        if (newest != UINT32_MAX && in->at[v[i]].v[k] == in->at[newest].v[k]) {
+            if (!c->any || k < c->k || v[i] < c->b)
+                *c = (struct clash){k, newest, v[i], true};
+            return false;
         }
+        if (newest == UINT32_MAX || in->at[v[i]].v[k] > in->at[newest].v[k])
+            newest = v[i];
     }
-    return NX_OK;
+    for (size_t i = 0; i < n; i++)
+        in->at[v[i]].has[k] &= v[i] == newest;
+    return true;
 }
 
-/* The newest series at step k of those that fit `base` and are called like series i. */
-static bool is_newest(const struct info *in, const uint32_t *fit, size_t n, size_t i, uint32_t k)
+/* At which steps is there a base series at all? */
+static void mark_based(const struct info *in, uint8_t *based)
 {
-    struct nx_slice name = labels_get_str(&in->list.v[fit[i]].labels, LABEL_NAME);
+    for (size_t i = 0; i < in->base->n; i++)
+        for (uint32_t k = 0; k < in->c->tm->n; k++)
+            based[k] |= in->base->data[i].has[k];
+}
 
-    if (!in->at[fit[i]].has[k])
-        return false;
-    for (size_t j = 0; j < n; j++) {
-        if (j == i || !in->at[fit[j]].has[k] || in->at[fit[j]].v[k] <= in->at[fit[i]].v[k])
+/* I5. Leaves the presence bytes of what is newest. Where series contradict, the steps before are still to be
+ * joined: they may fail for another reason. */
+static nx_status settle_kin(struct info *in, struct clash *out, struct nx_err *err)
+{
+    struct eval *ev = in->c->ev;
+    struct sets kin = {.names = {nx_slice_str(LABEL_NAME), nx_slice_str(identifying[0]),
+                                 nx_slice_str(identifying[1])}};
+    uint8_t *based = arena_zalloc(ev->work, in->c->tm->n);
+    struct clash c = {0};
+    nx_status st = based ? sets_make(in, &kin, 3, err) : eval_nomem(ev, ev->work, err);
+
+    if (!st)
+        mark_based(in, based);
+    for (size_t i = 0; !st && i < kin.index.n; i++) {
+        const uint32_t *v = kin.v + kin.first[i];
+        const size_t n = kin.first[i + 1] - kin.first[i];
+
+        if (n < 2)
             continue;
-        if (nx_slice_eq(name, labels_get_str(&in->list.v[fit[j]].labels, LABEL_NAME)))
-            return false;
+        st = eval_check(ev, err);
+        for (uint32_t k = 0; k < in->c->tm->n && !st && !(c.any && k > c.k); k++)
+            if (based[k] && !keep_newest(in, v, n, k, &c))
+                break;
     }
-    return true;
+    *out = c;
+    in->steps = c.any ? c.k : in->c->tm->n;
+    return st;
 }
 
 static bool is_wanted(const struct info *in, struct nx_slice name)
@@ -315,121 +373,162 @@ static bool stays_without(const struct info *in)
     return true;
 }
 
-static nx_status put_point(struct info *in, const struct labels *ls, size_t base, uint32_t k,
-                           struct nx_err *err)
+/* The row of these labels, made if it is the first. */
+static nx_status row_of(struct info *in, const struct labels *ls, size_t base, uint32_t *id,
+                        struct nx_err *err)
 {
     struct eval *ev = in->c->ev;
     struct rows *r = in->out;
     struct labels *mine = arena_alloc(ev->work, sizeof *mine);
     struct row *row;
     bool created;
-    uint32_t id;
     nx_status st;
 
     if (!mine)
         return eval_nomem(ev, ev->work, err);
     *mine = *ls;
-    st = label_index_add(ev, &in->index, mine, &id, &created, err);
-    if (st)
+    st = label_index_add(ev, &in->index, mine, id, &created, err);
+    if (st || !created)
         return st;
-    if (created) {
-        if (r->n == in->cap) {
-            size_t cap = in->cap * 2 + 16;
+    if (r->n == in->cap) {
+        size_t cap = in->cap * 2 + 16;
 
-            r->data =
-                arena_grow(ev->work, r->data, in->cap * sizeof *r->data, cap * sizeof *r->data);
-            r->labels = arena_grow(ev->work, r->labels, in->cap * sizeof *r->labels,
-                                   cap * sizeof *r->labels);
-            r->drop = arena_grow(ev->work, r->drop, in->cap, cap);
-            if (!r->data || !r->labels || !r->drop)
-                return eval_nomem(ev, ev->work, err);
-            in->cap = cap;
-        }
-        r->drop[r->n] = row_drops(in->base, base);
-        st = rows_append(ev, r, mine, &row, err);
-        if (st)
-            return st;
+        r->data = arena_grow(ev->work, r->data, in->cap * sizeof *r->data, cap * sizeof *r->data);
+        r->labels =
+            arena_grow(ev->work, r->labels, in->cap * sizeof *r->labels, cap * sizeof *r->labels);
+        r->drop = arena_grow(ev->work, r->drop, in->cap, cap);
+        if (!r->data || !r->labels || !r->drop)
+            return eval_nomem(ev, ev->work, err);
+        in->cap = cap;
     }
-    row = &r->data[id];
+    r->drop[r->n] = row_drops(in->base, base);
+    return rows_append(ev, r, mine, &row, err);
+}
+
+static nx_status put_point(struct info *in, uint32_t id, size_t base, uint32_t k,
+                           struct nx_err *err)
+{
+    struct row *row = &in->out->data[id];
+
     if (row->has[k])
         return eval_same_labelset(err);
     row->has[k] = 1;
     row->v[k] = in->base->data[base].v[k];
     row->points++;
-    return eval_hold(ev, r, 1, err);
+    return eval_hold(in->c->ev, in->out, 1, err);
+}
+
+/* The labels of a base series and of the info series that are newest at step k. */
+static nx_status build_labels(struct info *in, size_t base, const uint32_t *fit, size_t n,
+                              uint32_t k, struct labels *out, bool *found, struct nx_err *err)
+{
+    const struct labels *ls = &in->base->labels[base];
+    nx_status st = NX_OK;
+
+    *found = false;
+    labels_builder_reset(&in->builder, ls);
+    for (size_t i = 0; i < n && !st; i++) {
+        if (!in->at[fit[i]].has[k])
+            continue;
+        *found = true;
+        st = add_labels(in, ls, &in->list.v[fit[i]].labels, err);
+    }
+    return st ? st : labels_keep(in->c->ev, &in->builder, out, err);
+}
+
+/* Whether the info series `fit` that are newest at step k are others than at the step before. */
+static void mark_changes(const struct info *in, const uint32_t *fit, size_t n, uint8_t *changes)
+{
+    memset(changes, 0, in->c->tm->n);
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *has = in->at[fit[i]].has;
+
+        for (uint32_t k = 1; k < in->c->tm->n; k++)
+            changes[k] |= has[k] ^ has[k - 1];
+    }
 }
 
 /* The same set of info series as at the step before gives the same labels. */
-static nx_status enrich(struct info *in, size_t base, uint32_t *fit, size_t n, struct nx_err *err)
+static nx_status enrich(struct info *in, size_t base, const uint32_t *fit, size_t n,
+                        const uint8_t *changes, struct nx_err *err)
 {
-    const struct labels *ls = &in->base->labels[base];
-    struct eval *ev = in->c->ev;
-    uint8_t *now = arena_zalloc(ev->work, n + 1), *last = arena_zalloc(ev->work, n + 1);
-    struct labels built = *ls;
-    bool first = true, found = false;
+    bool stale = true, found = false, keeps = stays_without(in);
+    uint32_t id = UINT32_MAX;
+    struct labels built;
     nx_status st = NX_OK;
 
-    if (!now || !last)
-        return eval_nomem(ev, ev->work, err);
-    for (uint32_t k = 0; k < in->c->tm->n && !st; k++) {
+    for (uint32_t k = 0; k < in->steps && !st; k++) {
+        stale |= changes[k];
         if (!in->base->data[base].has[k])
             continue;
-        for (size_t i = 0; i < n; i++)
-            now[i] = is_newest(in, fit, n, i, k);
-        if (first || memcmp(now, last, n) != 0) {
-            found = false;
-            labels_builder_reset(&in->builder, ls);
-            for (size_t i = 0; i < n && !st; i++) {
-                if (!now[i])
-                    continue;
-                found = true;
-                st = add_labels(in, ls, &in->list.v[fit[i]].labels, err);
-            }
-            if (!st)
-                st = labels_keep(ev, &in->builder, &built, err);
-            memcpy(last, now, n);
-            first = false;
+        if (stale) {
+            id = UINT32_MAX;
+            st = build_labels(in, base, fit, n, k, &built, &found, err);
+            stale = false;
         }
-        if (!st && (found || stays_without(in)))
-            st = put_point(in, &built, base, k, err);
+        if (!st && !found && !keeps)
+            continue;
+        if (!st && id == UINT32_MAX)
+            st = row_of(in, &built, base, &id, err);
+        if (!st)
+            st = put_point(in, id, base, k, err);
     }
     return st;
 }
 
 static nx_status pass_through(struct info *in, size_t base, struct nx_err *err)
 {
+    uint32_t id = UINT32_MAX;
     nx_status st = NX_OK;
 
-    for (uint32_t k = 0; k < in->c->tm->n && !st; k++)
-        if (in->base->data[base].has[k])
-            st = put_point(in, &in->base->labels[base], base, k, err);
+    for (uint32_t k = 0; k < in->steps && !st; k++) {
+        if (!in->base->data[base].has[k])
+            continue;
+        if (id == UINT32_MAX)
+            st = row_of(in, &in->base->labels[base], base, &id, err);
+        if (!st)
+            st = put_point(in, id, base, k, err);
+    }
     return st;
 }
 
 static nx_status join_all(struct info *in, struct nx_err *err)
 {
-    uint32_t *fit = arena_array(in->c->ev->work, in->list.n + 1, sizeof *fit);
-    nx_status st = check_conflicts(in, err);
+    struct eval *ev = in->c->ev;
+    struct sets who = {.names = {nx_slice_str(identifying[0]), nx_slice_str(identifying[1])}};
+    uint8_t *changes = arena_alloc(ev->work, in->c->tm->n);
+    uint32_t marked = 0; /* the identity that `changes` are of; UINT32_MAX: no info series */
+    bool first = true;
+    struct clash clash = {0};
+    nx_status st = changes ? settle_kin(in, &clash, err) : eval_nomem(ev, ev->work, err);
 
-    if (!fit)
-        return eval_nomem(in->c->ev, in->c->ev->work, err);
+    if (!st)
+        st = sets_make(in, &who, 2, err);
     for (size_t i = 0; i < in->base->n && !st; i++) {
         const struct labels *ls = &in->base->labels[i];
+        const uint32_t *fit = NULL;
         size_t n = 0;
+        uint32_t id;
 
-        st = eval_check(in->c->ev, err);
+        st = eval_check(ev, err);
         if (st)
             return st;
         if (is_info_name(in, labels_get_str(ls, LABEL_NAME))) {
             st = pass_through(in, i, err);
             continue;
         }
-        for (size_t j = 0; j < in->list.n; j++)
-            if (same_identity(ls, &in->list.v[j].labels))
-                fit[n++] = (uint32_t)j;
-        st = enrich(in, i, fit, n, err);
+        id = label_index_find(&who.index, ls);
+        if (id != UINT32_MAX) {
+            fit = who.v + who.first[id];
+            n = who.first[id + 1] - who.first[id];
+        }
+        if (first || id != marked)
+            mark_changes(in, fit, n, changes);
+        marked = id;
+        first = false;
+        st = enrich(in, i, fit, n, changes, err);
     }
-    return st;
+    return !st && clash.any ? conflict(in, clash.a, clash.b, clash.k, err) : st;
 }
 
 nx_status fn_info(struct pql_call *c, struct nx_err *err)
