@@ -3,8 +3,8 @@
  * SHAPE   A section is an entry of alerting.alertmanagers; it has a sender for each Alertmanager that discovery knows.
  *         An alert is made once, relabelled once for all and once more for a section that asks for it, and shared
  *         by the queues.
- * RULES   N1  A section that says the same as before keeps its senders; the senders of one that says anything else
- *             leave, and new ones take their place.
+ * RULES   N1  An Alertmanager that has the URL of one before keeps its queue, in order, whatever else a reload
+ *             changed: first those of a section that says the same, then any of a section that does not.
  *         N2  Senders that leave are freed when they have; until then they are on a list of their own.
  *         N3  A thread watches discovery only while there is something that may change: static Alertmanagers
  *             need none. It looks at what changed at most every five seconds.
@@ -64,28 +64,26 @@ static void let_go(struct notify *n, struct sender *s)
 static void sync_section(struct notify *n, struct section *s)
 {
     struct section_found f = {0};
-    struct sender **senders = s->senders;
-    char **dropped = s->dropped;
-    size_t n_dropped = s->n_dropped;
+    size_t n_old = s->n_senders;
+    struct sender **old = malloc((n_old + 1) * sizeof(struct sender *));
     struct nx_err err = {0};
+    nx_status st = old ? reap(n, n_old, &err) : nx_fail(&err, NX_NOMEM, "out of memory");
 
-    if (reap(n, s->n_senders, &err) ||
-        section_find(s, n->discovery, &n->opts, &f, &err)) { /* as it was, then */
+    if (!st)
+        st = section_find(s, n->discovery, &n->opts, s->senders, n_old, &f, &err);
+    if (st) { /* as it was, then */
         log_error("Finding Alertmanagers failed", "component", "notifier", "err", err.text);
-        return;
+    } else {
+        for (size_t i = 0; i < n_old; i++)
+            old[i] = s->senders[i];
+        nx_wrlock(&n->lock);
+        section_take(s, &f);
+        nx_rwunlock(&n->lock);
+        for (size_t i = 0; i < n_old; i++)
+            if (!section_has(s, old[i]))
+                let_go(n, old[i]);
     }
-    nx_wrlock(&n->lock);
-    s->senders = f.senders;
-    s->n_senders = f.n_senders;
-    s->dropped = f.dropped;
-    s->n_dropped = f.n_dropped;
-    s->discovered = f.discovered;
-    nx_rwunlock(&n->lock);
-    for (size_t i = 0; i < f.n_gone; i++)
-        let_go(n, f.gone[i]);
-    free(f.gone);
-    free(senders);
-    section_free_urls(dropped, n_dropped);
+    free(old);
 }
 
 /* ---- watching discovery --------------------------------------------------------------------------------- */
@@ -184,14 +182,14 @@ static void start_watching(struct notify *n)
 
 /* ---- taking a configuration over ---------------------------------------------------------------------- */
 
-/* Of an old section that says the same, and that no other has taken over (N1). */
-static struct section *find_same(struct section **old, size_t n, uint64_t fingerprint)
-{
-    for (size_t i = 0; i < n; i++)
-        if (old[i]->n_senders && old[i]->fingerprint == fingerprint)
-            return old[i];
-    return NULL;
-}
+/* What is to be there, made beside what is. */
+struct plan {
+    struct section **fresh;
+    size_t n_fresh;
+    struct section **same; /* by fresh one: the old one that says the same; NULL: none */
+    struct sender **rest;  /* of the other old ones; NULL: taken */
+    size_t n_rest;
+};
 
 static void free_sections(struct section **v, size_t n)
 {
@@ -200,98 +198,148 @@ static void free_sections(struct section **v, size_t n)
     free(v);
 }
 
-static nx_status make_sections(const struct config *cfg, struct section ***out, struct nx_err *err)
+static void plan_done(struct plan *p)
 {
-    const struct config_alertmanagers *ams = &cfg->alerting.alertmanagers;
-    struct section **v = calloc(ams->n + 1, sizeof(struct section *));
-    bool ok = v != NULL;
-
-    for (size_t i = 0; ok && i < ams->n; i++) {
-        v[i] = calloc(1, sizeof(struct section));
-        ok = v[i] && (v[i]->settings = sender_settings_new(cfg, &ams->v[i]));
-        if (!ok)
-            break;
-        snprintf(v[i]->name, sizeof v[i]->name, "config-%zu", i);
-        v[i]->fingerprint = ams->v[i].fingerprint;
-    }
-    if (!ok) {
-        free_sections(v, ams->n);
-        return nx_fail(err, NX_NOMEM, "out of memory");
-    }
-    *out = v;
-    return NX_OK;
+    free_sections(p->fresh, p->n_fresh);
+    free(p->same);
+    free(p->rest);
 }
 
-static nx_status apply_discovery(struct notify *n, const struct config *cfg,
-                                 struct section *const *v, struct nx_err *err)
+static bool make_section(struct section **out, const struct config *cfg, size_t i)
 {
-    const struct config_alertmanagers *ams = &cfg->alerting.alertmanagers;
-    struct discovery_set *sets = calloc(ams->n + 1, sizeof *sets);
+    const struct config_alertmanager *am = &cfg->alerting.alertmanagers.v[i];
+    struct section *s = *out = calloc(1, sizeof *s);
+
+    if (!s || !(s->settings = sender_settings_new(cfg, am)))
+        return false;
+    snprintf(s->name, sizeof s->name, "config-%zu", i);
+    s->fingerprint = am->fingerprint;
+    return true;
+}
+
+static bool is_taken(const struct plan *p, const struct section *old)
+{
+    bool taken = false;
+
+    for (size_t i = 0; i < p->n_fresh; i++)
+        taken |= p->same[i] == old;
+    return taken;
+}
+
+static void plan_same(const struct notify *n, struct plan *p)
+{
+    for (size_t i = 0; i < p->n_fresh; i++)
+        for (size_t k = 0; k < n->n_sections && !p->same[i]; k++)
+            if (n->sections[k]->fingerprint == p->fresh[i]->fingerprint &&
+                !is_taken(p, n->sections[k]))
+                p->same[i] = n->sections[k];
+    for (size_t k = 0; k < n->n_sections; k++)
+        for (size_t i = 0; i < n->sections[k]->n_senders && !is_taken(p, n->sections[k]); i++)
+            p->rest[p->n_rest++] = n->sections[k]->senders[i];
+}
+
+static nx_status plan_make(struct notify *n, const struct config *cfg, struct plan *p,
+                           struct nx_err *err)
+{
+    size_t n_fresh = cfg->alerting.alertmanagers.n, n_old = 0;
+    bool ok;
+
+    for (size_t i = 0; i < n->n_sections; i++)
+        n_old += n->sections[i]->n_senders;
+    p->fresh = calloc(n_fresh + 1, sizeof(struct section *));
+    p->same = calloc(n_fresh + 1, sizeof(struct section *));
+    p->rest = calloc(n_old + 1, sizeof(struct sender *));
+    ok = p->fresh && p->same && p->rest;
+    while (ok && p->n_fresh < n_fresh) {
+        ok = make_section(&p->fresh[p->n_fresh], cfg, p->n_fresh);
+        p->n_fresh++;
+    }
+    if (!ok)
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    plan_same(n, p);
+    return reap(n, n_old, err);
+}
+
+static nx_status apply_discovery(struct notify *n, const struct config *cfg, const struct plan *p,
+                                 struct nx_err *err)
+{
+    struct discovery_set *sets = calloc(p->n_fresh + 1, sizeof *sets);
     nx_status st;
 
     if (!sets)
         return nx_fail(err, NX_NOMEM, "out of memory");
-    for (size_t i = 0; i < ams->n; i++)
-        sets[i] = (struct discovery_set){nx_slice_str(v[i]->name), &ams->v[i].sds};
-    st = discovery_apply(n->discovery, sets, ams->n, err);
+    for (size_t i = 0; i < p->n_fresh; i++)
+        sets[i] = (struct discovery_set){nx_slice_str(p->fresh[i]->name),
+                                         &cfg->alerting.alertmanagers.v[i].sds};
+    st = discovery_apply(n->discovery, sets, p->n_fresh, err);
     free(sets);
     return st;
 }
 
-/* The new sections in place of the old ones, of which only those senders are left that nobody took. */
-static void swap_in(struct notify *n, const struct config *cfg, struct section **fresh,
-                    size_t n_fresh)
+/* A new section's senders (N1). Out of memory it begins with none, and finds them when discovery changes. */
+static void fill(struct notify *n, struct plan *p, size_t i)
 {
+    struct sender **known = p->same[i] ? p->same[i]->senders : p->rest;
+    size_t n_known = p->same[i] ? p->same[i]->n_senders : p->n_rest;
+    struct section *s = p->fresh[i];
+    struct section_found f = {0};
+    struct nx_err err = {0};
+
+    if (section_find(s, n->discovery, &n->opts, known, n_known, &f, &err)) {
+        log_error("Finding Alertmanagers failed", "component", "notifier", "err", err.text);
+        return;
+    }
+    section_take(s, &f);
+    for (size_t k = 0; k < p->n_rest; k++)
+        if (section_has(s, p->rest[k]))
+            p->rest[k] = NULL;
+}
+
+/* The new sections in place of the old ones, in one step; senders that are in none of them go. */
+static void swap_in(struct notify *n, const struct config *cfg, struct plan *p)
+{
+    const struct config *old_cfg = n->cfg;
     struct section **old = n->sections;
     size_t n_old = n->n_sections;
-    const struct config *old_cfg = n->cfg;
 
     nx_wrlock(&n->lock);
-    for (size_t i = 0; i < n_fresh; i++) {
-        struct section *same = find_same(old, n_old, fresh[i]->fingerprint);
-
-        if (!same)
-            continue;
-        fresh[i]->senders = same->senders;
-        fresh[i]->n_senders = same->n_senders;
-        same->senders = NULL;
-        same->n_senders = 0;
-        for (size_t k = 0; k < fresh[i]->n_senders; k++)
-            sender_set_settings(fresh[i]->senders[k], fresh[i]->settings);
-    }
     n->cfg = config_ref(cfg);
-    n->sections = fresh;
-    n->n_sections = n_fresh;
+    n->sections = p->fresh;
+    n->n_sections = p->n_fresh;
+    for (size_t i = 0; i < n->n_sections; i++)
+        for (size_t k = 0; k < n->sections[i]->n_senders; k++)
+            sender_set_settings(n->sections[i]->senders[k], n->sections[i]->settings);
     nx_rwunlock(&n->lock);
     for (size_t i = 0; i < n_old; i++)
-        for (size_t k = 0; k < old[i]->n_senders; k++)
-            let_go(n, old[i]->senders[k]);
-    free_sections(old, n_old);
+        for (size_t k = 0; k < old[i]->n_senders; k++) {
+            bool kept = false;
+
+            for (size_t s = 0; s < n->n_sections; s++)
+                kept |= section_has(n->sections[s], old[i]->senders[k]);
+            if (!kept)
+                let_go(n, old[i]->senders[k]);
+        }
+    p->fresh = old; /* to be freed with the plan */
+    p->n_fresh = n_old;
     config_unref(old_cfg);
 }
 
 nx_status notify_apply(struct notify *n, const struct config *cfg, struct nx_err *err)
 {
-    size_t n_senders = 0, n_fresh = cfg->alerting.alertmanagers.n;
-    struct section **fresh = NULL;
+    struct plan p = {0};
     nx_status st;
 
     stop_watching(n);
-    for (size_t i = 0; i < n->n_sections; i++)
-        n_senders += n->sections[i]->n_senders;
-    st = reap(n, n_senders, err);
+    st = plan_make(n, cfg, &p, err);
     if (!st)
-        st = make_sections(cfg, &fresh, err);
-    if (!st)
-        st = apply_discovery(n, cfg, fresh, err);
-    if (st) { /* N5 */
-        free_sections(fresh, n_fresh);
-    } else {
-        swap_in(n, cfg, fresh, n_fresh);
-        for (size_t i = 0; i < n_fresh; i++)
-            sync_section(n, fresh[i]);
+        st = apply_discovery(n, cfg, &p, err);
+    if (!st) { /* N5 */
+        for (size_t i = 0; i < p.n_fresh; i++)
+            fill(n, &p, i);
+        swap_in(n, cfg, &p);
         keep_discovery_stats(n);
     }
+    plan_done(&p);
     start_watching(n);
     return st;
 }

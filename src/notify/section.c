@@ -1,4 +1,4 @@
-/* section.c - which Alertmanagers a section has: from target groups to senders, and back to none.
+/* section.c - which Alertmanagers a section has: from target groups to senders.
  *
  * RULES   S1  An Alertmanager is known by its URL: found twice in a section, it is one.
  *         S2  One address that is none takes its whole group with it, as in Prometheus: said in the log.
@@ -73,9 +73,18 @@ static nx_status find_urls(const struct section *s, const struct discovery *d, s
 static struct sender *find_sender(struct sender *const *v, size_t n, struct nx_slice url)
 {
     for (size_t i = 0; i < n; i++)
-        if (nx_slice_is(url, sender_url(v[i])))
+        if (v[i] && nx_slice_is(url, sender_url(v[i])))
             return v[i];
     return NULL;
+}
+
+static bool is_one_of(struct sender *const *v, size_t n, const struct sender *s)
+{
+    bool is = false;
+
+    for (size_t i = 0; i < n; i++)
+        is |= v[i] == s;
+    return is;
 }
 
 static nx_status copy_urls(const struct urls *from, struct section_found *f, struct nx_err *err)
@@ -90,47 +99,44 @@ static nx_status copy_urls(const struct urls *from, struct section_found *f, str
 }
 
 static nx_status find_senders(const struct section *s, const struct urls *urls,
-                              const struct sender_opts *opts, struct section_found *f,
-                              struct nx_err *err)
+                              const struct sender_opts *opts, struct sender *const *known,
+                              size_t n_known, struct section_found *f, struct nx_err *err)
 {
     f->senders = calloc(urls->n + 1, sizeof(struct sender *));
-    f->gone = calloc(s->n_senders + 1, sizeof(struct sender *));
-    if (!f->senders || !f->gone)
+    if (!f->senders)
         return nx_fail(err, NX_NOMEM, "out of memory");
     for (size_t i = 0; i < urls->n; i++) {
-        struct sender *known = find_sender(s->senders, s->n_senders, urls->v[i]);
+        struct sender *one = find_sender(known, n_known, urls->v[i]); /* S3 */
 
         if (find_sender(f->senders, f->n_senders, urls->v[i])) /* S1 */
             continue;
-        if (!known && !(known = sender_new(urls->v[i].ptr, s->settings, opts)))
+        if (!one && !(one = sender_new(urls->v[i].ptr, s->settings, opts)))
             return nx_fail(err, NX_NOMEM, "out of memory");
-        f->senders[f->n_senders++] = known; /* S3 */
+        f->senders[f->n_senders++] = one;
     }
-    for (size_t i = 0; i < s->n_senders; i++)
-        if (!find_sender(f->senders, f->n_senders, nx_slice_str(sender_url(s->senders[i]))))
-            f->gone[f->n_gone++] = s->senders[i];
     return NX_OK;
 }
 
-/* After a failure: only what is new is ours to free. */
-static void found_undo(const struct section *s, struct section_found *f)
+static void free_urls(char **v, size_t n)
 {
-    for (size_t i = 0; i < f->n_senders; i++) {
-        bool known = false;
+    for (size_t i = 0; i < n; i++)
+        free(v[i]);
+    free(v);
+}
 
-        for (size_t k = 0; k < s->n_senders; k++)
-            known |= s->senders[k] == f->senders[i];
-        if (!known)
+/* After a failure: only what is new is ours to free. */
+static void found_undo(struct section_found *f, struct sender *const *known, size_t n_known)
+{
+    for (size_t i = 0; i < f->n_senders; i++)
+        if (!is_one_of(known, n_known, f->senders[i]))
             sender_free(f->senders[i]);
-    }
     free(f->senders);
-    free(f->gone);
-    section_free_urls(f->dropped, f->n_dropped);
+    free_urls(f->dropped, f->n_dropped);
 }
 
 nx_status section_find(const struct section *s, const struct discovery *d,
-                       const struct sender_opts *opts, struct section_found *out,
-                       struct nx_err *err)
+                       const struct sender_opts *opts, struct sender *const *known, size_t n_known,
+                       struct section_found *out, struct nx_err *err)
 {
     struct section_found f = {.discovered = discovery_target_count(d, nx_slice_str(s->name))};
     struct urls active = {0}, dropped = {0};
@@ -142,20 +148,31 @@ nx_status section_find(const struct section *s, const struct discovery *d,
     if (!st)
         st = copy_urls(&dropped, &f, err);
     if (!st)
-        st = find_senders(s, &active, opts, &f, err);
+        st = find_senders(s, &active, opts, known, n_known, &f, err);
     if (st)
-        found_undo(s, &f);
+        found_undo(&f, known, n_known);
     else
         *out = f;
     arena_free(a);
     return st;
 }
 
-void section_free_urls(char **v, size_t n)
+/* ---- what a section has ----------------------------------------------------------------------------- */
+
+void section_take(struct section *s, const struct section_found *f)
 {
-    for (size_t i = 0; i < n; i++)
-        free(v[i]);
-    free(v);
+    free(s->senders);
+    free_urls(s->dropped, s->n_dropped);
+    s->senders = f->senders;
+    s->n_senders = f->n_senders;
+    s->dropped = f->dropped;
+    s->n_dropped = f->n_dropped;
+    s->discovered = f->discovered;
+}
+
+bool section_has(const struct section *s, const struct sender *sender)
+{
+    return is_one_of(s->senders, s->n_senders, sender);
 }
 
 void section_free(struct section *s)
@@ -164,6 +181,6 @@ void section_free(struct section *s)
         return;
     sender_settings_unref(s->settings);
     free(s->senders);
-    section_free_urls(s->dropped, s->n_dropped);
+    free_urls(s->dropped, s->n_dropped);
     free(s);
 }

@@ -20,18 +20,19 @@ struct section {
     uint64_t discovered; /* targets, before relabelling */
 };
 
-/* What a section is to have, found before any list changes. */
+/* What a section is to have, found before any list changes: of its URLs, senders from `known` (which may hold NULLs)
+ * where there are any, else new ones. */
 struct section_found {
-    struct sender **senders; /* those that it has, and new ones */
+    struct sender **senders;
     size_t n_senders;
-    struct sender **gone; /* of those that it has */
-    size_t n_gone;
     char **dropped;
     size_t n_dropped;
     uint64_t discovered;
 };
 NX_NODISCARD nx_status section_find(const struct section *s, const struct discovery *d,
-                                    const struct sender_opts *opts, struct section_found *out,
-                                    struct nx_err *err);
-void section_free(struct section *s); /* senders must have been taken; accepts NULL */
-void section_free_urls(char **v, size_t n);
+                                    const struct sender_opts *opts, struct sender *const *known,
+                                    size_t n_known, struct section_found *out, struct nx_err *err);
+/* Puts that in place of what the section has, and frees the lists of that. */
+void section_take(struct section *s, const struct section_found *f);
+bool section_has(const struct section *s, const struct sender *sender);
+void section_free(struct section *s); /* but not its senders; accepts NULL */

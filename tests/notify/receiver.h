@@ -1,5 +1,5 @@
-/* receiver.h - an HTTP server inside a test that keeps what it is sent: one connection after the other, each of any
- * number of POSTs. It may refuse, and hold an answer back until it is told to go on. */
+/* receiver.h - an HTTP server inside a test that keeps what it is sent, a thread a connection. It may refuse, and
+ * hold an answer back until it is told to go on. */
 #pragma once
 
 #include <arpa/inet.h>
@@ -12,19 +12,25 @@
 
 #define RECEIVED_MOST 64
 
+#define CONNECTIONS_MOST 64
+
 struct receiver {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* under lock */
     char *heads[RECEIVED_MOST], *bodies[RECEIVED_MOST];
     size_t n;
-    int fd; /* of the connection; -1: none */
-    unsigned connections;
-    char status[64]; /* "200 OK" */
+    unsigned connections; /* so far */
+    char status[64];      /* "200 OK" */
     bool hold, stop;
     int listener;
     unsigned port;
     pthread_t thread;
+    struct received_from {
+        struct receiver *r;
+        pthread_t thread;
+        int fd;
+    } from[CONNECTIONS_MOST];
 };
 
 /* One request, into a text of its own; NULL at the end of the connection. *body_at: where its body begins. */
@@ -55,12 +61,14 @@ static char *receive(int fd, size_t *body_at)
     }
 }
 
-static void receiver_serve(struct receiver *r, int fd)
+static void *receiver_serve(void *arg)
 {
+    struct received_from *c = arg;
+    struct receiver *r = c->r;
     char answer[128], *text;
     size_t at = 0;
 
-    while ((text = receive(fd, &at))) {
+    while ((text = receive(c->fd, &at))) {
         pthread_mutex_lock(&r->lock);
         if (r->n < RECEIVED_MOST) {
             r->bodies[r->n] = strdup(text + at);
@@ -72,9 +80,11 @@ static void receiver_serve(struct receiver *r, int fd)
         snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n", r->status);
         pthread_mutex_unlock(&r->lock);
         free(text);
-        if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
-            return;
+        if (send(c->fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
+            break;
     }
+    shutdown(c->fd, SHUT_RDWR);
+    return NULL;
 }
 
 static void *receiver_run(void *arg)
@@ -84,14 +94,14 @@ static void *receiver_run(void *arg)
 
     while ((fd = accept(r->listener, NULL, NULL)) >= 0) {
         pthread_mutex_lock(&r->lock);
-        r->fd = fd;
-        r->connections++;
+        if (!r->stop && r->connections < CONNECTIONS_MOST) {
+            struct received_from *c = &r->from[r->connections++];
+            *c = (struct received_from){.r = r, .fd = fd};
+            assert_int_equal(pthread_create(&c->thread, NULL, receiver_serve, c), 0);
+        } else {
+            close(fd);
+        }
         pthread_mutex_unlock(&r->lock);
-        receiver_serve(r, fd);
-        pthread_mutex_lock(&r->lock);
-        r->fd = -1;
-        pthread_mutex_unlock(&r->lock);
-        close(fd);
     }
     return NULL;
 }
@@ -101,7 +111,7 @@ static void receiver_open(struct receiver *r)
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof a;
 
-    *r = (struct receiver){.fd = -1, .status = "200 OK"};
+    *r = (struct receiver){.status = "200 OK"};
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     r->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -116,13 +126,16 @@ static void receiver_close(struct receiver *r)
 {
     pthread_mutex_lock(&r->lock);
     r->stop = true;
-    if (r->fd >= 0)
-        shutdown(r->fd, SHUT_RDWR);
     pthread_cond_broadcast(&r->changed);
     pthread_mutex_unlock(&r->lock);
     shutdown(r->listener, SHUT_RDWR);
     pthread_join(r->thread, NULL);
     close(r->listener);
+    for (unsigned i = 0; i < r->connections; i++) {
+        shutdown(r->from[i].fd, SHUT_RDWR);
+        pthread_join(r->from[i].thread, NULL);
+        close(r->from[i].fd);
+    }
     for (size_t i = 0; i < r->n; i++) {
         free(r->heads[i]);
         free(r->bodies[i]);

@@ -219,7 +219,7 @@ static void wait_sent(struct fixture *f, unsigned receiver, uint64_t n)
     assert_int_equal(stats_of(f, receiver).sent, n);
 }
 
-static void a_reload_keeps_the_queues_of_sections_that_say_the_same(void **state)
+static void a_reload_keeps_the_queues_of_those_that_are_still_there(void **state)
 {
     struct fixture f;
 
@@ -236,19 +236,66 @@ static void a_reload_keeps_the_queues_of_sections_that_say_the_same(void **state
     apply(&f, "alerting:\n  alertmanagers:\n  - static_configs: [{targets: ['@1']}]\n"
               "    timeout: 9s\n  - static_configs: [{targets: ['@0', '@0']}]\n");
     assert_string_equal(urls(&f), "http://@1/api/v2/alerts http://@0/api/v2/alerts ");
-    assert_int_equal(stats_of(&f, 0).queued, 1); /* still there */
-    assert_int_equal(stats_of(&f, 1).queued, 0); /* the old one still sends it; this one is new */
+    assert_int_equal(stats_of(&f, 0).queued, 1);
+    assert_int_equal(stats_of(&f, 1).queued, 1);
     tell(&f, "C", false);
     assert_int_equal(stats_of(&f, 0).queued, 2);
     receiver_hold(&f.r[0], false);
     receiver_hold(&f.r[1], false);
     wait_sent(&f, 0, 3);
-    receiver_body(&f.r[1], 2); /* A, B of the one that went, and C, in whatever order */
+    wait_sent(&f, 1, 3);
     assert_int_equal(f.r[0].n, 2);
+    assert_int_equal(f.r[1].n, 2);
+    assert_non_null(strstr(f.r[1].bodies[1], "\"C\""));
+    teardown(&f);
+}
+
+static void one_that_goes_gets_what_is_queued(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    apply(&f, TWO);
+    receiver_hold(&f.r[0], true);
+    tell(&f, "A", false);
+    receiver_body(&f.r[0], 0);
+    tell(&f, "B", false);
+    apply(&f, "alerting:\n  alertmanagers:\n  - static_configs: [{targets: ['@1']}]\n");
+    tell(&f, "C", false);
+    assert_string_equal(urls(&f), "http://@1/api/v2/alerts ");
     apply(&f, "global: {}\n");
     assert_string_equal(urls(&f), "");
     tell(&f, "D", false);
     assert_int_equal(f.also, 4);
+    receiver_hold(&f.r[0], false);
+    body_is(&f, 0, 1, "{\"alertname\":\"B\"");
+    notify_free(f.n);
+    f.n = NULL;
+    assert_int_equal(f.r[0].n, 2); /* C was not for it */
+    teardown(&f);
+}
+
+/* Two sections with one URL: each has it for itself, and a reload does not give one of them both. */
+static void the_same_url_in_two_sections_is_two(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    for (unsigned round = 0; round < 3; round++) {
+        char text[300];
+
+        snprintf(
+            text, sizeof text,
+            "alerting:\n  alertmanagers:\n  - static_configs: [{targets: ['@0']}]\n    timeout: "
+            "%us\n  - static_configs: [{targets: ['@0']}]\n    timeout: %us\n",
+            7 + round, 8 + round);
+        apply(&f, text);
+        assert_string_equal(urls(&f), "http://@0/api/v2/alerts http://@0/api/v2/alerts ");
+        tell(&f, "A", false);
+        wait_sent(&f, 0, 2 * (round + 1));
+    }
     teardown(&f);
 }
 
@@ -362,7 +409,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alertmanagers_found_twice_are_one),
         cmocka_unit_test(sections_relabel_for_themselves),
-        cmocka_unit_test(a_reload_keeps_the_queues_of_sections_that_say_the_same),
+        cmocka_unit_test(a_reload_keeps_the_queues_of_those_that_are_still_there),
+        cmocka_unit_test(one_that_goes_gets_what_is_queued),
+        cmocka_unit_test(the_same_url_in_two_sections_is_two),
         cmocka_unit_test(a_dead_one_harms_nobody_else),
         cmocka_unit_test(alertmanagers_in_files_come_and_go),
         cmocka_unit_test(a_group_with_a_bad_address_is_left_out),

@@ -27,8 +27,9 @@ static void note(void *ctx, const struct rule_notice *v, size_t n)
 
     for (size_t i = 0; i < n; i++) {
         labels_print(&w->sent, &v[i].labels);
-        buf_printf(&w->sent, " %lld-%lld %s\n", (long long)(v[i].starts_ns / S),
-                   (long long)(v[i].ends_ns / S), v[i].generator_url);
+        buf_printf(&w->sent, " %lld-%lld %s%s\n", (long long)(v[i].starts_ns / S),
+                   (long long)(v[i].ends_ns / S), v[i].generator_url,
+                   v[i].resolved ? " resolved" : "");
     }
 }
 
@@ -583,7 +584,7 @@ static void an_alert_goes_its_way(void **state)
     ASSERT_ASK(w, "{alertname=\"High\"}", 70, "");
     assert_string_equal(buf_cstr(&w->sent),
                         "{alertname=\"High\", l=\"a\", severity=\"warn\"} 40-70 "
-                        "http://x/graph?g0.expr=x+%3E+5&g0.tab=1\n");
+                        "http://x/graph?g0.expr=x+%3E+5&g0.tab=1 resolved\n");
     buf_clear(&w->sent);
     eval(w, 80); /* within the resend delay */
     assert_int_equal(w->sent.len, 0);
@@ -594,6 +595,35 @@ static void an_alert_goes_its_way(void **state)
     ASSERT_STANDS(w, 0,
                   "ok pending {alertname=\"High\", l=\"a\", severity=\"warn\"}{s=\"a is 7 in "
                   "c1\"}pending@150=7");
+    close_world(w);
+}
+
+/* RUL-044, RUL-051: every resend delay, for 15 minutes; the time it ended stays. */
+static void a_resolved_alert_is_told_for_a_quarter_of_an_hour(void **state)
+{
+    struct world *w = open_world();
+    const char *want = "{alertname=\"Up\", l=\"a\"} 20-40 "
+                       "http://x/graph?g0.expr=x+%3E+5&g0.tab=1 resolved\n";
+    unsigned told = 0;
+    int64_t last = 0;
+
+    (void)state;
+    group_of(w, "groups:\n- name: g\n  rules:\n  - {alert: Up, expr: x > 5}\n", true);
+    put(w, "x", "a", 20, 7);
+    eval(w, 20);
+    buf_clear(&w->sent);
+    put(w, "x", "a", 40, 1);
+    for (int64_t t = 40; t <= 40 + 20 * 60; t += 10) {
+        eval(w, t);
+        if (!w->sent.len)
+            continue;
+        assert_buf(&w->sent, want, "resolved");
+        if (told++)
+            assert_int_equal(t - last, 70); /* the first evaluation after a minute */
+        last = t;
+        buf_clear(&w->sent);
+    }
+    assert_int_equal(told, 1 + 15 * 60 / 70);
     close_world(w);
 }
 
@@ -714,6 +744,7 @@ int main(void)
         cmocka_unit_test(what_is_no_time_restores_nothing),
         cmocka_unit_test(the_query_offset_moves_queries_and_samples),
         cmocka_unit_test(an_alert_goes_its_way),
+        cmocka_unit_test(a_resolved_alert_is_told_for_a_quarter_of_an_hour),
         cmocka_unit_test(a_pending_alert_that_ends_is_forgotten),
         cmocka_unit_test(alerts_of_one_label_set_fail_the_rule),
         cmocka_unit_test(a_template_that_fails_says_so_in_its_place),
