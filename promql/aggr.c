@@ -247,13 +247,13 @@ static void extreme_some(struct group *g, const struct row *r, uint32_t from, ui
 static void max_whole(double *restrict a, const double *restrict v, uint32_t n)
 {
     for (uint32_t k = 0; k < n; k++)
-        a[k] = (a[k] != a[k]) | (a[k] < v[k]) ? v[k] : a[k];
+        a[k] = ((a[k] != a[k]) | (a[k] < v[k])) ? v[k] : a[k];
 }
 
 static void min_whole(double *restrict a, const double *restrict v, uint32_t n)
 {
     for (uint32_t k = 0; k < n; k++)
-        a[k] = (a[k] != a[k]) | (a[k] > v[k]) ? v[k] : a[k];
+        a[k] = ((a[k] != a[k]) | (a[k] > v[k])) ? v[k] : a[k];
 }
 
 static void count_row(struct group *g, const struct row *r, uint32_t n, bool group)
