@@ -4,6 +4,7 @@
     cmake --preset release && cmake --build --preset release --target narthex bench_farm
     bench/compare.py                                # ingest, small, disk, query, size: about 15 minutes
     bench/compare.py --only curve-series,curve-days,curve-query    # what costs grow with: 6 + 4 + 4 minutes
+    bench/compare.py --victoria '' --only rules     # 1,000 rules over 100,000 series: four minutes
     bench/compare.py --recorded FILE.om.gz --only recorded   # bytes per sample of data of your own
     bench/compare.py --quick                        # small sizes, to see that it works
 
@@ -20,6 +21,7 @@ recorded      the size of a recorded file
 curve-series  CPU per million samples and memory per series at 10,000, 100,000 and 1,000,000 series
 curve-days    bytes a sample as loaded, start, and ten queries with 100 steps over 1, 7 and 30 days of 40 series
 curve-query   one query of 60 steps over 10 to 100,000 series: CPU, and how far memory rises beside the input
+rules         1,000 rules over 100,000 series (ruleset.py): CPU of an evaluation of all, what scraping takes left out
 size          the binary
 """
 import argparse
@@ -34,6 +36,7 @@ import tempfile
 import time
 
 import corpus
+import ruleset
 from engines import Farm, Narthex, Prometheus, VictoriaMetrics
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -277,6 +280,56 @@ def scenario_curve_query(a, tmp, table):
             table.row(f"all points of {n:,} series: memory rises by, MiB", r, lambda x, n=n: x[-n]["peak"] / MIB)
 
 
+def evaluated(server):
+    """Rules evaluated and iterations missed since the start."""
+    lines = server.get("/metrics")[1].decode().splitlines()
+    return [sum(float(x.split()[-1]) for x in lines if x.startswith(name)) for name in
+            ("prometheus_rule_evaluations_total{", "prometheus_rule_evaluation_failures_total{",
+             "prometheus_rule_group_iterations_missed_total{")]
+
+
+def rules(a, engine, folder):
+    """Scrapes until windows are full, then takes CPU without rules, and with them; the difference is theirs."""
+    i, w, every = a.rule_scrapes, 20 * a.rule_scrapes, 15
+    farm = Farm(a.farm, a.targets, a.series)
+    server = engine(a.binary[engine], folder, farm.config(i, ruleset.JOBS))
+    path = os.path.join(folder, "rules.yml")
+    count = ruleset.write(path, 10 if a.quick else 100, every, f"{w}s")
+    server.start()
+    try:
+        time.sleep(w - 8 * i)
+        cpu, begin = server.cpu(), time.monotonic()
+        time.sleep(10 * i)
+        idle = (server.cpu() - cpu) / (time.monotonic() - begin)
+        with open(server.config, "a") as f:
+            f.write(f"rule_files: [{path}]\n")
+        server.proc.send_signal(signal.SIGHUP)
+        time.sleep(every + i)
+        (done, failed, missed), cpu, begin = evaluated(server), server.cpu(), time.monotonic()
+        time.sleep(every if a.quick else 2 * every)
+        after, used = evaluated(server), server.cpu() - cpu - idle * (time.monotonic() - begin)
+        r = {"cpu": used / (after[0] - done) * count, "idle": idle, "rules": count, "failed": after[1] - failed,
+             "missed": after[2] - missed, "series": server.value("count({job=~'.+',__name__!~'ALERTS.*|g[0-9]+:.*'})", time.time()),
+             "firing": server.value("count(ALERTS{alertstate='firing'})", time.time()), "rss": server.memory()}
+    finally:
+        server.stop()
+        farm.stop()
+    note(f"{engine.name}: {after[0] - done:.0f} evaluations, {r['failed']:.0f} failed, {r['missed']:.0f} iterations missed, "
+         f"{r['firing']:.0f} alerts firing")
+    return r
+
+
+def scenario_rules(a, tmp, table):
+    """Scrapes are closer than the 15 s of the field, and windows as many times shorter than five minutes: rules read
+    the same number of samples, and nobody waits for five minutes to pass. Rules are evaluated every 15 s."""
+    r = each(a, tmp, "rules", rules)
+    n = r[Narthex]
+    what = f"{n['rules']:,} rules over {n['series']:,.0f} series"
+    table.row(f"{what}: CPU of one evaluation of all, ms", r, lambda x: x["cpu"] * 1e3)
+    table.row("the same every 15 s: ms per second", r, lambda x: x["cpu"] * 1e3 / 15)
+    table.row("resident memory meanwhile, MiB", r, lambda x: x["rss"] / MIB)
+
+
 def scenario_recorded(a, tmp, table):
     path = os.path.join(tmp, "recorded.om")
     samples = corpus.recorded(a.recorded, path)
@@ -322,7 +375,7 @@ def each(a, tmp, name, run):
 
 SCENARIOS = {"ingest": scenario_ingest, "small": scenario_small, "young": scenario_young, "disk": scenario_disk,
              "recorded": scenario_recorded, "curve-series": scenario_curve_series, "curve-days": scenario_curve_days,
-             "curve-query": scenario_curve_query,
+             "curve-query": scenario_curve_query, "rules": scenario_rules,
              "size": scenario_size}
 
 
@@ -340,6 +393,7 @@ def arguments():
     p.add_argument("--hours", type=int, default=24)
     p.add_argument("--step", type=int, default=60, help="of range queries, seconds")
     p.add_argument("--rounds", type=int, default=11)
+    p.add_argument("--rule-scrapes", type=int, default=3, help="interval of scrapes below rules, seconds; 15: as it is")
     p.add_argument("--recorded", help="an OpenMetrics file with timestamps, may be gzipped")
     p.add_argument("--only", default="ingest,small,disk,query,size")
     p.add_argument("--quick", action="store_true")

@@ -209,13 +209,19 @@ class Farm:
                                      stdout=subprocess.PIPE)
         self.proc.stdout.readline()
 
-    def config(self, interval):
-        lines = ["global:", f"  scrape_interval: {interval}s", f"  scrape_timeout: {min(interval, 10)}s", "scrape_configs:",
-                 "- job_name: farm", "  static_configs:"]
-        for i in range(self.targets):
+    def config(self, interval, jobs=("farm",)):
+        """The targets are shared out to the jobs, in turn."""
+        lines = ["global:", f"  scrape_interval: {interval}s", f"  scrape_timeout: {min(interval, 10)}s", "scrape_configs:"]
+        for k, job in enumerate(jobs):
+            lines += [f"- job_name: {job}", "  static_configs:"] + self.entries(range(k, self.targets, len(jobs)))
+        return "\n".join(lines) + "\n"
+
+    def entries(self, targets):
+        lines = []
+        for i in targets:
             lines += [f"  - targets: ['{HOST}:{self.port}']", "    labels:", f"      __metrics_path__: /{i}/metrics",
                       f"      instance: target-{i}"]
-        return "\n".join(lines) + "\n"
+        return lines
 
     def stop(self):
         self.proc.terminate()
