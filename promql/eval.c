@@ -27,7 +27,7 @@ nx_status eval_check(const struct eval *ev, struct nx_err *err)
 {
     if (ev->cancel && __atomic_load_n(ev->cancel, __ATOMIC_RELAXED))
         return eval_stopped(NX_CANCELED, EVAL_WHERE, err);
-    if (clock_mono_ns() > ev->deadline_ns)
+    if (clock_mono_coarse_ns() > ev->deadline_ns)
         return eval_stopped(NX_TIMEOUT, EVAL_WHERE, err);
     return NX_OK;
 }

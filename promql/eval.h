@@ -250,6 +250,7 @@ NX_NODISCARD nx_status eval_nomem(const struct eval *ev, const struct arena *a, 
 NX_NODISCARD nx_status eval_no_memory(const struct eval *ev, nx_status st, struct nx_err *err);
 NX_NODISCARD nx_status eval_same_labelset(struct nx_err *err);
 
+#define LABEL_MEMO_NAMES 3u
 /* Numbers label sets, or parts of them, in order of appearance. */
 struct label_index {
     struct arena *a;
@@ -262,6 +263,12 @@ struct label_index {
         uint32_t id;
     } * slots;
     size_t cap, n;
+    /* With `on`: where a set's labels are that have the names, and what their values gave before. Sets of one
+     * selection share their strings, so the same places mean the same. */
+    uint32_t at[LABEL_MEMO_NAMES];
+    struct nx_slice at_name[LABEL_MEMO_NAMES]; /* ptr NULL: not known */
+    struct label_memo *memo;
+    size_t n_seen;
 };
 void label_index_init(struct label_index *x, struct arena *a);
 void label_index_some(struct label_index *x, struct arena *a, const struct nx_slice *names,

@@ -254,13 +254,91 @@ static nx_status index_grow(struct eval *ev, struct label_index *x, struct nx_er
     return NX_OK;
 }
 
+/* ---- the same strings again ---- */
+
+#define MEMO_SLOTS 256u /* a power of two */
+#define MEMO_FROM  32u  /* sets before there is one */
+struct label_memo {
+    struct nx_slice value[LABEL_MEMO_NAMES];
+    uint32_t id_and_1; /* 0: free */
+};
+
+/* Where the labels of x->names are; the next set has them at the same places, mostly. */
+static void memo_learn(struct label_index *x, const struct labels *ls)
+{
+    for (size_t k = 0; k < x->n_names; k++) {
+        x->at_name[k] = (struct nx_slice){0};
+        for (uint32_t i = 0; i < ls->n; i++)
+            if (nx_slice_eq(ls->v[i].name, x->names[k])) {
+                x->at[k] = i;
+                x->at_name[k] = ls->v[i].name;
+            }
+    }
+}
+
+/* The place of the values' pointers in the memo; NULL: there is none for this set. */
+static struct label_memo *memo_slot(const struct label_index *x, const struct labels *ls,
+                                    struct nx_slice *value)
+{
+    uint64_t h = 0;
+
+    if (!x->memo)
+        return NULL;
+    for (size_t k = 0; k < x->n_names; k++) {
+        const struct label *l = x->at[k] < ls->n ? &ls->v[x->at[k]] : NULL;
+        if (!l || !x->at_name[k].ptr || l->name.ptr != x->at_name[k].ptr ||
+            l->name.len != x->at_name[k].len)
+            return NULL;
+        value[k] = ls->v[x->at[k]].value;
+        h = (h ^ (uint64_t)(uintptr_t)value[k].ptr) * 0x9e3779b97f4a7c15ull;
+    }
+    return &x->memo[h >> 56 & (MEMO_SLOTS - 1)];
+}
+
+static bool memo_is(const struct label_memo *m, const struct nx_slice *value, size_t n)
+{
+    bool same = m->id_and_1 != 0;
+
+    for (size_t k = 0; k < n && same; k++)
+        same = m->value[k].ptr == value[k].ptr && m->value[k].len == value[k].len;
+    return same;
+}
+
+static void memo_put(struct label_index *x, const struct labels *ls, uint32_t id)
+{
+    struct nx_slice value[LABEL_MEMO_NAMES];
+    struct label_memo *m;
+
+    if (!x->some || !x->on || !x->n_names || x->n_names > LABEL_MEMO_NAMES ||
+        x->n_seen++ < MEMO_FROM)
+        return;
+    if (!x->memo)
+        x->memo = arena_array(x->a, MEMO_SLOTS, sizeof *x->memo);
+    memo_learn(x, ls);
+    m = memo_slot(x, ls, value);
+    if (!m) {
+        x->n_seen = 0; /* a label is missing: later, perhaps */
+        return;
+    }
+    memcpy(m->value, value, x->n_names * sizeof *value);
+    m->id_and_1 = id + 1;
+}
+
 nx_status label_index_add(struct eval *ev, struct label_index *x, const struct labels *ls,
                           uint32_t *id, bool *created, struct nx_err *err)
 {
-    uint64_t hash = index_hash(x, ls);
+    struct nx_slice value[LABEL_MEMO_NAMES];
+    const struct label_memo *m = memo_slot(x, ls, value);
+    uint64_t hash;
     struct label_slot *s;
     nx_status st;
 
+    if (m && memo_is(m, value, x->n_names)) {
+        *created = false;
+        *id = m->id_and_1 - 1;
+        return NX_OK;
+    }
+    hash = index_hash(x, ls);
     if (x->n * 2 >= x->cap) {
         st = index_grow(ev, x, err);
         if (st)
@@ -271,6 +349,7 @@ nx_status label_index_add(struct eval *ev, struct label_index *x, const struct l
     if (!s->ls)
         *s = (struct label_slot){hash, ls, (uint32_t)x->n++};
     *id = s->id;
+    memo_put(x, ls, s->id);
     return NX_OK;
 }
 

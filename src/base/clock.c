@@ -65,6 +65,11 @@ int64_t clock_mono_ns(void)
     return now(&fake.mono_ns, CLOCK_MONOTONIC);
 }
 
+int64_t clock_mono_coarse_ns(void)
+{
+    return now(&fake.mono_ns, CLOCK_MONOTONIC_COARSE);
+}
+
 int64_t clock_process_cpu_ns(void)
 {
     return now(&fake.cpu_ns, CLOCK_PROCESS_CPUTIME_ID);
