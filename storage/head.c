@@ -47,7 +47,8 @@ nx_status head_open(struct head **out, int64_t block_ms, struct nx_err *err)
     atomic_init(&h->min_ms, INT64_MAX);
     h->ix = index_new();
     h->loose = loose_new(h, block_ms);
-    if (!h->ix || !h->loose) {
+    h->selections = selections_new();
+    if (!h->ix || !h->loose || !h->selections) {
         head_close(h);
         return no_memory(err);
     }
@@ -84,6 +85,7 @@ void head_close(struct head *h)
     free(h->groups);
     free(h->free_slots);
     loose_free(h->loose);
+    selections_free(h->selections);
     index_free(h->ix);
     tombs_unref(h->tombs);
     nx_mutex_done(&h->pool_lock);

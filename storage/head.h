@@ -8,6 +8,7 @@
 #include "storage/headfile.h"
 #include "storage/index.h"
 #include "storage/loose.h"
+#include "storage/selections.h"
 #include "storage/tombs.h"
 #include "storage/wal.h"
 
@@ -41,8 +42,9 @@ struct head {
     uint32_t n_free_slots, cap_free_slots;
     uint32_t next_wal_id;
 
-    struct nx_mutex shared_lock; /* groups of series that several groups write */
-    struct loose *loose;         /* set once: samples that are not in rows */
+    struct selections *selections; /* set once */
+    struct nx_mutex shared_lock;   /* groups of series that several groups write */
+    struct loose *loose;           /* set once: samples that are not in rows */
 
     struct nx_mutex pool_lock;
     struct work *pool;
@@ -148,7 +150,12 @@ NX_NODISCARD nx_status head_label_values(struct head_reader *r, struct nx_slice 
 NX_NODISCARD nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
                                  struct samples *to, struct nx_err *err);
 
-/* The same, deleted samples included: for head_tombs.c. */
+/* The same for a series as head_select() of this reader gave it, without a copy: valid as long as the reader.
+ * False: it is to be read by itself. With `newest` the newest sample is all that is wanted. `share` (may be NULL)
+ * counts what is allocated. Several threads at a time, beside a head_select(). */
+bool head_read_together(struct head_reader *r, const struct series *s, int64_t mint, int64_t maxt,
+                        bool newest, struct arena_share *share, struct column *c);
+/* As head_read(), deleted samples included: for head_tombs.c. */
 NX_NODISCARD nx_status head_read_all(struct head_reader *r, uint32_t id, int64_t mint, int64_t maxt,
                                      struct samples *to, struct nx_err *err);
 const struct tombs *head_reader_tombs(const struct head_reader *r); /* NULL: none; the reader's */

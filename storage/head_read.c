@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "storage/head.h"
+#include "storage/head_batch.h"
 
 #define SHARED_COLUMNS   4u         /* timestamps of seals with as many columns are kept */
 #define KEPT_TIMES_BYTES (4u << 20) /* by one reader */
@@ -35,6 +35,7 @@ struct head_reader {
     bool pending;                    /* of loose samples those that no block has */
     uint64_t seq;                    /* D1: appends up to this one are seen */
     struct tombs *tombs;             /* D4 */
+    struct batches batches;          /* of what was selected */
     struct head_reader *next, *prev; /* under h->pool_lock */
 };
 
@@ -48,7 +49,7 @@ static void enter(struct head_reader *r)
     struct head *h = r->h;
 
     nx_lock(&h->pool_lock);
-    r->seq = atomic_load(&h->seq);
+    r->seq = r->batches.seq = atomic_load(&h->seq);
     r->tombs = tombs_ref(h->tombs);
     r->next = h->readers;
     if (h->readers)
@@ -104,8 +105,8 @@ static struct head_reader *reader_make(struct head *h)
 
     if (!r)
         return NULL;
-    r->h = h;
-    r->from_ms = INT64_MIN;
+    r->h = r->batches.head = h;
+    r->from_ms = r->batches.from_ms = INT64_MIN;
     r->kept_mask = 15;
     r->w = head_work(h);
     r->kept = calloc(r->kept_mask + 1, sizeof *r->kept);
@@ -142,7 +143,7 @@ struct head_reader *head_reader_beside(struct head_reader *r)
 
 void head_reader_skip(struct head_reader *r, int64_t from_ms, bool pending)
 {
-    r->from_ms = from_ms;
+    r->from_ms = r->batches.from_ms = from_ms;
     r->pending = pending;
 }
 
@@ -161,6 +162,7 @@ void head_reader_free(struct head_reader *r)
     if (!r)
         return;
     leave(r);
+    batches_done(&r->batches);
     forget_times(r);
     tombs_unref(r->tombs);
     head_work_back(r->h, r->w);
@@ -433,6 +435,12 @@ nx_status head_read(struct head_reader *r, uint32_t id, int64_t mint, int64_t ma
     return st;
 }
 
+bool head_read_together(struct head_reader *r, const struct series *s, int64_t mint, int64_t maxt,
+                        bool newest, struct arena_share *share, struct column *c)
+{
+    return batch_read(&r->batches, s, mint, maxt, newest, share, &c->t, &c->v, &c->n);
+}
+
 const struct tombs *head_reader_tombs(const struct head_reader *r)
 {
     return r->tombs;
@@ -499,16 +507,88 @@ static nx_status select_locked(struct head_reader *r, const struct matcher *m, s
     return NX_OK;
 }
 
+/* What is alive of a selection that was made before; `list` is parallel to it. */
+static nx_status list_alive_locked(struct head_reader *r, const struct selection *s, int64_t mint,
+                                   int64_t maxt, struct arena *a, struct series_list *out,
+                                   struct nx_err *err)
+{
+    const struct index *ix = r->h->ix;
+    const int64_t rows_from = mint > r->from_ms ? mint : r->from_ms;
+    uint8_t *alive = calloc(s->n + 1, 1);
+    uint32_t *ids = malloc((s->n + 1) * 2 * sizeof *ids), *at = ids + s->n, n = 0;
+    nx_status st = alive && ids ? NX_OK : no_memory(err);
+
+    if (!st)
+        batch_alive_locked(&r->batches, s, rows_from, maxt, alive);
+    for (uint32_t i = 0; i < s->n && !st; i++) {
+        if (!alive[i] && !series_overlaps(r, index_series(ix, s->ids[i]), mint, maxt))
+            continue;
+        ids[n] = s->ids[i];
+        at[n++] = i;
+    }
+    if (!st)
+        st = index_labels_sorted(ix, (struct ids){ids, n}, a, out, err);
+    if (!st)
+        batch_add(&r->batches, s, out, at);
+    free(alive);
+    free(ids);
+    return st;
+}
+
+/* The selection is kept as a whole: what of it is alive is another question each time. */
+static nx_status keep_locked(struct head_reader *r, const struct matcher *m, size_t n,
+                             struct ids all, const struct selection **out, struct nx_err *err)
+{
+    struct selections *kept = r->h->selections;
+    uint32_t *ids = malloc((all.n + 1) * sizeof *ids);
+    nx_status st = ids ? NX_OK : no_memory(err);
+
+    if (!st) {
+        memcpy(ids, all.v ? all.v : ids, all.n * sizeof *ids);
+        st = index_sort(r->h->ix, ids, all.n, err);
+    }
+    if (!st)
+        *out = selections_tell_locked(kept, r->h->ix, m, n, (struct ids){ids, all.n});
+    free(ids);
+    return st;
+}
+
+static nx_status select_kept_locked(struct head_reader *r, const struct matcher *m, size_t n,
+                                    int64_t mint, int64_t maxt, struct arena *a, bool *done,
+                                    struct series_list *out, struct nx_err *err)
+{
+    struct postings_source src = index_source(r->h->ix);
+    bool ask = false;
+    const struct selection *s = selections_find_locked(r->h->selections, r->h->ix, m, n, &ask);
+    nx_status st = NX_OK;
+
+    if (!s && ask) {
+        struct ids all;
+        st = postings_select(&src, m, n, a, &all, err);
+        if (!st)
+            st = keep_locked(r, m, n, all, &s, err);
+    }
+    *done = s != NULL;
+    if (s && !st)
+        st = list_alive_locked(r, s, mint, maxt, a, out, err);
+    selection_unref(s);
+    return st;
+}
+
 nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n, int64_t mint,
                       int64_t maxt, size_t most, struct arena *a, struct series_list *out,
                       struct nx_err *err)
 {
     struct ids ids = {0};
-    nx_status st;
+    bool done = false;
+    nx_status st = NX_OK;
 
     nx_rdlock(&r->h->lock);
-    st = select_locked(r, m, n, mint, maxt, r->tombs ? SIZE_MAX : most, a, &ids, err);
-    if (!st)
+    if (most == SIZE_MAX && !r->tombs)
+        st = select_kept_locked(r, m, n, mint, maxt, a, &done, out, err);
+    if (!st && !done)
+        st = select_locked(r, m, n, mint, maxt, r->tombs ? SIZE_MAX : most, a, &ids, err);
+    if (!st && !done)
         st = index_labels(r->h->ix, ids, a, out, err);
     nx_rwunlock(&r->h->lock);
     return st || !r->tombs ? st : head_drop_dead(r, mint, maxt, out, err);

@@ -74,6 +74,7 @@ struct index {
     struct page **pages;
     uint32_t cap_pages;
     uint32_t next_id;
+    uint64_t removals;
     struct old *olds; /* number 0 is none */
     uint32_t n_olds, cap_olds, free_old;
     struct table by_labels, by_pair;
@@ -267,6 +268,11 @@ uint32_t index_end(const struct index *ix)
 size_t index_count(const struct index *ix)
 {
     return ix->by_labels.n;
+}
+
+uint64_t index_removals(const struct index *ix)
+{
+    return ix->removals;
 }
 
 struct label index_label(const struct index *ix, const struct memseries *s, uint32_t i)
@@ -772,6 +778,7 @@ size_t index_remove(struct index *ix, const uint32_t *ids, size_t n)
 
     if (!touched)
         return 0; /* they can go another time */
+    ix->removals++;
     for (size_t i = 0; i < n; i++) {
         struct memseries *s = index_series(ix, ids[i]);
         for (uint32_t j = 0; j < s->n_pairs; j++)
@@ -1037,6 +1044,59 @@ nx_status index_labels(const struct index *ix, struct ids ids, struct arena *a,
     free(r.slot);
     free(v);
     free(all);
+    return st;
+}
+
+/* Copies the strings of a pair, once each; a name is mostly that of the pair before. */
+static nx_status label_of(struct ranks *r, const struct index *ix, uint32_t pair, struct arena *a,
+                          struct nx_slice *last, struct label *out, struct nx_err *err)
+{
+    uint32_t at = r->slot ? ranks_find(r, pair) : UINT32_MAX;
+    const struct pair *p = &ix->pairs[pair];
+    struct nx_slice name = intern_str(ix->pool, p->name);
+    nx_status st;
+
+    if (at != UINT32_MAX) {
+        *out = r->v[at].label;
+        return NX_OK;
+    }
+    st = ranks_add(r, pair, err);
+    if (st)
+        return st;
+    if (!last->ptr || !nx_slice_eq(*last, name))
+        *last = arena_slice(a, name);
+    *out = (struct label){*last, arena_slice(a, intern_str(ix->pool, p->value))};
+    r->v[r->n - 1].label = *out;
+    return out->name.ptr && out->value.ptr ? NX_OK : arena_failed(a, err);
+}
+
+nx_status index_labels_sorted(const struct index *ix, struct ids ids, struct arena *a,
+                              struct series_list *out, struct nx_err *err)
+{
+    struct series *list = arena_array(a, ids.n, sizeof *list);
+    struct nx_slice last[8] = {0}; /* by place in a series */
+    const struct memseries *before = NULL;
+    struct ranks r = {0};
+    nx_status st = list ? NX_OK : arena_failed(a, err);
+
+    for (size_t i = 0; i < ids.n && !st; i++) {
+        const struct memseries *s = index_series(ix, ids.v[i]);
+        struct label *ls = arena_alloc(a, s->n_pairs * sizeof *ls);
+        if (!ls)
+            st = arena_failed(a, err);
+        for (uint32_t j = 0; j < s->n_pairs && !st; j++) {
+            if (before && j < before->n_pairs && before->pairs[j] == s->pairs[j])
+                ls[j] = list[i - 1].labels.v[j];
+            else
+                st = label_of(&r, ix, s->pairs[j], a, &last[j % NX_COUNT(last)], &ls[j], err);
+        }
+        list[i] = (struct series){{ls, s->n_pairs}, ids.v[i]};
+        before = s;
+    }
+    free(r.v);
+    free(r.slot);
+    if (!st)
+        *out = (struct series_list){list, ids.n};
     return st;
 }
 

@@ -43,6 +43,7 @@ struct memseries *index_series(const struct index *ix, uint32_t id);
 /* Numbers are below this; for loops over all series. */
 uint32_t index_end(const struct index *ix);
 size_t index_count(const struct index *ix);
+uint64_t index_removals(const struct index *ix); /* how often index_remove() took something out */
 /* Removes many at once (ascending): lists are gone through once for all of them. Out of memory it
  * removes fewer; returns how many went. */
 size_t index_remove(struct index *ix, const uint32_t *ids, size_t n);
@@ -67,6 +68,9 @@ struct postings_source index_source(struct index *ix);
  * arena once each and shared. */
 NX_NODISCARD nx_status index_labels(const struct index *ix, struct ids ids, struct arena *a,
                                     struct series_list *out, struct nx_err *err);
+/* The same for series that are sorted so already. */
+NX_NODISCARD nx_status index_labels_sorted(const struct index *ix, struct ids ids, struct arena *a,
+                                           struct series_list *out, struct nx_err *err);
 /* Sorts series numbers by labels, in place. */
 NX_NODISCARD nx_status index_sort(const struct index *ix, uint32_t *ids, size_t n,
                                   struct nx_err *err);

@@ -106,6 +106,8 @@ void pressure_tick(struct storage *s)
         return;
     used = memory_used(s->memory);
     level = memory_level(s->memory);
+    if (level >= MEMORY_SHRINK)
+        selections_forget(s->head->selections);
     want = memory_threshold(s->memory, MEMORY_SHRINK);
     cache_get_stats(s->cache, &c);
     if (used >= want) {

@@ -223,6 +223,12 @@ static nx_status merge_lists(struct store_querier *q, struct source_list *lists,
     struct series *v = NULL;
     size_t total = 0, n_heap = 0, n_out = 0;
 
+    if (n == 1 &&
+        !lists[0].source) { /* its numbers are the refs, and who reads it knows it again */
+        *out = (struct series_list){(struct series *)(uintptr_t)lists[0].v, lists[0].n};
+        free(heap);
+        return NX_OK;
+    }
     for (size_t i = 0; i < n; i++)
         total += lists[i].n;
     if (total)
@@ -625,23 +631,40 @@ static nx_status q_read(struct querier *base, const struct series *s, int64_t mi
     return q_read_for(base, s, NULL, mint, maxt, c, err);
 }
 
+/* What the head alone has, it may have for a whole selection at once. */
+static bool read_together(struct store_querier *q, const struct series *s,
+                          const struct read_hint *h, int64_t mint, int64_t maxt, struct column *c)
+{
+    const bool newest =
+        h && h->use == READ_VALUE && !h->range_ms && !h->step_ms && h->first_ms == maxt;
+
+    return !(s->ref >> REF_SOURCE) &&
+           head_read_together(q->head, s, later(mint, q->mint), earlier(maxt, q->maxt), newest,
+                              c->share, c);
+}
+
 static nx_status q_read_for(struct querier *base, const struct series *s, const struct read_hint *h,
                             int64_t mint, int64_t maxt, struct column *c, struct nx_err *err)
 {
     struct store_querier *q = of(base);
-    struct column_own *own = column_own_of(c);
-    struct lane *l = own ? lane_take(q, own) : NULL;
-    struct samples *to = own ? &own->samples : NULL;
+    struct column_own *own;
+    struct lane *l;
+    struct samples *to;
     size_t n;
     const uint64_t *refs = refs_of(q, s, &n);
     bool points = false;
     nx_status st = NX_OK;
 
-    if (!l)
-        return no_memory(err);
     c->resolution_ms = 0;
     c->coarse_to_ms = INT64_MIN;
     c->exact = false;
+    if (read_together(q, s, h, mint, maxt, c))
+        return NX_OK;
+    own = column_own_of(c);
+    l = own ? lane_take(q, own) : NULL;
+    if (!l)
+        return no_memory(err);
+    to = &own->samples;
     mint = later(mint, q->mint);
     maxt = earlier(maxt, q->maxt);
     for (size_t i = 0; i < n && q->n_coarse; i++)

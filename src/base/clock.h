@@ -5,9 +5,9 @@
 
 #include "src/base/status.h"
 
-int64_t clock_now_ms(void);  /* wall */
-int64_t clock_now_ns(void);  /* wall */
-int64_t clock_mono_ns(void); /* steady; for durations and deadlines */
+int64_t clock_now_ms(void);         /* wall */
+int64_t clock_now_ns(void);         /* wall */
+int64_t clock_mono_ns(void);        /* steady; for durations and deadlines */
 int64_t clock_mono_coarse_ns(void); /* the same, some milliseconds late, and cheaper */
 int64_t clock_process_cpu_ns(void);
 void clock_sleep_until_mono_ns(int64_t mono_ns);

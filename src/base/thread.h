@@ -20,7 +20,7 @@ enum nx_rank {
     NX_RANK_SYNC,       /* storage: whose turn it is to sync the log */
     NX_RANK_BLOCKS,     /* storage: the list of blocks */
     NX_RANK_INDEX,      /* storage: the head's index */
-    NX_RANK_STRIPE,     /* storage: a stripe of groups */
+    NX_RANK_SELECTIONS, /* storage: what selectors gave the last time */
     NX_RANK_GROUP,      /* storage: one group */
     NX_RANK_SHARED,     /* storage: series that several groups write */
     NX_RANK_LOOSE,      /* storage: samples that are not in rows */
