@@ -99,3 +99,23 @@ void pql_expr_done(const struct pql_expr *e)
     if (e)
         pql_each_selector(e, free_regexes, NULL);
 }
+
+const struct pql_expr *pql_child(const struct pql_expr *e, size_t i)
+{
+    switch (e->kind) {
+    case PQL_NODE_SUBQUERY:
+        return i == 0 ? e->sub.inner : NULL;
+    case PQL_NODE_CALL:
+        return i < e->call.n ? e->call.args[i] : NULL;
+    case PQL_NODE_AGGREGATE:
+        return i == 0 ? e->agg.inner : i == 1 ? e->agg.param : NULL;
+    case PQL_NODE_UNARY:
+        return i == 0 ? e->unary.inner : NULL;
+    case PQL_NODE_BINARY:
+        return i == 0 ? e->binary.lhs : i == 1 ? e->binary.rhs : NULL;
+    case PQL_NODE_PAREN:
+        return i == 0 ? e->paren : NULL;
+    default:
+        return NULL;
+    }
+}

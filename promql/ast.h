@@ -188,3 +188,6 @@ struct pql_expr {
         const struct pql_expr *paren;
     };
 };
+
+/* Child i, or NULL behind the last. What is in strings, selectors and ranges is no child. */
+const struct pql_expr *pql_child(const struct pql_expr *e, size_t i);

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "promql/helpers.h"
+#include "promql/leaves.h"
 #include "src/base/clock.h"
 #include "src/base/thread.h"
 
@@ -226,7 +227,7 @@ struct run {
     const struct pql_query *q;
     const struct pql_expr *parsed, *expr; /* as it was written; as it is evaluated */
     struct eval_times tm;
-    bool fold;
+    bool fold, share_leaves;
     bool by_step; /* samples of each step are asked for */
     struct pql_result *result;
 };
@@ -429,7 +430,9 @@ static nx_status run_bounded(struct run *r, struct nx_err *err)
 
     share->cancel = r->ev.cancel;
     share->deadline_ns = r->ev.deadline_ns;
-    st = run_eval(r, err);
+    st = r->share_leaves ? leaves_plan(&r->ev, r->expr, err) : NX_OK;
+    if (!st)
+        st = run_eval(r, err);
     ahead_end(&r->ev); /* if it failed half-way */
     share->cancel = NULL;
     share->deadline_ns = 0;
@@ -499,6 +502,7 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
 
     *r = (struct run){.q = q,
                       .fold = !e->opts.no_folding,
+                      .share_leaves = !e->opts.no_sharing,
                       .by_step = e->opts.per_step_stats && q->per_step_stats};
     r->ev = (struct eval){.work = arena_new(limit),
                           .out = arena_new(limit),

@@ -101,6 +101,7 @@ struct eval {
     struct helpers *helpers; /* borrowed; NULL: there are none */
     size_t ahead_rows;       /* see pql_engine_opts */
     struct crew *crew;       /* at work on rows; NULL: there is none */
+    struct leaves *leaves;   /* leaves.h; NULL: no two selectors are alike */
 };
 
 /* ---- counts.c: samples taken ------------------------------------------------------------------- */

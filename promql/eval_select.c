@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "promql/fn.h"
+#include "promql/leaves.h"
 #include "promql/pieces.h"
 #include "promql/points.h"
 #include "src/base/num.h"
@@ -106,6 +107,7 @@ struct instants {
     bool pinned, sample_times, smoothed;
     int64_t pin_ms;
     struct read_hint hint;
+    struct leaf_use use;
 };
 
 void select_instants(const struct column *c, const struct eval_times *tm, const int64_t *pin,
@@ -195,7 +197,7 @@ static void select_smoothed(const struct column *c, const struct eval_times *tm,
     }
 }
 
-static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+static nx_status read_instants(struct eval *ev, const struct rows *r, size_t i, struct row *into,
                                struct nx_err *err)
 {
     struct instants *in = r->ctx;
@@ -220,6 +222,23 @@ static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct
                             ev->lookback_ms, in->sample_times, &part);
         into->points += part.points;
     }
+    return NX_OK;
+}
+
+static nx_status instants_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
+                               struct nx_err *err)
+{
+    const struct instants *in = r->ctx;
+    struct leaf_seen seen = {0, 0, 0};
+    nx_status st = NX_OK;
+
+    if (!leaf_take(&in->use, i, into, &seen)) {
+        st = read_instants(ev, r, i, into, err);
+        if (!st)
+            st = leaf_keep(ev, &in->use, i, into, &seen, err);
+    }
+    if (st)
+        return st;
     count_instants(ev, r->tm, into);
     return eval_hold(ev, r, into->points, err);
 }
@@ -241,7 +260,7 @@ void rows_only_marks(struct rows *r)
     if (r->pull == instants_pull && !r->data) {
         struct instants *in = r->ctx;
 
-        in->hint.marks = !in->sample_times && !in->smoothed;
+        in->hint.marks = !in->sample_times && !in->smoothed && !in->use.group;
     }
 }
 
@@ -276,6 +295,8 @@ nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct 
         in->offset_ms = 0;
     in->hint = points_hint(READ_VALUE, tm, in->pinned ? &in->pin_ms : NULL, in->offset_ms, 0);
     st = eval_select(ev, sel->m, sel->n, mint, maxt, &in->list, err);
+    if (!st && !sample_times)
+        st = leaf_open(ev, e, tm, &in->list, &in->use, err);
     if (!st)
         st = rows_new(ev, tm, 0, &r, err);
     if (st)
@@ -285,7 +306,7 @@ nx_status eval_selector(struct eval *ev, const struct pql_expr *e, const struct 
         return st;
     r->n = in->list.n;
     r->pull = instants_pull;
-    r->fork = instants_fork;
+    r->fork = in->use.group ? NULL : instants_fork; /* what is kept is one thread's */
     r->ctx = in;
     *out = r;
     return NX_OK;
@@ -535,6 +556,10 @@ struct range_call {
     size_t scratch_cap;
     const struct points_use *points;
     struct row spare[2];
+    struct leaf_use use;
+    struct range_call *
+        *others;      /* variants of the use that are made of the same samples; NULL: its own */
+    bool others_fail; /* for the series at work: each must read for itself */
 };
 
 static nx_status windows_new(struct eval *ev, const struct eval_times *tm, struct windows *w,
@@ -796,8 +821,44 @@ static nx_status widen(struct eval *ev, struct range_call *c, const struct rows 
     return st;
 }
 
+/* The other functions of the same ranges, over the same samples. Points tell each of them another thing. */
+static nx_status run_others(struct eval *ev, struct range_call *c, const struct rows *r, size_t i,
+                            const struct piece *p, const struct samples *s, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    c->others_fail = c->others_fail || ev->col.resolution_ms;
+    for (uint32_t v = 0; v < leaf_variants(&c->use) && !st && !c->others_fail; v++) {
+        struct row *row;
+
+        if (!c->others[v])
+            continue;
+        st = leaf_room(ev, &c->use, v, i, &row, err);
+        if (!st && row)
+            st = run_kernel(ev, c->others[v], &c->others[v]->asked, r, p, s, row, err);
+    }
+    return st;
+}
+
+static nx_status others_made(struct eval *ev, struct range_call *c, size_t i,
+                             const struct leaf_seen *seen, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (uint32_t v = 0; v < leaf_variants(&c->use) && !st && !c->others_fail; v++) {
+        struct row *row = NULL;
+
+        if (c->others[v])
+            st = leaf_room(ev, &c->use, v, i, &row, err);
+        if (!st && row)
+            leaf_made(&c->use, v, i, seen);
+    }
+    c->others_fail = false;
+    return st;
+}
+
 /* What the function makes of a piece of a series that was read for a use. */
-static nx_status run_use(struct eval *ev, struct range_call *c, const struct rows *r,
+static nx_status run_use(struct eval *ev, struct range_call *c, const struct rows *r, size_t i,
                          const struct piece *p, struct row *into, struct nx_err *err)
 {
     struct samples s;
@@ -807,7 +868,7 @@ static nx_status run_use(struct eval *ev, struct range_call *c, const struct row
         st = run_kernel(ev, c, &c->asked, r, p, &s, into, err);
     if (!st && ev->col.resolution_ms)
         st = widen(ev, c, r, p, &s, into, err);
-    return st;
+    return st || !c->others ? st : run_others(ev, c, r, i, p, &s, err);
 }
 
 /* The mean of points is their sum by their count. */
@@ -822,7 +883,7 @@ static nx_status divide_by_count(struct eval *ev, struct range_call *c, const st
     if (!st)
         st = pieces_read_again(ev, &c->pieces, &c->src->list->v[i], &c->src->hint, p, err);
     if (!st)
-        st = run_use(ev, c, r, p, &c->spare[1], err);
+        st = run_use(ev, c, r, i, p, &c->spare[1], err);
     for (uint32_t k = p->from; k < p->to && !st; k++) {
         into->has[k] = into->has[k] && count->has[k];
         into->v[k] = into->has[k] ? into->v[k] / count->v[k] : 0;
@@ -840,7 +901,7 @@ static nx_status pull_piece(struct eval *ev, struct range_call *c, const struct 
     c->src->hint.use = c->points->use;
     st = pieces_read(ev, &c->pieces, &c->src->list->v[i], &c->src->hint, p, err);
     if (!st)
-        st = run_use(ev, c, r, p, into, err);
+        st = run_use(ev, c, r, i, p, into, err);
     if (st)
         return st;
     count_windows(ev, r->tm, &w->seen);
@@ -864,25 +925,48 @@ static nx_status pull_subquery(struct eval *ev, struct range_call *c, const stru
     return NX_OK;
 }
 
+/* Reads a series, if no other use has made this one's row yet. */
+static nx_status pull_series(struct eval *ev, struct range_call *c, const struct rows *r, size_t i,
+                             struct row *into, size_t *largest, struct nx_err *err)
+{
+    struct piece p = {0, 0};
+    struct leaf_seen seen = {0, 0, 0};
+    nx_status st = NX_OK;
+
+    if (leaf_take(&c->use, i, into, &seen)) {
+        st = eval_room(ev, seen.largest, err);
+        count_windows(ev, r->tm,
+                      &(struct windows_seen){.all = seen.all, .fresh = seen.fresh}); /* V1 */
+        *largest = seen.largest;
+        return st;
+    }
+    while (p.to < r->tm->n && !st) {
+        st = pull_piece(ev, c, r, i, &p, into, err);
+        if (st)
+            break;
+        seen.all += c->asked.seen.all;
+        seen.fresh += c->asked.seen.fresh;
+        if (c->asked.largest > seen.largest)
+            seen.largest = c->asked.largest;
+    }
+    *largest = seen.largest;
+    if (!st && c->others)
+        st = others_made(ev, c, i, &seen, err);
+    return st ? st : leaf_keep(ev, &c->use, i, into, &seen, err);
+}
+
 static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
                             struct nx_err *err)
 {
     struct range_call *c = r->ctx;
-    struct piece p = {0, 0};
-    size_t largest = 0;
-    nx_status st = NX_OK;
+    size_t largest;
+    nx_status st = c->src->inner ? pull_subquery(ev, c, r, i, into, err)
+                                 : pull_series(ev, c, r, i, into, &largest, err);
 
-    if (c->src->inner) {
-        st = pull_subquery(ev, c, r, i, into, err);
-        largest = c->asked.largest;
-    }
-    while (!c->src->inner && p.to < r->tm->n && !st) {
-        st = pull_piece(ev, c, r, i, &p, into, err);
-        if (!st && c->asked.largest > largest)
-            largest = c->asked.largest;
-    }
     if (st)
         return st;
+    if (c->src->inner)
+        largest = c->asked.largest;
     into->points = 0;
     for (uint32_t k = 0; k < r->tm->n; k++)
         into->points += into->has[k];
@@ -965,6 +1049,62 @@ static nx_status range_fork(struct eval *to, const struct rows *r, struct rows *
     return st || !src->inner ? st : row_new(to, src->inner->tm, &src->scratch, err);
 }
 
+static bool wants_marks(const struct pql_func *f)
+{
+    return f->slide == slide_count_over_time || f->slide == slide_present_over_time;
+}
+
+/* A call that runs beside `c`, over what that reads: its arguments are numbers (leaves.c, V5). */
+static nx_status other_call(struct eval *ev, const struct range_call *c, const struct pql_expr *e,
+                            const struct eval_times *tm, struct range_call **out,
+                            struct nx_err *err)
+{
+    struct range_call *o = arena_zalloc(ev->work, sizeof *o);
+    nx_status st = NX_OK;
+
+    if (!o)
+        return eval_nomem(ev, ev->work, err);
+    o->e = e;
+    o->func = e->call.func;
+    o->points = points_use_of(o->func);
+    o->src = c->src;
+    o->end = c->end;
+    o->asked.range_ms = c->asked.range_ms;
+    st = windows_new(ev, tm, &o->asked, err);
+    for (size_t i = 0; i < e->call.n && !st; i++) {
+        const struct pql_expr *arg = eval_unparen(e->call.args[i]);
+
+        if (arg->type == PQL_SCALAR)
+            st = eval_scalar(ev, arg, tm, &o->args[o->n_args++], err);
+    }
+    *out = o;
+    return st;
+}
+
+static nx_status share_range(struct eval *ev, struct range_call *c, const struct eval_times *tm,
+                             struct nx_err *err)
+{
+    bool marks = wants_marks(c->func);
+    nx_status st = leaf_open(ev, c->e, tm, c->src->list, &c->use, err);
+    const uint32_t n = leaf_variants(&c->use);
+
+    if (!st && n > 1) {
+        c->others = arena_array(ev->work, n, sizeof *c->others);
+        if (!c->others)
+            return eval_nomem(ev, ev->work, err);
+    }
+    for (uint32_t v = 0; v < n && !st; v++) {
+        const struct pql_expr *e = leaf_variant(&c->use, v);
+
+        if (!e)
+            continue;
+        marks = marks && wants_marks(e->call.func);
+        st = other_call(ev, c, e, tm, &c->others[v], err);
+    }
+    c->src->hint.marks = marks;
+    return st;
+}
+
 nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
                           struct rows **out, struct nx_err *err)
 {
@@ -993,12 +1133,16 @@ nx_status eval_range_call(struct eval *ev, const struct pql_expr *e, const struc
     c->pieces = range_pieces(c->src, tm);
     for (uint32_t k = 0; k < tm->n; k++)
         c->end[k] = (c->src->pinned ? c->src->pin_ms : eval_time(tm, k)) - c->src->offset_ms;
-    c->src->hint.marks =
-        c->func->slide == slide_count_over_time || c->func->slide == slide_present_over_time;
+    c->src->hint.marks = wants_marks(c->func);
+    if (!c->src->inner) {
+        st = share_range(ev, c, tm, err);
+        if (st)
+            return st;
+    }
     r->n = c->src->n;
     r->labels = c->src->labels;
     r->pull = range_pull;
-    r->fork = range_fork;
+    r->fork = c->use.group ? NULL : range_fork;
     r->ctx = c;
     r->child = c->src->inner;
     if (c->src->inner)

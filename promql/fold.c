@@ -56,27 +56,6 @@ static bool is_constant(const struct pql_expr *e)
     }
 }
 
-/* Child i, or NULL behind the last. What is in strings, selectors and ranges is no child here. */
-static const struct pql_expr *child_at(const struct pql_expr *e, size_t i)
-{
-    switch (e->kind) {
-    case PQL_NODE_SUBQUERY:
-        return i == 0 ? e->sub.inner : NULL;
-    case PQL_NODE_CALL:
-        return i < e->call.n ? e->call.args[i] : NULL;
-    case PQL_NODE_AGGREGATE:
-        return i == 0 ? e->agg.inner : i == 1 ? e->agg.param : NULL;
-    case PQL_NODE_UNARY:
-        return i == 0 ? e->unary.inner : NULL;
-    case PQL_NODE_BINARY:
-        return i == 0 ? e->binary.lhs : i == 1 ? e->binary.rhs : NULL;
-    case PQL_NODE_PAREN:
-        return i == 0 ? e->paren : NULL;
-    default:
-        return NULL;
-    }
-}
-
 static void set_child(struct pql_expr *e, size_t i, const struct pql_expr *child)
 {
     switch (e->kind) {
@@ -139,7 +118,7 @@ static nx_status fold(const struct fold *f, const struct pql_expr *e, const stru
     const struct pql_expr *child, *now = e, *number;
     struct pql_expr *mine = NULL;
 
-    for (size_t i = 0; (child = child_at(e, i)); i++) {
+    for (size_t i = 0; (child = pql_child(e, i)); i++) {
         const struct pql_expr *folded;
         nx_status st = fold(f, child, &folded, err);
 

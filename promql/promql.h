@@ -96,6 +96,7 @@ struct pql_engine_opts {
     const struct pql_watch *watch; /* borrowed; may be NULL */
     struct pql_features features;
     bool per_step_stats; /* queries may ask for them (promql-per-step-stats) */
+    bool no_sharing;     /* each selector is read for itself, too: to compare with */
     bool no_folding;     /* constants are evaluated at each step, too: to compare with */
     /* Samples of one series that are decoded at a time, where no window has more; 0: 131,072. No result
      * depends on it. */

@@ -11,6 +11,7 @@
 #include "src/base/clock.h"
 #include "src/base/log.h"
 #include "src/base/num.h"
+#include "tests/promql/same.h"
 #include "tests/support/simfs.h"
 
 #define MIN   60000LL
@@ -386,6 +387,49 @@ static void names_and_labels_are_as_before(void **state)
     }
 }
 
+/* Neither sharing nor pieces may mix what points tell one function with what they tell another. */
+static void uses_and_pieces_read_points_for_themselves(void **state)
+{
+    static const char *const shared[] = {
+        "rate(requests_total[1h]) / rate(requests_total[1h])",
+        "max_over_time(gone[1h]) - min_over_time(gone[1h])",
+        "avg_over_time(gone[20m]) / count_over_time(gone[20m])",
+        "sum(increase(requests_total[2m])) / count(resets(requests_total[2m]))",
+        "gone / (gone > 0)",
+        "count(noise) + sum(noise)"};
+    static const char *const cut[] = {"gone",
+                                      "max_over_time(gone[1h])",
+                                      "avg_over_time(gone[1h])",
+                                      "avg_over_time(gone[2m])",
+                                      "count_over_time(gone[40m])",
+                                      "sum_over_time(gone[2m])",
+                                      "last_over_time(gone[3m])"};
+    struct storage *const all[] = {samples, beside, alone};
+    struct pql_engine *alone_engine = NULL, *in_pieces = NULL;
+
+    (void)state;
+    assert_ok(pql_engine_new(&alone_engine, &(struct pql_engine_opts){.no_sharing = true}, &err),
+              &err);
+    assert_ok(pql_engine_new(&in_pieces, &(struct pql_engine_opts){.column_samples = 100}, &err),
+              &err);
+    for (size_t i = 0; i < NX_COUNT(all); i++) {
+        const struct pql_source source = pql_source_storage(all[i]);
+        struct pql_query q = {.start_ms = T0, .end_ms = T0 + 12 * HOUR, .source = &source};
+        for (q.step_ms = 7 * MIN; q.step_ms <= HOUR; q.step_ms += 53 * MIN) {
+            for (size_t k = 0; k < NX_COUNT(shared); k++) {
+                q.text = STR(shared[k]);
+                assert_true(same_on_both(alone_engine, engine, &q));
+            }
+            for (size_t k = 0; k < NX_COUNT(cut); k++) {
+                q.text = STR(cut[k]);
+                assert_true(same_on_both(engine, in_pieces, &q));
+            }
+        }
+    }
+    pql_engine_free(alone_engine);
+    pql_engine_free(in_pieces);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -398,6 +442,7 @@ int main(void)
         cmocka_unit_test(instants_between_points_have_values_until_the_series_ends),
         cmocka_unit_test(shapes_are_those_of_the_last_values),
         cmocka_unit_test(names_and_labels_are_as_before),
+        cmocka_unit_test(uses_and_pieces_read_points_for_themselves),
     };
 
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -791,6 +791,8 @@ static const char *const many[] = {
     "absent(nosuch{a='b'})",
     "quantile_over_time(0.9, m[5m])",
     "m @ 300 + 1",
+    "max_over_time(m[5m]) - min_over_time(m[5m]) / max_over_time(m[5m])",
+    "m / (m > 0)",
 };
 
 static void every_allocation_may_fail(void **state)
