@@ -959,7 +959,7 @@ static nx_status range_pull(struct eval *ev, struct rows *r, size_t i, struct ro
                             struct nx_err *err)
 {
     struct range_call *c = r->ctx;
-    size_t largest;
+    size_t largest = 0;
     nx_status st = c->src->inner ? pull_subquery(ev, c, r, i, into, err)
                                  : pull_series(ev, c, r, i, into, &largest, err);
 
