@@ -418,6 +418,7 @@ static nx_status open_all(struct direct *d, const struct direct_opts *o, struct 
     if (!d->external_url || !d->multi ||
         (o->state_dir && asprintf(&d->state_path, "%s/" STATE_NAME, o->state_dir) < 0))
         return nx_fail(err, NX_NOMEM, "out of memory");
+    curl_multi_setopt(d->multi, CURLMOPT_MAXCONNECTS, 4L); /* kept for the next message */
     st = groups_new(&d->groups, plan, &limits, err);
     if (!st && d->state_path)
         st = load_state(d, o->grace_ms, err);

@@ -240,6 +240,7 @@ static void mail_options(struct delivery *d, const struct mail *mail)
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, d->why);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_PROXY, "");
+    curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L); /* and so it says QUIT */
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)via->timeout_ms);
     curl_easy_setopt(e, CURLOPT_USE_SSL,
                      (long)(at_once || via->require_tls ? CURLUSESSL_ALL : CURLUSESSL_NONE));

@@ -1,0 +1,394 @@
+"""Direct notification: rules fire, and receivers that speak each service's format hear of it; mail goes to a real SMTP server."""
+
+import email
+import email.header
+import email.policy
+import http.server
+import json
+import re
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+
+import harness
+
+pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="not in Prometheus")
+
+
+class Fake:
+    """Takes POSTs, by path: (path, headers, JSON). `codes` are answered first, then 200."""
+
+    def __init__(self):
+        self.posts, self.codes = [], []
+        fake = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert self.headers["Content-Type"] == "application/json"
+                assert self.headers["User-Agent"].startswith("Narthex/")
+                code = fake.codes.pop(0) if fake.codes else 200
+                if code == 200:
+                    fake.posts.append((self.path, dict(self.headers), body))
+                self.send_response(code)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def at(self, path, n, timeout=15):
+        """The n-th post (from 1) to a path, when it is there."""
+        def found():
+            got = [p for p in list(self.posts) if p[0] == path]
+            return len(got) >= n and got[n - 1]
+        return harness.wait_for(f"post {n} to {path}", found, timeout)
+
+    def count(self, path):
+        return sum(p[0] == path for p in list(self.posts))
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Gauges:
+    """A target whose values the test sets."""
+
+    def __init__(self):
+        self.values = {}
+        gauges = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                body = "".join(f'level{{which="{k}"}} {v}\n' for k, v in gauges.values.items()).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def fake():
+    f = Fake()
+    yield f
+    f.close()
+
+
+@pytest.fixture
+def gauges():
+    g = Gauges()
+    yield g
+    g.close()
+
+
+class Mailbox:
+    def __init__(self):
+        self.mails = []  # (from, to, the message as parsed)
+        self.logins = []
+        self.tls = []
+
+    async def handle_DATA(self, server, session, envelope):
+        self.tls.append(session.ssl is not None)
+        self.mails.append((envelope.mail_from, envelope.rcpt_tos,
+                           email.message_from_bytes(envelope.content, policy=email.policy.SMTP), envelope.content))
+        return "250 OK"
+
+    def authenticate(self, server, session, envelope, mechanism, data):
+        login = (data.login.decode(), data.password.decode())
+        self.logins.append(login)
+        return AuthResult(success=login == ("narthex", "pass word"), handled=login == ("narthex", "pass word"))
+
+
+@pytest.fixture
+def smtp():
+    running = []
+
+    def start(**kw):
+        box = Mailbox()
+        if kw.pop("login", False):
+            kw.update(authenticator=box.authenticate, auth_required=True)
+        c = Controller(box, hostname="127.0.0.1", port=harness.free_port(), **kw)
+        c.start()
+        running.append(c)
+        box.address = f"127.0.0.1:{c.port}"
+        return box
+
+    yield start
+    for c in running:
+        c.stop()
+
+
+RULES = {"groups": [{"name": "g", "interval": "200ms", "rules": [
+    {"alert": "High", "expr": "level > 5", "labels": {"severity": '{{ if gt $value 50.0 }}page{{ else }}warn{{ end }}'},
+     "annotations": {"summary": "level of {{ $labels.which }} is \"high\" \u00fc", "description": "<b>{{ $value }}</b>"}}]}]}
+
+
+def config(stage, gauges):
+    with open(f"{stage.folder}/rules.yml", "w") as f:
+        json.dump(RULES, f)
+    return {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "external_labels": {"site": "s1"}},
+            "rule_files": [f"{stage.folder}/rules.yml"],
+            "scrape_configs": [{"job_name": "j", "static_configs": [{"targets": [gauges.address]}]}]}
+
+
+def notify_file(stage, receivers, silences=(), name="notify.yml"):
+    path = f"{stage.folder}/{name}"
+    with open(path, "w") as f:
+        json.dump({"notify": {"external_url": "http://mon.example", "receivers": receivers, "silences": list(silences)}}, f)
+    return path
+
+
+FLAGS = ["--rules.alert.resend-delay=200ms", "--rules.alert.for-grace-period=1s", "--log.level=debug"]
+FAST = {"group_wait": "300ms", "group_interval": "500ms", "send_resolved": True}
+
+
+def serve(stage, gauges, path, **kw):
+    return stage.server(config(stage, gauges), flags=[f"--notify.file={path}", *FLAGS], **kw)
+
+
+def metric(server, name, **labels):
+    want = "{" + ",".join(f'{k}="{v}"' for k, v in labels.items()) + "}" if labels else ""
+    for line in server.get("/metrics").text.splitlines():
+        if line.startswith(f"narthex_notify_{name}{want} "):
+            return float(line.split()[-1])
+    return None
+
+
+def only(got, *keys):
+    assert set(got) == set(keys), sorted(got)
+
+
+def check_webhook(first, last):
+    for body, status in ((first, "firing"), (last, "resolved")):
+        only(body, "receiver", "status", "alerts", "groupLabels", "commonLabels", "commonAnnotations", "externalURL", "version", "groupKey",
+             "truncatedAlerts")
+        assert (body["version"], body["receiver"], body["status"], body["truncatedAlerts"]) == ("4", "webhook", status, 0)
+        assert body["externalURL"] == "http://mon.example"
+        assert body["groupLabels"] == {"alertname": "High"}
+        assert body["groupKey"] == '{}/{severity=~"warn|page"}:{alertname="High"}'
+        (alert,) = body["alerts"]
+        only(alert, "status", "labels", "annotations", "startsAt", "endsAt", "generatorURL", "fingerprint")
+        assert alert["labels"] == body["commonLabels"]
+        assert alert["labels"] == {"alertname": "High", "instance": alert["labels"]["instance"], "job": "j", "severity": "warn", "site": "s1", "which": "a"}
+        assert alert["annotations"]["summary"] == 'level of a is "high" \u00fc'
+        assert re.fullmatch(r"[0-9a-f]{16}", alert["fingerprint"])
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", alert["startsAt"])
+        assert "/graph?g0.expr=level" in alert["generatorURL"]
+        assert (alert["endsAt"] == "0001-01-01T00:00:00Z") == (status == "firing")
+
+
+def check_chats(fake):
+    slack = [fake.at("/slack", n)[2] for n in (1, 2)]
+    for body, word, color in zip(slack, ("FIRING:1", "RESOLVED"), ("danger", "good")):
+        only(body, "channel", "username", "attachments")
+        (a,) = body["attachments"]
+        only(a, "title", "title_link", "text", "fallback", "color", "mrkdwn_in")
+        assert (body["channel"], a["color"], a["title_link"]) == ("#ops", color, "http://mon.example")
+        assert a["title"] == f'[{word}] High: level of a is "high" \u00fc'
+    teams = fake.at("/teams", 1)[2]
+    only(teams, "type", "attachments")
+    (a,) = teams["attachments"]
+    assert (teams["type"], a["contentType"]) == ("message", "application/vnd.microsoft.card.adaptive")
+    card = a["content"]
+    assert (card["type"], card["version"], card["$schema"]) == ("AdaptiveCard", "1.4", "http://adaptivecards.io/schemas/adaptive-card.json")
+    assert [b["type"] for b in card["body"]] == ["TextBlock", "TextBlock"] and all(b["wrap"] is True for b in card["body"])
+    assert fake.at("/teams", 2)[2]["attachments"][0]["content"]["body"][0]["color"] == "Good"
+    discord = fake.at("/discord", 1)[2]
+    only(discord, "embeds", "content")
+    (e,) = discord["embeds"]
+    only(e, "title", "description", "color")
+    assert discord["content"] == "firing!" and isinstance(e["color"], int) and "which=a" in e["description"]
+
+
+def check_pagers(fake):
+    events = [fake.at("/pagerduty", n)[2] for n in (1, 2)]
+    assert [e["event_action"] for e in events] == ["trigger", "resolve"]
+    assert events[0]["dedup_key"] == events[1]["dedup_key"] and re.fullmatch(r"[0-9a-f]{64}", events[0]["dedup_key"])
+    for e in events:
+        only(e, "routing_key", "event_action", "dedup_key", "client", "client_url", "payload")
+        only(e["payload"], "summary", "source", "severity", "custom_details")
+        assert e["routing_key"] == "R-SECRET" and e["payload"]["severity"] == "warning"
+        only(e["payload"]["custom_details"], "firing", "resolved", "num_firing", "num_resolved")
+    assert events[0]["payload"]["custom_details"]["num_firing"] == "1"
+    path, headers, body = fake.at("/", 1)  # ntfy
+    only(body, "topic", "title", "message", "priority", "tags", "click")
+    assert (headers["Authorization"], body["topic"], body["priority"], body["tags"]) == ("Bearer N-SECRET", "my-topic", 4, ["rotating_light"])
+    assert fake.at("/", 2)[2]["priority"] == 3
+
+
+def test_every_service(stage, fake, gauges, smtp):
+    box = smtp()
+    for name, text in (("slack-url", f"{fake.url}/slack\n"), ("key", "R-SECRET\n")):
+        with open(f"{stage.folder}/{name}", "w") as f:
+            f.write(text)
+    via = {
+        "webhook": {"url": f"{fake.url}/hook?t=W-SECRET", "http_config": {"basic_auth": {"username": "u", "password": "P-SECRET"}}},
+        "slack": {"api_url_file": "slack-url", "channel": "#ops"},
+        "teams": {"webhook_url": f"{fake.url}/teams"},
+        "discord": {"webhook_url": f"{fake.url}/discord", "content": "{{ .Status }}!"},
+        "pagerduty": {"routing_key_file": "key", "url": f"{fake.url}/pagerduty", "severity": '{{ if eq .CommonLabels.severity "warn" }}warning{{ end }}'},
+        "ntfy": {"url": f"{fake.url}/my-topic", "token": "N-SECRET"},
+        "email": {"to": "Öps <ops@example.com>, dev@example.com", "from": "Narthex <narthex@example.com>", "smarthost": box.address,
+                  "require_tls": False, "headers": {"X-Which": "{{ .CommonLabels.which }}"}},
+    }
+    receivers = [{"name": k, **FAST, "group_by": ["alertname"], "matchers": ['severity=~"warn|page"'], k: v} for k, v in via.items()]
+    gauges.values = {"a": 7}
+    server = serve(stage, gauges, notify_file(stage, receivers))
+    fake.at("/hook?t=W-SECRET", 1)
+    for path in ("/slack", "/teams", "/discord", "/pagerduty", "/"):
+        fake.at(path, 1)
+    harness.wait_for("a mail", lambda: box.mails)
+    gauges.values = {"a": 1}
+    first, last = (fake.at("/hook?t=W-SECRET", n) for n in (1, 2))
+    assert first[1]["Authorization"] == "Basic dTpQLVNFQ1JFVA=="
+    check_webhook(first[2], last[2])
+    check_chats(fake)
+    check_pagers(fake)
+    harness.wait_for("two mails", lambda: len(box.mails) == 2)
+    sender, to, mail, raw = box.mails[0]
+    assert (sender, to) == ("narthex@example.com", ["ops@example.com", "dev@example.com"])
+    assert mail["Subject"] == '[FIRING:1] High: level of a is "high" ü' and mail["X-Which"] == "a"
+    assert mail["To"] == "Öps <ops@example.com>, dev@example.com"
+    assert mail["From"] == "Narthex <narthex@example.com>"
+    assert mail.get_content_type() == "multipart/alternative" and not mail.defects
+    assert [p.get_content_type() for p in mail.iter_parts()] == ["text/plain", "text/html"]
+    plain, html = (p.get_content() for p in mail.iter_parts())
+    assert "which = a" in plain and "<b>7</b>" in plain and "&lt;b&gt;7" in html and "<b>7" not in html
+    assert abs(email.utils.parsedate_to_datetime(mail["Date"]).timestamp() - time.time()) < 60
+    assert re.fullmatch(r"<[^<>@\s]+@example\.com>", mail["Message-ID"]) and mail["Message-ID"] != box.mails[1][2]["Message-ID"]
+    assert box.mails[1][2]["Subject"].startswith("[RESOLVED] High")
+    for kind in via:
+        harness.wait_for(f"both of {kind}", lambda k=kind: metric(server, "notifications_total", integration=k) == 2)
+        assert metric(server, "notifications_failed_total", integration=kind, reason="other") == 0
+        assert metric(server, "requests_total", integration=kind) == 2
+    harness.wait_for("nothing to be left", lambda: metric(server, "alerts") == 0 and metric(server, "groups") == 0)
+    server.stop()
+    assert "SECRET" not in server.log()
+
+
+def certificate(folder):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{folder}/key.pem",
+                    "-out", f"{folder}/cert.pem", "-days", "10", "-subj", "/CN=mail", "-addext", "subjectAltName=IP:127.0.0.1"],
+                   check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{folder}/cert.pem", f"{folder}/key.pem")
+    return context
+
+
+def test_mail_by_starttls_and_login(stage, gauges, smtp):
+    safe = smtp(tls_context=certificate(stage.folder), require_starttls=True, login=True)
+    bare = smtp()
+    with open(f"{stage.folder}/password", "w") as f:
+        f.write("pass word\n")
+    base = {"to": "a@b.example", "from": "n@b.example", "smarthost": safe.address, "auth_username": "narthex"}
+    good = {**base, "auth_password_file": "password", "tls_config": {"ca_file": "cert.pem"}}
+    ways = {"good": good,
+            "wrong": {**good, "auth_password_file": "", "auth_password": "WRONG-SECRET"},
+            "untrusted": {**good, "tls_config": {}},
+            "bare": {"to": "a@b.example", "from": "n@b.example", "smarthost": bare.address}}
+    receivers = [{"name": k, "group_wait": "0s", "group_interval": "1h", "email": v} for k, v in ways.items()]
+    gauges.values = {"a": 99}
+    server = serve(stage, gauges, notify_file(stage, receivers))
+    harness.wait_for("a mail", lambda: safe.mails)
+    assert safe.tls == [True] and ("narthex", "pass word") in safe.logins
+    harness.wait_for("two that are refused", lambda: sum(
+        f"receiver={k} " in line for k in ("wrong", "bare") for line in server.log().splitlines() if "Notification failed" in line and "tried again" not in line) == 2)
+    harness.wait_for("one that may pass", lambda: re.search(r"tried again.*receiver=untrusted", server.log()))
+    assert not bare.mails and len(safe.mails) == 1  # nothing without the TLS that it requires
+    server.stop()
+    assert "SECRET" not in server.log() and "pass word" not in server.log()
+
+
+def test_from_firing_to_resolved(stage, fake, gauges):
+    hook = {"name": "hook", "group_by": ["alertname"], **FAST, "webhook": {"url": f"{fake.url}/hook"}}
+    path = notify_file(stage, [{**hook, "repeat_interval": "1s"}])
+    gauges.values = {"a": 7, "b": 60}
+    fake.codes = [503]  # the first try fails
+    server = serve(stage, gauges, path)
+    which = lambda post: {a["labels"]["which"]: a["status"] for a in post[2]["alerts"]}  # noqa: E731
+    assert which(fake.at("/hook", 1)) == {"a": "firing", "b": "firing"}
+    assert which(fake.at("/hook", 2)) == {"a": "firing", "b": "firing"}  # repeat_interval
+    assert metric(server, "requests_failed_total", integration="webhook") == 1
+
+    # b is silenced, and nothing is repeated any more
+    notify_file(stage, [hook], [{"matchers": ["which=b"], "comment": "at work"}])
+    assert server.reload().status == 200
+    assert metric(server, "alerts_silenced") == 1
+    n = fake.count("/hook")
+    gauges.values = {"a": 7, "b": 60, "c": 8}
+    assert which(fake.at("/hook", n + 1)) == {"a": "firing", "c": "firing"}
+
+    # a crash in between; a ends before the server is back
+    harness.wait_for("the state to be written", lambda: '"which":"c"' in open(server.data + "/notify.json").read())
+    server.kill()
+    n = fake.count("/hook")
+    gauges.values = {"b": 60, "c": 8, "a": 1}
+    server.start()
+    harness.wait_for("rules to speak again", lambda: metric(server, "alerts") == 3)
+    assert fake.count("/hook") == n  # c is not told again
+    post = fake.at("/hook", n + 1, timeout=20)  # and a, of which no rule speaks any more, is not forgotten
+    assert which(post) == {"a": "resolved", "c": "firing"}
+
+    # the silence is taken away, then all ends
+    notify_file(stage, [hook])
+    assert server.reload().status == 200
+    gauges.values = {}
+    harness.wait_for("all to be over", lambda: which(fake.posts[-1]) == {"b": "resolved", "c": "resolved"} or which(fake.posts[-1]) == {"b": "resolved"}
+                     or which(fake.posts[-1]) == {"c": "resolved"})
+    harness.wait_for("nothing to be left", lambda: metric(server, "alerts") == 0)
+    ends = {}
+    for post in fake.posts:
+        ends.update(which(post))
+    assert ends == {"a": "resolved", "b": "resolved", "c": "resolved"}
+
+
+def test_files_that_are_wrong(stage, fake, gauges):
+    hook = {"name": "hook", **FAST, "webhook": {"url": f"{fake.url}/hook"}}
+    path = notify_file(stage, [hook])
+    server = serve(stage, gauges, path)
+    assert "narthex_notify_groups 0" in server.get("/metrics").text
+    notify_file(stage, [{**hook, "group_wait": "soon"}])
+    answer = server.reload()
+    assert answer.status == 500 and "not a valid duration" in answer.text and path in answer.text
+    gauges.values = {"a": 7}
+    fake.at("/hook", 1)  # by the old one
+    with open(path, "w") as f:
+        f.write("notify:\n  receivers:\n  - name: x\n    slack: {api_url: 'http://SECRET'}\n    matchers: ['a=']\n")
+    for args in (["--config.file=" + server.config_path, "--storage.tsdb.path=" + stage.folder + "/other", "--notify.file=" + path,
+                  "--web.listen-address=127.0.0.1:0"], ["check", "notify", path]):
+        r = harness.run_tool(harness.BINARY, *args, timeout=30)
+        assert r.returncode == (2 if len(args) == 4 else 1)
+        assert f"{path}:3: notify.receivers[0].matchers[0]" in r.stderr and "SECRET" not in r.stdout + r.stderr
+    r = harness.run_tool(harness.BINARY, "check", "notify", harness.ROOT + "/config/examples/notify/notify.yml")
+    assert r.returncode == 0 and "4 receivers found" in r.stdout and "pager: pagerduty" in r.stdout
+    quiet = stage.server("{}", name="without")
+    assert "narthex_notify_" not in quiet.get("/metrics").text

@@ -1,0 +1,320 @@
+/* test_direct.c - the thread of direct notification, against a receiver that says yes, no, or nothing, and over a disk
+ * that fails. */
+#include "tests/support/test.h"
+
+#include <time.h>
+
+#include "src/base/clock.h"
+#include "src/base/log.h"
+#include "src/notify/alert.h"
+#include "src/notify/direct_plan.h"
+#include "tests/notify/receiver.h"
+#include "tests/support/simfs.h"
+
+static struct nx_err err;
+static char logged[20000]; /* under the log's own lock */
+
+static void keep_log(void *ctx, const char *line, size_t len)
+{
+    size_t have = strlen(logged);
+
+    (void)ctx;
+    if (have + len + 1 < sizeof logged)
+        memcpy(logged + have, line, len), logged[have + len] = 0;
+}
+
+struct fixture {
+    struct receiver r;
+    struct direct *d;
+    struct simfs *sim;
+};
+
+static struct direct_plan *plan_of(struct fixture *f, const char *more)
+{
+    struct direct_plan *p = NULL;
+    char text[600];
+
+    snprintf(text, sizeof text,
+             "notify:\n  receivers:\n  - {name: r, group_wait: 0s, webhook: {url: "
+             "'http://user:SECRET@127.0.0.1:%u/SECRET'%s}\n",
+             f->r.port, more);
+    assert_ok(direct_plan_parse(&p, STR(text), "n.yml", &err), &err);
+    return p;
+}
+
+/* `more`: the rest of the receiver's line; a } ends the webhook. */
+static void open_direct(struct fixture *f, const char *more)
+{
+    struct direct_opts o = {.fs = simfs_fs(f->sim),
+                            .state_dir = "data",
+                            .external_url = "http://own",
+                            .grace_ms = 60000};
+    struct direct_plan *p = plan_of(f, more);
+
+    assert_ok(direct_open(&f->d, &o, p, &err), &err);
+    direct_plan_unref(p);
+}
+
+static void setup_with(struct fixture *f, const char *more)
+{
+    *f = (struct fixture){.sim = simfs_new(1)};
+    logged[0] = 0;
+    log_capture(keep_log, NULL);
+    assert_ok(fs_mkdirs(simfs_fs(f->sim), "data", &err), &err);
+    assert_ok(simfs_fs(f->sim)->sync_dir(simfs_fs(f->sim), ".", &err), &err);
+    receiver_open(&f->r);
+    open_direct(f, more);
+}
+
+static void teardown(struct fixture *f)
+{
+    direct_close(f->d);
+    receiver_close(&f->r);
+    simfs_free(f->sim);
+    log_capture(NULL, NULL);
+}
+
+static void take(struct fixture *f, const char *name, bool resolved)
+{
+    struct label l = {LIT("alertname"), STR(name)};
+    int64_t now = clock_now_ns();
+    struct rule_notice from = {.labels = {&l, 1},
+                               .starts_ns = now,
+                               .ends_ns = now + (resolved ? 0 : 240000000000ll),
+                               .resolved = resolved,
+                               .generator_url = ""};
+    struct notify_alert *a = alert_new(&from.labels, &from);
+    const struct notify_alert *const v[] = {a};
+
+    direct_take(f->d, v, 1);
+    notify_alert_unref(a);
+}
+
+static struct direct_stats stats_of(struct fixture *f)
+{
+    struct direct_stats st;
+
+    direct_get_stats(f->d, &st);
+    return st;
+}
+
+/* Waits at most 20 s for a figure to be at least `want`. */
+#define wait_for(f, figure, want)                                                                  \
+    do {                                                                                           \
+        for (int wait_i_ = 0; stats_of(f).figure < (want); wait_i_++) {                            \
+            struct timespec wait_ts_ = {0, 2000000};                                               \
+            if (wait_i_ == 10000)                                                                  \
+                fail_msg("%s did not get to %d", #figure, (int)(want));                            \
+            nanosleep(&wait_ts_, NULL);                                                            \
+        }                                                                                          \
+    } while (0)
+#define HOOKS kinds[CONFIG_NOTIFY_WEBHOOK]
+
+static void what_is_due_is_posted(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_with(&f, "}, group_interval: 50ms");
+    take(&f, "A", false);
+    assert_non_null(strstr(receiver_body(&f.r, 0), "\"status\":\"firing\""));
+    assert_non_null(strstr(f.r.heads[0], "POST /SECRET HTTP/1.1\r\n"));
+    assert_non_null(strstr(f.r.heads[0], "Content-Type: application/json\r\n"));
+    assert_non_null(strstr(f.r.heads[0], "Authorization: Basic dXNlcjpTRUNSRVQ="));
+    take(&f, "A", true);
+    assert_non_null(strstr(receiver_body(&f.r, 1), "\"status\":\"resolved\""));
+    wait_for(&f, HOOKS.sent, 2);
+    struct direct_stats st = stats_of(&f);
+    assert_int_equal(st.alerts, 0);
+    assert_int_equal(st.HOOKS.requests, 2);
+    assert_int_equal(st.HOOKS.requests_failed, 0);
+    teardown(&f);
+}
+
+static void what_may_pass_is_tried_again(void **state)
+{
+    static const char *const answers[] = {"500 Internal Server Error", "429 Too Many Requests"};
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(answers); i++) {
+        struct fixture f;
+        setup_with(&f, "}");
+        receiver_answer(&f.r, answers[i]);
+        take(&f, "A", false);
+        receiver_body(&f.r, 0);
+        wait_for(&f, HOOKS.requests_failed, 1);
+        receiver_answer(&f.r, "204 No Content");
+        receiver_body(&f.r, 1); /* a second later */
+        wait_for(&f, HOOKS.sent, 1);
+        assert_string_equal(f.r.bodies[0], f.r.bodies[1]);
+        teardown(&f);
+        assert_non_null(strstr(logged, "it will be tried again"));
+        assert_null(strstr(logged, "SECRET"));
+    }
+}
+
+static void what_is_refused_is_not(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_with(&f, "}, group_interval: 100ms");
+    receiver_answer(&f.r, "400 Bad Request");
+    take(&f, "A", false);
+    receiver_body(&f.r, 0);
+    wait_for(&f, HOOKS.failed[0], 1);
+    receiver_answer(&f.r, "200 OK");
+    receiver_body(&f.r, 1); /* not tried again, but still to be told */
+    wait_for(&f, HOOKS.sent, 2);
+    teardown(&f);
+    assert_non_null(strstr(logged, "Notification failed"));
+    assert_non_null(strstr(logged, "answered 400 Bad Request"));
+    assert_null(strstr(logged, "SECRET"));
+}
+
+static void a_receiver_that_hangs_holds_nobody_up(void **state)
+{
+    struct fixture f;
+    int64_t began = clock_mono_ns();
+
+    (void)state;
+    setup_with(&f, ", timeout: 50ms}, group_by: [alertname]");
+    receiver_hold(&f.r, true);
+    take(&f, "A", false);
+    receiver_body(&f.r, 0);
+    wait_for(&f, HOOKS.requests_failed, 1);
+    teardown(&f);
+    assert_true(clock_mono_ns() - began < 10000000000ll);
+    assert_non_null(strstr(logged, "context deadline exceeded"));
+    assert_null(strstr(logged, "SECRET"));
+}
+
+static void a_stop_waits_for_a_second(void **state)
+{
+    struct fixture f;
+    int64_t began;
+
+    (void)state;
+    setup_with(&f, "}");
+    receiver_hold(&f.r, true);
+    take(&f, "A", false);
+    receiver_body(&f.r, 0);
+    began = clock_mono_ns();
+    direct_close(f.d);
+    assert_true(clock_mono_ns() - began < 5000000000ll);
+    f.d = NULL;
+    teardown(&f);
+}
+
+static void another_file_is_used_at_once(void **state)
+{
+    struct fixture f;
+    struct direct_plan *p;
+
+    (void)state;
+    setup_with(&f, "}");
+    receiver_hold(&f.r, true);
+    take(&f, "A", false);
+    receiver_body(&f.r, 0); /* under way */
+    p = plan_of(&f, "}, matchers: ['alertname!=C'], group_interval: 50ms");
+    assert_ok(direct_apply(f.d, p, &err), &err);
+    direct_plan_unref(p);
+    receiver_hold(&f.r, false);
+    wait_for(&f, HOOKS.sent, 1);
+    take(&f, "C", false);
+    take(&f, "A", true);
+    assert_non_null(strstr(receiver_body(&f.r, 1), "\"resolved\""));
+    teardown(&f);
+}
+
+/* ---- the disk ------------------------------------------------------------------------------------------------ */
+
+static void a_full_disk_delays_no_message(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_with(&f, "}, group_interval: 50ms");
+    simfs_set_space(f.sim, 10);
+    take(&f, "A", false);
+    receiver_body(&f.r, 0);
+    wait_for(&f, state_failures, 1);
+    take(&f, "B", false);
+    receiver_body(&f.r, 1);
+    wait_for(&f, HOOKS.sent, 2);
+    simfs_set_space(f.sim, UINT64_MAX);
+    teardown(&f); /* a last try */
+    assert_non_null(strstr(logged, "could not be saved"));
+    assert_non_null(strstr(logged, "is saved again"));
+}
+
+static void damage_is_told_and_passed_over(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_with(&f, "}");
+    take(&f, "A", false);
+    receiver_body(&f.r, 0);
+    wait_for(&f, HOOKS.sent, 1);
+    direct_close(f.d);
+    assert_true(simfs_flip(f.sim, "data/notify.json", 0, 0xff));
+    open_direct(&f, "}");
+    take(&f, "A", false);
+    receiver_body(&f.r, 1); /* anew */
+    teardown(&f);
+    assert_non_null(strstr(logged, "is not known"));
+}
+
+/* The power goes at any step of writing: afterwards the file is whole, of this message or of the one before; what was
+ * written is not told again. */
+static void a_power_cut_at_any_step_leaves_a_whole_state(void **state)
+{
+    (void)state;
+    for (unsigned cut = 1;; cut++) {
+        struct fixture f;
+        bool finished;
+        setup_with(&f, "}, group_interval: 20ms");
+        simfs_cut_power_at(f.sim, cut);
+        take(&f, "A", false);
+        receiver_body(&f.r, 0);
+        wait_for(&f, HOOKS.sent, 1);
+        direct_close(f.d);
+        finished = !simfs_power_was_cut(f.sim);
+        simfs_restore_power(f.sim);
+        logged[0] = 0;
+        open_direct(&f, "}, group_interval: 20ms");
+        assert_null(strstr(logged, "is not known")); /* never half of it */
+        if (stats_of(&f).alerts == 0) {
+            assert_false(finished);
+            take(&f, "A", false);
+            receiver_body(&f.r, 1);
+        } else { /* known: not told again, but its end is */
+            take(&f, "A", false);
+            take(&f, "B", false);
+            assert_non_null(strstr(receiver_body(&f.r, 1), "\"B\""));
+            wait_for(&f, HOOKS.sent, 1);
+            take(&f, "A", true);
+            assert_non_null(strstr(receiver_body(&f.r, 2), "\"resolved\""));
+        }
+        teardown(&f);
+        if (finished)
+            return;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_due_is_posted),
+        cmocka_unit_test(what_may_pass_is_tried_again),
+        cmocka_unit_test(what_is_refused_is_not),
+        cmocka_unit_test(a_receiver_that_hangs_holds_nobody_up),
+        cmocka_unit_test(a_stop_waits_for_a_second),
+        cmocka_unit_test(another_file_is_used_at_once),
+        cmocka_unit_test(a_full_disk_delays_no_message),
+        cmocka_unit_test(damage_is_told_and_passed_over),
+        cmocka_unit_test(a_power_cut_at_any_step_leaves_a_whole_state),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
