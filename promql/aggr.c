@@ -772,8 +772,7 @@ static nx_status run_pick(struct aggregation *g, struct rows **out, struct nx_er
         rows_release(g->ev, g->in);
         return (*out)->data ? NX_OK : eval_nomem(g->ev, g->ev->work, err);
     }
-    g->n_groups = 0;
-    st = number_groups(g, err);
+    st = number_groups(g, err); /* rows without points are gone */
     if (!st && g->op == PQL_AGG_LIMIT_RATIO)
         st = ratio_offsets(g, &offsets, err);
     if (!st)
@@ -810,7 +809,46 @@ struct value_counts {
     struct rows *rows;
     size_t cap;
     struct labels_builder builder;
+    /* The rows that values of groups went to, so that labels are made once for each. */
+    struct value_slot {
+        uint64_t bits;
+        uint32_t group, row;
+        bool used;
+    } * slots;
+    size_t n_slots, cap_slots;
 };
+
+/* Where a group's value is, or is to be put. */
+static struct value_slot *value_slot(const struct value_counts *c, uint64_t bits, uint32_t group)
+{
+    uint64_t hash = (bits ^ group) * 0x9e3779b97f4a7c15u;
+
+    hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15u; /* small numbers differ in upper bits only */
+    for (size_t i = hash >> 32 & (c->cap_slots - 1);; i = (i + 1) & (c->cap_slots - 1)) {
+        struct value_slot *s = &c->slots[i];
+
+        if (!s->used || (s->bits == bits && s->group == group))
+            return s;
+    }
+}
+
+/* Makes room for one more. */
+static nx_status value_slots_grow(struct value_counts *c, struct nx_err *err)
+{
+    struct value_slot *old = c->slots;
+    const size_t n = c->cap_slots;
+
+    if (c->n_slots * 2 < n)
+        return NX_OK;
+    c->cap_slots = n ? n * 2 : 256;
+    c->slots = arena_zalloc(c->g->ev->work, c->cap_slots * sizeof *c->slots);
+    if (!c->slots)
+        return eval_nomem(c->g->ev, c->g->ev->work, err);
+    for (size_t i = 0; i < n; i++)
+        if (old[i].used)
+            *value_slot(c, old[i].bits, old[i].group) = old[i];
+    return NX_OK;
+}
 
 /* The labels of input row i with its value as a label, grouped. */
 static nx_status value_labels(struct value_counts *c, size_t i, double v, struct labels *out,
@@ -875,6 +913,31 @@ static nx_status value_row(struct value_counts *c, const struct labels *ls, uint
     return NX_OK;
 }
 
+/* The row that counts input row i where its value is v. */
+static nx_status row_of_value(struct value_counts *c, size_t i, double v, uint32_t *id,
+                              struct nx_err *err)
+{
+    const uint32_t group = c->g->of_row[i];
+    struct value_slot *s;
+    struct labels ls;
+    nx_status st = value_slots_grow(c, err);
+
+    if (st)
+        return st;
+    s = value_slot(c, num_bits(v), group);
+    if (!s->used) {
+        st = value_labels(c, i, v, &ls, err);
+        if (!st)
+            st = value_row(c, &ls, id, err);
+        if (st)
+            return st;
+        *s = (struct value_slot){num_bits(v), group, *id, true};
+        c->n_slots++;
+    }
+    *id = s->row;
+    return NX_OK;
+}
+
 static nx_status count_row_values(struct value_counts *c, size_t i, const struct row *row,
                                   struct nx_err *err)
 {
@@ -886,12 +949,8 @@ static nx_status count_row_values(struct value_counts *c, size_t i, const struct
         if (!row->has[k])
             continue;
         if (id == UINT32_MAX || num_bits(last) != num_bits(row->v[k])) {
-            struct labels ls;
-
             last = row->v[k];
-            st = value_labels(c, i, last, &ls, err);
-            if (!st)
-                st = value_row(c, &ls, &id, err);
+            st = row_of_value(c, i, last, &id, err);
             if (st)
                 return st;
         }
@@ -924,7 +983,9 @@ static nx_status run_count_values(struct aggregation *g, struct rows **out, stru
         return bad_label_name(c.label, err);
     label_index_init(&c.index, g->ev->work);
     labels_builder_init(&c.builder);
-    st = rows_new(g->ev, g->tm, 0, &c.rows, err);
+    st = number_groups(g, err);
+    if (!st)
+        st = rows_new(g->ev, g->tm, 0, &c.rows, err);
     if (!st) {
         c.rows->labels = NULL;
         st = row_new(g->ev, g->tm, &scratch, err);
