@@ -212,6 +212,8 @@ static nx_status post(struct sender *s, struct line *l, const struct notify_aler
     };
     nx_status st;
 
+    if (r.timeout_ms <= 0) /* to libcurl that would be forever */
+        return nx_fail(err, NX_TIMEOUT, "Post \"%s\": context deadline exceeded", s->url);
     buf_clear(&l->body);
     alerts_json(&l->body, v, n);
     r.form = buf_cstr(&l->body);

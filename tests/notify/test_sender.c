@@ -241,6 +241,40 @@ static void silence_ends_with_the_timeout(void **state)
     teardown(&f);
 }
 
+static void a_timeout_of_nothing_is_over_at_once(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_for(&f, "{timeout: 0s}", 100, 2, true);
+    receiver_hold(&f.r, true);
+    add(&f, "a", 3, 0);
+    wait_counted(&f, 3);
+    assert_int_equal(counts(&f).errors, 3);
+    receiver_hold(&f.r, false);
+    teardown(&f);
+}
+
+/* An Alertmanager that was restarted meanwhile. */
+static void a_connection_that_died_while_idle_costs_nothing(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_for(&f, "{}", 100, 2, true);
+    add(&f, "a", 1, 0);
+    wait_counted(&f, 1);
+    pthread_mutex_lock(&f.r.lock);
+    shutdown(f.r.from[0].fd, SHUT_RDWR);
+    pthread_mutex_unlock(&f.r.lock);
+    add(&f, "b", 1, 0);
+    assert_string_equal(names(receiver_body(&f.r, 1)), "b");
+    wait_counted(&f, 2);
+    assert_int_equal(counts(&f).sent, 2);
+    assert_int_equal(counts(&f).errors, 0);
+    teardown(&f);
+}
+
 static void leaving_drains_the_queue(void **state)
 {
     struct fixture f;
@@ -420,6 +454,8 @@ int main(void)
         cmocka_unit_test(a_queue_is_bounded_in_bytes),
         cmocka_unit_test(a_batch_that_is_refused_is_dropped_and_counted),
         cmocka_unit_test(silence_ends_with_the_timeout),
+        cmocka_unit_test(a_timeout_of_nothing_is_over_at_once),
+        cmocka_unit_test(a_connection_that_died_while_idle_costs_nothing),
         cmocka_unit_test(leaving_drains_the_queue),
         cmocka_unit_test(leaving_without_drain_ends_what_is_under_way),
         cmocka_unit_test(draining_ends_where_nobody_answers),
