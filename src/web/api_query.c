@@ -12,6 +12,7 @@
 #include "src/base/clock.h"
 #include "src/base/limits.h"
 #include "src/base/num.h"
+#include "src/base/text.h"
 
 struct result_stream {
     struct pql_result *result;
@@ -19,7 +20,9 @@ struct result_stream {
     size_t n_series; /* to write; may be fewer than there are */
     size_t series, point;
     struct json_times times;
-    bool stats, truncated;
+    bool stats;
+    char **own; /* warnings of this call, and room for the result's */
+    size_t n_own;
 };
 
 /* Large answers are points and little else. */
@@ -133,6 +136,17 @@ void json_query_stats(struct buf *b, const struct pql_result *r)
                (unsigned long long)r->stats.samples_peak);
 }
 
+/* The evaluation's, after those of this call. */
+static void put_warnings(struct result_stream *rs, struct buf *b)
+{
+    const struct pql_result *r = rs->result;
+    char **all = rs->own;
+
+    for (size_t i = 0; i < r->n_warnings; i++)
+        all[rs->n_own + i] = r->warnings[i];
+    json_messages(b, "warnings", all, rs->n_own + r->n_warnings);
+}
+
 static void put_end(struct result_stream *rs, struct buf *b)
 {
     struct pql_result *r = rs->result;
@@ -142,16 +156,7 @@ static void put_end(struct result_stream *rs, struct buf *b)
         json_query_stats(b, r);
     }
     buf_char(b, '}');
-    if (rs->truncated) {
-        buf_str(b, ",\"warnings\":[\"results truncated due to limit\"");
-        for (size_t i = 0; i < r->n_warnings; i++) {
-            buf_char(b, ',');
-            json_cstr(b, r->warnings[i]);
-        }
-        buf_char(b, ']');
-    } else {
-        json_messages(b, "warnings", r->warnings, r->n_warnings);
-    }
+    put_warnings(rs, b);
     json_messages(b, "infos", r->infos, r->n_infos);
     buf_char(b, '}');
 }
@@ -226,6 +231,29 @@ static void put_scalar(struct buf *b, const struct pql_result *r)
     buf_str(b, "\"]");
 }
 
+/* Says what this call has to say; room for the evaluation's warnings is made. */
+static bool own_warnings(struct web_req *r, struct result_stream *rs)
+{
+    struct nx_slice stats = web_param_get(r, "stats");
+    char quoted[TEXT_QUOTED_BYTES];
+
+    rs->own = arena_array(r->arena, rs->result->n_warnings + 2, sizeof *rs->own);
+    if (!rs->own)
+        return false;
+    if (rs->n_series < rs->result->n_series)
+        rs->own[rs->n_own++] = arena_strdup(r->arena, "results truncated due to limit");
+    if (stats.len && !nx_slice_is(stats, "true") && !nx_slice_is(stats, "all"))
+        rs->own[rs->n_own++] = arena_printf(
+            r->arena,
+            "value %s for parameter \"stats\" is deprecated and will be rejected in the "
+            "next major release, use \"true\" or \"all\"",
+            text_quoted(quoted, stats));
+    for (size_t i = 0; i < rs->n_own; i++)
+        if (!rs->own[i])
+            return false;
+    return true;
+}
+
 static void send_result(struct web_req *r, struct pql_result *result, size_t limit)
 {
     struct result_stream *rs = arena_zalloc(r->arena, sizeof *rs);
@@ -235,14 +263,15 @@ static void send_result(struct web_req *r, struct pql_result *result, size_t lim
                                         [PQL_MATRIX] = "matrix",
                                         [PQL_STRING] = "string"};
 
-    if (!rs) {
+    if (rs) {
+        rs->result = result;
+        rs->n_series = limit && result->n_series > limit ? limit : result->n_series;
+    }
+    if (!rs || !own_warnings(r, rs)) {
         pql_result_free(result);
         web_error(r, WEB_ERR_INTERNAL, "out of memory");
         return;
     }
-    rs->result = result;
-    rs->n_series = limit && result->n_series > limit ? limit : result->n_series;
-    rs->truncated = rs->n_series < result->n_series;
     rs->stats = web_param_has(r, "stats");
     web_ok_begin(r);
     buf_printf(b, "{\"resultType\":\"%s\",\"result\":", names[result->type]);

@@ -262,6 +262,14 @@ static void stats_are_given_when_asked_for(void **state)
     a = get("/api/v1/query?query=m&time=1700000000");
     assert_null(strstr(buf_cstr(&a.body), "stats"));
     answer_done(&a);
+    expect_in(
+        get("/api/v1/query?query=m&time=1700000000&stats=a%22b&limit=1"), "other words", 200,
+        "\"warnings\":[\"results truncated due to limit\",\"value \\\"a\\\\\\\"b\\\" for parameter "
+        "\\\"stats\\\" is deprecated and will be rejected in the next major release, use "
+        "\\\"true\\\" or \\\"all\\\"\"]}");
+    a = get("/api/v1/query?query=1&stats=true");
+    assert_null(strstr(buf_cstr(&a.body), "warnings"));
+    answer_done(&a);
 }
 
 static void parameters_of_url_and_body_are_merged(void **state)
