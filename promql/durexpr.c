@@ -270,8 +270,7 @@ static nx_status parse_signed_offset(struct parser *p, struct pql_durexpr **out)
         return st ? st : parse_dur_rest(p, PREC_ADD, out);
     }
     st = parse_dur_operand(p, &inner);
-    if (!st && t == TOK_LEFT_PAREN &&
-        sign.type == TOK_ADD) { /* the sign ends it: it must be printed */
+    if (!st && sign.type == TOK_ADD) { /* told in the tree; printed before a parenthesis it ends */
         st = dur_new(p, PQL_DUR_POS, sign.pos, out);
         if (!st)
             (*out)->lhs = inner;

@@ -103,7 +103,8 @@ static void print_durexpr(struct buf *b, const struct pql_durexpr *d)
         print_durexpr(b, d->lhs);
         return;
     case PQL_DUR_POS: /* P5 */
-        buf_char(b, '+');
+        if (d->lhs->op == PQL_DUR_PAREN)
+            buf_char(b, '+');
         print_durexpr(b, d->lhs);
         return;
     case PQL_DUR_ADD:

@@ -49,6 +49,7 @@ static const char *dur_op_text(enum pql_dur_op op)
         [PQL_DUR_ADD] = "+",      [PQL_DUR_SUB] = "-",       [PQL_DUR_MUL] = "*",
         [PQL_DUR_DIV] = "/",      [PQL_DUR_MOD] = "%",       [PQL_DUR_POW] = "^",
         [PQL_DUR_MIN] = "min_of", [PQL_DUR_MAX] = "max_of",  [PQL_DUR_PAREN] = "+",
+        [PQL_DUR_POS] = "+",
     };
 
     return texts[op];
@@ -64,9 +65,9 @@ static void put_dur_side(struct buf *b, const struct pql_durexpr *d)
 
 static void put_durexpr(struct buf *b, const struct pql_durexpr *d, bool wrapped)
 {
-    bool unary = d->op == PQL_DUR_NEG || d->op == PQL_DUR_PAREN;
+    bool unary = d->op == PQL_DUR_NEG || d->op == PQL_DUR_POS || d->op == PQL_DUR_PAREN;
 
-    if (d->op == PQL_DUR_POS) { /* a parenthesis follows, which says the same */
+    if (d->op == PQL_DUR_POS && d->lhs->op == PQL_DUR_PAREN) { /* which says the same */
         put_durexpr(b, d->lhs, wrapped);
         return;
     }

@@ -22,6 +22,11 @@ static const struct {
       "{'anchored':false,'matchers':[{'name':'__name__','type':'=','value':'my.metric'},{'name':'l',"
       "'type':'!~','value':'v'}],'name':'','offset':0,'offsetExpr':null,'smoothed':false,"
       "'startOrEnd':null,'timestamp':null,'type':'vectorSelector'}" },
+    { "x offset +step()",
+      "{'anchored':false,'matchers':[{'name':'__name__','type':'=','value':'x'}],'name':'x','offset':0,"
+      "'offsetExpr':{'lhs':null,'op':'+','rhs':{'lhs':null,'op':'step','rhs':null,'type':'durationExpr',"
+      "'wrapped':false},'type':'durationExpr','wrapped':false},'smoothed':false,'startOrEnd':null,"
+      "'timestamp':null,'type':'vectorSelector'}" },
     { "rate(x[5m] @ end() offset 30s)",
       "{'args':[{'anchored':false,'matchers':[{'name':'__name__','type':'=','value':'x'}],'name':'x',"
       "'offset':30000,'offsetExpr':null,'range':300000,'rangeExpr':null,'smoothed':false,"
