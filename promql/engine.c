@@ -457,7 +457,8 @@ static nx_status run_query(struct run *r, struct nx_err *err)
         return st;
     if (res->type == PQL_MATRIX && res->n_series)
         qsort(res->series, res->n_series, sizeof *res->series, compare_series);
-    res->stats.sort_s = since(&at);
+    if (res->type == PQL_MATRIX)
+        res->stats.sort_s = since(&at);
     st = annots_texts(&r->ev.annots, ANNOT_WARNING, r->q->text, r->ev.out, &res->warnings,
                       &res->n_warnings, err);
     if (!st)
@@ -554,7 +555,7 @@ nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_r
     struct nx_err own;
     const struct pql_watch *watch = NULL;
     uint32_t watched = PQL_NOT_BEGUN;
-    int64_t begun = clock_mono_ns(), at = begun, timeout_ms = e->opts.timeout_ms;
+    int64_t begun = clock_mono_ns(), at, executed, timeout_ms = e->opts.timeout_ms;
     bool placed = false;
     nx_status st;
 
@@ -571,17 +572,17 @@ nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_r
     if (st)
         goto done;
     watch = e->opts.watch;
-    at = clock_mono_ns();
+    at = executed = clock_mono_ns();
     st = place_take(e, q, r.ev.deadline_ns, err);
-    if (st)
-        goto done;
-    placed = true;
-    if (watch)
-        watched = watch->begin(watch->ctx, q);
     r.result->stats.queue_s = since(&at);
-    st = run_query(&r, err);
-    note_samples(&r);
-    r.result->stats.total_s = since(&begun);
+    placed = st == NX_OK;
+    if (placed) {
+        if (watch)
+            watched = watch->begin(watch->ctx, q);
+        st = run_query(&r, err);
+        note_samples(&r);
+    }
+    r.result->stats.total_s = since(&executed);
 
 done:
     if (watch)

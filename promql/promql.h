@@ -154,7 +154,7 @@ struct pql_result {
             int64_t start_ms, step_ms;
             const uint64_t *total, *read;
         } by_step;
-        double queue_s, prepare_s, eval_s, sort_s, total_s;
+        double queue_s, prepare_s, eval_s, sort_s, total_s; /* total: all but parsing */
     } stats;
     struct arena *arena; /* holds all of the above */
 };

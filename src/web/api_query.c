@@ -6,6 +6,7 @@
  * may end within a series. */
 
 #include <arpa/inet.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,11 +112,25 @@ static void put_by_step(struct buf *b, const char *name, const struct pql_result
     buf_str(b, "],");
 }
 
+/* As Go's JSON has it: 4e-8 and not 4e-08. */
+static void put_seconds(struct buf *b, double s)
+{
+    char text[NUM_TEXT_BYTES];
+    size_t n = num_format(text, s);
+
+    if (n > 4 && memcmp(text + n - 4, "e-0", 3) == 0) {
+        text[n - 2] = text[n - 1];
+        n--;
+    }
+    buf_append(b, text, n);
+}
+
 void json_query_stats(struct buf *b, const struct pql_result *r)
 {
     static const char *const names[] = {"evalTotalTime", "resultSortTime", "queryPreparationTime",
                                         "innerEvalTime", "execQueueTime",  "execTotalTime"};
-    const double values[] = {r->stats.prepare_s + r->stats.eval_s + r->stats.sort_s,
+    const double eval_s = r->stats.prepare_s + r->stats.eval_s + r->stats.sort_s;
+    const double values[] = {nearbyint(eval_s * 1e9) / 1e9, /* as they are whole nanoseconds */
                              r->stats.sort_s,
                              r->stats.prepare_s,
                              r->stats.eval_s,
@@ -125,7 +140,7 @@ void json_query_stats(struct buf *b, const struct pql_result *r)
     buf_str(b, "{\"timings\":{");
     for (size_t i = 0; i < NX_COUNT(names); i++) {
         buf_printf(b, "%s\"%s\":", i ? "," : "", names[i]);
-        buf_num(b, values[i]);
+        put_seconds(b, values[i]);
     }
     buf_str(b, "},\"samples\":{");
     put_by_step(b, "totalQueryableSamplesPerStep", r, r->stats.by_step.total);

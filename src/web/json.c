@@ -67,11 +67,10 @@ static bool plain(unsigned char c)
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&';
 }
 
-void json_string(struct buf *b, struct nx_slice s)
+static void put_escaped(struct buf *b, struct nx_slice s)
 {
     size_t from = 0, i = 0;
 
-    buf_char(b, '"');
     while (i < s.len) {
         if (plain((unsigned char)s.ptr[i])) {
             i++;
@@ -82,6 +81,28 @@ void json_string(struct buf *b, struct nx_slice s)
         from = i;
     }
     buf_append(b, s.ptr + from, i - from);
+}
+
+void json_string(struct buf *b, struct nx_slice s)
+{
+    buf_char(b, '"');
+    put_escaped(b, s);
+    buf_char(b, '"');
+}
+
+void json_string_readable(struct buf *b, struct nx_slice s)
+{
+    size_t from = 0;
+
+    buf_char(b, '"');
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] != '<' && s.ptr[i] != '>' && s.ptr[i] != '&')
+            continue;
+        put_escaped(b, nx_slice_of(s.ptr + from, i - from));
+        buf_char(b, s.ptr[i]);
+        from = i + 1;
+    }
+    put_escaped(b, nx_slice_of(s.ptr + from, s.len - from));
     buf_char(b, '"');
 }
 

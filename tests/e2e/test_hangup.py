@@ -134,6 +134,8 @@ def test_a_query_that_waits_for_a_place_ends_with_its_client(server):
     wait_for("the second to end", lambda: len(logged(server)) > n, timeout=10 * WITHIN)
     line = logged(server)[-1]
     assert (line["params"]["query"], line["error"]) == ("1 + 41", "query was canceled in query queue")
+    times = line["stats"]["timings"]
+    assert times["evalTotalTime"] == 0 and 0.3 <= times["execQueueTime"] <= times["execTotalTime"]
     assert running(server) == 1, "the first goes on"
     first.close()
     ends_soon(server, "the first", idle(server))

@@ -53,8 +53,8 @@ def test_lines_say_what_prometheus_says(both):
             {k: v for k, v in b["httpRequest"].items() if k != "path"}
         assert a["httpRequest"]["path"] == b["httpRequest"]["path"]
         assert ("error" in a) == ("error" in b)
-        # 3.x adds these, and how many samples were read
-        assert keys(a) - keys(b) <= {"time", "level", "source", "msg", "stats.samples.samplesRead"}
+        # 3.x adds these, 3.14 how many samples were read
+        assert keys(a) - keys(b) <= {"time", "level", "source", "msg", "traceID", "stats.samples.samplesRead"}
         assert keys(b) <= keys(a)
 
 
