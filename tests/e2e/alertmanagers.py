@@ -12,11 +12,12 @@ ALERTMANAGER = "/usr/bin/prometheus-alertmanager"
 
 
 class Receiver:
-    """Keeps the JSON of every POST. `hold` makes it wait before it answers, `status` is what it answers."""
+    """Keeps the body of every POST, JSON as what it says. Answers `status` and `reply`, once it is `open`."""
 
     def __init__(self):
-        self.posts = []  # (path, headers, JSON)
+        self.posts = []  # (path, headers, JSON, or text of another kind)
         self.status = 200
+        self.reply = b""
         self.open = threading.Event()
         self.open.set()
         receiver = self
@@ -26,11 +27,14 @@ class Receiver:
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.posts.append((self.path, dict(self.headers), json.loads(body)))
+                is_json = self.headers["Content-Type"] == "application/json"
+                receiver.posts.append((self.path, dict(self.headers), json.loads(body) if is_json else body.decode()))
                 receiver.open.wait(60)
                 self.send_response(receiver.status)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(receiver.reply)))
                 self.end_headers()
+                self.wfile.write(receiver.reply)
 
             def log_message(self, *args):
                 pass

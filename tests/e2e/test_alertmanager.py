@@ -202,6 +202,18 @@ def test_tls_passwords_and_a_prefix(stage, receivers):
     assert re.search(rf'alertmanager={re.escape(wrong)} count=1 err="Post .*certificate', log), log
 
 
+def test_one_token_serves_many_requests(stage, receivers):
+    tokens, am = receivers(), receivers()
+    tokens.reply = b'{"access_token": "t1", "token_type": "Bearer", "expires_in": 3600}'
+    oauth2 = {"client_id": "id", "client_secret": "s", "token_url": f"http://{tokens.address}/token", "scopes": ["a"]}
+    server = stage.server(config(write_rules(stage.folder, "groups:\n- name: g\n  rules:\n  - {alert: Up, expr: vector(1)}\n"),
+                                 section(am.address, oauth2=oauth2)), flags=["--rules.alert.resend-delay=500ms"])
+    harness.wait_for("three requests", lambda: len(am.posts) >= 3)
+    assert {headers["Authorization"] for _, headers, _ in am.posts} == {"Bearer t1"}
+    assert [(path, body) for path, _, body in tokens.posts] == [("/token", "grant_type=client_credentials&scope=a")]
+    assert not counters(server)["errors_total", f"http://{am.address}/api/v2/alerts"]
+
+
 MANY = "groups:\n- name: g\n  rules:\n  - {alert: One, expr: vector(1)}\n  - {alert: Many, expr: 'last_over_time(m[1h])'}\n"
 
 
