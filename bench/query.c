@@ -2,13 +2,17 @@
  *
  * A querier hands out series that are made once and kept decoded, so that neither storage nor HTTP is
  * in the figures. 24 hours at 15 s; range queries have 60 s steps. CPU and wall time are each the best of the
- * repeats. Usage: query [--alone] [series] [repeats] [expression]; --alone: without helpers. */
+ * repeats. Usage: query [--alone] [--stored] [series] [repeats] [expression]
+ *
+ *   --alone   without helpers: one thread for a query
+ *   --stored  the same series come out of a store, from blocks of two hours and the head */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "promql/promql.h"
+#include "bench/synth.h"
 #include "src/base/clock.h"
 
 #define SAMPLES 5760
@@ -120,9 +124,59 @@ static void make(size_t n)
     }
 }
 
+/* ---- the store ----------------------------------------------------------------------------------- */
+
+static struct storage *store;
+static char store_dir[64];
+
+static struct nx_err err;
+
+/* Five series are a group's: those of an instance. */
+static void store_all(void)
+{
+    const size_t n_groups = (2 * data.n + 4) / 5;
+    struct storage_group **g = calloc(n_groups, sizeof(struct storage_group *));
+    uint32_t *cols = calloc(2 * data.n, sizeof *cols);
+
+    snprintf(store_dir, sizeof store_dir, "/tmp/bench-query-XXXXXX");
+    if (!g || !cols || !mkdtemp(store_dir))
+        exit(1);
+    const struct storage_opts o = {.fs = fs_real(), .dir = store_dir, .no_worker = true};
+    must(storage_open(&store, &o, &err), &err);
+    for (size_t k = 0; k < n_groups; k++)
+        must(storage_group_open(store, &g[k], &err), &err);
+    for (size_t s = 0; s < 2 * data.n; s++)
+        must(storage_group_column(g[s / 5], &data.labels[s], &cols[s], NULL, &err), &err);
+    for (size_t i = 0; i < SAMPLES; i++) {
+        for (size_t s = 0; s < 2 * data.n; s += 5) {
+            double v[5];
+            size_t n = 2 * data.n - s < 5 ? 2 * data.n - s : 5;
+
+            for (size_t k = 0; k < n; k++)
+                v[k] = (s + k < data.n ? data.counter : data.gauge)[(s + k) % data.n * SAMPLES + i];
+            must(storage_group_append(g[s / 5], data.t[i], cols + s, v, n, NULL, &err), &err);
+        }
+        if (i % 120 == 119)
+            storage_tick(store, data.t[i]);
+    }
+    for (size_t k = 0; k < n_groups; k++)
+        storage_group_close(g[k]);
+    free(g);
+    free(cols);
+}
+
+static void store_drop(void)
+{
+    if (!store)
+        return;
+    storage_close(store);
+    must(fs_remove_tree(fs_real(), store_dir, &err), &err);
+}
+
 static void run(struct pql_engine *e, const char *text, bool instant, int repeats)
 {
-    struct pql_source source = {made_open, NULL};
+    struct pql_source source =
+        store ? pql_source_storage(store) : (struct pql_source){made_open, NULL};
     struct pql_query q = {.text = nx_slice_str(text),
                           .instant = instant,
                           .start_ms = instant ? T0 + SAMPLES * STEP_MS : T0,
@@ -134,7 +188,6 @@ static void run(struct pql_engine *e, const char *text, bool instant, int repeat
 
     for (int i = 0; i < repeats; i++) {
         struct pql_result *r = NULL;
-        struct nx_err err;
         int64_t begun = clock_mono_ns(), at = clock_process_cpu_ns();
 
         if (pql_exec(e, &q, &r, &err)) {
@@ -179,18 +232,20 @@ int main(int argc, char **argv)
     static const char *const instant[] = {"c_total", "sum by (job) (rate(c_total[5m]))",
                                           "topk(10, count by (instance) (g))"};
     struct pql_engine *e = NULL;
-    struct nx_err err;
     struct pql_engine_opts opts = {0};
+    bool stored = false;
 
-    if (argc > 1 && strcmp(argv[1], "--alone") == 0) {
-        opts.helpers = UINT32_MAX;
-        argc--;
-        argv++;
+    for (; argc > 1 && argv[1][0] == '-'; argc--, argv++) {
+        if (strcmp(argv[1], "--alone") == 0)
+            opts.helpers = UINT32_MAX;
+        stored |= strcmp(argv[1], "--stored") == 0;
     }
     size_t n = argc > 1 ? strtoul(argv[1], NULL, 10) : 100;
     int repeats = argc > 2 ? atoi(argv[2]) : 5;
 
     make(n ? n : 1);
+    if (stored)
+        store_all();
     if (pql_engine_new(&e, &opts, &err)) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
@@ -204,5 +259,6 @@ int main(int argc, char **argv)
     for (int i = 3; i < argc; i++)
         run(e, argv[i], false, repeats);
     pql_engine_free(e);
+    store_drop();
     return 0;
 }
