@@ -20,6 +20,7 @@
 
 #include "promql/helpers.h"
 #include "promql/leaves.h"
+#include "src/base/cgroup.h"
 #include "src/base/clock.h"
 #include "src/base/thread.h"
 
@@ -74,7 +75,7 @@ nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *
     nx_mutex_init(&e->lock, NX_RANK_STATS);
     nx_cond_init(&e->freed);
     if (!e->opts.helpers)
-        e->opts.helpers = nx_cpus() - 1;
+        e->opts.helpers = cpus_available("") - 1;
     if (e->opts.helpers && e->opts.helpers != UINT32_MAX) {
         e->helpers = helpers_new(e->opts.helpers < MOST_HELPERS ? e->opts.helpers : MOST_HELPERS,
                                  &e->active);

@@ -65,7 +65,3 @@ struct memory_stats {
     enum memory_level level;
 };
 void memory_get_stats(struct memory *m, struct memory_stats *out);
-
-/* The memory this process can have: the lowest limit of its control groups, or the machine's. 0: can't be
- * told. `root` is put before all paths ("" but in tests). `*from` is "cgroup" or "machine". */
-uint64_t memory_available(const char *root, const char **from);

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -285,15 +284,4 @@ void nx_thread_join(struct nx_thread *t)
         return;
     pthread_join(t->id, NULL);
     t->running = false;
-}
-
-unsigned nx_cpus(void)
-{
-    cpu_set_t set;
-    long online;
-
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return (unsigned)CPU_COUNT(&set);
-    online = sysconf(_SC_NPROCESSORS_ONLN); /* more than fit a cpu_set_t */
-    return online > 0 ? (unsigned)online : 1;
 }

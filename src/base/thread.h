@@ -73,6 +73,3 @@ struct nx_thread {
 NX_NODISCARD nx_status nx_thread_start(struct nx_thread *t, const char *name, void (*fn)(void *),
                                        void *arg, struct nx_err *err);
 void nx_thread_join(struct nx_thread *t); /* accepts one that was never started */
-
-/* Processors that this process may run on; at least 1. */
-unsigned nx_cpus(void);

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/base/memory.h"
+#include "src/base/cgroup.h"
 #include "src/base/num.h"
 
 #define LEAST (8u << 20)

@@ -1,17 +1,20 @@
-/* memory_find.c - how much memory this process can have: its control groups' limits, or the machine's.
+/* cgroup.c - how much memory and how many processors this process can have: its control groups' limits, or the
+ * machine's.
  *
- * SHAPE   /proc/self/mountinfo says where the hierarchy with memory limits is mounted and which group
+ * SHAPE   /proc/self/mountinfo says where the hierarchy with a controller's limits is mounted and which group
  *         stands at that place; /proc/self/cgroup says which group is ours. Between the two lie our
- *         folder and its parents, and the lowest limit of them holds. Version 2 keeps it in memory.max,
- *         version 1 in memory.limit_in_bytes of the "memory" hierarchy.
+ *         folder and its parents, and the lowest limit of them holds. Version 2 keeps them in memory.max and
+ *         cpu.max, version 1 in files of the hierarchies "memory" and "cpu".
  * RULES   F1  A group that is not below the mounted one (a container without a cgroup namespace of its own)
  *             is read at the mounted one.
  *         F2  What can't be read or is no number ("max") sets no limit. */
+#include "src/base/cgroup.h"
+
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "src/base/memory.h"
+#include <unistd.h>
 
 #define PATH_BYTES 4096
 
@@ -19,7 +22,13 @@ struct hierarchy {
     char mount[PATH_BYTES]; /* "": not found */
     char at[PATH_BYTES];    /* the group that is mounted there */
     char own[PATH_BYTES];   /* ours */
-    const char *file;
+};
+
+/* A limit of a group, whose folder is `dir`; 0: none. */
+typedef uint64_t limit_fn(const char *root, const char *dir);
+struct controller {
+    const char *name;
+    limit_fn *v1, *v2;
 };
 
 static FILE *open_under(const char *root, const char *path)
@@ -48,6 +57,55 @@ static uint64_t read_number(const char *root, const char *dir, const char *file)
     fclose(f);
     return v;
 }
+
+/* ---- limits of one group ----------------------------------------------------------------------- */
+
+static uint64_t memory_v1(const char *root, const char *dir)
+{
+    return read_number(root, dir, "memory.limit_in_bytes");
+}
+
+static uint64_t memory_v2(const char *root, const char *dir)
+{
+    return read_number(root, dir, "memory.max");
+}
+
+/* Thousandths of a processor. */
+static uint64_t share_of(unsigned long long quota, unsigned long long period)
+{
+    uint64_t n = period && quota < UINT64_MAX / 1000 ? quota * 1000 / period : 0;
+
+    return quota && period && !n ? 1 : n;
+}
+
+static uint64_t cpu_v1(const char *root, const char *dir)
+{
+    const uint64_t quota = read_number(root, dir, "cpu.cfs_quota_us"); /* -1 is a large number */
+
+    return quota > INT64_MAX ? 0 : share_of(quota, read_number(root, dir, "cpu.cfs_period_us"));
+}
+
+static uint64_t cpu_v2(const char *root, const char *dir)
+{
+    char path[PATH_BYTES * 2];
+    unsigned long long quota = 0, period = 0;
+    FILE *f;
+
+    if (snprintf(path, sizeof path, "%s/cpu.max", dir) >= (int)sizeof path)
+        return 0;
+    f = open_under(root, path);
+    if (!f)
+        return 0;
+    if (fscanf(f, "%llu %llu", &quota, &period) != 2)
+        period = 0;
+    fclose(f);
+    return share_of(quota, period);
+}
+
+static const struct controller memory = {"memory", memory_v1, memory_v2};
+static const struct controller cpu = {"cpu", cpu_v1, cpu_v2};
+
+/* ---- which groups are ours ---------------------------------------------------------------------- */
 
 /* A field of mountinfo writes blanks and backslashes as \040 and the like. */
 static void unescape(char *s)
@@ -78,7 +136,8 @@ static bool has_option(const char *options, const char *name)
     return false;
 }
 
-static void find_mounts(const char *root, struct hierarchy *v1, struct hierarchy *v2)
+static void find_mounts(const char *root, const char *controller, struct hierarchy *v1,
+                        struct hierarchy *v2)
 {
     FILE *f = open_under(root, "/proc/self/mountinfo");
     char *line = NULL;
@@ -93,7 +152,7 @@ static void find_mounts(const char *root, struct hierarchy *v1, struct hierarchy
             continue;
         if (strcmp(type, "cgroup2") == 0)
             h = v2;
-        else if (strcmp(type, "cgroup") == 0 && has_option(options, "memory"))
+        else if (strcmp(type, "cgroup") == 0 && has_option(options, controller))
             h = v1;
         else
             continue;
@@ -110,7 +169,8 @@ static void find_mounts(const char *root, struct hierarchy *v1, struct hierarchy
 }
 
 /* Lines are "ID:CONTROLLERS:PATH"; version 2 has ID 0 and no controllers. */
-static void find_own(const char *root, struct hierarchy *v1, struct hierarchy *v2)
+static void find_own(const char *root, const char *controller, struct hierarchy *v1,
+                     struct hierarchy *v2)
 {
     FILE *f = open_under(root, "/proc/self/cgroup");
     char *line = NULL;
@@ -126,7 +186,7 @@ static void find_own(const char *root, struct hierarchy *v1, struct hierarchy *v
         path[strcspn(path, "\n")] = 0;
         if (controllers[1] == 0)
             h = v2;
-        else if (!has_option(controllers + 1, "memory"))
+        else if (!has_option(controllers + 1, controller))
             continue;
         snprintf(h->own, sizeof h->own, "%s", path);
     }
@@ -136,7 +196,7 @@ static void find_own(const char *root, struct hierarchy *v1, struct hierarchy *v
 }
 
 /* The lowest limit from our group up to the mounted one; 0: none. */
-static uint64_t lowest(const char *root, const struct hierarchy *h)
+static uint64_t lowest(const char *root, const struct hierarchy *h, limit_fn *limit)
 {
     char dir[PATH_BYTES * 2];
     size_t at = strcmp(h->at, "/") == 0 ? 0 : strlen(h->at), base = strlen(h->mount);
@@ -149,7 +209,7 @@ static uint64_t lowest(const char *root, const struct hierarchy *h)
         below = h->own + at;
     snprintf(dir, sizeof dir, "%s%s", h->mount, strstr(below, "/..") ? "" : below); /* F1 */
     for (;;) {
-        uint64_t v = read_number(root, dir, h->file); /* F2 */
+        uint64_t v = limit(root, dir); /* F2 */
         if (v && (!low || v < low))
             low = v;
         if (strlen(dir) <= base)
@@ -172,27 +232,42 @@ static uint64_t machine(const char *root)
     return kib * 1024;
 }
 
-uint64_t memory_available(const char *root, const char **from)
+/* The lowest limit in either version; 0: none. */
+static uint64_t limit_of(const char *root, const struct controller *c)
 {
     struct hierarchy *h = calloc(2, sizeof *h);
-    uint64_t all = machine(root), low = 0;
+    uint64_t v1, v2;
+
+    if (!h)
+        return 0;
+    find_mounts(root, c->name, &h[0], &h[1]);
+    find_own(root, c->name, &h[0], &h[1]);
+    v1 = lowest(root, &h[0], c->v1);
+    v2 = lowest(root, &h[1], c->v2);
+    free(h);
+    return !v1 || (v2 && v2 < v1) ? v2 : v1;
+}
+
+uint64_t memory_available(const char *root, const char **from)
+{
+    const uint64_t all = machine(root), low = limit_of(root, &memory);
 
     *from = "machine";
-    if (!h)
+    if (!low || (all && low >= all)) /* version 1 writes no limit as a huge number */
         return all;
-    h[0].file = "memory.limit_in_bytes";
-    h[1].file = "memory.max";
-    find_mounts(root, &h[0], &h[1]);
-    find_own(root, &h[0], &h[1]);
-    for (int i = 0; i < 2; i++) {
-        uint64_t v = lowest(root, &h[i]);
-        if (v && (!low || v < low))
-            low = v;
-    }
-    free(h);
-    if (low && (!all || low < all)) { /* version 1 writes no limit as a huge number */
-        *from = "cgroup";
-        return low;
-    }
-    return all;
+    *from = "cgroup";
+    return low;
+}
+
+unsigned cpus_available(const char *root)
+{
+    const uint64_t low = limit_of(root, &cpu);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) == 0) /* else there are more than it has room for */
+        n = CPU_COUNT(&set);
+    if (low && n > 0 && low / 1000 < (uint64_t)n)
+        n = (long)(low / 1000);
+    return n > 0 ? (unsigned)n : 1;
 }
