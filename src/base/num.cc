@@ -140,6 +140,20 @@ size_t put_small_integer(char *to, double v, double below)
     return static_cast<size_t>(std::to_chars(to, to + NUM_TEXT_BYTES, i).ptr - to);
 }
 
+/* all / unit as a decimal; it is not whole. Divisors are known here: what divides by them only multiplies. */
+template <unsigned unit> char *put_fraction(char *p, unsigned long long all)
+{
+    unsigned rest = static_cast<unsigned>(all % unit);
+
+    p = std::to_chars(p, p + 16, all / unit).ptr;
+    *p++ = '.';
+    for (unsigned at = unit / 10; at > 0; at /= 10, p++)
+        *p = static_cast<char>('0' + rest / at % 10);
+    while (p[-1] == '0')
+        p--;
+    return p;
+}
+
 /* Decimals of few digits, which most other values are: if v is the double nearest to m / 10^k and m has
  * at most 15 digits, then that decimal is the shortest text, for no other one of 15 digits is as near. */
 size_t put_short_decimal(char *to, double v, double least, double below)
@@ -161,16 +175,12 @@ size_t put_short_decimal(char *to, double v, double least, double below)
         if (m / scale != magnitude)
             return 0;
     }
-    unsigned long long unit = scale == 1e3 ? 1000 : 1000000,
-                       all = static_cast<unsigned long long>(m);
+    unsigned long long all = static_cast<unsigned long long>(m);
     if (v < 0)
         *p++ = '-';
-    p = std::to_chars(p, p + 16, all / unit).ptr;
-    *p++ = '.';
-    for (all %= unit; all; all %= unit) {
-        unit /= 10;
-        *p++ = static_cast<char>('0' + all / unit);
-    }
+    if (scale == 1e3)
+        return static_cast<size_t>(put_fraction<1000>(p, all) - to);
+    p = put_fraction<1000000>(p, all);
     return static_cast<size_t>(p - to);
 }
 

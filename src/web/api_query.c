@@ -28,12 +28,18 @@ struct result_stream {
 
 /* Large answers are points and little else. */
 #define POINT_BYTES (JSON_TIME_BYTES + NUM_TEXT_BYTES + 6)
+#define SHORT_BYTES 24 /* of a value and what is around it, mostly */
 
-static char *write_point(struct json_times *times, char *p, int64_t t_ms, double v)
+static char *write_time(struct json_times *times, char *p, int64_t t_ms)
 {
     *p++ = '[';
     p = json_time_put(times, p, t_ms);
     *p++ = ',';
+    return p;
+}
+
+static char *write_value(char *p, double v)
+{
     *p++ = '"';
     p += num_format(p, v);
     *p++ = '"';
@@ -46,21 +52,34 @@ static void put_point(struct result_stream *rs, struct buf *b, int64_t t_ms, dou
     char *to = buf_reserve(b, POINT_BYTES);
 
     if (to)
-        b->len += (size_t)(write_point(&rs->times, to, t_ms, v) - to);
+        b->len += (size_t)(write_value(write_time(&rs->times, to, t_ms), v) - to);
 }
 
-/* Points [from, to) with commas between them, the piece permitting; returns where it ended. */
+/* Points [from, to) with commas between them, the piece permitting; returns where it ended. Many values are
+ * what the one before was: its text is copied. */
 static size_t put_points(struct result_stream *rs, const struct pql_series *s, size_t from,
                          struct buf *b)
 {
     size_t room = b->len < WEB_PIECE_BYTES ? WEB_PIECE_BYTES - b->len : 0,
            most = s->n - from < room / POINT_BYTES ? (s->n - from) * POINT_BYTES : room;
     char *to = buf_reserve(b, most + POINT_BYTES), *p = to;
+    const char *last = NULL;
+    size_t n_last = 0;
 
     for (; to && from < s->n && (size_t)(p - to) < room; from++) {
         if (from)
             *p++ = ',';
-        p = write_point(&rs->times, p, s->t[from], s->v[from]);
+        p = write_time(&rs->times, p, s->t[from]);
+        if (last && n_last <= SHORT_BYTES && num_bits(s->v[from]) == num_bits(s->v[from - 1])) {
+            char text[SHORT_BYTES]; /* of a fixed size: no call */
+
+            memcpy(text, last, sizeof text);
+            memcpy(p, text, sizeof text);
+        } else {
+            n_last = (size_t)(write_value(p, s->v[from]) - p);
+        }
+        last = p;
+        p += n_last;
     }
     b->len += (size_t)(p - to);
     return to ? from : s->n;

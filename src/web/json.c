@@ -158,8 +158,11 @@ char *json_time_put(struct json_times *c, char *to, int64_t ms)
     }
     memcpy(to, c->text, 16); /* no time has more */
     to += c->len;
-    for (unsigned i = 4; i-- > 0; rest /= 10)
-        to[i] = (char)('0' + rest % 10);
+    const unsigned high = rest / 100, low = rest % 100; /* neither waits for the other */
+    to[0] = (char)('0' + high / 10);
+    to[1] = (char)('0' + high % 10);
+    to[2] = (char)('0' + low / 10);
+    to[3] = (char)('0' + low % 10);
     return to + 4;
 }
 

@@ -55,6 +55,15 @@ static void the_four_result_types(void **state)
                 "[1700000030,\"2\"]]}")},
         {"/api/v1/query_range?query=1&start=10&end=11&step=0.5", 200,
          MATRIX("{\"metric\":{},\"values\":[[10,\"1\"],[10.500,\"1\"],[11,\"1\"]]}")},
+        {"/api/v1/query_range?query=vector(-12345.678901234567)&start=10&end=12&step=1", 200,
+         MATRIX("{\"metric\":{},\"values\":[[10,\"-12345.678901234567\"],[11,\"-12345."
+                "678901234567\"],["
+                "12,\"-12345.678901234567\"]]}")},
+        {"/api/v1/query_range?query=vector(-2.2250738585072014e-308)&start=10&end=11&step=1", 200,
+         MATRIX("{\"metric\":{},\"values\":[[10,\"-2.2250738585072014e-308\"],["
+                "11,\"-2.2250738585072014e-308\"]]}")},
+        {"/api/v1/query_range?query=vector(time()%251.5*0)&start=10&end=12&step=1", 200,
+         MATRIX("{\"metric\":{},\"values\":[[10,\"0\"],[11,\"0\"],[12,\"0\"]]}")},
         {"/api/v1/query_range?query=m&start=1&end=2&step=1", 200, MATRIX("")},
         {"/api/v1/query_range?query=sum(m)&start=1700000000&end=2023-11-14T22:13:50Z&step=15s", 200,
          MATRIX("{\"metric\":{},\"values\":[[1700000000,\"1000.5\"],[1700000015,\"1002.5\"],["
