@@ -25,6 +25,8 @@ class Fake:
 
     def __init__(self):
         self.posts, self.codes = [], []
+        self.answers = {}  # path: (code, headers, body), for good
+        self.asked = []  # (path, when): of all, answered well or not
         fake = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -34,13 +36,15 @@ class Fake:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 assert self.headers["Content-Type"] == "application/json"
                 assert self.headers["User-Agent"].startswith("Narthex/")
-                code = fake.codes.pop(0) if fake.codes else 200
+                code, headers, text = fake.answers.get(self.path) or (fake.codes.pop(0) if fake.codes else 200, {}, b"ok")
+                fake.asked.append((self.path, time.monotonic()))
                 if code == 200:
                     fake.posts.append((self.path, dict(self.headers), body))
                 self.send_response(code)
-                self.send_header("Content-Length", "2")
+                for name, value in {**headers, "Content-Length": str(len(text))}.items():
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(b"ok")
+                self.wfile.write(text)
 
             def log_message(self, *args):
                 pass
@@ -112,12 +116,14 @@ def gauges():
 
 class Mailbox:
     def __init__(self):
-        self.mails = []  # (from, to, the message as parsed)
+        self.mails = []  # (from, to, the message as parsed, and as it came)
+        self.greetings = []
         self.logins = []
         self.tls = []
 
     async def handle_DATA(self, server, session, envelope):
         self.tls.append(session.ssl is not None)
+        self.greetings.append(session.host_name)
         self.mails.append((envelope.mail_from, envelope.rcpt_tos,
                            email.message_from_bytes(envelope.content, policy=email.policy.SMTP), envelope.content))
         return "250 OK"
@@ -258,7 +264,7 @@ def test_every_service(stage, fake, gauges, smtp):
         "pagerduty": {"routing_key_file": "key", "url": f"{fake.url}/pagerduty", "severity": '{{ if eq .CommonLabels.severity "warn" }}warning{{ end }}'},
         "ntfy": {"url": f"{fake.url}/my-topic", "token": "N-SECRET"},
         "email": {"to": "Öps <ops@example.com>, dev@example.com", "from": "Narthex <narthex@example.com>", "smarthost": box.address,
-                  "require_tls": False, "headers": {"X-Which": "{{ .CommonLabels.which }}"}},
+                  "require_tls": False, "hello": "mon.example", "headers": {"X-Which": "{{ .CommonLabels.which }}"}},
     }
     receivers = [{"name": k, **FAST, "group_by": ["alertname"], "matchers": ['severity=~"warn|page"'], k: v} for k, v in via.items()]
     gauges.values = {"a": 7}
@@ -274,7 +280,9 @@ def test_every_service(stage, fake, gauges, smtp):
     check_chats(fake)
     check_pagers(fake)
     harness.wait_for("two mails", lambda: len(box.mails) == 2)
+    assert box.greetings == ["mon.example", "mon.example"]
     sender, to, mail, raw = box.mails[0]
+    assert max(len(line) for line in raw.split(b"\r\n")) <= 90 and b"\n" not in raw.replace(b"\r\n", b"")
     assert (sender, to) == ("narthex@example.com", ["ops@example.com", "dev@example.com"])
     assert mail["Subject"] == '[FIRING:1] High: level of a is "high" ü' and mail["X-Which"] == "a"
     assert mail["To"] == "Öps <ops@example.com>, dev@example.com"
@@ -369,6 +377,32 @@ def test_from_firing_to_resolved(stage, fake, gauges):
     for post in fake.posts:
         ends.update(which(post))
     assert ends == {"a": "resolved", "b": "resolved", "c": "resolved"}
+
+
+def test_what_services_answer(stage, fake, gauges):
+    """A 200 that is a no, a wait that is asked for, a final no, and nothing."""
+    fake.answers = {"/slack": (200, {"Content-Type": "application/json"}, b'{"ok":false,"error":"channel_not_found"}'),
+                    "/later": (429, {"Retry-After": "3"}, b"slow down"),
+                    "/gone": (404, {}, b"no such\nhook")}
+    slow = {"group_wait": "0s", "group_interval": "1h"}
+    receivers = [{"name": "chat", **slow, "slack": {"api_url": f"{fake.url}/slack"}},
+                 {"name": "later", **slow, "discord": {"webhook_url": f"{fake.url}/later"}},
+                 {"name": "gone", **slow, "teams": {"webhook_url": f"{fake.url}/gone"}},
+                 {"name": "dead", **slow, "webhook": {"url": f"http://127.0.0.1:{harness.free_port()}/SECRET"}}]
+    gauges.values = {"a": 7}
+    server = serve(stage, gauges, notify_file(stage, receivers))
+    harness.wait_for("the second try", lambda: sum(p == "/later" for p, _ in fake.asked) == 2)
+    first, second = (when for path, when in fake.asked if path == "/later")
+    assert 2.9 < second - first < 6
+    log = server.log()
+    assert re.search(r'Notification failed".*receiver=chat .*attempts=1 .*channel_not_found', log)
+    assert re.search(r'Notification failed".*receiver=gone .*attempts=1 .*404 Not Found: no such hook', log)
+    assert re.search(r'tried again".*receiver=dead .*connection refused', log)
+    for kind in ("slack", "teams"):
+        assert metric(server, "notifications_failed_total", integration=kind, reason="clientError") == 1
+    assert [p for p, _ in fake.asked].count("/slack") == 1
+    server.stop()
+    assert "SECRET" not in server.log()
 
 
 def test_files_that_are_wrong(stage, fake, gauges):

@@ -1,5 +1,5 @@
 /* fuzz_notify.c - arbitrary bytes as matchers, as a file of direct notification, as the state that is read at the
- * start, and as a mail's addresses and headers.
+ * start, as a mail's addresses and headers, and as a template over a notification.
  *
  * OPINION  Matchers that are taken read again as themselves when they are printed. What is refused changes nothing and
  *          has a text. A header's value is one line of ASCII, folded in no other way than by CRLF and a blank. */
@@ -83,6 +83,44 @@ static void mail(struct nx_slice text, struct arena *a)
     buf_done(&b);
 }
 
+/* Whatever a template does with what it is given, it ends, and its failure has a text. */
+static void notice_template(struct nx_slice text, struct arena *a)
+{
+    static const struct label v[] = {{{"alertname", 9}, {"A", 1}},
+                                     {{"job", 3}, {"\xc3\xbc<&\n", 6}}};
+    static const struct labels ls = {v, 2}, none = {0};
+    const struct template_field of_alert[] = {
+        {"Status", {.kind = TEMPLATE_TEXT, .text = {"firing", 6}}},
+        {"Labels", {.kind = TEMPLATE_PAIRS, .pairs = ls}},
+        {"StartsAt", {.kind = TEMPLATE_TIME, .ns = 1767225600000000000}}};
+    const struct template_value alerts[] = {
+        {.kind = TEMPLATE_RECORD, .fields = of_alert, .n_fields = 3},
+        {.kind = TEMPLATE_RECORD, .fields = of_alert, .n_fields = 3}};
+    const struct template_field of_alerts[] = {
+        {"Firing", {.kind = TEMPLATE_ITEMS, .items = alerts, .n_items = 1}}};
+    const struct template_field fields[] = {
+        {"Alerts",
+         {.kind = TEMPLATE_ITEMS,
+          .items = alerts,
+          .n_items = 2,
+          .fields = of_alerts,
+          .n_fields = 1}},
+        {"CommonLabels", {.kind = TEMPLATE_PAIRS, .pairs = ls}},
+        {"GroupLabels", {.kind = TEMPLATE_PAIRS, .pairs = none}}};
+    const struct template_value root = {.kind = TEMPLATE_RECORD, .fields = fields, .n_fields = 3};
+    const struct template_data data = {
+        .labels = &none, .external_labels = &none, .external_url = {"", 0}, .root = &root};
+    struct template *t = NULL;
+    struct nx_err err = {0};
+    struct buf b;
+
+    if (template_parse(&t, a, nx_slice_str("t"), text, &err))
+        return;
+    buf_init(&b, 1u << 20);
+    require(!template_execute(t, &data, a, &b, &err) || *err.text);
+    buf_done(&b);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct nx_slice text = {(const char *)data + 1, size ? size - 1 : 0};
@@ -94,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         arena_free(a);
         return 0;
     }
-    switch (data[0] % 4) {
+    switch (data[0] % 8) {
     case 0:
         matchers(text, a);
         break;
@@ -106,8 +144,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 2:
         state(text);
         break;
-    default:
+    case 3:
         mail(text, a);
+        break;
+    default:
+        notice_template(text, a);
     }
     arena_free(a);
     return 0;
