@@ -237,12 +237,15 @@ struct nx_slice message_text(const struct message *m, const struct template *t, 
     struct nx_err err = {0};
     struct nx_slice out;
     struct buf b;
+    nx_status st;
 
     if (!t)
         return nx_slice_of("", 0);
     buf_init(&b, TEXT_BYTES);
-    if (template_execute(t, &data, m->arena, &b, &err)) {
+    st = template_execute(t, &data, m->arena, &b, &err);
+    if (st == NX_LIMIT && b.len) { /* very many alerts: what there is of them */
         b.failed = NX_OK;
+    } else if (st) {
         buf_clear(&b);
         buf_printf(&b, "<%s>", err.text);
     }

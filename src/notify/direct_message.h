@@ -21,7 +21,7 @@ struct message {
 NX_NODISCARD nx_status message_make(struct message *out, const struct notice *n,
                                     struct nx_slice external_url, struct nx_err *err);
 /* A template's text with a NUL behind it; empty for NULL. What goes wrong in a template stands in its place, so that
- * the alert is told all the same. At most `max_chars` characters (0: no bound), the last of a longer one is an
+ * the alert is told all the same; of one that is very long its beginning. At most `max_chars` characters (0: no bound), the last of a longer one is an
  * ellipsis. */
 struct nx_slice message_text(const struct message *m, const struct template *t, size_t max_chars);
 struct nx_slice message_field(const struct message *m, enum direct_text field, size_t max_chars);

@@ -397,6 +397,33 @@ static void long_texts_are_cut_between_characters(void **state)
     free(big);
 }
 
+static void of_very_many_alerts_the_first_are_told(void **state)
+{
+    const size_t n = 3000;
+    struct given *v = calloc(n, sizeof *v);
+    char *words = malloc(1001), (*names)[12] = calloc(n, sizeof *names);
+
+    (void)state;
+    memset(words, 'x', 1000);
+    words[1000] = 0;
+    for (size_t i = 0; i < n; i++) {
+        snprintf(names[i], sizeof names[i], "n%05zu", i);
+        v[i].labels[0] = (struct pair){"alertname", names[i]};
+        v[i].annotations[0] = (struct pair){"description", words};
+    }
+    struct told t = tell("slack: {api_url: 'http://h/'}", v, n);
+    json_t *o = body(&t, "");
+    const char *got = json_string_value(at(o, "attachments.0.text"));
+    assert_int_equal(strncmp(got, "*FIRING:* n00000\nxxx", 20), 0);
+    assert_int_equal(chars(got), 8000);
+    json_decref(o);
+    assert_true(message_field(&t.m, TEXT_TEXT, 0).len > 900000);
+    done(&t);
+    free(v);
+    free(words);
+    free(names);
+}
+
 static void hostile_labels_stay_texts(void **state)
 {
     static const char *const receivers[] = {
@@ -671,6 +698,7 @@ int main(void)
         cmocka_unit_test(pagerduty_gets_events_with_one_key),
         cmocka_unit_test(ntfy_gets_its_json),
         cmocka_unit_test(long_texts_are_cut_between_characters),
+        cmocka_unit_test(of_very_many_alerts_the_first_are_told),
         cmocka_unit_test(hostile_labels_stay_texts),
         cmocka_unit_test(a_template_that_fails_stands_where_its_text_would),
         cmocka_unit_test(templates_see_alertmanagers_data),
