@@ -580,21 +580,36 @@ static nx_status chunk_open(struct block *b, uint32_t number, struct open_chunk 
     return NX_OK;
 }
 
+/* Rows of the chunk that are not after maxt; the first one is not. */
+static size_t rows_until(const struct open_chunk *c, int64_t maxt)
+{
+    size_t lo = 1, hi = c->n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (c->t[mid] <= maxt)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
 /* Decodes behind the samples that are there and keeps those within [mint, maxt]. */
 static nx_status chunk_append(const struct open_chunk *c, int64_t mint, int64_t maxt, bool marks,
                               struct samples *to, struct chunk_scratch *s, struct nx_err *err)
 {
+    const size_t n = rows_until(c, maxt);
     double *v;
     nx_status st = samples_reserve(to, c->n, err);
 
     if (st)
         return st;
     v = to->v + to->n;
-    st = (marks ? chunk_decode_marks : chunk_decode)(c->ptr, c->len, v, c->n, s, err);
+    st = chunk_decode_first(c->ptr, c->len, v, c->n, n, marks, s, err);
     if (st)
         return st;
-    return samples_add_rows(to, c->t, v, c->n, mint, maxt,
-                            err); /* reads ahead of where it writes */
+    return samples_add_rows(to, c->t, v, n, mint, maxt, err); /* reads ahead of where it writes */
 }
 
 /* What was lost on the way, for the report at the end (B1). */

@@ -968,42 +968,68 @@ static bool get_numbers(struct reader *r, unsigned head, double *v, size_t m,
     return !r->bad;
 }
 
-/* With `marks` the numbers are all 0, and what holds them is not looked at. */
-static bool decode(struct reader *r, double *v, size_t n, bool marks, struct chunk_scratch *s)
+/* At least the first `need` of m numbers. */
+static bool get_first(struct reader *r, unsigned head, double *v, size_t m, size_t need,
+                      struct chunk_scratch *s)
+{
+    const unsigned kind = head & KIND_MASK;
+    unsigned e = 0;
+
+    if (need == 0 || need >= m || head & HAS_ODD || (kind != DECIMAL && kind != BITS))
+        return get_numbers(r, head, v, m, s);
+    if (kind == DECIMAL)
+        e = reader_u8(r);
+    if (e > MAX_EXPONENT || !codec_get_ints_first(r, s->q, m, need))
+        return false;
+    if (kind == DECIMAL)
+        doubles_of(s->q, v, need, e);
+    for (size_t i = 0; i < need && kind == BITS; i++)
+        v[i] = num_from_bits(codec_unorder(s->q[i]));
+    return true;
+}
+
+/* The first `need` of n rows. With `marks` the numbers are all 0, and what holds them is not looked at. */
+static bool decode(struct reader *r, double *v, size_t n, size_t need, bool marks,
+                   struct chunk_scratch *s)
 {
     const unsigned head = reader_u8(r);
     uint64_t patterns[MAX_SPECIALS];
-    size_t m = n, k = 0;
+    size_t m = n, first = need, k = 0; /* numbers among n rows, and among the first ones */
 
     if (r->bad || head & ~KNOWN_FLAGS)
         return false;
     if (head == CONST) {
-        fill(v, n, num_from_bits(reader_u64le(r)));
+        fill(v, need, num_from_bits(reader_u64le(r)));
         return !r->bad;
     }
-    if (head & HAS_SPECIALS && !get_specials(r, s->class_of, n, patterns, &k, &m))
-        return false;
+    if (head & HAS_SPECIALS) {
+        if (!get_specials(r, s->class_of, n, patterns, &k, &m))
+            return false;
+        first = need == n ? m : 0;
+        for (size_t i = 0; i < need && need < n; i++)
+            first += s->class_of[i] == 0;
+    }
     if (marks && k < MAX_SPECIALS) /* else a mark may be among the numbers */
-        memset(v, 0, m * sizeof *v);
-    else if (!get_numbers(r, head & ~HAS_SPECIALS, v, m, s))
+        memset(v, 0, first * sizeof *v);
+    else if (!get_first(r, head & ~HAS_SPECIALS, v, m, first, s))
         return false;
     if (head & HAS_SPECIALS)
-        spread_specials(v, n, m, s->class_of, patterns);
+        spread_specials(v, need, first, s->class_of, patterns);
     return true;
 }
 
-static nx_status decode_all(const void *ptr, size_t len, double *v, size_t n, bool marks,
-                            struct chunk_scratch *s, struct nx_err *err)
+static nx_status decode_all(const void *ptr, size_t len, double *v, size_t n, size_t need,
+                            bool marks, struct chunk_scratch *s, struct nx_err *err)
 {
     struct reader r = reader_of(ptr, len);
     nx_status st;
 
-    if (n == 0 || n > CHUNK_MAX_ROWS)
+    if (n == 0 || n > CHUNK_MAX_ROWS || need == 0 || need > n)
         return bad_rows(n, err);
     st = scratch_fit(s, n, err);
     if (st)
         return st;
-    if (!decode(&r, v, n, marks, s) || (!marks && reader_left(&r) != 0))
+    if (!decode(&r, v, n, need, marks, s) || (!marks && need == n && reader_left(&r) != 0))
         return nx_fail(err, NX_CORRUPT, "a chunk of %zu rows in %zu bytes (%s) does not decode", n,
                        len, chunk_encoding_name(ptr, len));
     return NX_OK;
@@ -1012,13 +1038,19 @@ static nx_status decode_all(const void *ptr, size_t len, double *v, size_t n, bo
 nx_status chunk_decode(const void *ptr, size_t len, double *v, size_t n, struct chunk_scratch *s,
                        struct nx_err *err)
 {
-    return decode_all(ptr, len, v, n, false, s, err);
+    return decode_all(ptr, len, v, n, n, false, s, err);
+}
+
+nx_status chunk_decode_first(const void *ptr, size_t len, double *v, size_t n, size_t need,
+                             bool marks, struct chunk_scratch *s, struct nx_err *err)
+{
+    return decode_all(ptr, len, v, n, need, marks, s, err);
 }
 
 nx_status chunk_decode_marks(const void *ptr, size_t len, double *v, size_t n,
                              struct chunk_scratch *s, struct nx_err *err)
 {
-    return decode_all(ptr, len, v, n, true, s, err);
+    return decode_all(ptr, len, v, n, n, true, s, err);
 }
 
 const char *chunk_encoding_name(const void *ptr, size_t len)

@@ -47,6 +47,11 @@ NX_NODISCARD nx_status chunk_decode(const void *ptr, size_t len, double *v, size
  * Bytes that only numbers need are not looked at. */
 NX_NODISCARD nx_status chunk_decode_marks(const void *ptr, size_t len, double *v, size_t n,
                                           struct chunk_scratch *s, struct nx_err *err);
+/* Only the first `need` values, 1 <= need <= n, of a chunk that is known to be whole: v has room for n, and what
+ * lies behind them is neither decoded, where the encoding allows, nor checked. */
+NX_NODISCARD nx_status chunk_decode_first(const void *ptr, size_t len, double *v, size_t n,
+                                          size_t need, bool marks, struct chunk_scratch *s,
+                                          struct nx_err *err);
 /* The name of the encoding in the first byte, for statistics: "const", "int-delta", ... */
 const char *chunk_encoding_name(const void *ptr, size_t len);
 

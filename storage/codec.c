@@ -503,14 +503,14 @@ void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effor
         put_values(to, c[transform].v, c[transform].n, effort);
 }
 
-/* Values of the transform, `n` of them, into v. */
-static bool get_values(struct reader *r, int64_t *v, size_t n, bool zero)
+/* Values of the transform, `n` of them, into v; at least the first `need`. */
+static bool get_values(struct reader *r, int64_t *v, size_t n, size_t need, bool zero)
 {
     if (zero) {
-        memset(v, 0, n * sizeof *v);
+        memset(v, 0, need * sizeof *v);
         return true;
     }
-    for (size_t at = 0; at < n; at += block_len(n - at))
+    for (size_t at = 0; at < need; at += block_len(n - at))
         if (!get_block(r, v + at, block_len(n - at)))
             return false;
     return true;
@@ -525,7 +525,7 @@ static void sum_up(int64_t *v, size_t n, uint64_t first, uint64_t g)
     }
 }
 
-bool codec_get_ints(struct reader *r, int64_t *q, size_t n)
+bool codec_get_ints_first(struct reader *r, int64_t *q, size_t n, size_t need)
 {
     const unsigned head = reader_u8(r), transform = head & TRANSFORM_MASK;
     const uint64_t g = head & HAS_DIVISOR ? reader_uvarint(r) : 1;
@@ -537,22 +537,29 @@ bool codec_get_ints(struct reader *r, int64_t *q, size_t n)
     if (r->bad || head & ~KNOWN_FLAGS || transform >= N_TRANSFORMS || n < start)
         return false;
     step = transform == DELTA2 ? reader_varint(r) : 0;
-    if (r->bad || !get_values(r, q + start, n - start, zero))
+    if (need < start)
+        need = start;
+    if (r->bad || !get_values(r, q + start, n - start, need - start, zero))
         return false;
     q[0] = (int64_t)first;
     switch (transform) {
     case RAW:
-        for (size_t i = 1; i < n; i++)
+        for (size_t i = 1; i < need; i++)
             q[i] = (int64_t)(first + g * (uint64_t)q[i]);
         break;
     case DELTA:
-        sum_up(q + 1, n - 1, first, g);
+        sum_up(q + 1, need - 1, first, g);
         break;
     default:
         q[1] = step;
-        sum_up(q + 2, n - 2, (uint64_t)step, 1);
-        sum_up(q + 1, n - 1, first, g);
+        sum_up(q + 2, need - 2, (uint64_t)step, 1);
+        sum_up(q + 1, need - 1, first, g);
         break;
     }
     return true;
+}
+
+bool codec_get_ints(struct reader *r, int64_t *q, size_t n)
+{
+    return codec_get_ints_first(r, q, n, n);
 }

@@ -17,6 +17,8 @@ void codec_put_ints(struct buf *to, const int64_t *q, size_t n, enum codec_effor
                     int64_t *tmp);
 /* False: the bytes are no such stream. q is then undefined. */
 bool codec_get_ints(struct reader *r, int64_t *q, size_t n);
+/* Only q[0..need), 1 <= need <= n; q has room for n. What follows is not looked at. */
+bool codec_get_ints_first(struct reader *r, int64_t *q, size_t n, size_t need);
 
 /* Doubles as integers in the same order: next to each other where the doubles are (-0 is just below 0). */
 static inline int64_t codec_order(uint64_t bits)

@@ -26,6 +26,8 @@ static void comes_back(size_t n, bool fast)
     check((fast ? chunk_encode_fast : chunk_encode)(&to, values, n, scratch, NULL) == NX_OK);
     check(chunk_decode(to.ptr, to.len, got, n, scratch, NULL) == NX_OK);
     check(memcmp(values, got, n * sizeof *got) == 0);
+    check(chunk_decode_first(to.ptr, to.len, got, n, (n + 1) / 2, false, scratch, NULL) == NX_OK);
+    check(memcmp(values, got, (n + 1) / 2 * sizeof *got) == 0);
     buf_done(&to);
 }
 
@@ -38,6 +40,8 @@ static void any_bytes(const uint8_t *data, size_t size, size_t n)
     if (st == NX_OK)
         comes_back(n, false);
     st = chunk_decode_marks(data, size, values, n, scratch, NULL);
+    check(st == NX_OK || st == NX_CORRUPT);
+    st = chunk_decode_first(data, size, values, n, (n + 1) / 2, false, scratch, NULL);
     check(st == NX_OK || st == NX_CORRUPT);
     n = n > 256 ? 256 : n;
     if (times_decode(data, size, t, n, scratch, NULL) == NX_OK) {

@@ -47,6 +47,29 @@ static void marks_come_back(const char *ptr, size_t len, const double *v, size_t
                      (unsigned long long)num_bits(v[i]), (unsigned long long)num_bits(got[i]));
 }
 
+/* As many rows as are asked for, whatever comes behind. */
+static void first_rows_come_back(const char *ptr, size_t len, const double *v, size_t n)
+{
+    static double got[CHUNK_MAX_ROWS];
+    const size_t needs[] = {1, 2, 3, n / 3, n / 2 + 1, n - 1, 128, 129, 130, n};
+
+    for (size_t k = 0; k < NX_COUNT(needs); k++) {
+        const size_t need = needs[k];
+        if (need == 0 || need > n)
+            continue;
+        memset(got, 0x77, n * sizeof *got);
+        assert_ok(chunk_decode_first(ptr, len, got, n, need, false, scratch, &err), &err);
+        for (size_t i = 0; i < need; i++)
+            if (num_bits(got[i]) != num_bits(v[i]))
+                fail_msg("value %zu of the first %zu of %zu: %016llx came back as %016llx (%s)", i,
+                         need, n, (unsigned long long)num_bits(v[i]),
+                         (unsigned long long)num_bits(got[i]), chunk_encoding_name(ptr, len));
+        assert_ok(chunk_decode_first(ptr, len, got, n, need, true, scratch, &err), &err);
+        for (size_t i = 0; i < need; i++)
+            assert_true(is_mark(v[i]) ? num_bits(got[i]) == num_bits(v[i]) : !is_mark(got[i]));
+    }
+}
+
 static void comes_back(const double *v, size_t n)
 {
     static double got[CHUNK_MAX_ROWS];
@@ -61,6 +84,7 @@ static void comes_back(const double *v, size_t n)
         memset(got, 0x77, n * sizeof *got);
         assert_ok(chunk_decode(exact, bytes.len, got, n, scratch, &err), &err);
         marks_come_back(exact, bytes.len, v, n);
+        first_rows_come_back(exact, bytes.len, v, n);
         free(exact);
         for (size_t i = 0; i < n; i++)
             if (num_bits(got[i]) != num_bits(v[i]))
