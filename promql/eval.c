@@ -486,15 +486,18 @@ static nx_status eval_with_scalar(struct eval *ev, const struct pql_expr *e,
 {
     struct with_scalar *c = arena_zalloc(ev->work, sizeof *c);
     struct rows *child, *r;
-    nx_status st;
+    nx_status st = NX_OK;
 
     if (!c)
         return eval_nomem(ev, ev->work, err);
     c->e = e;
     c->scalar_first = e->binary.lhs->type == PQL_SCALAR;
-    st = eval_rows(ev, c->scalar_first ? e->binary.rhs : e->binary.lhs, tm, &child, err);
+    if (c->scalar_first) /* of two errors the left one is told */
+        st = eval_scalar(ev, e->binary.lhs, tm, &c->scalar, err);
     if (!st)
-        st = eval_scalar(ev, c->scalar_first ? e->binary.lhs : e->binary.rhs, tm, &c->scalar, err);
+        st = eval_rows(ev, c->scalar_first ? e->binary.rhs : e->binary.lhs, tm, &child, err);
+    if (!st && !c->scalar_first)
+        st = eval_scalar(ev, e->binary.rhs, tm, &c->scalar, err);
     if (st)
         return st;
     if (e->binary.op == PQL_OP_TRIM_UPPER || e->binary.op == PQL_OP_TRIM_LOWER) {
