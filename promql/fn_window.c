@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "promql/lanes.h"
 #include "promql/sums.h"
 #include "src/base/num.h"
 
@@ -348,97 +347,67 @@ void slide_ts_of_last_over_time(const struct pql_slide *s, double *out, uint8_t 
 
 /* ---- moments and lines ------------------------------------------------------------------------------ */
 
-struct moments {
-    double mean, c_mean, aux, c_aux;
-};
-
-static double moments_add(struct moments *m, const double *v, size_t from, size_t n)
+static double variance_alone(const double *v, uint32_t n)
 {
-    for (size_t i = from; i < n; i++) {
-        double delta = v[i] - (m->mean + m->c_mean);
+    struct moments m = {0};
 
-        kahan_add(delta / (double)(i + 1), &m->mean, &m->c_mean);
-        kahan_add(delta * (v[i] - (m->mean + m->c_mean)), &m->aux, &m->c_aux);
+    moments_go_on(&m, v, 0, n);
+    return (m.squares + m.c_squares) / n;
+}
+
+/* Each addition waits for the last, so eight windows are worked side by side (W4). */
+static bool variance_eight(const struct pql_slide *s, uint32_t k, double *out)
+{
+    const double *v[SUMS_WIDE];
+    struct moments m[SUMS_WIDE];
+    uint32_t common = UINT32_MAX;
+
+    if (k + SUMS_WIDE > s->tm->n)
+        return false;
+    for (uint32_t i = 0; i < SUMS_WIDE; i++) {
+        const uint32_t n = s->hi[k + i] - s->lo[k + i];
+
+        v[i] = s->v + s->lo[k + i];
+        common = n < common ? n : common;
     }
-    return (m->aux + m->c_aux) / (double)n;
-}
+    if (!common)
+        return false;
+    moments_apart(v, common, m);
+    for (uint32_t i = 0; i < SUMS_WIDE; i++) {
+        const uint32_t n = s->hi[k + i] - s->lo[k + i];
 
-/* Each addition waits for the last, so four windows are worked side by side (W4). */
-struct four { /* windows at four steps that follow each other */
-    const double *v[LANES];
-    size_t n[LANES], common; /* all have at least `common` samples */
-};
-
-static struct four four_at(const struct pql_slide *s, uint32_t k)
-{
-    struct four f = {.common = SIZE_MAX};
-
-    for (uint32_t i = 0; i < LANES; i++) {
-        f.v[i] = s->v + s->lo[k + i];
-        f.n[i] = s->hi[k + i] - s->lo[k + i];
-        f.common = f.n[i] < f.common ? f.n[i] : f.common;
-    }
-    return f;
-}
-
-static inline void four_load(const struct four *f, size_t i, lanes x[2])
-{
-    x[0] = (lanes){f->v[0][i], f->v[1][i]};
-    x[1] = (lanes){f->v[2][i], f->v[3][i]};
-}
-
-static void four_variances(const struct four *f, double *out)
-{
-    lanes mean[2] = {{0, 0}, {0, 0}}, c_mean[2] = {{0, 0}, {0, 0}};
-    lanes aux[2] = {{0, 0}, {0, 0}}, c_aux[2] = {{0, 0}, {0, 0}};
-
-    for (size_t i = 0; i < f->common; i++) {
-        double count = (double)(i + 1);
-        lanes x[2], delta[2], part[2];
-
-        four_load(f, i, x);
-        for (int j = 0; j < 2; j++) {
-            delta[j] = x[j] - (mean[j] + c_mean[j]);
-            part[j] = delta[j] / (lanes){count, count};
+        if (moments_hold(&m[i])) {
+            moments_go_on(&m[i], v[i], common, n);
+            out[i] = (m[i].squares + m[i].c_squares) / n;
+        } else {
+            out[i] = variance_alone(v[i], n);
         }
-        kahan_lanes(part, mean, c_mean);
-        for (int j = 0; j < 2; j++)
-            part[j] = delta[j] * (x[j] - (mean[j] + c_mean[j]));
-        kahan_lanes(part, aux, c_aux);
     }
-    for (int l = 0; l < LANES; l++) {
-        struct moments m = {mean[l / 2][l % 2], c_mean[l / 2][l % 2], aux[l / 2][l % 2],
-                            c_aux[l / 2][l % 2]};
-
-        out[l] = moments_add(&m, f->v[l], f->common, f->n[l]);
-    }
+    return true;
 }
 
 static void slide_variance(const struct pql_slide *s, double *out, uint8_t *has, bool root)
 {
-    for (uint32_t k = 0; k < s->tm->n; k++) {
-        uint32_t n = s->hi[k] - s->lo[k], done = 1;
-        struct moments m = {0};
+    for (uint32_t k = 0, done; k < s->tm->n; k += done) {
+        uint32_t lo = s->lo[k], n = s->hi[k] - lo;
 
+        done = 1;
         has[k] = n > 0;
         out[k] = 0;
         if (!n)
             continue;
-        if (k + LANES <= s->tm->n) {
-            struct four f = four_at(s, k);
-
-            if (f.common) {
-                four_variances(&f, out + k);
-                done = LANES;
-            }
+        if (k && s->lo[k - 1] == lo && s->hi[k - 1] == s->hi[k]) {
+            out[k] = out[k - 1];
+            continue;
         }
-        if (done == 1)
-            out[k] = moments_add(&m, s->v + s->lo[k], 0, n);
-        for (uint32_t i = 0; i < done; i++) {
-            has[k + i] = 1;
-            out[k + i] = root ? sqrt(out[k + i]) : out[k + i];
+        if (variance_eight(s, k, out + k)) {
+            memset(has + k, 1, SUMS_WIDE);
+            done = SUMS_WIDE;
+        } else {
+            out[k] = variance_alone(s->v + lo, n);
         }
-        k += done - 1;
+        for (uint32_t i = 0; i < done && root; i++)
+            out[k + i] = sqrt(out[k + i]);
     }
 }
 

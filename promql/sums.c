@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "promql/eval.h"
+
 #define INLINE static inline __attribute__((always_inline))
 
 unsigned sums_most_bytes = 64;
@@ -90,6 +92,46 @@ DEFINE_RUN(run, , 16, 4)
     }
 DEFINE_APART(apart, , 16, 4)
 
+/* The same for moments: to each sample belong a division and two additions that compensate. */
+#define DEFINE_MOMENTS(name, attributes, bytes, parts)                                             \
+    attributes static void name(const double *const *at, size_t n, struct moments *out)            \
+    {                                                                                              \
+        typedef double vec __attribute__((vector_size(bytes)));                                    \
+        vec mean[parts] = {0}, c_mean[parts] = {0}, squares[parts] = {0}, c_squares[parts] = {0};  \
+        const double *p[SUMS_WIDE];                                                                \
+        double all[4][SUMS_WIDE];                                                                  \
+                                                                                                   \
+        memcpy(p, at, sizeof p);                                                                   \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            const double count = (double)(i + 1);                                                  \
+                                                                                                   \
+            _Pragma("GCC unroll 8") for (int j = 0; j < SUMS_WIDE; j++) all[0][j] = p[j][i];       \
+            _Pragma("GCC unroll 4") for (int j = 0; j < parts; j++)                                \
+            {                                                                                      \
+                vec v, by, delta, t, part;                                                         \
+                memcpy(&v, all[0] + j * (bytes / 8), bytes);                                       \
+                delta = v - (mean[j] + c_mean[j]);                                                 \
+                by = delta / count;                                                                \
+                t = mean[j] + by;                                                                  \
+                part = t - mean[j];                                                                \
+                c_mean[j] += (mean[j] - (t - part)) + (by - part);                                 \
+                mean[j] = t;                                                                       \
+                by = delta * (v - (mean[j] + c_mean[j]));                                          \
+                t = squares[j] + by;                                                               \
+                part = t - squares[j];                                                             \
+                c_squares[j] += (squares[j] - (t - part)) + (by - part);                           \
+                squares[j] = t;                                                                    \
+            }                                                                                      \
+        }                                                                                          \
+        memcpy(all[0], mean, sizeof mean);                                                         \
+        memcpy(all[1], c_mean, sizeof mean);                                                       \
+        memcpy(all[2], squares, sizeof mean);                                                      \
+        memcpy(all[3], c_squares, sizeof mean);                                                    \
+        for (int j = 0; j < SUMS_WIDE; j++)                                                        \
+            out[j] = (struct moments){all[0][j], all[1][j], all[2][j], all[3][j]};                 \
+    }
+DEFINE_MOMENTS(moments, , 16, 4)
+
 INLINE void add_row(double *restrict sum, double *restrict c, const double *restrict v, size_t n)
 {
     for (size_t k = 0; k < n; k++) {
@@ -109,6 +151,8 @@ DEFINE_RUN(run_avx2, __attribute__((target("avx2"))), 32, 2)
 DEFINE_RUN(run_avx512, WIDEST, 64, 1)
 DEFINE_APART(apart_avx2, __attribute__((target("avx2"))), 32, 2)
 DEFINE_APART(apart_avx512, WIDEST, 64, 1)
+DEFINE_MOMENTS(moments_avx2, __attribute__((target("avx2"))), 32, 2)
+DEFINE_MOMENTS(moments_avx512, WIDEST, 64, 1)
 __attribute__((target("avx2"))) static void add_row_avx2(double *sum, double *c, const double *v,
                                                          size_t n)
 {
@@ -116,12 +160,14 @@ __attribute__((target("avx2"))) static void add_row_avx2(double *sum, double *c,
 }
 #define CAN(isa) __builtin_cpu_supports(isa)
 #else
-#define CAN(isa)     0
-#define run_avx2     run
-#define run_avx512   run
-#define apart_avx2   apart
-#define apart_avx512 apart
-#define add_row_avx2 add_row
+#define CAN(isa)       0
+#define run_avx2       run
+#define run_avx512     run
+#define apart_avx2     apart
+#define apart_avx512   apart
+#define moments_avx2   moments
+#define moments_avx512 moments
+#define add_row_avx2   add_row
 #endif
 
 void sums_of(const struct sums_layout *l, size_t lo, size_t n, const double *x, struct sums *out)
@@ -142,6 +188,26 @@ void sums_apart(const double *const v[SUMS_WIDE], size_t n, struct sums *out)
         apart_avx2(v, n, out);
     else
         apart(v, n, out);
+}
+
+void moments_apart(const double *const v[SUMS_WIDE], size_t n, struct moments out[SUMS_WIDE])
+{
+    if (sums_most_bytes >= 64 && CAN("avx512f"))
+        moments_avx512(v, n, out);
+    else if (sums_most_bytes >= 32 && CAN("avx2"))
+        moments_avx2(v, n, out);
+    else
+        moments(v, n, out);
+}
+
+void moments_go_on(struct moments *m, const double *v, size_t from, size_t n)
+{
+    for (size_t i = from; i < n; i++) {
+        const double delta = v[i] - (m->mean + m->c_mean);
+
+        kahan_add(delta / (double)(i + 1), &m->mean, &m->c_mean);
+        kahan_add(delta * (v[i] - (m->mean + m->c_mean)), &m->squares, &m->c_squares);
+    }
 }
 
 void sums_add_row(double *sum, double *c, const double *v, size_t n)

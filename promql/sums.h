@@ -35,6 +35,19 @@ static inline bool sums_hold(const struct sums *s, int i)
 
 /* The sums of the first n samples of windows that lie anywhere: each sample is picked from its own place. */
 void sums_apart(const double *const v[SUMS_WIDE], size_t n, struct sums *out);
+struct moments {
+    double mean, c_mean, squares, c_squares;
+};
+/* As Prometheus goes on from the first `from` of n samples: the mean, and the sum of squares around it. */
+void moments_go_on(struct moments *m, const double *v, size_t from, size_t n);
+/* The moments of the first n samples of windows that lie anywhere. Those that are not finite are to be had
+ * anew. */
+void moments_apart(const double *const v[SUMS_WIDE], size_t n, struct moments out[SUMS_WIDE]);
+static inline bool moments_hold(const struct moments *m)
+{
+    return __builtin_isfinite(m->mean) && __builtin_isfinite(m->c_mean) &&
+           __builtin_isfinite(m->squares) && __builtin_isfinite(m->c_squares);
+}
 /* Adds further samples to the sum of one. */
 void sums_go_on(double *sum, double *c, const double *v, size_t n);
 

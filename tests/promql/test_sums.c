@@ -135,6 +135,43 @@ static void windows_apart_sum_as_alone(void **state)
     assert_true(held > 20000);
 }
 
+static void moments_apart_are_as_alone(void **state)
+{
+    static double v[MOST];
+    size_t held = 0;
+
+    (void)state;
+    for (unsigned turn = 0; turn < 4000; turn++) {
+        const unsigned kind = turn % 8, bytes[] = {16, 32, 64};
+        const size_t n = 1 + next() % 60;
+        const double *at[SUMS_WIDE];
+        struct moments m[SUMS_WIDE];
+
+        for (size_t i = 0; i < MOST; i++)
+            v[i] = draw(kind);
+        for (int i = 0; i < SUMS_WIDE; i++)
+            at[i] = v + next() % 400;
+        sums_most_bytes = bytes[turn / 8 % 3];
+        moments_apart(at, n, m);
+        for (int i = 0; i < SUMS_WIDE; i++) {
+            struct moments alone = {0};
+
+            moments_go_on(&alone, at[i], 0, n);
+            if (!moments_hold(&m[i])) {
+                assert_true((kind >= 4 && kind <= 6) || kind == 1 || kind == 2);
+                continue;
+            }
+            held++;
+            assert_bits(m[i].mean, alone.mean);
+            assert_bits(m[i].c_mean, alone.c_mean);
+            assert_bits(m[i].squares, alone.squares);
+            assert_bits(m[i].c_squares, alone.c_squares);
+        }
+    }
+    sums_most_bytes = 64;
+    assert_true(held > 15000);
+}
+
 static void rows_add_as_steps(void **state)
 {
     static double a[MOST], b[MOST], v[MOST], want_a[MOST], want_b[MOST];
@@ -190,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_sum_as_alone),
         cmocka_unit_test(windows_apart_sum_as_alone),
+        cmocka_unit_test(moments_apart_are_as_alone),
         cmocka_unit_test(rows_add_as_steps),
         cmocka_unit_test(one_window_sums_as_step_by_step),
     };
