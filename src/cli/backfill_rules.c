@@ -2,8 +2,9 @@
 
 /* backfill_rules.c - `tsdb create-blocks-from rules`: what recording rules would have given, as blocks.
  *
- * RULES   B1  A server evaluates the expressions, two hours at a time, at multiples of the group's interval, or
- *             of --eval-interval where the group has none.
+ * RULES   B1  A server evaluates the expressions, two hours at a time, at the moments at which a server evaluates
+ *             the group, whose interval is --eval-interval where it has none. As in promtool, a moment within the last
+ *             second of two hours is left out.
  *         B2  A rule that can't be had is told and left out; the others are written, and the exit code is 1.
  *         B3  Alerting rules give nothing here. */
 
@@ -18,6 +19,7 @@
 #include "src/cli/tsdb.h"
 #include "src/rules/rules.h"
 
+#define MS        1000000ll
 #define SPAN_MS   (2 * 3600000ll)
 #define RECENT_NS (3 * 3600000000000ll)
 
@@ -86,17 +88,27 @@ static nx_status import_span(struct importing *im, const struct rule *rule, int6
     return st;
 }
 
-static nx_status import_rule(struct importing *im, const struct rule *rule, int64_t step_ms,
-                             struct nx_err *err)
+/* B1 */
+static int64_t first_moment_ms(const struct rule_group_def *def, int64_t step_ms, int64_t from_ms)
+{
+    int64_t at_ns = rule_group_moment(def, step_ms, from_ms * MS);
+
+    while (at_ns < from_ms * MS)
+        at_ns += step_ms * MS;
+    return (at_ns + MS / 2) / MS;
+}
+
+static nx_status import_rule(struct importing *im, const struct rule_group_def *def,
+                             const struct rule *rule, int64_t step_ms, struct nx_err *err)
 {
     nx_status st = NX_OK;
 
     for (int64_t span = im->start_ms / SPAN_MS * SPAN_MS; span <= im->end_ms && !st;
          span += SPAN_MS) {
         int64_t from = span > im->start_ms ? span : im->start_ms;
-        int64_t to = span + SPAN_MS - 1 < im->end_ms ? span + SPAN_MS - 1 : im->end_ms;
+        int64_t to = span + SPAN_MS - 1000 < im->end_ms ? span + SPAN_MS - 1000 : im->end_ms;
 
-        from = (from + step_ms - 1) / step_ms * step_ms; /* B1 */
+        from = first_moment_ms(def, step_ms, from);
         if (from <= to)
             st = import_span(im, rule, from, to, step_ms, err);
     }
@@ -113,7 +125,7 @@ static size_t import_all(struct importing *im, const struct rule_files *f, int64
         for (size_t i = 0; i < def->n_rules; i++) {
             struct nx_err err = {0};
             if (def->rules[i].alerting || /* B3 */
-                !import_rule(im, &def->rules[i], def->interval_ms ? def->interval_ms : step_ms,
+                !import_rule(im, def, &def->rules[i], def->interval_ms ? def->interval_ms : step_ms,
                              &err))
                 continue;
             fprintf(stderr, "rule importer error: %s\n", err.text);

@@ -90,13 +90,13 @@ static uint64_t hash_of(const struct rule_group_def *def)
     return h;
 }
 
-/* The last moment at or before `now` (M1). */
-static int64_t moment_before(const struct rule_group *g, int64_t now_ns)
+/* M1 */
+int64_t rule_group_moment(const struct rule_group_def *def, int64_t interval_ms, int64_t at_ns)
 {
-    int64_t interval = g->interval_ms * MS;
-    int64_t offset = (int64_t)(hash_of(g->def) % (uint64_t)interval);
+    int64_t interval = interval_ms * MS;
+    int64_t offset = (int64_t)(hash_of(def) % (uint64_t)interval);
 
-    return (now_ns - offset) / interval * interval + offset;
+    return (at_ns - offset) / interval * interval + offset;
 }
 
 /* ---- evaluation ---------------------------------------------------------------------------------------- */
@@ -493,7 +493,7 @@ static void put_slot_locked(struct rules *r, struct slot *s)
         free(old);
     }
     now = clock_now_ns(); /* M6 */
-    s->first_ns = moment_before(s->g, now) + s->g->interval_ms * MS;
+    s->first_ns = rule_group_moment(s->g->def, s->g->interval_ms, now) + s->g->interval_ms * MS;
     s->due_ns = clock_mono_ns() + (s->first_ns - now);
     r->slots[r->n_slots++] = s;
 }

@@ -167,6 +167,10 @@ NX_NODISCARD nx_status rule_group_view(struct rule_group *g, struct arena *a,
 
 /* ---- the manager -------------------------------------------------------------------------------- */
 
+/* A group's moments are multiples of its interval and an offset that name and file give: the last one at or before
+ * at_ns. */
+int64_t rule_group_moment(const struct rule_group_def *def, int64_t interval_ms, int64_t at_ns);
+
 /* Runs the groups of a configuration, each at its interval and at the offset in it that its name and file give
  * it. Without groups there is no thread; else as many as groups are evaluated at a time, and one more. */
 struct rules;

@@ -16,58 +16,12 @@ import pytest
 
 import collectiondata
 import harness
+import moments
 
 FOLDER = os.path.join(harness.ROOT, "tests/rules/collections")
 FILES = sorted(glob.glob(os.path.join(FOLDER, "*.yml")))
 NAMES = [os.path.basename(f) for f in FILES]
 ROUND = 2  # seconds, the interval of all groups
-
-
-P1, P2, P3, P4, P5 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
-ALL = 2**64 - 1
-
-
-def rotate(x, n):
-    return (x << n | x >> 64 - n) & ALL
-
-
-def xxh64(data):
-    """XXH64 of bytes, with seed 0."""
-    def lane(acc, at):
-        return rotate(acc + int.from_bytes(data[at:at + 8], "little") * P2 & ALL, 31) * P1 & ALL
-
-    n, at = len(data), 0
-    h = P5
-    if n >= 32:
-        v = [P1 + P2 & ALL, P2, 0, -P1 & ALL]
-        while at <= n - 32:
-            v = [lane(v[i], at + 8 * i) for i in range(4)]
-            at += 32
-        h = sum(rotate(v[i], r) for i, r in enumerate((1, 7, 12, 18))) & ALL
-        for x in v:
-            h = (h ^ rotate(x * P2 & ALL, 31) * P1 & ALL) * P1 + P4 & ALL
-    h = h + n & ALL
-    while at <= n - 8:
-        h = rotate(h ^ lane(0, at), 27) * P1 + P4 & ALL
-        at += 8
-    if at <= n - 4:
-        h = rotate(h ^ int.from_bytes(data[at:at + 4], "little") * P1 & ALL, 23) * P2 + P3 & ALL
-        at += 4
-    for byte in data[at:]:
-        h = rotate(h ^ byte * P5 & ALL, 11) * P1 & ALL
-    h = (h ^ h >> 33) * P2 & ALL
-    h = (h ^ h >> 29) * P3 & ALL
-    return h ^ h >> 32
-
-
-def at_one_moment(file, name):
-    """The name with a number behind it, with which the group has the same moments in both."""
-    for k in range(1000000):
-        words = [w.encode() for w in ("file", file, "name", f"{name} {k}")]
-        two = xxh64(b"".join(w + b"\xff" for w in words))
-        three = xxh64(b"".join(bytes([len(w)]) + w for w in words))
-        if two % (ROUND * 10**9) // 10**6 == three % (ROUND * 10**9) // 10**6:
-            return words[3].decode()
 
 
 def placed(folder):
@@ -76,7 +30,7 @@ def placed(folder):
     for path in FILES:
         to = os.path.join(folder, os.path.basename(path))
         with open(path) as f:
-            text = re.sub(r"- name: (.*)", lambda m: f"- name: {at_one_moment(to, m[1])}", f.read()).replace("for: 10s", "for: 4s")
+            text = re.sub(r"- name: (.*)", lambda m: f"- name: {moments.at_one_moment(to, m[1], ROUND)}", f.read()).replace("for: 10s", "for: 4s")
         with open(to, "w") as f:
             f.write(text)
         made.append(to)
@@ -84,9 +38,9 @@ def placed(folder):
 
 
 def test_the_hash():
-    assert xxh64(b"") == 0xEF46DB3751D8E999
-    assert xxh64(b"abc") == 0x44BC2CF5AD770999
-    assert xxh64(b"Nobody inspects the spammish repetition") == 0xFBCEA83C8A378BF1
+    assert moments.xxh64(b"") == 0xEF46DB3751D8E999
+    assert moments.xxh64(b"abc") == 0x44BC2CF5AD770999
+    assert moments.xxh64(b"Nobody inspects the spammish repetition") == 0xFBCEA83C8A378BF1
 
 
 @pytest.fixture(scope="module")
