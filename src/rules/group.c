@@ -183,13 +183,21 @@ static void log_failure(const struct rule_group *g, const struct rule_state *r)
              log_fmt("%td", r - g->rules), "err", r->err.text);
 }
 
-/* Those have no column either. */
+struct failed {
+    const struct rule_group *g;
+    const struct rule_state *r;
+};
+
 static bool never_written(void *ctx, struct keyed *k)
 {
-    (void)ctx;
-    if (((struct out *)k)->written)
+    const struct failed *f = ctx;
+    struct out *o = (struct out *)k;
+
+    if (o->written)
         return false;
-    out_free((struct out *)k);
+    if (o->has_col)
+        f->g->env.sink.release(f->g->writers[f->r->stage], o->col);
+    out_free(o);
     return true;
 }
 
@@ -204,7 +212,7 @@ static void settle(struct rule_group *g, struct rule_state *r)
         count(&g->counters.failures, 1);
         log_failure(g, r);
         r->n_pending = 0; /* G3 */
-        table_sweep(&r->outs, never_written, NULL);
+        table_sweep(&r->outs, never_written, &(struct failed){g, r});
     }
     if (g->rule_durations)
         durations_add(g->rule_durations, r->took_s);
@@ -381,18 +389,17 @@ static bool keep_stale(void *ctx, struct keyed *k)
 void rule_group_take_over(struct rule_group *g, struct rule_group *from)
 {
     size_t n_from = from->def->n_rules;
-    bool *taken = calloc(n_from + 1, sizeof *taken);
 
     rule_close_writers(from);
     g->eval_s = from->eval_s;
     g->last_eval_ns = from->last_eval_ns;
-    for (size_t i = 0; taken && i < g->def->n_rules; i++) {
+    for (size_t i = 0; i < g->def->n_rules; i++) {
         struct rule_state *to = &g->rules[i];
         for (size_t k = 0; k < n_from; k++) {
             struct rule_state *old = &from->rules[k];
-            if (taken[k] || !same_rule(to->rule, old->rule))
+            if (old->taken || !same_rule(to->rule, old->rule))
                 continue;
-            taken[k] = true;
+            old->taken = true;
             to->outs = old->outs;
             old->outs = (struct table){0};
             if (to->rule->alerting && old->rule->alerting) {
@@ -404,7 +411,6 @@ void rule_group_take_over(struct rule_group *g, struct rule_group *from)
             break;
         }
     }
-    free(taken);
     for (size_t k = 0; k < n_from; k++)
         table_sweep(&from->rules[k].outs, keep_stale, g);
     for (size_t k = 0; k < from->n_stale; k++)

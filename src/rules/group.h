@@ -58,6 +58,7 @@ struct rule_state {
     struct table outs;
     uint64_t round;
     bool restored;
+    bool taken; /* what it had is another group's rule's now */
 };
 
 struct rule_counters { /* atomic */

@@ -541,18 +541,25 @@ nx_status rules_apply(struct rules *r, const struct config *cfg, const struct ru
         return nx_fail(err, NX_NOMEM, "out of memory");
     }
     r->slots = all;
-    end_others_locked(r, files);
-    for (size_t i = 0; i < files->n_groups; i++)
-        if (fresh[i])
-            put_slot_locked(r, fresh[i]);
-    if (r->n_slots && !r->n_threads &&
-        !(st = nx_thread_start(&r->threads[0], "rules-1", work, r, err)))
-        r->n_threads = 1;
-    nx_cond_broadcast(&r->wake);
+    if (files->n_groups && !r->n_threads) { /* the last that can fail */
+        st = nx_thread_start(&r->threads[0], "rules-1", work, r, err);
+        r->n_threads = !st;
+    }
+    if (!st) {
+        end_others_locked(r, files);
+        for (size_t i = 0; i < files->n_groups; i++)
+            if (fresh[i])
+                put_slot_locked(r, fresh[i]);
+        nx_cond_broadcast(&r->wake);
+    }
     nx_unlock(&r->lock);
+    if (st) {
+        free_slots(fresh, files->n_groups);
+        return st;
+    }
     free(fresh);
     r->restored = true;
-    return st;
+    return NX_OK;
 }
 
 /* ---- how things stand ---------------------------------------------------------------------------------------- */

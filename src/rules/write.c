@@ -7,7 +7,8 @@
  * RULES   W1  A series that two rules of a stage give ends the row before the second of them.
  *         W2  A row that the store refused a part of is asked again rule by rule, without markers, so that
  *             it is told which rule's samples those were. What is in already is the same and counts for nothing.
- *         W3  Where the store could not take a row, nothing of it is forgotten: the next one ends the series. */
+ *         W3  Where the store could not take a row, no series that is there is forgotten: the next one ends it. What
+ *             was never in a row is: it has nothing to end, and labels may be others each time. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -100,9 +101,12 @@ static void flush(struct writing *w, size_t end)
         if (st) {
             r->failed = true;
             r->err = w->err;
-        } else if (a.duplicate || a.out_of_order || a.out_of_bounds || a.too_old) {
-            ask_again(w, r);
+            continue;
         }
+        for (size_t k = 0; k < r->n_pending; k++) /* W3 */
+            r->pending[k].out->written = r->pending[k].out->written || r->pending[k].out->has_col;
+        if (a.duplicate || a.out_of_order || a.out_of_bounds || a.too_old)
+            ask_again(w, r);
     }
     w->row.first_rule = end;
     w->g->mark++;
@@ -162,10 +166,8 @@ static void put_rule(struct writing *w, size_t index)
                 take_column(w, r->pending[i].out->col);
     }
     for (size_t i = 0; i < r->n_pending; i++)
-        if (r->pending[i].out->has_col) {
+        if (r->pending[i].out->has_col)
             put(&w->row, r->pending[i].out->col, r->pending[i].value);
-            r->pending[i].out->written = true;
-        }
 }
 
 /* After all samples, so that a series that another rule has now is not ended. */

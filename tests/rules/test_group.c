@@ -399,6 +399,33 @@ static void a_row_that_the_store_cannot_take_is_an_error_and_nothing_is_forgotte
     close_world(w);
 }
 
+static void a_full_disk_keeps_no_series_that_were_never_written(void **state)
+{
+    struct world *w = open_world();
+    char l[32];
+
+    (void)state;
+    group_of(w, "groups:\n- name: g\n  rules:\n  - record: y\n    expr: x\n", true);
+    put(w, "x", "first", 1000, 1);
+    eval(w, 1000);
+    w->full = true;
+    for (int i = 2; i < 20; i++) {
+        for (int k = 0; k < 3; k++) {
+            snprintf(l, sizeof l, "%d-%d", i, k);
+            put(w, "x", l, i * 1000, i);
+        }
+        eval(w, i * 1000);
+        ASSERT_STANDS(w, 0, "err no space left");
+        assert_int_equal(w->group->rules[0].outs.n, 1); /* the one that is to be ended */
+    }
+    w->full = false;
+    put(w, "x", "last", 20000, 7);
+    eval(w, 20000);
+    ASSERT_STANDS(w, 0, "ok");
+    ASSERT_ASK(w, "y{l=~\"first|last\"}", 20000, "y{l=\"last\"} => 7\n");
+    close_world(w);
+}
+
 static void a_group_that_follows_another_takes_over_its_state(void **state)
 {
     struct world *w = open_world();
@@ -738,6 +765,7 @@ int main(void)
         cmocka_unit_test(a_rule_that_fails_for_ever_keeps_nothing),
         cmocka_unit_test(what_the_store_refuses_is_the_rules_error),
         cmocka_unit_test(a_row_that_the_store_cannot_take_is_an_error_and_nothing_is_forgotten),
+        cmocka_unit_test(a_full_disk_keeps_no_series_that_were_never_written),
         cmocka_unit_test(a_group_that_follows_another_takes_over_its_state),
         cmocka_unit_test(alerts_go_on_after_a_restart),
         cmocka_unit_test(a_group_that_follows_one_that_was_not_restored_is_restored),
