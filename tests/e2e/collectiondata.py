@@ -53,6 +53,12 @@ class House:
         self.count(f"{name}_sum", labels, rate * mean)
         self.count(f"{name}_count", labels, rate)
 
+    def values(self):
+        """(series, its values as texts), one after the other."""
+        for lines in self.families.values():
+            for k in range(0, len(lines), len(self.times)):
+                yield lines[k].rsplit(" ", 2)[0], [line.rsplit(" ", 2)[1] for line in lines[k:k + len(self.times)]]
+
     def text(self):
         for (name, kind), lines in self.families.items():
             yield f"# TYPE {name} {kind}\n"
@@ -333,11 +339,15 @@ def control_plane(h):
     h.histogram("coredns_dns_request_duration_seconds", dns, 90, 0.05, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
 
 
+def fill(h):
+    for part in (node, postgres, redis, nginx, blackbox, pods, workloads, control_plane):
+        part(h)
+
+
 def write(path, end):
     """The file, and the time of its newest samples."""
     h = House(end)
-    for part in (node, postgres, redis, nginx, blackbox, pods, workloads, control_plane):
-        part(h)
+    fill(h)
     with open(path, "w") as f:
         f.writelines(h.text())
     return h.end
