@@ -92,6 +92,8 @@ static struct pql_engine *engine_of(struct pql_engine_opts o)
 {
     struct pql_engine *e = NULL;
 
+    if (!o.helpers)
+        o.helpers = UINT32_MAX; /* none: what is read how often is counted */
     o.features.experimental_functions = o.features.extended_range = true;
     assert_ok(pql_engine_new(&e, &o, &err), &err);
     return e;
