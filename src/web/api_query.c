@@ -322,7 +322,7 @@ static void send_result(struct web_req *r, struct pql_result *result, size_t lim
         buf_char(b, '[');
         buf_num(b, (double)result->t_ms / 1000);
         buf_char(b, ',');
-        json_string(b, result->string);
+        json_text(b, result->string);
         buf_char(b, ']');
     }
     put_end(rs, b);
@@ -577,7 +577,7 @@ void api_format_query(struct web_req *r)
     pql_format(&text, e);
     pql_expr_done(e);
     web_ok_begin(r);
-    json_string(&r->reply.body, buf_view(&text));
+    json_text(&r->reply.body, buf_view(&text));
     web_ok_end(r, NULL, 0, NULL, 0);
     buf_done(&text);
 }

@@ -89,9 +89,9 @@ static void put_rule(struct buf *b, const struct rule_view *v, bool exclude_aler
     if (r->alerting)
         buf_printf(b, "\"state\":\"%s\",", alert_state_name(v->state));
     buf_str(b, "\"name\":");
-    json_string(b, r->name);
+    json_text(b, r->name);
     buf_str(b, ",\"query\":");
-    json_string(b, r->query);
+    json_text(b, r->query);
     if (r->alerting) {
         put_seconds(b, "duration", (double)r->for_ms / 1000);
         put_seconds(b, "keepFiringFor", (double)r->keep_firing_for_ms / 1000);
@@ -110,7 +110,7 @@ static void put_rule(struct buf *b, const struct rule_view *v, bool exclude_aler
     buf_printf(b, ",\"health\":\"%s\"", rule_health_name(v->health));
     if (v->last_error.len) {
         buf_str(b, ",\"lastError\":");
-        json_string(b, v->last_error);
+        json_text(b, v->last_error);
     }
     put_seconds(b, "evaluationTime", v->eval_s);
     buf_str(b, ",\"lastEvaluation\":");
@@ -261,9 +261,9 @@ static bool put_group(const struct web_req *r, const struct wanted *w, struct bu
     if (!first)
         buf_char(b, ',');
     buf_str(b, "{\"name\":");
-    json_string(b, g->def->name);
+    json_text(b, g->def->name);
     buf_str(b, ",\"file\":");
-    json_string(b, g->def->file);
+    json_text(b, g->def->file);
     buf_str(b, ",\"rules\":[");
     for (size_t i = 0; i < g->n_rules; i++) {
         if (!is_wanted(r, w, g->rules[i].rule))
@@ -392,7 +392,7 @@ static void put_urls(struct buf *b, const char *before, const struct nx_slice *v
     buf_str(b, before);
     for (size_t i = 0; i < n; i++) {
         buf_str(b, i ? ",{\"url\":" : "{\"url\":");
-        json_string(b, v[i]);
+        json_text(b, v[i]);
         buf_char(b, '}');
     }
 }

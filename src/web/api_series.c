@@ -30,7 +30,7 @@ static void put_name(void *ctx, size_t i, struct buf *out)
 {
     struct names *names = ctx;
 
-    json_string(out, names->v[i]);
+    json_text(out, names->v[i]);
 }
 
 /* start, end, limit and match[] of all three calls. */

@@ -20,7 +20,7 @@ void api_status_config(struct web_req *r)
     h->config_yaml(h->ctx, &yaml);
     web_ok_begin(r);
     buf_str(&r->reply.body, "{\"yaml\":");
-    json_string(&r->reply.body, buf_view(&yaml));
+    json_text(&r->reply.body, buf_view(&yaml));
     buf_char(&r->reply.body, '}');
     web_ok_end(r, NULL, 0, NULL, 0);
     buf_done(&yaml);
@@ -132,7 +132,7 @@ static void put_counts(struct buf *b, const char *key, const struct storage_coun
     buf_printf(b, ",\"%s\":[", key);
     for (size_t i = 0; i < n; i++) {
         buf_str(b, i ? ",{\"name\":" : "{\"name\":");
-        json_string(b, v[i].name);
+        json_text(b, v[i].name);
         buf_printf(b, ",\"value\":%llu}", (unsigned long long)v[i].value);
     }
     buf_char(b, ']');

@@ -24,21 +24,21 @@ static void put_target(struct buf *b, const struct target_info *t)
     buf_str(b, ",\"labels\":");
     json_labels(b, &t->labels);
     buf_str(b, ",\"scrapePool\":");
-    json_string(b, t->pool);
+    json_text(b, t->pool);
     buf_str(b, ",\"scrapeUrl\":");
-    json_string(b, t->scrape_url);
+    json_text(b, t->scrape_url);
     buf_str(b, ",\"globalUrl\":");
-    json_string(b, t->global_url);
+    json_text(b, t->global_url);
     buf_str(b, ",\"lastError\":");
-    json_string(b, t->last_error);
+    json_text(b, t->last_error);
     buf_str(b, ",\"lastScrape\":");
     json_rfc3339_ms(b, t->last_scrape_ms);
     buf_str(b, ",\"lastScrapeDuration\":");
     buf_num(b, t->last_duration_s);
     buf_printf(b, ",\"health\":\"%s\",\"scrapeInterval\":", health[t->health]);
-    json_string(b, t->scrape_interval);
+    json_text(b, t->scrape_interval);
     buf_str(b, ",\"scrapeTimeout\":");
-    json_string(b, t->scrape_timeout);
+    json_text(b, t->scrape_timeout);
     buf_char(b, '}');
 }
 
@@ -65,7 +65,7 @@ static void put_dropped(struct buf *b, const struct targets_info *info, struct n
         buf_str(b, n++ ? ",{\"discoveredLabels\":" : "{\"discoveredLabels\":");
         json_labels(b, &info->dropped[i].discovered);
         buf_str(b, ",\"scrapePool\":");
-        json_string(b, info->dropped[i].pool);
+        json_text(b, info->dropped[i].pool);
         buf_char(b, '}');
     }
 }
@@ -77,7 +77,7 @@ static void put_dropped_counts(struct buf *b, const struct targets_info *info)
     for (size_t i = 0; i < info->n_dropped_counts; i++) {
         if (i)
             buf_char(b, ',');
-        json_string(b, info->dropped_counts[i].pool);
+        json_text(b, info->dropped_counts[i].pool);
         buf_printf(b, ":%llu", (unsigned long long)info->dropped_counts[i].dropped);
     }
     buf_char(b, '}');
@@ -135,7 +135,7 @@ void api_scrape_pools(struct web_req *r)
     for (size_t i = 0; i < info.n_pools; i++) {
         if (i)
             buf_char(b, ',');
-        json_string(b, info.pools[i]);
+        json_text(b, info.pools[i]);
     }
     buf_str(b, "]}");
     web_ok_end(r, NULL, 0, NULL, 0);
@@ -158,11 +158,11 @@ static int metadata_order(const void *a, const void *b)
 static void put_meta(struct buf *b, const struct metadata_info *m)
 {
     buf_str(b, "{\"type\":");
-    json_string(b, m->type);
+    json_text(b, m->type);
     buf_str(b, ",\"unit\":");
-    json_string(b, m->unit);
+    json_text(b, m->unit);
     buf_str(b, ",\"help\":");
-    json_string(b, m->help);
+    json_text(b, m->help);
     buf_char(b, '}');
 }
 
@@ -204,7 +204,7 @@ void api_metadata(struct web_req *r)
                 break;
             if (metrics++)
                 buf_str(b, "],");
-            json_string(b, v[i].metric);
+            json_text(b, v[i].metric);
             buf_str(b, ":[");
             of_metric = 0;
         } else if (metadata_order(&v[i - 1], &v[i]) == 0 ||
@@ -229,14 +229,14 @@ static void put_target_metadata(struct web_req *r, const struct metadata_info *v
         json_labels(b, &v[i].target);
         if (with_metric) {
             buf_str(b, ",\"metric\":");
-            json_string(b, v[i].metric);
+            json_text(b, v[i].metric);
         }
         buf_str(b, ",\"type\":");
-        json_string(b, v[i].type);
+        json_text(b, v[i].type);
         buf_str(b, ",\"help\":");
-        json_string(b, v[i].help);
+        json_text(b, v[i].help);
         buf_str(b, ",\"unit\":");
-        json_string(b, v[i].unit);
+        json_text(b, v[i].unit);
         buf_char(b, '}');
     }
 }

@@ -164,8 +164,8 @@ void web_ok_end(struct web_req *r, char *const *warnings, size_t n_warnings, cha
 void web_ok_list(struct web_req *r, size_t n, void (*item)(void *ctx, size_t i, struct buf *out),
                  void *ctx, const char *warning);
 
-/* Quoted; <, >, & escaped as Go does. The linker knows it by another name: jansson has one of this name, too. */
-void json_string(struct buf *b, struct nx_slice s) __asm__("web_json_string");
+/* Quoted; <, >, & escaped as Go does. */
+void json_text(struct buf *b, struct nx_slice s);
 void json_cstr(struct buf *b, const char *s);
 /* For who reads it as text: <, > and & stay. */
 void json_string_readable(struct buf *b, struct nx_slice s);

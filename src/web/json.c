@@ -83,7 +83,7 @@ static void put_escaped(struct buf *b, struct nx_slice s)
     buf_append(b, s.ptr + from, i - from);
 }
 
-void json_string(struct buf *b, struct nx_slice s)
+void json_text(struct buf *b, struct nx_slice s)
 {
     buf_char(b, '"');
     put_escaped(b, s);
@@ -108,7 +108,7 @@ void json_string_readable(struct buf *b, struct nx_slice s)
 
 void json_cstr(struct buf *b, const char *s)
 {
-    json_string(b, nx_slice_str(s));
+    json_text(b, nx_slice_str(s));
 }
 
 /* Digits of a non-negative integer, written backwards from `end`; two at a time, since each division

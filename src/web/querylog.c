@@ -58,7 +58,7 @@ static void make_slot(char slot[SLOT_BYTES], struct nx_slice text)
     for (size_t room = SLOT_BYTES - 50;; room = room * 3 / 4) { /* escapes may need more */
         buf_clear(&b);
         buf_str(&b, "{\"query\":");
-        json_string(&b, cut_text(text, room));
+        json_text(&b, cut_text(text, room));
         buf_printf(&b, ",\"timestamp_sec\":%lld}", (long long)(clock_now_ms() / 1000));
         if (b.failed != NX_OK || b.len < SLOT_BYTES || room == 0)
             break;

@@ -74,7 +74,7 @@ static void error_body(struct web_req *r, enum web_error type, const char *prefi
     buf_str(b, "{\"status\":\"error\",\"errorType\":\"");
     buf_str(b, errors[type].text);
     buf_str(b, "\",\"error\":");
-    json_string(b, buf_view(&message));
+    json_text(b, buf_view(&message));
     buf_char(b, '}');
     buf_done(&message);
 }
