@@ -168,7 +168,7 @@ void web_ok_list(struct web_req *r, size_t n, void (*item)(void *ctx, size_t i, 
 void json_text(struct buf *b, struct nx_slice s);
 void json_cstr(struct buf *b, const char *s);
 /* For who reads it as text: <, > and & stay. */
-void json_string_readable(struct buf *b, struct nx_slice s);
+void json_readable(struct buf *b, struct nx_slice s);
 void json_query_stats(struct buf *b,
                       const struct pql_result *r); /* the object "stats" (api_query.c) */
 /* A sample's time: seconds, 0 or 3 decimals. Returns the length; there is no NUL. */

@@ -90,7 +90,7 @@ void json_text(struct buf *b, struct nx_slice s)
     buf_char(b, '"');
 }
 
-void json_string_readable(struct buf *b, struct nx_slice s)
+void json_readable(struct buf *b, struct nx_slice s)
 {
     size_t from = 0;
 

@@ -152,18 +152,18 @@ static void put_origin(struct buf *b, const struct pql_origin *o)
 {
     if (o && o->path) {
         buf_str(b, ",\"httpRequest\":{\"clientIP\":");
-        json_string_readable(b, nx_slice_str(o->client_ip ? o->client_ip : ""));
+        json_readable(b, nx_slice_str(o->client_ip ? o->client_ip : ""));
         buf_str(b, ",\"method\":");
-        json_string_readable(b, nx_slice_str(o->method ? o->method : ""));
+        json_readable(b, nx_slice_str(o->method ? o->method : ""));
         buf_str(b, ",\"path\":");
-        json_string_readable(b, nx_slice_str(o->path));
+        json_readable(b, nx_slice_str(o->path));
         buf_char(b, '}');
     }
     if (o && o->rule_file) {
         buf_str(b, ",\"ruleGroup\":{\"file\":");
-        json_string_readable(b, nx_slice_str(o->rule_file));
+        json_readable(b, nx_slice_str(o->rule_file));
         buf_str(b, ",\"name\":");
-        json_string_readable(b, nx_slice_str(o->rule_group ? o->rule_group : ""));
+        json_readable(b, nx_slice_str(o->rule_group ? o->rule_group : ""));
         buf_char(b, '}');
     }
 }
@@ -179,13 +179,13 @@ static void put_line(struct buf *b, const struct pql_query *q, const struct pql_
                "\"params\":{\"end\":");
     put_time(b, q->instant ? q->start_ms : q->end_ms);
     buf_str(b, ",\"query\":");
-    json_string_readable(b, q->text);
+    json_readable(b, q->text);
     buf_str(b, ",\"start\":");
     put_time(b, q->start_ms);
     buf_printf(b, ",\"step\":%lld}", (long long)(q->instant ? 0 : q->step_ms / 1000));
     if (err) {
         buf_str(b, ",\"error\":");
-        json_string_readable(b, nx_slice_str(err->text));
+        json_readable(b, nx_slice_str(err->text));
     }
     buf_str(b, ",\"stats\":");
     json_query_stats(b, r);
