@@ -1,7 +1,8 @@
 /* eval_select.c - where values come from: selectors, ranges, subqueries.
  *
  * WHY   A series is decoded once for all steps of a query; instants and windows then only move two
- *       indexes along it.
+ *       indexes along it. Long series come in pieces
+ *       (pieces.c), and what another selector has read already is not read again (leaves.c).
  * RULES S1  An instant is the newest sample in (t - lookback, t]; a stale marker there hides the series.
  *       S2  A range is (t - range, t] without stale markers.
  *       S3  With @ the data time is fixed, with offset it is shifted; the time of the result is not.
