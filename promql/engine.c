@@ -440,6 +440,20 @@ static nx_status run_bounded(struct run *r, struct nx_err *err)
     return st == NX_CANCELED || st == NX_TIMEOUT ? eval_stopped(st, EVAL_WHERE, err) : st;
 }
 
+static nx_status tell_annots(struct run *r, struct nx_err *err)
+{
+    struct pql_result *res = r->result;
+    const struct annots *as = &r->ev.annots;
+    nx_status st = annots_texts(as, ANNOT_WARNING, r->q->text, r->ev.out, &res->warnings,
+                                &res->n_warnings, err);
+
+    if (!st)
+        st = annots_texts(as, ANNOT_INFO, r->q->text, r->ev.out, &res->infos, &res->n_infos, err);
+    if (st) /* some had no memory when they came, in an arena that has gone since, perhaps */
+        st = eval_no_memory(&r->ev, arena_share_exceeded(r->ev.share) ? NX_LIMIT : st, err);
+    return st;
+}
+
 static nx_status run_query(struct run *r, struct nx_err *err)
 {
     struct pql_result *res = r->result;
@@ -460,12 +474,7 @@ static nx_status run_query(struct run *r, struct nx_err *err)
         qsort(res->series, res->n_series, sizeof *res->series, compare_series);
     if (res->type == PQL_MATRIX)
         res->stats.sort_s = since(&at);
-    st = annots_texts(&r->ev.annots, ANNOT_WARNING, r->q->text, r->ev.out, &res->warnings,
-                      &res->n_warnings, err);
-    if (!st)
-        st = annots_texts(&r->ev.annots, ANNOT_INFO, r->q->text, r->ev.out, &res->infos,
-                          &res->n_infos, err);
-    return st;
+    return tell_annots(r, err);
 }
 
 /* What it took, whether it came to its end or not. */

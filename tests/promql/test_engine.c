@@ -799,7 +799,8 @@ static void every_allocation_may_fail(void **state)
 {
     struct teststore *s = filled();
     struct pql_source source = teststore_source(s);
-    struct pql_engine *e = engine_of((struct pql_engine_opts){0});
+    /* no helpers: what one has no memory for is done without it, so that the query goes on */
+    struct pql_engine *e = engine_of((struct pql_engine_opts){.helpers = UINT32_MAX});
 
     (void)state;
     for (size_t i = 0; i < NX_COUNT(many); i++) {
