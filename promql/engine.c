@@ -527,7 +527,7 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
                           .delayed_names = e->opts.features.delayed_name_removal,
                           .max_samples = e->opts.max_samples,
                           .column_samples = e->opts.column_samples,
-                          .helpers = e->helpers,
+                          .helpers = q->alone ? NULL : e->helpers,
                           .ahead_rows = e->opts.ahead_rows,
                           .deadline_ns = deadline_ns,
                           .cancel = q->cancel};

@@ -126,6 +126,8 @@ struct pql_query {
     bool per_step_stats; /* count samples by step, if the engine does */
     const int *cancel;   /* set to non-zero (atomically) from another thread to stop; may be NULL */
     const struct pql_origin *origin; /* for the watch; may be NULL */
+    bool
+        alone; /* nobody waits for it, or others are at work beside it: it gets no help from other threads */
 };
 
 /* One series of a result. In a range result t[i] = start + k * step with gaps left out. */

@@ -103,7 +103,8 @@ static nx_status ask(const struct rule_group *g, struct nx_slice text, int64_t t
                                 .end_ms = t_ms,
                                 .source = g->env.source,
                                 .cancel = g->env.cancel,
-                                .origin = &origin};
+                                .origin = &origin,
+                                .alone = true};
     nx_status st = pql_exec(g->env.engine, &q, &out->result, err);
 
     if (st)
