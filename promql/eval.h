@@ -67,7 +67,8 @@ struct rows {
     struct {
         bool on;         /* helpers may come to pull some */
         size_t look_at;  /* at this row it is thought over, */
-        int64_t from_ns; /* with this as the time of the first */
+        size_t from;     /* by what the rows from this one on took, */
+        int64_t from_ns; /* which was begun then */
     } ahead;
 };
 

@@ -29,10 +29,11 @@
 #include "src/base/thread.h"
 
 #define LEAST_ROWS    4u
-#define LEAST_LEFT_NS 600000 /* for less it is not worth to wake somebody */
-#define BLOCK_NS      120000 /* a block's work, about */
-#define MOST_ROWS     512u   /* in a block */
-#define BLOCKS_EACH   4u     /* slots for each thread */
+#define MANY_ROWS     64u     /* so that one that takes long does not decide */
+#define LEAST_LEFT_NS 1000000 /* for less it is not worth to wake somebody */
+#define BLOCK_NS      120000  /* a block's work, about */
+#define MOST_ROWS     512u    /* in a block */
+#define BLOCKS_EACH   4u      /* slots for each thread */
 #define SLOT_BYTES    (4u << 20)
 #define BLOCK_BYTES                                                                                \
     (96u << 10) /* of values, if it has more rows than one: they should stay in a cache */
@@ -349,25 +350,27 @@ void rows_ahead(struct eval *ev, struct rows *r)
         !ev->querier->ops->reads_side_by_side || !can_fork(r))
         return;
     r->ahead.on = true;
-    r->ahead.look_at = ev->ahead_rows ? 0 : 2;
+    r->ahead.look_at = ev->ahead_rows ? 0 : 1;
 }
 
-/* H2: from row i on, which is to be pulled now. */
+/* H2: from row i on, which is to be pulled now. What the first row does for all (pages that come into the cache) is
+ * not counted, and what was seen before the last look no more. */
 static void consider(struct eval *ev, struct rows *r, size_t i)
 {
     size_t block_rows = ev->ahead_rows;
 
-    if (i == 0)
-        r->ahead.from_ns = clock_mono_ns();
     if (i < r->ahead.look_at || ev->crew)
         return;
     if (!block_rows) {
-        const uint64_t took_ns = (uint64_t)(clock_mono_ns() - r->ahead.from_ns);
+        const int64_t now_ns = clock_mono_ns();
+        const uint64_t took_ns = (uint64_t)(now_ns - r->ahead.from_ns), seen = i - r->ahead.from;
 
-        r->ahead.look_at *= 2;
-        if (!helpers_idle(ev->helpers) || took_ns / i * (r->n - i) < LEAST_LEFT_NS)
+        r->ahead.from_ns = now_ns;
+        r->ahead.from = i;
+        r->ahead.look_at = i == 1 && r->n >= MANY_ROWS ? 8 : 2 * i;
+        if (i == 1 || !helpers_idle(ev->helpers) || took_ns / seen * (r->n - i) < LEAST_LEFT_NS)
             return;
-        block_rows = BLOCK_NS * i / (took_ns + 1) + 1;
+        block_rows = BLOCK_NS * seen / (took_ns + 1) + 1;
     }
     r->ahead.look_at = SIZE_MAX;
     ev->crew = crew_new(ev, r, i, block_rows);
