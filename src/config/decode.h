@@ -186,6 +186,9 @@ nx_status fail_like_go(struct nx_err *err, int errno_value, const char *what, co
 /* Go's filepath.Join: no doubled slashes, no ".", ".." taken back. NULL out of memory. */
 char *config_join(struct arena *a, const char *dir, const char *path);
 char *config_dir(struct arena *a, const char *path); /* filepath.Dir */
+/* Paths of files in obj are from `dir` on, unless they begin with '/'. */
+nx_status config_join_paths(const struct record *r, void *obj, struct arena *a, const char *dir,
+                            struct nx_err *err);
 
 /* url.c: Go's url.Parse, as far as a configuration meets it. */
 NX_NODISCARD nx_status url_parse(struct arena *a, struct nx_slice text, struct config_url *out,

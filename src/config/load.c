@@ -99,17 +99,30 @@ char *config_join(struct arena *a, const char *dir, const char *path)
     return out;
 }
 
+struct joining {
+    struct arena *a;
+    const char *dir;
+    struct nx_err *err;
+};
+
 static nx_status join_path(void *ctx, struct nx_slice *path)
 {
-    struct load *load = ctx;
+    const struct joining *j = ctx;
     char *joined;
 
     if (!path->len || *path->ptr == '/')
         return NX_OK;
-    if (!(joined = config_join(load->l->arena, load->dir, path->ptr)))
-        return arena_failed(load->l->arena, load->err);
+    joined = config_join(j->a, j->dir, path->ptr);
+    if (!joined)
+        return arena_failed(j->a, j->err);
     *path = nx_slice_str(joined);
     return NX_OK;
+}
+
+nx_status config_join_paths(const struct record *r, void *obj, struct arena *a, const char *dir,
+                            struct nx_err *err)
+{
+    return record_each_path(r, obj, join_path, &(struct joining){a, dir, err});
 }
 
 char *config_dir(struct arena *a, const char *path)
@@ -401,12 +414,10 @@ static nx_status decode_scrape_file(struct load *load, struct decoder *d, struct
     struct config *file = arena_zalloc(load->l->arena, sizeof *file);
     struct yaml_node *root = NULL;
     char *dir = config_dir(load->l->arena, path);
-    struct load there = *load;
     nx_status st;
 
     if (!file || !dir)
         return arena_failed(load->l->arena, load->err);
-    there.dir = dir;
     if ((st = yaml_parse(d->scratch, text, &root, load->err)) ||
         (st = decode_document(d, &scrape_file_record, root, file)))
         return st;
@@ -424,7 +435,8 @@ static nx_status decode_scrape_file(struct load *load, struct decoder *d, struct
         decode_leave(d);
         decode_leave(d);
         if (!st)
-            st = record_each_path(&scrape_record, &jobs->v[jobs->n - 1], join_path, &there);
+            st = config_join_paths(&scrape_record, &jobs->v[jobs->n - 1], load->l->arena, dir,
+                                   load->err);
     }
     return st;
 }
@@ -552,7 +564,7 @@ static nx_status load_text(struct load *load, struct nx_slice text, const char *
         return nx_context(load->err, "parsing YAML file %s", path);
     if (load->opts && load->opts->agent && (st = agent_mode(cfg, load->err)))
         return st;
-    if ((st = record_each_path(&config_record, cfg, join_path, load)))
+    if ((st = config_join_paths(&config_record, cfg, load->l->arena, load->dir, load->err)))
         return st;
     cfg->path = nx_slice_str(name);
     if (!(load->opts && load->opts->only_main_file) && (st = load_scrape_files(load)))

@@ -390,31 +390,11 @@ static void default_resolved(struct config_notify *n)
     }
 }
 
-struct joining {
-    struct arena *a;
-    const char *dir;
-    struct nx_err *err;
-};
-
-static nx_status join(void *ctx, struct nx_slice *path)
-{
-    struct joining *j = ctx;
-    char *joined;
-
-    if (!path->len || *path->ptr == '/')
-        return NX_OK;
-    joined = config_join(j->a, j->dir, path->ptr);
-    if (!joined)
-        return arena_failed(j->a, j->err);
-    *path = nx_slice_str(joined);
-    return NX_OK;
-}
-
 nx_status config_parse_notify(struct config_notify *out, struct nx_slice text, const char *path,
                               struct arena *a, struct nx_err *err)
 {
     struct arena *scratch = arena_new(NOTIFY_ARENA_BYTES);
-    struct joining j = {a, config_dir(a, path), err};
+    const char *dir = config_dir(a, path);
     struct notify_document doc = {0};
     struct decoder d = {.arena = a, .scratch = scratch, .path = path, .err = err};
     const struct yaml_node *section = NULL;
@@ -423,7 +403,7 @@ nx_status config_parse_notify(struct config_notify *out, struct nx_slice text, c
     nx_status st;
 
     buf_init(&d.complaints, NX_ERR_TEXT_BYTES);
-    if (!scratch || !j.dir) {
+    if (!scratch || !dir) {
         st = nx_fail(err, NX_NOMEM, "out of memory");
         goto done;
     }
@@ -438,7 +418,7 @@ nx_status config_parse_notify(struct config_notify *out, struct nx_slice text, c
         st = check_items(&d, section, &doc.notify);
     }
     if (!st)
-        st = record_each_path(&document_record, &doc, join, &j);
+        st = config_join_paths(&document_record, &doc, a, dir, err);
     if (st) {
         st = nx_context(err, "parsing YAML file %s", path);
     } else {

@@ -130,40 +130,20 @@ static const struct record tests_record = {
 
 /* ---- files ------------------------------------------------------------------------------------- */
 
-struct joining {
-    struct arena *a;
-    const char *dir;
-    struct nx_err *err;
-};
-
-static nx_status join(void *ctx, struct nx_slice *path)
-{
-    struct joining *j = ctx;
-    char *joined;
-
-    if (!path->len || *path->ptr == '/')
-        return NX_OK;
-    joined = config_join(j->a, j->dir, path->ptr);
-    if (!joined)
-        return arena_failed(j->a, j->err);
-    *path = nx_slice_str(joined);
-    return NX_OK;
-}
-
 /* Reads, decodes into obj, which holds its defaults, and checks as a block of prometheus.yml. */
 static nx_status load(const struct record *r, void *obj, struct config_http *http, const char *path,
                       struct arena *a, struct nx_err *err)
 {
     struct arena *scratch = arena_new(SMALL_ARENA_BYTES);
     struct decoder d = {.arena = a, .scratch = scratch, .err = err};
-    struct joining j = {a, config_dir(a, path), err};
+    const char *dir = config_dir(a, path);
     struct yaml_node *root = NULL;
     struct buf text;
     nx_status st;
 
     buf_init(&text, NX_LIMIT_CONFIG_BYTES + (64 << 10)); /* a last read may find nothing */
     buf_init(&d.complaints, NX_ERR_TEXT_BYTES);
-    if (!scratch || !j.dir)
+    if (!scratch || !dir)
         st = nx_fail(err, NX_NOMEM, "out of memory");
     else
         st = config_read_file(path, &text, err);
@@ -174,7 +154,7 @@ static nx_status load(const struct record *r, void *obj, struct config_http *htt
     if (!st && http)
         st = check_http(&d, yaml_follow(root), http);
     if (!st)
-        st = record_each_path(r, obj, join, &j);
+        st = config_join_paths(r, obj, a, dir, err);
     buf_done(&d.complaints);
     buf_done(&text);
     arena_free(scratch);

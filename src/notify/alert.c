@@ -137,19 +137,6 @@ nx_status alert_relabel(struct alert_scratch *s, const struct labels *from,
 
 /* ---- JSON ------------------------------------------------------------------------------------------- */
 
-static void put_map(struct buf *b, const struct labels *ls)
-{
-    buf_char(b, '{');
-    for (uint32_t i = 0; i < ls->n; i++) {
-        if (i)
-            buf_char(b, ',');
-        text_json(b, ls->v[i].name);
-        buf_char(b, ':');
-        text_json(b, ls->v[i].value);
-    }
-    buf_char(b, '}');
-}
-
 /* Milliseconds, always three digits of them. */
 static void put_time(struct buf *b, const char *key, int64_t ns)
 {
@@ -173,7 +160,7 @@ void alerts_json(struct buf *b, const struct notify_alert *const *v, size_t n)
         buf_str(b, i ? ",{" : "{");
         if (a->annotations.n) {
             buf_str(b, "\"annotations\":");
-            put_map(b, &a->annotations);
+            labels_print_json(b, &a->annotations);
             buf_char(b, ',');
         }
         put_time(b, "endsAt", a->ends_ns);
@@ -184,7 +171,7 @@ void alerts_json(struct buf *b, const struct notify_alert *const *v, size_t n)
             buf_char(b, ',');
         }
         buf_str(b, "\"labels\":");
-        put_map(b, &a->labels);
+        labels_print_json(b, &a->labels);
         buf_char(b, '}');
     }
     buf_char(b, ']');

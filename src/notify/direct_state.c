@@ -24,20 +24,6 @@ struct writing {
     bool any;
 };
 
-static void put_map(struct buf *b, const char *key, const struct labels *ls)
-{
-    buf_printf(b, "\"%s\":", key);
-    buf_char(b, '{');
-    for (uint32_t i = 0; i < ls->n; i++) {
-        if (i)
-            buf_char(b, ',');
-        text_json(b, ls->v[i].name);
-        buf_char(b, ':');
-        text_json(b, ls->v[i].value);
-    }
-    buf_str(b, "},");
-}
-
 static void write_told(void *ctx, struct nx_slice receiver, int64_t told_ms,
                        const struct notify_alert *a, int64_t good_until_ms)
 {
@@ -47,10 +33,12 @@ static void write_told(void *ctx, struct nx_slice receiver, int64_t told_ms,
     buf_str(w->b, w->any ? ",\n{\"receiver\":" : "\n{\"receiver\":");
     w->any = true;
     text_json(w->b, receiver);
-    buf_printf(w->b, ",\"toldAt\":%lld,", (long long)told_ms);
-    put_map(w->b, "labels", &a->labels);
-    put_map(w->b, "annotations", &a->annotations);
-    buf_printf(w->b, "\"startsNs\":%lld,\"goodMs\":%lld,\"generatorURL\":", (long long)a->starts_ns,
+    buf_printf(w->b, ",\"toldAt\":%lld,\"labels\":", (long long)told_ms);
+    labels_print_json(w->b, &a->labels);
+    buf_str(w->b, ",\"annotations\":");
+    labels_print_json(w->b, &a->annotations);
+    buf_printf(w->b,
+               ",\"startsNs\":%lld,\"goodMs\":%lld,\"generatorURL\":", (long long)a->starts_ns,
                (long long)good);
     text_json(w->b, a->generator_url);
     buf_char(w->b, '}');
