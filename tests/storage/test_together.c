@@ -32,7 +32,7 @@ struct world {
 
 static void add_column(struct world *w, int group, int col)
 {
-    char g[8], c[8];
+    char g[16], c[16];
     struct label v[] = {{STR(LABEL_NAME), STR("m")}, {STR("c"), {0}}, {STR("g"), {0}}};
     struct labels ls = {v, NX_COUNT(v)};
 
