@@ -72,7 +72,9 @@ nx_status counts_subquery(struct eval *ev, struct eval_times *inner,
     c->parent = parent;
     c->range_ms = range_ms;
     c->offset_ms = offset_ms;
-    if (parent->n > 1 && (parent->step > range_ms || parent->counts->read_at))
+    /* With @ its windows are elsewhere: before those that C3 looks for, perhaps. */
+    if (parent->n > 1 && (parent->step > range_ms || parent->counts->read_at ||
+                          inner->start + offset_ms <= parent->start - range_ms))
         st = add_arrays(ev, c, ev->work, inner->n, false, err);
     return st;
 }

@@ -11,8 +11,8 @@
  *        V2  Values are those of the same kernel over the same samples: no bit changes.
  *        V3  The plan is made of the tree alone, before anything is evaluated. What evaluation may do otherwise (other
  *            times, other series) is checked when a leaf is opened, and then it reads for itself.
- *        V4  Kept rows take a part of the query's bytes; a group that would need more shares nothing: to decode
- *            twice needs no memory.
+ *        V4  Kept rows of all groups together take a part of the query's bytes; a group that would need more shares
+ *            nothing: to decode twice needs no memory.
  *        V5  Only functions whose kernel tells nothing (no annotation, no error) may run ahead of their turn, with
  *            numbers as arguments.
  * NOT    Whole subtrees: what lies above the leaves costs little beside decoding, and sums and matches have labels,
@@ -27,7 +27,7 @@
 #define MOST_LEAVES 128u /* of a query that are looked at: each is compared with all */
 #define MOST_SCOPES 32u
 #define MOST_BYTES  (32u << 20) /* of kept rows of a group */
-#define SHARE       8u          /* they take so much of the query's bound: an eighth */
+#define SHARE       8u          /* all groups take so much of the query's bound: an eighth */
 
 /* Between a subquery and the leaves in it: these have its times. */
 struct scope {
@@ -40,7 +40,7 @@ struct leaf {
     const struct pql_expr *e;
     const struct pql_selector *sel;
     const struct scope *scope;
-    int64_t range_ms; /* 0: an instant */
+    int64_t range_ms; /* 0: an instant, or less than a millisecond of a range */
     int64_t offset_ms, pin_ms;
     bool pinned;
     struct leaf_use use;
@@ -75,6 +75,7 @@ struct leaves {
     size_t n, cap;
     const struct scope *scopes[MOST_SCOPES];
     size_t n_scopes;
+    double bytes; /* that groups may take which keep rows */
 };
 
 /* ---- finding leaves --------------------------------------------------------------------------- */
@@ -178,8 +179,9 @@ static void find_leaves(struct leaves *l, const struct pql_expr *e, const struct
 
 static bool same_samples(const struct leaf *a, const struct leaf *b)
 {
-    if (a->scope != b->scope || a->range_ms != b->range_ms || a->offset_ms != b->offset_ms ||
-        a->pinned != b->pinned || a->pin_ms != b->pin_ms || a->sel->n != b->sel->n)
+    if (a->e->kind != b->e->kind || a->scope != b->scope || a->range_ms != b->range_ms ||
+        a->offset_ms != b->offset_ms || a->pinned != b->pinned || a->pin_ms != b->pin_ms ||
+        a->sel->n != b->sel->n)
         return false;
     for (size_t i = 0; i < a->sel->n; i++) {
         const struct matcher *x = &a->sel->m[i], *y = &b->sel->m[i];
@@ -269,7 +271,7 @@ nx_status leaves_plan(struct eval *ev, const struct pql_expr *e, struct nx_err *
 
 /* ---- rows ------------------------------------------------------------------------------------- */
 
-/* V4 */
+/* V4: takes its part, if there is enough. */
 static bool group_fits(const struct eval *ev, const struct leaf_group *g, uint32_t first)
 {
     const size_t limit = ev->share->limit_bytes;
@@ -279,7 +281,10 @@ static bool group_fits(const struct eval *ev, const struct leaf_group *g, uint32
         rows += v != first || g->v[v].n_leaves > 1;
     bytes = (double)g->n_series * (rows * (9.0 * g->tm.n + 32) +
                                    (double)(g->n * sizeof(struct kept)) + (double)sizeof *g->seen);
-    return bytes <= MOST_BYTES && (!limit || bytes <= (double)limit / SHARE);
+    if (bytes > MOST_BYTES || (limit && ev->leaves->bytes + bytes > (double)limit / SHARE))
+        return false;
+    ev->leaves->bytes += bytes;
+    return true;
 }
 
 static nx_status group_open(struct eval *ev, struct leaf_group *g, uint32_t first,
@@ -323,8 +328,9 @@ nx_status leaf_open(struct eval *ev, const struct pql_expr *e, const struct eval
         if (st)
             return st;
     }
-    if (g->state == GROUP_ON && g->tm.start == tm->start && g->tm.step == tm->step &&
-        g->tm.n == tm->n && g->series == list->v && g->n_series == list->n)
+    if (g->state == GROUP_ON && !tm->counts->read_at && g->tm.start == tm->start &&
+        g->tm.step == tm->step && g->tm.n == tm->n && g->series == list->v &&
+        g->n_series == list->n)
         *out = use;
     return NX_OK;
 }

@@ -562,6 +562,7 @@ static void samples_are_told_by_step(void **state)
         {"sum_over_time(m{i='1'}[30s:15s])", {2, 2, 2}, {2, 2, 2}},
         {"sum_over_time((m{i='1'} @ 10)[2m:1m])", {2, 2, 2}, {1, 0, 0}},
         {"sum_over_time(m{i='1'}[2m:1m] @ 600)", {2, 2, 2}, {2, 0, 0}},
+        {"predict_linear(m{i='1'}[2m:1m] @ 60, 1)", {2, 2, 2}, {0, 0, 0}},
     };
     struct teststore *s = filled();
     struct pql_source source = teststore_source(s);
@@ -576,6 +577,7 @@ static void samples_are_told_by_step(void **state)
     (void)state;
     for (size_t i = 0; i < NX_COUNT(asked); i++) {
         struct pql_result *r = NULL;
+        uint64_t total = 0, read = 0;
 
         q.text = STR(asked[i].text);
         assert_ok(pql_exec(e, &q, &r, &err), &err);
@@ -584,6 +586,18 @@ static void samples_are_told_by_step(void **state)
         assert_int_equal(r->stats.by_step.step_ms, 60000);
         counts_are(asked[i].text, "total", r->stats.by_step.total, asked[i].total, 3);
         counts_are(asked[i].text, "read", r->stats.by_step.read, asked[i].read, 3);
+        pql_result_free(r);
+        q.per_step_stats = false; /* and as many in all for who does not ask for steps */
+        assert_ok(pql_exec(e, &q, &r, &err), &err);
+        q.per_step_stats = true;
+        for (size_t k = 0; k < 3; k++) {
+            total += asked[i].total[k];
+            read += asked[i].read[k];
+        }
+        if (r->stats.samples_total != total || r->stats.samples_read != read)
+            fail_msg("%s: %llu samples in all, %llu of them read", asked[i].text,
+                     (unsigned long long)r->stats.samples_total,
+                     (unsigned long long)r->stats.samples_read);
         pql_result_free(r);
     }
     pql_engine_free(e);

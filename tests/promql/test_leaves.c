@@ -214,7 +214,8 @@ static void sharing_changes_nothing(void **state)
     buf_init(&g.b, 0);
     for (unsigned i = 0; i < rounds; i++) {
         const size_t way = i % NX_COUNT(ways);
-        struct pql_query q = {.step_ms = 37000, .end_ms = 600000, .source = &source};
+        struct pql_query q = {
+            .step_ms = 37000, .end_ms = 600000, .per_step_stats = true, .source = &source};
 
         buf_clear(&g.b);
         expr(&g, 1 + below(&g, 3));
@@ -269,6 +270,8 @@ static void what_is_alike_is_read_once(void **state)
         {"max_over_time(rate(a_total[2m])[5m:1m]) - rate(a_total[2m])", 2},
         {"quantile_over_time(time(), b[5m]) / quantile_over_time(0.99, b[5m])", 2},
         {"timestamp(b) - b", 2},
+        {"b or last_over_time(b[0.0004])", 2}, /* (t, t], and not an instant */
+        {"last_over_time(b[0.0004]) or b", 2},
     };
     struct teststore *s = filled();
     struct counting c = {.source = teststore_source(s)};
@@ -281,6 +284,64 @@ static void what_is_alike_is_read_once(void **state)
             fail_msg("%s: %u reads, wanted %u", rows[i].text, reads, rows[i].reads * SERIES);
     }
     pql_engine_free(e);
+    teststore_free(s);
+}
+
+/* A range of less than a millisecond is of the same times as an instant, and has no samples. */
+static void short_ranges_are_no_instants(void **state)
+{
+    static const char *const texts[] = {"b or last_over_time(b[0.0004])",
+                                        "last_over_time(b[0.0004]) or b",
+                                        "last_over_time({k=\"1\"}[1e-4]) or b{k=\"1\"}",
+                                        "b + max_over_time(b[0.0004])",
+                                        "max_over_time(b[0.0004]) + b",
+                                        "max_over_time(b[0.0001]) + max_over_time(b[0.0004])"};
+    struct teststore *s = filled();
+    struct pql_source source = teststore_source(s);
+    struct pql_engine *with = engine_of((struct pql_engine_opts){0});
+    struct pql_engine *without = engine_of((struct pql_engine_opts){.no_sharing = true});
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(texts); i++) {
+        struct pql_query q = {
+            .text = STR(texts[i]), .end_ms = 600000, .step_ms = 60000, .source = &source};
+
+        assert_true(same_on_both(without, with, &q));
+        q.instant = true;
+        assert_true(same_on_both(without, with, &q));
+    }
+    pql_engine_free(with);
+    pql_engine_free(without);
+    teststore_free(s);
+}
+
+/* One step of a range: what is evaluated once, and what is not, at the same time. */
+static void statistics_of_one_step(void **state)
+{
+    static const char *const texts[] = {
+        "rate(a_total[5m] @ 300) + predict_linear(a_total[5m] @ 300, 5)",
+        "predict_linear(a_total[5m] @ 300, 5) + rate(a_total[5m] @ 300)"};
+    const struct pql_engine_opts o = {.per_step_stats = true};
+    struct pql_engine_opts alone = o;
+    struct teststore *s = filled();
+    struct pql_source source = teststore_source(s);
+    struct pql_engine *with = engine_of(o), *without;
+
+    (void)state;
+    alone.no_sharing = true;
+    without = engine_of(alone);
+    for (size_t i = 0; i < NX_COUNT(texts); i++) {
+        const struct pql_query q = {.text = STR(texts[i]),
+                                    .start_ms = 300000,
+                                    .end_ms = 310000,
+                                    .step_ms = 60000,
+                                    .per_step_stats = true,
+                                    .source = &source};
+
+        assert_true(same_on_both(without, with, &q));
+    }
+    pql_engine_free(with);
+    pql_engine_free(without);
     teststore_free(s);
 }
 
@@ -331,13 +392,44 @@ static void large_groups_share_nothing(void **state)
     teststore_free(s);
 }
 
+/* ... and so it is with many groups, each of which would take little. */
+static void many_groups_share_little(void **state)
+{
+    struct teststore *s = filled();
+    struct counting c = {.source = teststore_source(s)};
+    const struct pql_source source = {counting_open, &c};
+    struct memory *m = memory_new(1u << 30, NULL, NULL);
+    struct pql_engine *e = engine_of((struct pql_engine_opts){.memory = m, .max_bytes = 2u << 20});
+    struct pql_query q = {.end_ms = 600000, .step_ms = 1000, .source = &source};
+    struct pql_result *r = NULL;
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 0);
+    for (unsigned i = 1; i <= 12; i++)
+        buf_printf(&b, "%ssum(rate(a_total[%um])) / count(rate(a_total[%um]))", i > 1 ? " + " : "",
+                   i, i);
+    q.text = STR(buf_cstr(&b));
+    c.reads = 0;
+    assert_ok(pql_exec(e, &q, &r, &err), &err);
+    pql_result_free(r);
+    assert_int_equal(c.reads, (7 + 2 * 5) * SERIES); /* 34 KiB each, 256 KiB in all */
+    buf_done(&b);
+    pql_engine_free(e);
+    memory_free(m);
+    teststore_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sharing_changes_nothing),
         cmocka_unit_test(what_is_alike_is_read_once),
+        cmocka_unit_test(short_ranges_are_no_instants),
+        cmocka_unit_test(statistics_of_one_step),
         cmocka_unit_test(annotations_are_those_of_each_use),
         cmocka_unit_test(large_groups_share_nothing),
+        cmocka_unit_test(many_groups_share_little),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
