@@ -183,24 +183,6 @@ static void log_failure(const struct rule_group *g, const struct rule_state *r)
              log_fmt("%td", r - g->rules), "err", r->err.text);
 }
 
-struct failed {
-    const struct rule_group *g;
-    const struct rule_state *r;
-};
-
-static bool never_written(void *ctx, struct keyed *k)
-{
-    const struct failed *f = ctx;
-    struct out *o = (struct out *)k;
-
-    if (o->written)
-        return false;
-    if (o->has_col)
-        f->g->env.sink.release(f->g->writers[f->r->stage], o->col);
-    out_free(o);
-    return true;
-}
-
 /* G1 */
 static void settle(struct rule_group *g, struct rule_state *r)
 {
@@ -212,7 +194,6 @@ static void settle(struct rule_group *g, struct rule_state *r)
         count(&g->counters.failures, 1);
         log_failure(g, r);
         r->n_pending = 0; /* G3 */
-        table_sweep(&r->outs, never_written, &(struct failed){g, r});
     }
     if (g->rule_durations)
         durations_add(g->rule_durations, r->took_s);

@@ -116,7 +116,7 @@ void rule_run(struct rule_group *g, struct rule_state *r, int64_t t_ns);
 void rule_send(struct rule_group *g, struct rule_state *r, int64_t t_ns);
 void alert_free(struct alert *a);
 void out_free(struct out *o);
-/* write.c: what the rules of a stage are about to write, as rows. */
+/* write.c: what the rules of a stage are about to write, as rows; then what is over is forgotten. */
 void rule_write_stage(struct rule_group *g, size_t stage);
 void rule_write_stale(struct rule_group *g, int64_t t_ns); /* of rules that are gone */
 /* All that the group wrote is over; for a group that is gone. */

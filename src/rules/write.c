@@ -8,7 +8,9 @@
  *         W2  A row that the store refused a part of is asked again rule by rule, without markers, so that
  *             it is told which rule's samples those were. What is in already is the same and counts for nothing.
  *         W3  Where the store could not take a row, no series that is there is forgotten: the next one ends it. What
- *             was never in a row is: it has nothing to end, and labels may be others each time. */
+ *             was never in a row is: it has nothing to end, and labels may be others each time.
+ *         W4  Rules of a stage that give the same series, at once or in turn, have one column together: it is released
+ *             when the last of them is done with it. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +87,7 @@ static void ask_again(struct writing *w, struct rule_state *r)
 /* ---- rows ------------------------------------------------------------------------------------------ */
 
 /* Appends what is in the row: samples of the stage's rules from first_rule up to, not with, `end`. */
-static void flush(struct writing *w, size_t end)
+static nx_status flush(struct writing *w, size_t end)
 {
     struct storage_appended a = {0};
     size_t n = w->row.n;
@@ -110,13 +112,12 @@ static void flush(struct writing *w, size_t end)
     }
     w->row.first_rule = end;
     w->g->mark++;
+    return st;
 }
 
 /* Whether the column was free in this row; it is taken then. */
-static bool take_column(struct writing *w, uint32_t col)
+static bool take_column(struct rule_group *g, uint32_t col)
 {
-    struct rule_group *g = w->g;
-
     if (col >= g->n_marks) {
         uint32_t n = col + 64;
         uint32_t *v = realloc(g->marks, n * sizeof *v);
@@ -157,13 +158,13 @@ static void put_rule(struct writing *w, size_t index)
             r->err = w->err;
             continue;
         }
-        clash = clash || !take_column(w, o->col);
+        clash = clash || !take_column(w->g, o->col);
     }
     if (clash) { /* W1 */
-        flush(w, index);
+        (void)flush(w, index);
         for (size_t i = 0; i < r->n_pending; i++)
             if (r->pending[i].out->has_col)
-                take_column(w, r->pending[i].out->col);
+                take_column(w->g, r->pending[i].out->col);
     }
     for (size_t i = 0; i < r->n_pending; i++)
         if (r->pending[i].out->has_col)
@@ -179,29 +180,74 @@ static void put_ends(struct writing *w)
             continue;
         for (uint32_t k = 0; k < r->outs.n; k++) {
             struct out *o = (struct out *)r->outs.v[k];
-            if (o->seen != r->round && o->written && find_column(w, o) && take_column(w, o->col))
+            if (o->seen != r->round && o->written && find_column(w, o) && take_column(w->g, o->col))
                 put(&w->row, o->col, num_from_bits(NUM_STALE_BITS));
         }
     }
 }
 
+/* ---- what need not be remembered ------------------------------------------------------------------- */
+
 struct forget {
-    struct writing *w;
-    struct rule_state *r;
+    struct rule_group *g;
+    size_t stage;
+    bool ended; /* the ends of the stage's series are in the store */
+    const struct rule_state *r;
 };
 
-static bool is_over(void *ctx, struct keyed *k)
+/* W3 */
+static bool is_over(const struct forget *f, const struct rule_state *r, const struct out *o)
+{
+    if (r->failed)
+        return !o->written;
+    return o->seen != r->round && (f->ended || !o->written);
+}
+
+static bool let_go(void *ctx, struct keyed *k)
 {
     const struct forget *f = ctx;
     struct out *o = (struct out *)k;
 
-    if (o->seen == f->r->round)
+    if (!is_over(f, f->r, o))
         return false;
-    if (o->has_col)
-        f->w->g->env.sink.release(f->w->writer, o->col);
+    if (o->has_col && take_column(f->g, o->col)) /* W4 */
+        f->g->env.sink.release(f->g->writers[f->stage], o->col);
     out_free(o);
     return true;
 }
+
+/* Takes the columns of what stays (W4). False where nothing goes. */
+static bool mark_kept(const struct forget *f)
+{
+    struct rule_group *g = f->g;
+    bool any = false;
+
+    g->mark++;
+    for (size_t i = 0; i < g->def->n_rules; i++)
+        for (uint32_t k = 0; g->rules[i].stage == f->stage && k < g->rules[i].outs.n; k++) {
+            const struct out *o = (const struct out *)g->rules[i].outs.v[k];
+            if (is_over(f, &g->rules[i], o))
+                any = true;
+            else if (o->has_col)
+                take_column(g, o->col);
+        }
+    return any;
+}
+
+static void forget(struct rule_group *g, size_t stage, bool ended)
+{
+    struct forget f = {g, stage, ended, NULL};
+
+    if (!mark_kept(&f))
+        return;
+    for (size_t i = 0; i < g->def->n_rules; i++)
+        if (g->rules[i].stage == stage) {
+            f.r = &g->rules[i];
+            table_sweep(&g->rules[i].outs, let_go, &f);
+        }
+}
+
+/* ---- a stage --------------------------------------------------------------------------------------- */
 
 static size_t count_values(const struct writing *w)
 {
@@ -229,35 +275,40 @@ static nx_status open_writer(struct writing *w)
     return st;
 }
 
+/* False where ends may be missing. */
+static bool write_rows(struct writing *w)
+{
+    struct rule_group *g = w->g;
+    size_t n = g->def->n_rules;
+    nx_status st = open_writer(w);
+
+    for (size_t i = 0; i < n && st; i++)
+        if (takes_part(w, &g->rules[i])) {
+            g->rules[i].failed = true;
+            g->rules[i].err = w->err;
+        }
+    if (!st) {
+        g->mark++;
+        for (size_t i = 0; i < n; i++)
+            if (takes_part(w, &g->rules[i]))
+                put_rule(w, i);
+        put_ends(w);
+        st = flush(w, n);
+    }
+    free(w->row.cols);
+    free(w->row.values);
+    return !st;
+}
+
 void rule_write_stage(struct rule_group *g, size_t stage)
 {
     struct writing w = {.g = g, .stage = stage};
-    size_t n = g->def->n_rules;
+    bool ended = true;
 
     w.t_ms = g->row_ms;
-    if (count_values(&w) == 1)
-        return;
-    if (open_writer(&w)) {
-        for (size_t i = 0; i < n; i++)
-            if (takes_part(&w, &g->rules[i])) {
-                g->rules[i].failed = true;
-                g->rules[i].err = w.err;
-            }
-        goto done;
-    }
-    g->mark++;
-    for (size_t i = 0; i < n; i++)
-        if (takes_part(&w, &g->rules[i]))
-            put_rule(&w, i);
-    put_ends(&w);
-    flush(&w, n);
-    for (size_t i = 0; i < n; i++)
-        if (takes_part(&w, &g->rules[i])) /* W3 */
-            table_sweep(&g->rules[i].outs, is_over, &(struct forget){&w, &g->rules[i]});
-
-done:
-    free(w.row.cols);
-    free(w.row.values);
+    if (count_values(&w) > 1)
+        ended = write_rows(&w);
+    forget(g, stage, ended);
 }
 
 /* ---- series of rules that are gone ------------------------------------------------------------------ */
@@ -273,8 +324,10 @@ static bool end_series(struct rule_group *g, struct out *const *v, size_t n, int
 
     if (cols && values)
         st = g->env.sink.open(g->env.sink.ctx, &writer, &err);
+    g->mark++;
     for (size_t i = 0; i < n && !st; i++)
-        if (v[i]->written && !g->env.sink.column(writer, &v[i]->key.labels, &cols[found], NULL))
+        if (v[i]->written && !g->env.sink.column(writer, &v[i]->key.labels, &cols[found], NULL) &&
+            take_column(g, cols[found])) /* W4 */
             values[found++] = num_from_bits(NUM_STALE_BITS);
     if (found)
         st = g->env.sink.append(writer, t_ms, cols, values, found, NULL, &err);

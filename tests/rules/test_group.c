@@ -426,6 +426,99 @@ static void a_full_disk_keeps_no_series_that_were_never_written(void **state)
     close_world(w);
 }
 
+/* A series that several rules give has one column: it is there until the last of them is done with it. */
+static void rules_may_give_one_series_in_turn(void **state)
+{
+    struct world *w = open_world();
+    static const double x[] = {7, 3, 4, 9, 2, 8};
+    char want[40];
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  rules:\n  - record: y\n    expr: x > 5\n"
+             "  - record: y\n    expr: x <= 5\n  - record: z\n    expr: x\n",
+             true);
+    for (unsigned i = 0; i < NX_COUNT(x); i++) {
+        int64_t t = 10 * (i + 1);
+        put(w, "x", "a", t, x[i]);
+        eval(w, t);
+        for (size_t k = 0; k < 3; k++)
+            ASSERT_STANDS(w, k, "ok");
+        snprintf(want, sizeof want, "y{l=\"a\"} => %g\n", x[i]);
+        ASSERT_ASK(w, "y", t, want);
+    }
+    put(w, "x", "a", 70, (double)NAN);
+    put(w, "x", "b", 70, 1);
+    eval(w, 70);
+    ASSERT_ASK(w, "y", 70, "y{l=\"b\"} => 1\n");
+    put(w, "x", "c", 80, 6);
+    eval(w, 80);
+    ASSERT_ASK(w, "y", 80, "y{l=\"b\"} => 1\ny{l=\"c\"} => 6\n");
+    ASSERT_ASK(w, "z", 80, "z{l=\"b\"} => 1\nz{l=\"c\"} => 6\n");
+    close_world(w);
+}
+
+static void rules_may_give_one_series_at_once(void **state)
+{
+    struct world *w = open_world();
+    struct rule_group *old;
+    struct rule_files *files;
+
+    (void)state;
+    old = group_of(w,
+                   "groups:\n- name: g\n  rules:\n  - record: y\n    expr: x\n"
+                   "  - record: y\n    expr: x < 5\n  - record: z\n    expr: x\n",
+                   true);
+    files = w->files;
+    put(w, "x", "a", 10, 1);
+    put(w, "x", "b", 10, 2);
+    eval(w, 10);
+    put(w, "x", "a", 20, (double)NAN); /* of both rules */
+    put(w, "x", "b", 20, 6);           /* of one of them */
+    eval(w, 20);
+    ASSERT_ASK(w, "y", 20, "y{l=\"b\"} => 6\n");
+    put(w, "x", "c", 30, 3);
+    put(w, "x", "d", 30, 4);
+    eval(w, 30);
+    for (size_t k = 0; k < 3; k++)
+        ASSERT_STANDS(w, k, "ok");
+    ASSERT_ASK(w, "y", 30, "y{l=\"b\"} => 6\ny{l=\"c\"} => 3\ny{l=\"d\"} => 4\n");
+    group_of(w, "groups:\n- name: g\n  rules:\n  - record: z\n    expr: x\n", true);
+    rule_group_take_over(w->group, old);
+    rule_group_free(old);
+    rule_files_unref(files);
+    eval(w, 40);
+    ASSERT_ASK(w, "y", 40, "");
+    close_world(w);
+}
+
+/* Nor does a row that failed take away a column that another rule has. */
+static void a_full_disk_leaves_columns_to_those_that_have_them(void **state)
+{
+    struct world *w = open_world();
+
+    (void)state;
+    group_of(w,
+             "groups:\n- name: g\n  rules:\n  - record: y\n    expr: x > 5\n"
+             "  - record: y\n    expr: x <= 5\n",
+             true);
+    put(w, "x", "a", 10, 7);
+    eval(w, 10);
+    w->full = true;
+    put(w, "x", "a", 20, 3);
+    eval(w, 20);
+    ASSERT_STANDS(w, 0, "err no space left");
+    ASSERT_STANDS(w, 1, "err no space left");
+    w->full = false;
+    put(w, "x", "a", 30, 8);
+    put(w, "x", "b", 30, 9);
+    eval(w, 30);
+    ASSERT_STANDS(w, 0, "ok");
+    ASSERT_STANDS(w, 1, "ok");
+    ASSERT_ASK(w, "y", 30, "y{l=\"a\"} => 8\ny{l=\"b\"} => 9\n");
+    close_world(w);
+}
+
 static void a_group_that_follows_another_takes_over_its_state(void **state)
 {
     struct world *w = open_world();
@@ -766,6 +859,9 @@ int main(void)
         cmocka_unit_test(what_the_store_refuses_is_the_rules_error),
         cmocka_unit_test(a_row_that_the_store_cannot_take_is_an_error_and_nothing_is_forgotten),
         cmocka_unit_test(a_full_disk_keeps_no_series_that_were_never_written),
+        cmocka_unit_test(rules_may_give_one_series_in_turn),
+        cmocka_unit_test(rules_may_give_one_series_at_once),
+        cmocka_unit_test(a_full_disk_leaves_columns_to_those_that_have_them),
         cmocka_unit_test(a_group_that_follows_another_takes_over_its_state),
         cmocka_unit_test(alerts_go_on_after_a_restart),
         cmocka_unit_test(a_group_that_follows_one_that_was_not_restored_is_restored),
