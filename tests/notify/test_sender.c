@@ -231,7 +231,7 @@ static void silence_ends_with_the_timeout(void **state)
     struct fixture f;
 
     (void)state;
-    setup_for(&f, "{timeout: 100ms}", 100, 2, true);
+    setup_for(&f, "{timeout: 1s}", 100, 2, true);
     receiver_hold(&f.r, true);
     add(&f, "a", 2, 0);
     receiver_body(&f.r, 0);
@@ -317,7 +317,7 @@ static void draining_ends_where_nobody_answers(void **state)
     struct fixture f;
 
     (void)state;
-    setup_for(&f, "{timeout: 200ms}", 100, 1, true);
+    setup_for(&f, "{timeout: 500ms}", 100, 1, true);
     receiver_hold(&f.r, true);
     add(&f, "a", 50, 0);
     receiver_body(&f.r, 0);
