@@ -2,7 +2,8 @@
  *
  * RULES   U1  __scheme__ and __alerts_path__ are the section's; labels of the target's group win over them, and
  *             relabel_configs over those.
- *         U2  What is dropped is told by the URL it had before relabelling. */
+ *         U2  What is dropped is told by the URL it had before relabelling.
+ *         U3  Labels may be of any length: a URL that is too long is a bad one, not a want of memory. */
 #include "src/notify/section.h"
 
 #include <string.h>
@@ -43,9 +44,11 @@ static struct nx_slice default_path(const struct config_alertmanager *am, struct
     return out;
 }
 
-static struct nx_slice url_of(const struct labels_builder *from, struct arena *a)
+static nx_status url_of(const struct labels_builder *from, struct arena *a, struct nx_slice *out,
+                        struct nx_err *err)
 {
-    struct nx_slice path = labels_builder_get(from, nx_slice_str("__alerts_path__")), out;
+    struct nx_slice path = labels_builder_get(from, nx_slice_str("__alerts_path__"));
+    nx_status st;
     struct buf b;
 
     buf_init(&b, NX_LIMIT_URL_BYTES);
@@ -56,9 +59,13 @@ static struct nx_slice url_of(const struct labels_builder *from, struct arena *a
         buf_char(&b, '/');
     text_url_path(&b, path);
     (void)buf_cstr(&b);
-    out = nx_slice_of(b.failed ? NULL : arena_strndup(a, b.ptr, b.len), b.len);
+    *out = nx_slice_of(b.failed ? NULL : arena_strndup(a, b.ptr, b.len), b.len);
+    if (b.failed == NX_LIMIT) /* U3 */
+        st = nx_fail(err, NX_BADINPUT, "a URL is longer than %u bytes", NX_LIMIT_URL_BYTES);
+    else
+        st = out->ptr ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
     buf_done(&b);
-    return out;
+    return st;
 }
 
 static nx_status bad_address(struct nx_slice address, struct nx_err *err)
@@ -74,6 +81,7 @@ static nx_status make(const struct config_alertmanager *am, struct nx_slice addr
                       struct nx_slice *url, struct nx_err *err)
 {
     struct nx_slice path = default_path(am, a), before;
+    nx_status st;
 
     if (!path.ptr)
         return nx_fail(err, NX_NOMEM, "out of memory");
@@ -83,7 +91,9 @@ static nx_status make(const struct config_alertmanager *am, struct nx_slice addr
         labels_builder_set(b, group->v[i].name, group->v[i].value);
     if (address.len) /* some mechanisms give it as a label */
         labels_builder_set(b, nx_slice_str("__address__"), address);
-    before = url_of(b, a);
+    st = url_of(b, a, &before, err);
+    if (st)
+        return st;
     relabel_scratch_reset(scratch);
     switch (relabel_apply(&am->relabel, b, scratch)) {
     case RELABEL_NOMEM:
@@ -91,7 +101,7 @@ static nx_status make(const struct config_alertmanager *am, struct nx_slice addr
     case RELABEL_DROPPED:
         *dropped = true;
         *url = before; /* U2 */
-        return before.ptr ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+        return NX_OK;
     case RELABEL_KEPT:
         break;
     }
@@ -99,8 +109,7 @@ static nx_status make(const struct config_alertmanager *am, struct nx_slice addr
     if (address.len && memchr(address.ptr, '/', address.len))
         return bad_address(address, err);
     *dropped = false;
-    *url = url_of(b, a);
-    return url->ptr ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+    return url_of(b, a, url, err);
 }
 
 nx_status notify_url(const struct config_alertmanager *am, struct nx_slice address,

@@ -365,6 +365,29 @@ static void a_group_with_a_bad_address_is_left_out(void **state)
     teardown(&f);
 }
 
+/* So is one whose labels make a URL of more than a megabyte: the others of the section stay. */
+static void a_group_with_a_url_without_end_is_left_out(void **state)
+{
+    struct fixture f;
+    struct buf b;
+
+    (void)state;
+    setup(&f);
+    buf_init(&b, 0);
+    buf_printf(&b, "[{\"targets\":[\"127.0.0.1:%u\"]},{\"targets\":[\"b\"],\"labels\":{\"path\":\"",
+               f.r[0].port);
+    for (unsigned i = 0; i < 400000; i++)
+        buf_char(&b, ' '); /* three bytes of a URL each */
+    buf_str(&b, "\"}}]");
+    write_file(&f, "am.json", buf_cstr(&b));
+    buf_done(&b);
+    apply(&f, "alerting:\n  alertmanagers:\n  - file_sd_configs: [{files: ['am.json']}]\n"
+              "    relabel_configs: [{source_labels: [path], regex: '(.+)', target_label: "
+              "__alerts_path__}]\n");
+    assert_string_equal(urls(&f), "http://@0/api/v2/alerts ");
+    teardown(&f);
+}
+
 /* Whatever fails, the old configuration or the new one holds, and alerts that can be sent are. */
 static void without_memory_nothing_is_half_done(void **state)
 {
@@ -415,6 +438,7 @@ int main(void)
         cmocka_unit_test(a_dead_one_harms_nobody_else),
         cmocka_unit_test(alertmanagers_in_files_come_and_go),
         cmocka_unit_test(a_group_with_a_bad_address_is_left_out),
+        cmocka_unit_test(a_group_with_a_url_without_end_is_left_out),
         cmocka_unit_test(without_memory_nothing_is_half_done),
     };
 
