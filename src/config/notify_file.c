@@ -42,7 +42,7 @@ static bool is_http_url(struct decoder *d, struct nx_slice text)
     struct config_url u = {0};
 
     return !url_parse(d->scratch, text, &u, &unused) && u.host.len &&
-           (nx_slice_is(u.scheme, "http") || nx_slice_is(u.scheme, "https"));
+           (!strncmp(text.ptr, "http://", 7) || !strncmp(text.ptr, "https://", 8));
 }
 
 static nx_status check_http_block(struct decoder *d, const struct yaml_node *map,
@@ -98,6 +98,9 @@ static nx_status check_pagerduty(struct decoder *d, const struct yaml_node *map,
         FAIL("routing_key_file", "at most one of routing_key and routing_key_file may be given");
     if (!v->key.value.len && !v->key_file.len)
         FAIL("routing_key", "one of routing_key and routing_key_file must be given");
+    for (size_t i = 0; i < v->details.n; i++)
+        if (!v->details.v[i].name.len)
+            FAIL("details", "the name of a detail is empty");
     for (size_t i = 0; i < v->links.n; i++)
         if (!v->links.v[i].line || !v->links.v[i].href.len)
             return decode_fail_item(d, map, "links", i, "a link needs an href");

@@ -289,7 +289,7 @@ static void pagerduty(const struct message *m, const char *secret, json_t *o)
     struct nx_slice title = message_field(m, TEXT_TITLE, PAGERDUTY_TITLE_CHARS),
                     source = message_field(m, TEXT_SOURCE, PAGERDUTY_TITLE_CHARS);
 
-    put(o, "routing_key", json_string(secret));
+    put_text(o, "routing_key", nx_slice_str(secret));
     put(o, "event_action", json_string(m->notice->n_firing ? "trigger" : "resolve"));
     put(o, "dedup_key", json_string(m->dedup));
     put_some(o, "client", message_field(m, TEXT_CLIENT, 0));
@@ -350,7 +350,7 @@ static void ntfy(const struct message *m, const char *secret, json_t *o)
     struct nx_slice t = message_field(m, TEXT_TAGS, 0);
     int p = priority(message_field(m, TEXT_PRIORITY, 0));
 
-    put(o, "topic", json_string(secret));
+    put_text(o, "topic", nx_slice_str(secret));
     put_some(o, "title", message_field(m, TEXT_TITLE, NTFY_TITLE_CHARS));
     put_some(o, "message", bytes_of(m, TEXT_TEXT, NTFY_TEXT_BYTES));
     if (p)
@@ -370,8 +370,8 @@ static int take(const char *bytes, size_t n, void *arg)
     return b->failed ? -1 : 0;
 }
 
-nx_status message_json(const struct message *m, const char *secret, struct buf *out,
-                       struct nx_err *err)
+static nx_status one_body(const struct message *m, const char *secret, struct buf *out,
+                          struct nx_err *err)
 {
     static void (*const makers[])(const struct message *, const char *, json_t *) = {
         [CONFIG_NOTIFY_WEBHOOK] = webhook,     [CONFIG_NOTIFY_SLACK] = slack,
@@ -380,7 +380,6 @@ nx_status message_json(const struct message *m, const char *secret, struct buf *
     json_t *o = json_object();
     nx_status st = NX_OK;
 
-    buf_init(out, BODY_BYTES);
     if (o)
         makers[m->notice->receiver->cfg->kind](m, secret, o);
     if (!o || !whole(o))
@@ -389,4 +388,22 @@ nx_status message_json(const struct message *m, const char *secret, struct buf *
         st = out->failed ? buf_status(out, err) : nx_fail(err, NX_NOMEM, "out of memory");
     json_decref(o);
     return st;
+}
+
+/* A flood of alerts must not be what nobody hears of: a webhook, whose texts nothing cuts, is told of fewer (J1). */
+nx_status message_json(const struct message *m, const char *secret, struct buf *out,
+                       struct nx_err *err)
+{
+    struct message less = *m;
+    nx_status st;
+
+    buf_init(out, BODY_BYTES);
+    for (;;) {
+        st = one_body(&less, secret, out, err);
+        if (st != NX_LIMIT || m->notice->receiver->cfg->kind != CONFIG_NOTIFY_WEBHOOK ||
+            less.n_shown < 2)
+            return st;
+        less.n_shown /= 2;
+        buf_clear(out);
+    }
 }

@@ -210,6 +210,32 @@ static void a_webhook_gets_alertmanagers_body(void **state)
     done(&t);
 }
 
+/* More than a body may hold: some alerts are told all the same. */
+static void a_flood_is_cut_to_what_a_webhook_may_hold(void **state)
+{
+    enum { ALERTS = 24, EACH = 1 << 20 };
+    struct given v[ALERTS] = {0};
+    char names[ALERTS][8], *big = malloc(EACH + 1);
+    struct told t;
+    json_t *o;
+
+    (void)state;
+    memset(big, 'x', EACH);
+    big[EACH] = '\0';
+    for (size_t i = 0; i < ALERTS; i++) {
+        snprintf(names[i], sizeof names[i], "%02zu", i);
+        v[i].labels[0] = (struct pair){"alertname", names[i]};
+        v[i].annotations[0] = (struct pair){"summary", big};
+    }
+    t = tell("webhook: {url: 'http://h/'}", v, ALERTS);
+    o = body(&t, "");
+    assert_int_equal(json_array_size(at(o, "alerts")), ALERTS / 2);
+    assert_int_equal(json_integer_value(at(o, "truncatedAlerts")), ALERTS / 2);
+    json_decref(o);
+    done(&t);
+    free(big);
+}
+
 /* Those that the real thing computes: FNV-1a over names and values, each with a byte 255 behind it. */
 static void fingerprints_are_prometheuss(void **state)
 {
@@ -691,6 +717,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_webhook_gets_alertmanagers_body),
+        cmocka_unit_test(a_flood_is_cut_to_what_a_webhook_may_hold),
         cmocka_unit_test(fingerprints_are_prometheuss),
         cmocka_unit_test(slack_gets_an_attachment),
         cmocka_unit_test(teams_gets_a_card),
