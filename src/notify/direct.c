@@ -45,7 +45,8 @@ struct job {
     struct delivery *delivery; /* not NULL: RUNNING */
     CURL *easy;
     unsigned tries;
-    int64_t next_ms, deadline_ms, began_ns;
+    int64_t next_ms, deadline_ms; /* of the monotonic clock, as all of D1 and D2 */
+    int64_t began_ns;
 };
 
 struct direct {
@@ -66,12 +67,17 @@ struct direct {
     struct job *jobs;
     size_t n_jobs;
     uint64_t next_id;
-    int64_t save_after_ms; /* not before; 0: at once */
+    int64_t save_after_ms; /* monotonic; not before; 0: at once */
     bool save_failed, save_wanted;
 };
 
 const char *const direct_reasons[DIRECT_REASONS] = {"clientError", "serverError",
                                                     "contextDeadlineExceeded", "other"};
+
+static int64_t mono_ms(void)
+{
+    return clock_mono_ns() / 1000000;
+}
 
 /* ---- jobs --------------------------------------------------------------------------------------------------- */
 
@@ -137,7 +143,7 @@ static void end_job(struct direct *d, struct job *j, const char *reason, const c
 static void try_later(struct direct *d, struct job *j, int64_t wait_ms, const char *reason,
                       const char *why)
 {
-    int64_t now = clock_now_ms(), backoff = FIRST_BACKOFF_MS;
+    int64_t now = mono_ms(), backoff = FIRST_BACKOFF_MS;
 
     for (unsigned i = 1; i < j->tries && backoff < MOST_BACKOFF_MS; i++)
         backoff *= 2;
@@ -236,7 +242,7 @@ static struct notice *next_notice(struct direct *d, int64_t now_ms)
 
 static void start_due(struct direct *d)
 {
-    int64_t now = clock_now_ms();
+    int64_t now = clock_now_ms(), mono = mono_ms();
     struct notice *n;
 
     while (d->n_jobs < MOST_JOBS && (n = next_notice(d, now))) { /* D3 */
@@ -249,7 +255,7 @@ static void start_due(struct direct *d)
             return;
         }
         j->notice = n;
-        j->deadline_ms = now + (tries_ms > LEAST_TRIES_MS ? tries_ms : LEAST_TRIES_MS);
+        j->deadline_ms = mono + (tries_ms > LEAST_TRIES_MS ? tries_ms : LEAST_TRIES_MS);
         j->next = d->jobs;
         d->jobs = j;
         d->n_jobs++;
@@ -257,7 +263,7 @@ static void start_due(struct direct *d)
     }
     for (struct job *j = d->jobs, *next; j; j = next) {
         next = j->next;
-        if (!j->delivery && j->next_ms <= now)
+        if (!j->delivery && j->next_ms <= mono)
             start_job(d, j);
     }
 }
@@ -282,7 +288,7 @@ static nx_status write_state(struct direct *d, struct nx_err *err)
 /* D2. What takes long is done less often. */
 static void save(struct direct *d)
 {
-    int64_t now = clock_now_ms(), began;
+    int64_t now = mono_ms(), began;
     struct nx_err err = {0};
 
     nx_lock(&d->lock);
@@ -332,21 +338,21 @@ static nx_status load_state(struct direct *d, int64_t grace_ms, struct nx_err *e
 /* How long there is nothing to do, if nobody wakes us. */
 static int wait_ms(struct direct *d)
 {
-    int64_t due = INT64_MAX, now = clock_now_ms();
+    int64_t due = INT64_MAX, mono = mono_ms(), left = INT32_MAX;
 
     if (d->n_jobs < MOST_JOBS) {
         nx_lock(&d->lock);
         due = groups_due_ms(d->groups);
         nx_unlock(&d->lock);
+        if (due - clock_now_ms() < left)
+            left = due - clock_now_ms();
     }
     for (const struct job *j = d->jobs; j; j = j->next)
-        if (!j->delivery && j->next_ms < due)
-            due = j->next_ms;
-    if (d->save_wanted && d->state_path && d->save_after_ms < due)
-        due = d->save_after_ms;
-    if (due <= now)
-        return 0;
-    return due - now > INT32_MAX ? INT32_MAX : (int)(due - now);
+        if (!j->delivery && j->next_ms - mono < left)
+            left = j->next_ms - mono;
+    if (d->save_wanted && d->state_path && d->save_after_ms - mono < left)
+        left = d->save_after_ms - mono;
+    return left > 0 ? (int)left : 0;
 }
 
 static bool any_running(const struct direct *d)

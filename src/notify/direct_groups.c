@@ -8,10 +8,12 @@
  *         G2  It is told when an alert fires that was not told as firing, when one that was is over (send_resolved),
  *             and, while some fire, after repeat_interval. All of the group is told then.
  *         G3  That an alert is over is told only of those that were told as firing.
- *         G4  Silenced alerts are left out. One that ends while it is silenced is told when the silence ends.
+ *         G4  Silenced alerts are left out. One that ends while it is silenced is told when the silence ends; one that
+ *             fires on is told again then, if there was a message without it: to a pager, that was its end.
  *         G5  What could not be delivered is not told: the group is looked at again after group_interval.
  *         G6  An alert that nobody confirms is over when the time is up for which rules said it is good.
  *         G7  Memory is bounded: in alerts and in their bytes. Those that there is no room for are counted.
+ *         G8  A clock that is set back delays nothing by more than group_wait or group_interval.
  * THREADS One at a time. */
 #include "src/notify/direct_groups.h"
 
@@ -31,6 +33,7 @@ struct known {
 struct member {
     struct known *k;
     enum told told, sending;
+    bool missed; /* told as firing, and not in a message since (G4) */
 };
 struct group {
     struct group *next;
@@ -403,6 +406,8 @@ static bool look(struct groups *g, struct group *gr, int64_t now_ms)
     const struct direct_receiver *r = receiver_of(g, gr);
     bool fresh = false, over = false, firing = false;
 
+    if (gr->told_ms > now_ms) /* G8 */
+        gr->told_ms = now_ms;
     for (size_t i = 0; i < gr->n;) {
         struct member *m = &gr->members[i];
         bool live = is_live(m->k, now_ms),
@@ -417,7 +422,7 @@ static bool look(struct groups *g, struct group *gr, int64_t now_ms)
         if (silenced) /* G4 */
             continue;
         m->sending = live ? TOLD_FIRING : TOLD_OVER;
-        fresh = fresh || (live && m->told != TOLD_FIRING);
+        fresh = fresh || (live && (m->told != TOLD_FIRING || m->missed));
         firing = firing || live;
         over = over || !live;
     }
@@ -435,6 +440,16 @@ static void set_due(const struct groups *g, struct group *gr, int64_t now_ms)
         gr->due_ms = repeat; /* G1 */
 }
 
+/* G8 */
+static bool is_due(const struct groups *g, const struct group *gr, int64_t now_ms)
+{
+    const struct config_notify_receiver *r = receiver_of(g, gr)->cfg;
+    int64_t longest =
+        r->group_wait_ms > r->group_interval_ms ? r->group_wait_ms : r->group_interval_ms;
+
+    return gr->due_ms <= now_ms || gr->due_ms - now_ms > longest;
+}
+
 nx_status groups_next(struct groups *g, int64_t now_ms, struct notice **out, struct nx_err *err)
 {
     *out = NULL;
@@ -442,7 +457,7 @@ nx_status groups_next(struct groups *g, int64_t now_ms, struct notice **out, str
         for (struct group *gr = g->groups.v[i], *next; gr; gr = next) {
             bool tell;
             next = gr->next;
-            if (gr->sending || gr->due_ms > now_ms)
+            if (gr->sending || !is_due(g, gr, now_ms))
                 continue;
             tell = look(g, gr, now_ms);
             if (!gr->n) {
@@ -474,6 +489,8 @@ void groups_told(struct groups *g, struct notice *n, bool delivered, int64_t now
             struct member *m = &gr->members[i];
             enum told sent = m->sending;
             m->sending = TOLD_NOTHING;
+            if (delivered)
+                m->missed = m->told == TOLD_FIRING && !sent;
             if (delivered && sent == TOLD_FIRING)
                 m->told = TOLD_FIRING;
             if (delivered && sent == TOLD_OVER) {
@@ -540,6 +557,7 @@ static void carry(struct groups *g, struct table *to, struct group *old, size_t 
         if (!m)
             continue;
         m->told = from->told;
+        m->missed = from->missed;
         if (gr == same)
             m->sending = from->sending;
         if (old->told_ms > gr->told_ms)

@@ -352,6 +352,64 @@ static void silenced_alerts_are_left_out(void **state)
     groups_free(w.g);
 }
 
+/* A message without it says that it is over to whoever counts what fires: a pager closes its incident. */
+static void a_silenced_alert_that_a_message_lacked_is_told_again(void **state)
+{
+    struct world w = world_with(
+        "notify:\n  silences:\n"
+        "  - {matchers: [n=a], from: 2026-01-01T00:02:00Z, until: 2026-01-01T00:05:00Z}\n"
+        "  receivers:\n" HOOK("r", "group_wait: 0s, group_interval: 1m, repeat_interval: 10h"),
+        100);
+
+    (void)state;
+    take(&w, "n=a", false);
+    take(&w, "n=b", false);
+    expect(&w, true, "r{}: +a +b");
+    w.now = T0 + 120 * S;
+    take(&w, "n=a", false);
+    take(&w, "n=b", true);
+    expect(&w, true, "r{}: -b");
+    w.now = T0 + 240 * S;
+    take(&w, "n=a", false);
+    expect(&w, true, "");
+    w.now = T0 + 300 * S;
+    take(&w, "n=a", false);
+    expect(&w, true, "r{}: +a");
+    w.now = T0 + 420 * S; /* once */
+    take(&w, "n=a", false);
+    expect(&w, true, "");
+    groups_free(w.g);
+}
+
+static void a_clock_that_is_set_back_delays_nothing(void **state)
+{
+    struct world w =
+        world_with(ONE("group_wait: 30s, group_interval: 1m, repeat_interval: 10m"), 100);
+
+    (void)state;
+    take(&w, "n=a", false);
+    w.now -= 3600 * S; /* while it waits for its first message */
+    take(&w, "n=a", false);
+    expect(&w, true, "r{}: +a");
+    w.now += 3600 * S;
+    take(&w, "n=a", false);
+    take(&w, "n=b", false);
+    expect(&w, true, "r{}: +a +b");
+    w.now -= 3600 * S; /* after one */
+    take(&w, "n=a", false);
+    take(&w, "n=b", false);
+    take(&w, "n=c", false);
+    expect(&w, true, "r{}: +a +b +c");
+    for (int i = 0; i < 10; i++) {
+        w.now += 60 * S;
+        take(&w, "n=a", false);
+        take(&w, "n=b", false);
+        take(&w, "n=c", false);
+        expect(&w, true, i < 9 ? "" : "r{}: +a +b +c");
+    }
+    groups_free(w.g);
+}
+
 /* ---- bounds, reloads ------------------------------------------------------------------------------------------ */
 
 static void memory_is_bounded(void **state)
@@ -637,6 +695,8 @@ int main(void)
         cmocka_unit_test(what_is_not_delivered_is_told_later),
         cmocka_unit_test(changes_during_a_delivery_are_told_after_it),
         cmocka_unit_test(silenced_alerts_are_left_out),
+        cmocka_unit_test(a_silenced_alert_that_a_message_lacked_is_told_again),
+        cmocka_unit_test(a_clock_that_is_set_back_delays_nothing),
         cmocka_unit_test(memory_is_bounded),
         cmocka_unit_test(another_file_keeps_what_was_told),
         cmocka_unit_test(a_reload_without_memory_changes_nothing),
