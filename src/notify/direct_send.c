@@ -1,7 +1,10 @@
 /* direct_send.c - one delivery: a POST, or an email, as a handle of libcurl.
  *
- * RULES   S1  A URL may be a secret: what is told of it is its scheme and its host.
- *         S2  4xx is final, but 408 and 429; 5xx and whatever is between us and the receiver may pass. */
+ * RULES   S1  A URL may be a secret: what is told of it is its scheme and its host. An answer that repeats a part of it, as
+ *             "Cannot POST /services/..." does, is not told.
+ *         S2  4xx is final, but 408 and 429; 5xx and whatever is between us and the receiver may pass. *         S3  A name server that is silent holds nobody up: who gives up on a name leaves the thread that asks for it
+ *             behind, which libcurl else waits for. Nor does a mail server that has taken a message and is slow to say
+ *             goodbye: libcurl waits for that inside one call, for two minutes if nobody stops it. */
 #include "src/notify/direct_send.h"
 
 #include <curl/curl.h>
@@ -9,12 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/clock.h"
 #include "src/base/fs.h"
 #include "src/scrape/scrape.h"
 
 #define SECRET_BYTES 65536u
 #define MOST_WAIT_S  3600
 #define ANSWER_BYTES 2048u /* of an answer's body, for its words in the log */
+#define GOODBYE_NS   500000000ll
+#define LEAST_SECRET 6u /* bytes: shorter parts of a URL are words, as "hook" */
 
 struct delivery {
     const struct message *message;
@@ -25,6 +31,8 @@ struct delivery {
     CURL *mail_easy, *post_easy; /* the latter is the client's */
     curl_mime *mime;
     struct curl_slist *mail_headers, *rcpt;
+    bool mail_sent;        /* the server asked for the message */
+    int64_t mail_taken_ns; /* when it said that it has it; 0: not yet */
     char why[CURL_ERROR_SIZE];
     struct buf url, shown, secret, auth, body, answer;
 };
@@ -104,6 +112,16 @@ static nx_status cut_topic(struct delivery *d, struct nx_err *err)
     return NX_OK;
 }
 
+/* S3 */
+static void leave_names_behind(CURL *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#else
+    (void)easy;
+#endif
+}
+
 static size_t on_answer(char *bytes, size_t size, size_t n, void *arg)
 {
     struct buf *b = arg;
@@ -155,6 +173,7 @@ static nx_status begin_post(struct delivery *d, void **easy, struct nx_err *err)
         return st;
     curl_easy_setopt(*easy, CURLOPT_WRITEFUNCTION, on_answer);
     curl_easy_setopt(*easy, CURLOPT_WRITEDATA, &d->answer);
+    leave_names_behind(*easy);
     d->request.url = buf_cstr(&d->shown);
     d->post_easy = *easy;
     return NX_OK;
@@ -225,6 +244,26 @@ static nx_status mail_login(struct delivery *d, struct nx_err *err)
     return st;
 }
 
+/* Each line that the server says. */
+static size_t on_reply(char *line, size_t size, size_t n, void *arg)
+{
+    struct delivery *d = arg;
+
+    if (size * n > 3 && d->mail_sent && !d->mail_taken_ns && *line == '2')
+        d->mail_taken_ns = clock_mono_ns();
+    d->mail_sent = d->mail_sent || (size * n > 3 && memcmp(line, "354", 3) == 0);
+    return size * n;
+}
+
+/* S3: nothing is of interest after the message is taken. */
+static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t e)
+{
+    const struct delivery *d = arg;
+
+    (void)a, (void)b, (void)c, (void)e;
+    return d->mail_taken_ns && clock_mono_ns() - d->mail_taken_ns > GOODBYE_NS;
+}
+
 static void mail_options(struct delivery *d, const struct mail *mail)
 {
     const struct config_notify_via *via = d->message->notice->receiver->via;
@@ -239,6 +278,7 @@ static void mail_options(struct delivery *d, const struct mail *mail)
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, d->why);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    leave_names_behind(e);
     curl_easy_setopt(e, CURLOPT_PROXY, "");
     curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L); /* and so it says QUIT */
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)via->timeout_ms);
@@ -248,6 +288,11 @@ static void mail_options(struct delivery *d, const struct mail *mail)
     curl_easy_setopt(e, CURLOPT_MAIL_RCPT, d->rcpt);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_answer);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, &d->answer);
+    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_reply);
+    curl_easy_setopt(e, CURLOPT_HEADERDATA, d);
+    curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(e, CURLOPT_XFERINFODATA, d);
     scrape_client_secure(d->client, e);
 }
 
@@ -306,11 +351,44 @@ nx_status delivery_begin(struct delivery **out, const struct message *m, int64_t
 
 /* ---- what came of it ------------------------------------------------------------------------------------------ */
 
-/* Of the answer's body what fits a line. */
-static void add_words(struct buf *b, const struct buf *answer)
+static bool holds(const struct buf *answer, const char *part, size_t len)
 {
+    return len >= LEAST_SECRET && memmem(answer->ptr, answer->len, part, len);
+}
+
+/* S1: whether an answer holds the key, or a part of the URL that is not its host. */
+static bool tells_secret(struct delivery *d)
+{
+    const char *at = strstr(buf_cstr(&d->url), "://"), *host, *end;
+
+    if (holds(&d->answer, d->secret.ptr, d->secret.len))
+        return true;
+    if (!at)
+        return false;
+    at += 3;
+    end = at + strcspn(at, "/?#");
+    host = memrchr(at, '@', (size_t)(end - at));
+    host = host ? host + 1 : at;
+    while (*at) {
+        size_t len;
+        at = at == host ? end : at;
+        at += strspn(at, "/?#&=:@");
+        len = strcspn(at, "/?#&=:@");
+        if (at != host && holds(&d->answer, at, len))
+            return true;
+        at += at == host ? 0 : len;
+    }
+    return false;
+}
+
+/* Of the answer's body what fits a line. */
+static void add_words(struct buf *b, struct delivery *d)
+{
+    const struct buf *answer = &d->answer;
     size_t n = answer->len < 200 ? answer->len : 200;
 
+    if (n && tells_secret(d))
+        return;
     if (n)
         buf_str(b, ": ");
     for (size_t i = 0; i < n; i++)
@@ -354,7 +432,7 @@ static enum delivered judge_post(struct delivery *d, int result, const char **re
         *wait_ms = after < MOST_WAIT_S ? (int64_t)after * 1000 : MOST_WAIT_S * 1000;
     buf_init(&b, 600);
     buf_printf(&b, "%s answered %s", buf_cstr(&d->shown), a.status);
-    add_words(&b, &d->answer);
+    add_words(&b, d);
     nx_fail(err, NX_UNAVAILABLE, "%s", buf_cstr(&b));
     buf_done(&b);
     return how;
@@ -365,7 +443,7 @@ static enum delivered judge_mail(struct delivery *d, int result, const char **re
 {
     long code = 0;
 
-    if (result == CURLE_OK)
+    if (result == CURLE_OK || d->mail_taken_ns)
         return DELIVERED;
     curl_easy_getinfo(d->mail_easy, CURLINFO_RESPONSE_CODE, &code);
     nx_fail(err, NX_UNAVAILABLE, "%s: %s", buf_cstr(&d->shown),

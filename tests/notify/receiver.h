@@ -22,6 +22,7 @@ struct receiver {
     size_t n;
     unsigned connections; /* so far */
     char status[64];      /* "200 OK" */
+    char words[64];       /* the answer's body */
     bool hold, stop;
     int listener;
     unsigned port;
@@ -65,7 +66,7 @@ static void *receiver_serve(void *arg)
 {
     struct received_from *c = arg;
     struct receiver *r = c->r;
-    char answer[128], *text;
+    char answer[256], *text;
     size_t at = 0;
 
     while ((text = receive(c->fd, &at))) {
@@ -77,7 +78,8 @@ static void *receiver_serve(void *arg)
         pthread_cond_broadcast(&r->changed);
         while (r->hold && !r->stop)
             pthread_cond_wait(&r->changed, &r->lock);
-        snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n", r->status);
+        snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n%s", r->status,
+                 strlen(r->words), r->words);
         pthread_mutex_unlock(&r->lock);
         free(text);
         if (send(c->fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
@@ -175,5 +177,12 @@ static inline void receiver_answer(struct receiver *r, const char *status)
 {
     pthread_mutex_lock(&r->lock);
     snprintf(r->status, sizeof r->status, "%s", status);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static inline void receiver_say(struct receiver *r, const char *words)
+{
+    pthread_mutex_lock(&r->lock);
+    snprintf(r->words, sizeof r->words, "%s", words);
     pthread_mutex_unlock(&r->lock);
 }

@@ -2,6 +2,8 @@
  * that fails. */
 #include "tests/support/test.h"
 
+#include <netdb.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #include "src/base/clock.h"
@@ -23,6 +25,22 @@ static void keep_log(void *ctx, const char *line, size_t len)
         memcpy(logged + have, line, len), logged[have + len] = 0;
 }
 
+/* In place of the C library's: a name server that is silent, until the test is done with it. */
+static atomic_uint asking;
+static atomic_bool silent;
+
+__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
+                                                       const struct addrinfo *hints,
+                                                       struct addrinfo **out)
+{
+    (void)name, (void)service, (void)hints, (void)out;
+    atomic_fetch_add(&asking, 1);
+    for (int i = 0; i < 15000 && atomic_load(&silent); i++)
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    atomic_fetch_sub(&asking, 1);
+    return EAI_AGAIN;
+}
+
 struct fixture {
     struct receiver r;
     struct direct *d;
@@ -32,7 +50,7 @@ struct fixture {
 static struct direct_plan *plan_of(struct fixture *f, const char *more)
 {
     struct direct_plan *p = NULL;
-    char text[600];
+    char text[900];
 
     snprintf(text, sizeof text,
              "notify:\n  receivers:\n  - {name: r, group_wait: 0s, webhook: {url: "
@@ -189,6 +207,120 @@ static void a_receiver_that_hangs_holds_nobody_up(void **state)
     assert_null(strstr(logged, "SECRET"));
 }
 
+/* libcurl waits for the thread that asks for a name, unless it is told not to. */
+static void a_name_server_that_hangs_holds_nobody_up(void **state)
+{
+    static const char *const more[] = {
+        "}}\n  - {name: slow, group_wait: 0s, webhook: {url: 'http://slow.example/', timeout: "
+        "50ms}",
+        "}}\n  - {name: slow, group_wait: 0s, webhook: {url: 'http://slow.example/'}",
+        "}}\n  - {name: slow, group_wait: 0s, email: {to: a@b, from: a@b, smarthost: "
+        "'slow.example:25', timeout: 50ms}",
+        "}}\n  - {name: slow, group_wait: 0s, email: {to: a@b, from: a@b, smarthost: "
+        "'slow.example:25'}",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(more); i++) {
+        const int mail = i >= 2;
+        struct fixture f;
+        int64_t began = clock_mono_ns();
+        atomic_store(&silent, true);
+        setup_with(&f, more[i]);
+        take(&f, "A", false);
+        receiver_body(&f.r, 0);
+        if (i % 2 == 0)
+            wait_for(&f, kinds[mail ? CONFIG_NOTIFY_EMAIL : CONFIG_NOTIFY_WEBHOOK].requests_failed,
+                     1);
+        teardown(&f);
+        if (clock_mono_ns() - began > 10000000000ll)
+            fail_msg("%s: %lld ms", more[i], (long long)(clock_mono_ns() - began) / 1000000);
+        atomic_store(&silent, false);
+        while (atomic_load(&asking))
+            nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+}
+
+/* Takes one mail, and never says goodbye. */
+static void *slow_to_leave(void *arg)
+{
+    int fd = accept(*(int *)arg, NULL, NULL);
+    char text[16384];
+    size_t have = 0;
+    bool in_mail = false;
+    ssize_t n;
+
+    send(fd, "220 here\r\n", 10, MSG_NOSIGNAL);
+    while ((n = recv(fd, text + have, sizeof text - have, 0)) > 0) {
+        have += (size_t)n;
+        if (in_mail ? have < 5 || memcmp(text + have - 5, "\r\n.\r\n", 5) != 0
+                    : text[have - 1] != '\n')
+            continue;
+        if (in_mail || strncmp(text, "DATA", 4) != 0)
+            send(fd, "250 ok\r\n", strncmp(text, "QUIT", 4) == 0 ? 0 : 8, MSG_NOSIGNAL);
+        else
+            send(fd, "354 go\r\n", 8, MSG_NOSIGNAL);
+        in_mail = !in_mail && strncmp(text, "DATA", 4) == 0;
+        have = 0;
+    }
+    close(fd);
+    return NULL;
+}
+
+static void a_mail_server_that_is_slow_to_leave_holds_nobody_up(void **state)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t len = sizeof a;
+    struct fixture f;
+    char more[200];
+    pthread_t thread;
+    int64_t began;
+
+    (void)state;
+    assert_int_equal(bind(listener, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&a, &len), 0);
+    assert_int_equal(pthread_create(&thread, NULL, slow_to_leave, &listener), 0);
+    snprintf(more, sizeof more,
+             "}}\n  - {name: m, group_wait: 0s, email: {to: a@b, from: a@b, smarthost: "
+             "'127.0.0.1:%u', require_tls: false, text: x, html: y}",
+             ntohs(a.sin_port));
+    setup_with(&f, more);
+    began = clock_mono_ns();
+    take(&f, "A", false);
+    wait_for(&f, kinds[CONFIG_NOTIFY_EMAIL].sent, 1);
+    assert_true(clock_mono_ns() - began < 10000000000ll);
+    assert_int_equal(stats_of(&f).kinds[CONFIG_NOTIFY_EMAIL].requests_failed, 0);
+    teardown(&f);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    close(listener);
+}
+
+static void an_answer_that_repeats_the_url_is_not_told(void **state)
+{
+    static const struct {
+        const char *words, *told;
+    } answers[] = {
+        {"Cannot POST /SECRET", "answered 404 Not Found"},
+        {"{\"path\":\"\\/SECRET\"}", "answered 404 Not Found"},
+        {"no such hook", "answered 404 Not Found: no such hook"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(answers); i++) {
+        struct fixture f;
+        setup_with(&f, "}");
+        receiver_answer(&f.r, "404 Not Found");
+        receiver_say(&f.r, answers[i].words);
+        take(&f, "A", false);
+        wait_for(&f, HOOKS.failed[0], 1);
+        teardown(&f);
+        if (!strstr(logged, answers[i].told) || strstr(logged, "SECRET"))
+            fail_msg("%s: %s", answers[i].words, logged);
+    }
+}
+
 static void a_stop_waits_for_a_second(void **state)
 {
     struct fixture f;
@@ -310,6 +442,9 @@ int main(void)
         cmocka_unit_test(what_may_pass_is_tried_again),
         cmocka_unit_test(what_is_refused_is_not),
         cmocka_unit_test(a_receiver_that_hangs_holds_nobody_up),
+        cmocka_unit_test(a_name_server_that_hangs_holds_nobody_up),
+        cmocka_unit_test(a_mail_server_that_is_slow_to_leave_holds_nobody_up),
+        cmocka_unit_test(an_answer_that_repeats_the_url_is_not_told),
         cmocka_unit_test(a_stop_waits_for_a_second),
         cmocka_unit_test(another_file_is_used_at_once),
         cmocka_unit_test(a_full_disk_delays_no_message),
