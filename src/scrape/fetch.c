@@ -104,9 +104,9 @@ bool fetch_client_is_plain(const struct fetch_client *c)
            !h->proxy.from_environment && h->proxy.url.text.len == 0;
 }
 
-void fetch_client_get_token(struct fetch_client *c, int64_t timeout_ms)
+void fetch_client_get_token(struct fetch_client *c, int64_t timeout_ms, const int *cancel)
 {
-    token_get(c->token, timeout_ms);
+    token_get(c->token, timeout_ms, cancel);
 }
 
 /* ---- fetches ----------------------------------------------------------------------------------- */
@@ -560,6 +560,14 @@ static nx_status headers(struct fetch *f, struct fetch_client *c, const struct f
     return st ? st : own_headers(f, &c->cfg->headers, err);
 }
 
+static int called_off(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+    const int *cancel = arg;
+
+    (void)a, (void)b, (void)c, (void)d;
+    return __atomic_load_n(cancel, __ATOMIC_ACQUIRE) != 0;
+}
+
 nx_status fetch_begin(struct fetch *f, struct fetch_client *c, const struct fetch_request *r,
                       struct nx_err *err)
 {
@@ -592,6 +600,11 @@ nx_status fetch_begin(struct fetch *f, struct fetch_client *c, const struct fetc
         curl_easy_setopt(f->easy, CURLOPT_FORBID_REUSE, 1L);
         curl_easy_setopt(f->easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
         curl_easy_setopt(f->easy, CURLOPT_CLOSESOCKETDATA, f);
+    }
+    if (r->cancel) {
+        curl_easy_setopt(f->easy, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(f->easy, CURLOPT_XFERINFOFUNCTION, called_off);
+        curl_easy_setopt(f->easy, CURLOPT_XFERINFODATA, (void *)(uintptr_t)r->cancel);
     }
     if (r->unix_socket)
         curl_easy_setopt(f->easy, CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);

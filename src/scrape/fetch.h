@@ -20,9 +20,10 @@ void fetch_client_free(struct fetch_client *c); /* accepts NULL */
 void fetch_client_secure(const struct fetch_client *c, CURL *easy);
 
 /* OAuth2: whether a token has to be had before the next request; and the call that gets it, which
- * blocks. Threads: any; one fetch_client_get_token() at a time. */
+ * blocks until it has it, the time is over, or *cancel (atomic; may be NULL) is not 0. Threads: any; one
+ * fetch_client_get_token() at a time. */
 bool fetch_client_needs_token(const struct fetch_client *c);
-void fetch_client_get_token(struct fetch_client *c, int64_t timeout_ms);
+void fetch_client_get_token(struct fetch_client *c, int64_t timeout_ms, const int *cancel);
 
 /* Where wire.c is in an answer. */
 struct fetch_wire {
@@ -65,6 +66,7 @@ struct fetch_request {
     size_t limit_bytes;
     bool keep;             /* the connection, if wire.c can take it over */
     struct memory *memory; /* borrowed; NULL: no limit */
+    const int *cancel;     /* atomic: ends the transfer once it is not 0; NULL: nothing does */
 };
 /* Does the client ask with nothing but what wire.c can ask, too: no credentials, proxy or headers? */
 bool fetch_client_is_plain(const struct fetch_client *c);

@@ -72,14 +72,6 @@ static size_t take(char *bytes, size_t size, size_t n, void *arg)
     return b->failed ? 0 : size * n;
 }
 
-static int called_off(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
-{
-    const int *cancel = arg;
-
-    (void)a, (void)b, (void)c, (void)d;
-    return __atomic_load_n(cancel, __ATOMIC_ACQUIRE) != 0;
-}
-
 /* Lines that are there from the client's settings come first. */
 static nx_status add_lines(struct fetch *f, const char *const *v, size_t n, struct nx_err *err)
 {
@@ -97,8 +89,10 @@ static nx_status begin(struct fetch *f, struct fetch_client *c, const struct scr
 {
     static const char *const at_once[] = {
         "Expect:"}; /* a large form is sent without being asked for */
-    const struct fetch_request fr = {
-        .url = r->url, .user_agent = r->user_agent, .timeout_ms = r->timeout_ms};
+    const struct fetch_request fr = {.url = r->url,
+                                     .user_agent = r->user_agent,
+                                     .timeout_ms = r->timeout_ms,
+                                     .cancel = r->cancel};
     nx_status st = fetch_begin(f, c, &fr, err);
 
     if (!st)
@@ -112,11 +106,6 @@ static nx_status begin(struct fetch *f, struct fetch_client *c, const struct scr
     curl_easy_setopt(f->easy, CURLOPT_WRITEDATA, body);
     if (r->form)
         curl_easy_setopt(f->easy, CURLOPT_POSTFIELDS, r->form);
-    if (r->cancel) {
-        curl_easy_setopt(f->easy, CURLOPT_NOPROGRESS, 0L);
-        curl_easy_setopt(f->easy, CURLOPT_XFERINFOFUNCTION, called_off);
-        curl_easy_setopt(f->easy, CURLOPT_XFERINFODATA, (void *)(uintptr_t)r->cancel);
-    }
     return NX_OK;
 }
 
@@ -145,7 +134,7 @@ nx_status scrape_client_ask(struct scrape_client *c, const struct scrape_request
     nx_status st;
 
     if (fetch_client_needs_token(c->c))
-        fetch_client_get_token(c->c, r->timeout_ms);
+        fetch_client_get_token(c->c, r->timeout_ms, r->cancel);
     fetch_clear(f);
     st = begin(f, c->c, r, body, err);
     if (st)

@@ -135,12 +135,13 @@ static void form_of(struct token *t, CURL *easy, struct nx_slice secret, struct 
 
 /* One POST; the body of the answer is in f. */
 static nx_status ask(struct token *t, struct fetch *f, struct fetch_client *client,
-                     int64_t timeout_ms, struct nx_err *err)
+                     int64_t timeout_ms, const int *cancel, struct nx_err *err)
 {
     const struct fetch_request r = {.url = t->cfg->token_url.ptr,
                                     .user_agent = "Narthex/" NX_VERSION,
                                     .accept = "application/json",
-                                    .timeout_ms = timeout_ms};
+                                    .timeout_ms = timeout_ms,
+                                    .cancel = cancel};
     struct buf form, secret;
     nx_status st;
 
@@ -195,7 +196,7 @@ static nx_status keep_answer(struct token *t, const struct fetch *f, struct nx_e
     return st;
 }
 
-void token_get(struct token *t, int64_t timeout_ms)
+void token_get(struct token *t, int64_t timeout_ms, const int *cancel)
 {
     struct fetch_client *client = NULL;
     struct fetch *f = fetch_new();
@@ -207,11 +208,11 @@ void token_get(struct token *t, int64_t timeout_ms)
         st = nx_fail(&err, NX_BADINPUT, "grant type %.*s is not supported",
                      (int)t->cfg->grant_type.len, t->cfg->grant_type.ptr);
     if (!st)
-        st = ask(t, f, client, timeout_ms, &err);
+        st = ask(t, f, client, timeout_ms, cancel, &err);
     if (st == NX_UNAVAILABLE && f->code >= 400 && f->code < 500) { /* K1 */
         fetch_clear(f);
         t->in_form = !t->in_form;
-        st = ask(t, f, client, timeout_ms, &err);
+        st = ask(t, f, client, timeout_ms, cancel, &err);
     }
     if (!st)
         st = keep_answer(t, f, &err);

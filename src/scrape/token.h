@@ -13,6 +13,6 @@ NX_NODISCARD nx_status token_new(struct token **out, const struct config_oauth2 
 void token_free(struct token *t); /* accepts NULL */
 
 bool token_needed(struct token *t); /* there is none, or it ends within ten seconds */
-void token_get(struct token *t, int64_t timeout_ms);
+void token_get(struct token *t, int64_t timeout_ms, const int *cancel);
 /* Appends "Bearer ..."; or fails as the last token_get() did. */
 NX_NODISCARD nx_status token_header(struct token *t, struct buf *to, struct nx_err *err);

@@ -280,7 +280,7 @@ static void run(struct worker *k, struct work *w)
         run_end(k, w);
         break;
     case WORK_TOKEN:
-        fetch_client_get_token(w->job->client, w->timeout_ms);
+        fetch_client_get_token(w->job->client, w->timeout_ms, NULL);
         break;
     }
     ingest_scratch_trim(&k->scratch);

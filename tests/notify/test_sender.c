@@ -311,6 +311,32 @@ static void leaving_without_drain_ends_what_is_under_way(void **state)
     teardown(&f);
 }
 
+/* Nor does a token that nobody gives. */
+static void leaving_without_drain_ends_the_wait_for_a_token(void **state)
+{
+    struct fixture f;
+    struct sender_settings *other;
+    char section[200];
+
+    (void)state;
+    setup_for(&f, "{}", 100, 2, false);
+    snprintf(section, sizeof section,
+             "{timeout: 1h, oauth2: {client_id: a, client_secret: b, token_url: "
+             "'http://127.0.0.1:%u/token'}}",
+             f.r.port);
+    other = settings_of(&f, section);
+    sender_set_settings(f.s, other);
+    sender_settings_unref(other);
+    receiver_hold(&f.r, true);
+    add(&f, "a", 1, 0);
+    receiver_body(&f.r, 0);
+    sender_free(f.s);
+    f.s = NULL;
+    assert_int_equal(f.r.n, 1);
+    assert_non_null(strstr(f.r.heads[0], "POST /token "));
+    teardown(&f);
+}
+
 /* A stop costs one time-out, not one a batch. */
 static void draining_ends_where_nobody_answers(void **state)
 {
@@ -458,6 +484,7 @@ int main(void)
         cmocka_unit_test(a_connection_that_died_while_idle_costs_nothing),
         cmocka_unit_test(leaving_drains_the_queue),
         cmocka_unit_test(leaving_without_drain_ends_what_is_under_way),
+        cmocka_unit_test(leaving_without_drain_ends_the_wait_for_a_token),
         cmocka_unit_test(draining_ends_where_nobody_answers),
         cmocka_unit_test(the_thread_is_there_only_while_alerts_come),
         cmocka_unit_test(new_settings_hold_from_the_next_batch_on),
