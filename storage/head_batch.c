@@ -48,8 +48,19 @@ struct batch {
 
 /* ---- which have samples -------------------------------------------------------------------------------- */
 
-static bool in_rows(const struct storage_group *g, uint32_t col, int64_t mint, int64_t maxt)
+/* What `last` has in a column that was bound anew after it is another series's. */
+static bool has_rows(const struct storage_group *g, uint32_t from)
 {
+    return from < g->next_row;
+}
+
+static bool in_rows(const struct storage_group *g, const struct home *home, int64_t mint,
+                    int64_t maxt)
+{
+    const uint32_t col = home->col;
+
+    if (!has_rows(g, home->from))
+        return false;
     for (uint32_t i = g->n_rows; i-- > 0;) {
         const struct row *row = g->rows[i];
         if (col < row->n && row->t_ms >= mint && row->t_ms <= maxt && !chunk_is_absent(row->v[col]))
@@ -77,7 +88,7 @@ void batch_alive_locked(const struct batches *b, const struct selection *s, int6
             g = h->groups[slot];
             nx_lock(g->lock);
         }
-        if (in_rows(g, m->home.col, mint, maxt))
+        if (in_rows(g, &m->home, mint, maxt))
             alive[s->homes[i]] = 1;
     }
     if (g)
@@ -200,7 +211,7 @@ static bool take_newest_locked(struct run *r, const struct storage_group *g)
         r->t[i] = rows[i]->t_ms;
     for (uint32_t c = 0; c < r->n_cols; c++) {
         const uint32_t col = r->cols[c].col;
-        for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t i = 0; i < n && has_rows(g, r->cols[c].from); i++) {
             if (col >= rows[i]->n || chunk_is_absent(rows[i]->v[col]))
                 continue;
             r->v[c] = rows[i]->v[col];

@@ -631,14 +631,15 @@ static nx_status q_read(struct querier *base, const struct series *s, int64_t mi
     return q_read_for(base, s, NULL, mint, maxt, c, err);
 }
 
-/* What the head alone has, it may have for a whole selection at once. */
+/* What the head alone has, it may have for a whole selection at once. That stays until the querier is closed, so it
+ * is for who counts it, and keeps its lists as long. */
 static bool read_together(struct store_querier *q, const struct series *s,
                           const struct read_hint *h, int64_t mint, int64_t maxt, struct column *c)
 {
     const bool newest =
         h && h->use == READ_VALUE && !h->range_ms && !h->step_ms && h->first_ms == maxt;
 
-    return !(s->ref >> REF_SOURCE) &&
+    return c->share && !(s->ref >> REF_SOURCE) &&
            head_read_together(q->head, s, later(mint, q->mint), earlier(maxt, q->maxt), newest,
                               c->share, c);
 }

@@ -8,7 +8,8 @@
  *         N3  Homes may have moved: `homes` is an order that is mostly good, and means nothing else.
  *         N4  A selector is kept from the second time on that it is asked, so that questions asked once cost
  *             nothing.
- *         N5  What all hold is bounded; what was not asked for the longest goes first.
+ *         N5  What all hold is bounded, in series: matchers that give few or none cost as many as would take their
+ *             bytes. What was not asked for the longest goes first.
  * THREADS `lock` guards the table and the entries' fields but for the selection's. It is taken below the index
  *         lock, which stands for all that N1 and N2 look at. */
 #include "storage/selections.h"
@@ -32,6 +33,7 @@ struct entry {
     size_t n;
     uint32_t looked; /* series before this number are told */
     uint64_t removals;
+    size_t cost;         /* N5: of what it takes */
     struct selection *s; /* a reference */
 };
 
@@ -39,7 +41,7 @@ struct selections {
     struct nx_mutex lock;
     struct entry *slots[SLOTS];
     struct entry *newest, *oldest;
-    size_t held;         /* series in all entries */
+    size_t held;         /* what all entries cost */
     uint64_t seen[SEEN]; /* N4: hashes asked for lately */
 };
 
@@ -112,7 +114,7 @@ static void drop_locked(struct selections *x, struct entry *e)
         at = &(*at)->next;
     *at = e->next;
     unlink_use_locked(x, e);
-    x->held -= e->s->n;
+    x->held -= e->cost;
     selection_unref(e->s);
     free(e->m);
     free(e);
@@ -233,16 +235,20 @@ static struct selection *selection_new(const struct index *ix, struct ids all)
     return s;
 }
 
-static struct matcher *copy_matchers(const struct matcher *m, size_t n)
+static size_t matchers_bytes(const struct matcher *m, size_t n)
 {
     size_t bytes = (n + 1) * sizeof *m;
-    struct matcher *v;
-    char *text;
 
     for (size_t i = 0; i < n; i++)
         bytes += m[i].name.len + m[i].value.len;
-    v = malloc(bytes);
-    text = (char *)(v + n + 1);
+    return bytes;
+}
+
+static struct matcher *copy_matchers(const struct matcher *m, size_t n)
+{
+    struct matcher *v = malloc(matchers_bytes(m, n));
+    char *text = (char *)(v + n + 1);
+
     for (size_t i = 0; v && i < n; i++) {
         v[i] = (struct matcher){.type = m[i].type,
                                 .name = {text, m[i].name.len},
@@ -268,11 +274,12 @@ static bool put_locked(struct selections *x, const struct index *ix, const struc
     e->hash = hash_of(m, n);
     e->looked = index_end(ix);
     e->removals = index_removals(ix);
+    e->cost = s->n + (sizeof *e + sizeof *s + matchers_bytes(m, n)) / (2 * sizeof(uint32_t));
     e->s = s;
     e->next = x->slots[e->hash % SLOTS];
     x->slots[e->hash % SLOTS] = e;
     use_locked(x, e);
-    x->held += s->n;
+    x->held += e->cost;
     while (x->held > NX_SELECTIONS_SERIES && x->oldest != e) /* N5 */
         drop_locked(x, x->oldest);
     return true;

@@ -198,7 +198,8 @@ struct read_hint {
  * and valid until the column is read into again or done; a column may be reused for many reads. The reader
  * sets share and most before the first of them; all else is the querier's. */
 struct column {
-    /* Counts what reads allocate, until the column is done. Borrowed; NULL: nobody does. */
+    /* Counts what reads allocate, until the column is done or the querier is closed. Borrowed; NULL: nobody does. With
+     * it a read may be of the whole list that select() gave, which then stays until the querier is closed. */
     struct arena_share *share;
     /* A read may stop once it has more samples than this: it fails with NX_LIMIT, `over` is set, and some of
      * the first of them are there, in order or not. 0: it may not. */

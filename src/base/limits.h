@@ -17,5 +17,5 @@
 #define NX_LIMIT_QUERY_BYTES        (4u << 20) /* the text of one expression */
 #define NX_LIMIT_QUERY_DEPTH        512u       /* nesting of one expression */
 #define NX_LIMIT_QUERY_STEPS        11000u     /* (end - start) / step of a range query */
-#define NX_SELECTIONS_SERIES        (1u << 20) /* in selections that the head keeps: 8 bytes each */
+#define NX_SELECTIONS_SERIES        (1u << 20) /* of 8 bytes, what selections that the head keeps take */
 #define NX_LIMIT_WAL_RECORD_BYTES   (64u << 20)

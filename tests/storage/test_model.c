@@ -211,11 +211,11 @@ static void check_series(struct world *w, struct querier *q, const struct series
 
 /* Who asks for the newest value alone may get more, but the newest is the last. */
 static void check_newest(struct world *w, struct querier *q, const struct series *s, int64_t mint,
-                         int64_t maxt)
+                         int64_t maxt, struct arena_share *share)
 {
     const struct read_hint newest = {.use = READ_VALUE, .first_ms = maxt};
     const struct model_series *m = &w->series[number_of(&s->labels)];
-    struct column c = {0};
+    struct column c = {.share = share};
     size_t k = m->n;
 
     assert_ok(q->ops->read_for(q, s, &newest, mint, maxt, &c, &w->err), &w->err);
@@ -243,7 +243,8 @@ static void check_all(struct world *w)
     struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
     struct arena *a = arena_new(0);
     struct series_list list;
-    struct column c = {0};
+    struct arena_share share = {0};
+    struct column c = {.share = &share};
     struct querier *q;
     int64_t mint = INT64_MIN, maxt = INT64_MAX;
     bool seen[SERIES] = {false};
@@ -260,7 +261,7 @@ static void check_all(struct world *w)
     assert_ok(q->ops->select(q, &m, 1, mint, maxt, a, &list, &w->err), &w->err);
     for (size_t k = 0; k < list.n; k++) {
         check_series(w, q, &list.v[k], mint, maxt, &c);
-        check_newest(w, q, &list.v[k], mint, maxt);
+        check_newest(w, q, &list.v[k], mint, maxt, &share);
         seen[number_of(&list.v[k].labels)] = true;
         assert_true(k == 0 || labels_cmp(&list.v[k - 1].labels, &list.v[k].labels) < 0);
     }
@@ -270,6 +271,7 @@ static void check_all(struct world *w)
     }
     column_done(&c);
     querier_close(q);
+    assert_int_equal(share.bytes, 0);
     arena_free(a);
 }
 

@@ -5,8 +5,10 @@
 
 #include <stdatomic.h>
 
+#include "src/base/limits.h"
 #include "src/base/num.h"
 #include "src/base/thread.h"
+#include "storage/selections.h"
 #include "storage/storage.h"
 #include "tests/support/simfs.h"
 
@@ -97,6 +99,7 @@ struct reading {
     struct querier *q;
     struct series_list list;
     int64_t mint, maxt;
+    struct arena_share share;
     atomic_int wrong, together;
 };
 
@@ -126,7 +129,7 @@ static void read_all(void *arg)
 {
     struct reading *r = arg;
     struct read_hint newest = {.use = READ_VALUE, .first_ms = r->maxt};
-    struct column c = {0};
+    struct column c = {.share = &r->share};
 
     for (int pass = 0; pass < 2; pass++)
         for (size_t i = 0; i < r->list.n; i++) {
@@ -162,6 +165,7 @@ static void threads_read_one_selection_side_by_side(void **state)
         assert_int_equal(r.wrong, 0);
         assert_true(r.together > 0);
         querier_close(r.q);
+        assert_int_equal(r.share.bytes, 0);
         arena_free(a);
     }
     close_world(&w);
@@ -221,12 +225,110 @@ static void a_selection_that_is_kept_stays_true(void **state)
     close_world(&w);
 }
 
+/* Who does not count what reads keep may drop a list and have another one in its place: what is read is of the one
+ * that is there. */
+static void lists_may_go_before_their_querier(void **state)
+{
+    struct matcher m[2] = {{.type = MATCH_EQ, .name = STR("g"), .value = STR("3")},
+                           {.type = MATCH_EQ, .name = STR("c"), .value = STR("07")}};
+    struct world w;
+    struct arena *a = arena_new(0);
+    struct reading r = {.mint = T0 + STEP, .maxt = T0 + (ROWS + 2) * STEP};
+    struct column c = {0};
+
+    (void)state;
+    open_world(&w);
+    assert_ok(storage_querier(w.s, r.mint, r.maxt, &r.q, &w.err), &w.err);
+    for (int round = 0; round < 4; round++)
+        for (size_t n = 1; n <= 2; n++) { /* all of a group; one of them */
+            arena_reset(a);
+            assert_ok(r.q->ops->select(r.q, m, n, r.mint, r.maxt, a, &r.list, &w.err), &w.err);
+            assert_int_equal(r.list.n, n == 1 ? COLUMNS : 1);
+            for (size_t i = 0; i < r.list.n; i++) {
+                assert_ok(r.q->ops->read(r.q, &r.list.v[i], r.mint, r.maxt, &c, &w.err), &w.err);
+                look_at(&r, &r.list.v[i], &c, false);
+            }
+        }
+    assert_int_equal(r.wrong, 0);
+    column_done(&c);
+    querier_close(r.q);
+    arena_free(a);
+    close_world(&w);
+}
+
+/* A column that is another series's now: the row before is not of that one, sealed or not. */
+static void a_series_has_nothing_of_who_had_its_column(void **state)
+{
+    struct label v[] = {{STR(LABEL_NAME), STR("m")}, {STR("c"), STR("new")}, {STR("g"), STR("0")}};
+    struct labels ls = {v, NX_COUNT(v)};
+    bool again = false;
+
+    (void)state;
+    for (int rows = ROWS; rows < ROWS + 8; rows++) {
+        const int64_t now = T0 + (rows - 1) * STEP;
+        struct arena *a = arena_new(0);
+        struct series_list list;
+        struct querier *q;
+        struct world w;
+        uint32_t col;
+
+        open_world(&w);
+        append_rows(&w, ROWS, rows);
+        storage_group_release(w.g[0], w.cols[0][0]);
+        assert_ok(storage_group_column(w.g[0], &ls, &col, NULL, &w.err), &w.err);
+        again = again || col == w.cols[0][0]; /* the rows before are sealed */
+        assert_ok(storage_querier(w.s, T0, now + GROUPS, &q, &w.err), &w.err);
+        list = select_again(&w, q, a, now, now + GROUPS);
+        assert_int_equal(list.n, GROUPS * COLUMNS);
+        for (size_t i = 0; i < list.n; i++)
+            assert_false(nx_slice_is(labels_get_str(&list.v[i].labels, "c"), "new"));
+        querier_close(q);
+        arena_free(a);
+        close_world(&w);
+    }
+    assert_true(again);
+}
+
+/* Selectors that match nothing take memory, too. */
+static void selectors_of_nothing_are_bounded(void **state)
+{
+    struct index *ix = index_new();
+    struct selections *x = selections_new();
+    struct matcher m = {.type = MATCH_EQ, .name = STR("pod")};
+    unsigned kept = 0;
+    bool ask;
+
+    (void)state;
+    assert_true(ix && x);
+    for (unsigned i = 0; i < NX_SELECTIONS_SERIES / 16; i++) {
+        char value[16];
+        snprintf(value, sizeof value, "%u", i);
+        m.value = STR(value);
+        selection_unref(selections_tell_locked(x, ix, &m, 1, (struct ids){NULL, 0}));
+    }
+    for (unsigned i = 0; i < NX_SELECTIONS_SERIES / 16; i++) {
+        char value[16];
+        snprintf(value, sizeof value, "%u", i);
+        m.value = STR(value);
+        const struct selection *s = selections_find_locked(x, ix, &m, 1, &ask);
+        assert_true(kept == 0 || s); /* the newest are left */
+        kept += s != NULL;
+        selection_unref(s);
+    }
+    assert_in_range(kept, 1000, NX_SELECTIONS_SERIES / 16 - 1); /* each takes more than 128 bytes */
+    selections_free(x);
+    index_free(ix);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_read_one_selection_side_by_side),
         cmocka_unit_test(a_batch_sees_what_its_querier_sees),
         cmocka_unit_test(a_selection_that_is_kept_stays_true),
+        cmocka_unit_test(lists_may_go_before_their_querier),
+        cmocka_unit_test(a_series_has_nothing_of_who_had_its_column),
+        cmocka_unit_test(selectors_of_nothing_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
