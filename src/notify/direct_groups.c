@@ -12,7 +12,8 @@
  *             fires on is told again then, if there was a message without it: to a pager, that was its end.
  *         G5  What could not be delivered is not told: the group is looked at again after group_interval.
  *         G6  An alert that nobody confirms is over when the time is up for which rules said it is good.
- *         G7  Memory is bounded: in alerts and in their bytes. Those that there is no room for are counted.
+ *         G7  Memory is bounded: in alerts and in their bytes. Those that there is no room for are counted; of one that is
+ *             known the words that have room stay.
  *         G8  A clock that is set back delays nothing by more than group_wait or group_interval.
  * THREADS One at a time. */
 #include "src/notify/direct_groups.h"
@@ -27,6 +28,7 @@ struct known {
     uint64_t hash;
     const struct notify_alert *alert;
     int64_t good_until_ms; /* G6; of one that is resolved: 0 */
+    int64_t ends_ns;       /* as rules said last */
     unsigned refs;         /* groups that it is a member of */
     struct group **in;     /* by receiver; NULL: in none */
 };
@@ -288,6 +290,7 @@ static struct member *join(struct table *t, const struct direct_plan *plan, size
 static void note(struct known *k, const struct notify_alert *a)
 {
     k->good_until_ms = a->resolved ? 0 : a->ends_ns / 1000000;
+    k->ends_ns = a->ends_ns;
 }
 
 static struct known *make_known(struct groups *g, const struct notify_alert *a, uint64_t hash)
@@ -313,11 +316,15 @@ static struct known *make_known(struct groups *g, const struct notify_alert *a, 
 
 static void update_known(struct groups *g, struct known *k, const struct notify_alert *a)
 {
-    g->bytes = g->bytes - k->alert->bytes + a->bytes;
+    size_t bytes = g->bytes - k->alert->bytes + a->bytes;
+
+    note(k, a);
+    if (bytes > g->bytes && bytes > g->limits.bytes) /* G7 */
+        return;
+    g->bytes = bytes;
     notify_alert_ref(a);
     notify_alert_unref(k->alert);
     k->alert = a;
-    note(k, a);
 }
 
 bool groups_take(struct groups *g, const struct notify_alert *a, int64_t now_ms)
@@ -391,8 +398,7 @@ static nx_status make_notice(struct groups *g, struct group *gr, int64_t now_ms,
             continue;
         const struct notify_alert *a = m->k->alert;
         bool over = m->sending == TOLD_OVER;
-        int64_t ends = a->resolved ? a->ends_ns : m->k->good_until_ms * 1000000;
-        n->alerts[n->n_alerts++] = (struct notice_alert){notify_alert_ref(a), over, ends};
+        n->alerts[n->n_alerts++] = (struct notice_alert){notify_alert_ref(a), over, m->k->ends_ns};
         n->n_firing += !over;
     }
     qsort(n->alerts, n->n_alerts, sizeof *n->alerts, by_labels);

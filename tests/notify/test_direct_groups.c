@@ -437,6 +437,41 @@ static void memory_is_bounded(void **state)
     groups_free(w.g);
 }
 
+/* Rules may say more of an alert each time. */
+static void words_that_grow_are_bounded(void **state)
+{
+    const size_t most = 1 << 20, each = 300 << 10;
+    struct world w =
+        world_with(ONE("group_wait: 0s, group_interval: 1m, send_resolved: true"), 100);
+    char *big = malloc(each + 1), name[] = "n0";
+    struct groups_stats st;
+
+    (void)state;
+    memset(big, 'x', each);
+    big[each] = '\0';
+    for (int i = 0; i < 8; i++) {
+        const struct label label = {LIT("n"), {name, 2}}, words = {LIT("w"), {big, each}};
+        const struct labels ls = {&label, 1};
+        struct rule_notice n = {.labels = ls,
+                                .starts_ns = T0 * 1000000,
+                                .ends_ns = (T0 + 240 * S) * 1000000,
+                                .generator_url = ""};
+        name[1] = (char)('0' + i);
+        for (unsigned more = 0; more < 2; more++) {
+            n.annotations = (struct labels){&words, more};
+            struct notify_alert *a = alert_new(&ls, &n);
+            assert_true(groups_take(w.g, a, w.now));
+            notify_alert_unref(a);
+        }
+    }
+    groups_count(w.g, &st);
+    assert_int_equal(st.alerts, 8);
+    assert_in_range(st.bytes, 3 * each, most);
+    expect(&w, true, "r{}: +n0 +n1 +n2 +n3 +n4 +n5 +n6 +n7");
+    free(big);
+    groups_free(w.g);
+}
+
 static void another_file_keeps_what_was_told(void **state)
 {
     struct world w =
@@ -698,6 +733,7 @@ int main(void)
         cmocka_unit_test(a_silenced_alert_that_a_message_lacked_is_told_again),
         cmocka_unit_test(a_clock_that_is_set_back_delays_nothing),
         cmocka_unit_test(memory_is_bounded),
+        cmocka_unit_test(words_that_grow_are_bounded),
         cmocka_unit_test(another_file_keeps_what_was_told),
         cmocka_unit_test(a_reload_without_memory_changes_nothing),
         cmocka_unit_test(taking_without_memory_is_told),
