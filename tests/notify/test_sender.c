@@ -65,7 +65,7 @@ static void teardown(struct fixture *f)
 /* Alerts that are told apart by their name. */
 static void add(struct fixture *f, const char *first, size_t n, size_t padding)
 {
-    const struct notify_alert *v[100];
+    const struct notify_alert *v[100] = {NULL};
     char name[2], *pad = calloc(1, padding + 1);
 
     memset(pad, 'x', padding);
