@@ -5,8 +5,9 @@
  * ORDER    Up: configuration, web (which says "not ready"), storage (replays its log), engine, scraping;
  *          then the targets are applied and the server is ready. Down: web, rules, what they send, scraping,
  *          storage.
- * RELOAD   SIGHUP and /-/reload load the file anew. Only when that succeeds is anything replaced; each
- *          part then takes the new configuration, and one that fails does not stop the others.
+ * RELOAD   SIGHUP and /-/reload load the file anew, and the files it names. Only when that succeeds is anything
+ *          replaced; each part then takes the new configuration in turn. What may fail there is memory; the
+ *          parts behind the first that does keep what they have, and the reload counts as failed.
  * THREADS  The main thread waits for signals; reloads run on it or on a web worker, one at a time,
  *          for whom server.busy is set; the start sets it as well: an early reload waits. A flag, not a
  *          lock that is held, because applying a configuration waits for other threads. */
@@ -171,7 +172,7 @@ static int64_t max_exemplars(const struct server *s, const struct config *cfg)
     return cfg->storage.exemplars ? cfg->storage.exemplars->max_exemplars : DEFAULT_MAX_EXEMPLARS;
 }
 
-/* Hands a configuration to every part. All are told, then the first failure is returned. */
+/* Hands a configuration to every part, in turn, until one fails. */
 static nx_status apply(struct server *s, const struct config *cfg, const struct keep_file *rules,
                        struct nx_err *err)
 {
