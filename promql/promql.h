@@ -181,8 +181,8 @@ void pql_engine_get_stats(struct pql_engine *e, struct pql_engine_stats *out);
 
 /* ---- scripts in Prometheus's test language ----------------------------------------------------- */
 
-/* Runs one script (load, clear, eval instant/range, expect ...). Each failure is told to `report`; counts go
- * to *passed and *failed. Each instant query is also run as a range query and must agree. */
+/* Runs one script (load, clear, eval instant/range, expect ...). Each failure is told to `report`; its counts
+ * go to *passed, *failed and *skipped. Each instant query is also run as a range query and must agree. */
 NX_NODISCARD nx_status pql_run_script(struct nx_slice text, const char *name,
                                       void (*report)(void *ctx, int line, const char *what),
                                       void *ctx, unsigned *passed, unsigned *failed,

@@ -18,17 +18,21 @@ int tool_test_promql(const struct flags *f)
     unsigned passed = 0, failed = 0, skipped = 0;
 
     for (size_t i = 0; i < f->n_args; i++) {
+        unsigned good = 0, bad = 0, left_out = 0; /* of this file */
         struct nx_err err = {0};
         struct buf text;
         buf_init(&text, NX_LIMIT_CONFIG_BYTES);
         nx_status st = fs_read_file(fs_real(), f->args[i], &text, &err);
         if (!st)
             st = pql_run_script(buf_view(&text), f->args[i], report, (void *)(uintptr_t)f->args[i],
-                                &passed, &failed, &skipped, &err);
+                                &good, &bad, &left_out, &err);
         if (st) {
             printf("%s: %s\n", f->args[i], err.text);
-            failed++;
+            bad++;
         }
+        passed += good;
+        failed += bad;
+        skipped += left_out;
         buf_done(&text);
     }
     if (skipped)

@@ -320,6 +320,8 @@ def test_promql_scripts_pass_and_fail(tmp_path):
     (tmp_path / "bad.test").write_text("load 1m\n  a 1 2 3\n\neval instant at 1m a\n  a 3\n")
     got = run([BINARY, "test", "promql", "good.test"], tmp_path)
     assert got.returncode == 0 and got.stdout.endswith(" 0 failed\n")
-    got = run([BINARY, "test", "promql", "good.test", "bad.test"], tmp_path)
-    assert got.returncode == 1 and re.search(r"^bad.test:4: ", got.stdout, re.M)
+    for files in (["good.test", "bad.test"], ["bad.test", "good.test"]):
+        got = run([BINARY, "test", "promql", *files], tmp_path)
+        assert got.returncode == 1 and re.search(r"^bad.test:4: ", got.stdout, re.M)
+        assert got.stdout.endswith("1 passed, 1 failed\n"), got.stdout
     assert run([BINARY, "test", "promql", "none.test"], tmp_path).returncode == 1
