@@ -56,7 +56,6 @@ struct direct {
     CURLM *multi;
     struct nx_thread thread;
     atomic_bool stop;
-    bool has_lock;
 
     struct nx_mutex lock;
     /* under lock */
