@@ -39,11 +39,8 @@ class Receiver:
             def log_message(self, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        self.address = f"127.0.0.1:{self.port}"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self.server = harness.HttpServer(Handler)
+        self.address = f"127.0.0.1:{self.server.port}"
 
     def alerts(self):
         """Everything that was posted as alerts, one after the other."""
@@ -51,8 +48,7 @@ class Receiver:
 
     def close(self):
         self.open.set()
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.close()
 
 
 class Alertmanager:

@@ -4,6 +4,9 @@ RULES  H1  Every process is ended by its pid, at the latest when its `Stage` clo
            itself is killed, the kernel kills them (PR_SET_PDEATHSIG).
        H2  Nothing listens on or talks to anything but 127.0.0.1.
        H3  Every wait has an end; what was waited for is in the message.
+       H4  A port that was given belongs to this run until it ends, also while nobody listens on it.
+       H5  A machine may stand still for a second: what a scrape in time makes true is waited for (`settles`),
+           what must never be is looked at once.
 
 The program under test is NX_BINARY (build/release/narthex without it). It may be a Prometheus: then
 the tests run against that, which proves them on the reference.
@@ -11,8 +14,10 @@ the tests run against that, which proves them on the reference.
 
 import base64
 import ctypes
+import fcntl
 import gzip
 import http.client
+import http.server
 import json
 import math
 import os
@@ -22,6 +27,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 import urllib.parse
 
@@ -50,18 +57,18 @@ def run_tool(binary, *args, **kw):
     return subprocess.run(tool_of(binary) + list(args), capture_output=True, text=True, **kw)
 
 
-_given_ports = set()
+_held_ports = []
 
 
 def free_port():
-    """A loopback port nobody listens on, never the same twice in one run."""
-    while True:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port not in _given_ports:
-            _given_ports.add(port)
-            return port
+    """A loopback port that nobody else gets (H4): neither another test that asks for one, nor a client's end of a
+    connection. A bound socket holds it. The kernel lets another be bound to the same address, and listen, where both
+    have SO_REUSEADDR, as all our servers have."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", 0))
+    _held_ports.append(s)
+    return s.getsockname()[1]
 
 
 def wait_for(what, probe, timeout=30.0, every=0.05):
@@ -78,6 +85,31 @@ def wait_for(what, probe, timeout=30.0, every=0.05):
         if time.monotonic() > end:
             raise AssertionError(f"waited {timeout:.0f} s for {what}" + (f"; last: {last!r}" if last else ""))
         time.sleep(every)
+
+
+def settles(check, timeout=20.0):
+    """Calls `check` until it fails no more (H5)."""
+    wait_for(check.__name__, lambda: check() or True, timeout, 0.1)
+
+
+class HttpServer(http.server.ThreadingHTTPServer):
+    """A server in this process. Clients that come at once find room; what one gives up is no news."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, handler):
+        super().__init__(("127.0.0.1", free_port()), handler)
+        self.port = self.server_address[1]
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+    def close(self):
+        self.shutdown()
+        self.server_close()
 
 
 class Answer:
@@ -374,16 +406,17 @@ def node_modules():
     stamp = os.path.join(cache, ".installed")
     with open(os.path.join(here, "package-lock.json"), "rb") as f:
         want = f.read()
-    if os.path.exists(stamp) and open(stamp, "rb").read() == want:
-        return os.path.join(cache, "node_modules")
     os.makedirs(cache, exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(os.path.join(here, name), cache)
-    r = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"], cwd=cache,
-                       capture_output=True, text=True, timeout=300)
-    assert r.returncode == 0, r.stderr + r.stdout
-    with open(stamp, "wb") as f:
-        f.write(want)
+    with open(os.path.join(cache, ".lock"), "w") as lock:  # two test runs beside each other want it at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(stamp) or open(stamp, "rb").read() != want:
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(os.path.join(here, name), cache)
+            r = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"], cwd=cache,
+                               capture_output=True, text=True, timeout=300)
+            assert r.returncode == 0, r.stderr + r.stdout
+            with open(stamp, "wb") as f:
+                f.write(want)
     return os.path.join(cache, "node_modules")
 
 

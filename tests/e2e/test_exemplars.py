@@ -8,7 +8,6 @@ they are for us.
 
 import http.server
 import re
-import threading
 
 import pytest
 
@@ -73,13 +72,8 @@ class Target:
             def log_message(self, *args):
                 pass
 
-        class Server(http.server.ThreadingHTTPServer):
-            def handle_error(self, request, client_address):
-                pass  # a scrape that was given up
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = harness.HttpServer(Handler)
+        self.port = self.server.port
 
     def show_all_to(self, *servers):
         """Goes on to the next page when all servers have the one before."""
@@ -93,8 +87,7 @@ class Target:
                              lambda: list(server.vector("page").values()) == [str(step)])
 
     def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.close()
 
 
 def config(port, storage=""):

@@ -40,18 +40,24 @@ def setup(parts, module_stage):
 
 @pytest.mark.parametrize("job", JOBS)
 def test_is_up_on_both(setup, job):
-    for server in setup.servers:
-        got = server.vector(f'up{{job="{job}"}}')
-        assert list(got.values()) == ["1"], (server.name, server.target(job)["lastError"])
-        labels = dict(next(iter(got)))
-        assert labels == {"__name__": "up", "job": job, "instance": f"127.0.0.1:{setup.ports[job]}", "tier": "test"}
+    def is_up():
+        for server in setup.servers:
+            got = server.vector(f'up{{job="{job}"}}')
+            assert list(got.values()) == ["1"], (server.name, server.target(job)["lastError"])
+            labels = dict(next(iter(got)))
+            assert labels == {"__name__": "up", "job": job, "instance": f"127.0.0.1:{setup.ports[job]}", "tier": "test"}
+
+    harness.settles(is_up)
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_targets_agree(setup, job):
-    ours, theirs = (s.target(job) for s in setup.servers)
-    for key in ("labels", "scrapePool", "scrapeUrl", "health", "lastError", "scrapeInterval", "scrapeTimeout", "discoveredLabels"):
-        assert ours[key] == theirs[key], key
+    def agree():
+        ours, theirs = (s.target(job) for s in setup.servers)
+        for key in ("labels", "scrapePool", "scrapeUrl", "health", "lastError", "scrapeInterval", "scrapeTimeout", "discoveredLabels"):
+            assert ours[key] == theirs[key], key
+
+    harness.settles(agree)
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -94,12 +100,12 @@ def test_what_does_not_change_is_equal(setup, expr):
                 e["value"][0] = 0  # each was asked at its own moment
         return harness.differences(ours, theirs), theirs["result"]
 
-    wrong, found = lines()
-    if wrong:  # a filesystem or a container's network may just have come or gone
-        time.sleep(2)
+    def equal():
         wrong, found = lines()
-    assert not wrong, "\n".join(wrong[:10])
-    assert found or expr.startswith("absent")
+        assert not wrong, "\n".join(wrong[:10])
+        assert found or expr.startswith("absent")
+
+    harness.settles(equal)  # a filesystem or a container's network may just have come or gone
 
 
 MOVING = [  # what people watch; each server scraped it at its own moments, so the answers are near, not equal
@@ -125,27 +131,34 @@ MOVING = [  # what people watch; each server scraped it at its own moments, so t
 
 @pytest.mark.parametrize("expr, tolerance", MOVING, ids=[e for e, _ in MOVING])
 def test_what_moves_is_near(setup, expr, tolerance):
-    at = time.time()
-    ours, theirs = (s.vector(expr, at) for s in setup.servers)
-    assert set(ours) == set(theirs) and ours
-    for key in ours:
-        a, b = float(ours[key]), float(theirs[key])
-        assert abs(a - b) <= tolerance * max(abs(a), abs(b)), (key, a, b)
+    def near():
+        at = time.time()
+        ours, theirs = (s.vector(expr, at) for s in setup.servers)
+        assert set(ours) == set(theirs) and ours
+        for key in ours:
+            a, b = float(ours[key]), float(theirs[key])
+            assert abs(a - b) <= tolerance * max(abs(a), abs(b)), (key, a, b)
+
+    harness.settles(near)  # where all stood still for a while, the second between the two's scrapes makes more of a difference
 
 
 def test_metadata_agrees(setup):
-    ours, theirs = (s.get("/api/v1/metadata").data for s in setup.servers)
-    for name, entries in theirs.items():
-        assert name in ours, name
-        def plain(es):
-            return sorted((e["type"].replace("unknown", "untyped"), e["help"], e["unit"]) for e in es)
-        assert plain(ours[name]) == plain(entries), name
-    assert set(ours) == set(theirs)
+    def plain(es):
+        return sorted((e["type"].replace("unknown", "untyped"), e["help"], e["unit"]) for e in es)
+
+    def agree():
+        ours, theirs = (s.get("/api/v1/metadata").data for s in setup.servers)
+        for name, entries in theirs.items():
+            assert name in ours, name
+            assert plain(ours[name]) == plain(entries), name
+        assert set(ours) == set(theirs)
+
+    harness.settles(agree)
 
 
 def test_scrapes_keep_their_interval(setup):
     """Sample times keep to the schedule: a late scrape is late by itself and moves none after it."""
-    for server in setup.servers:
+    def keeps(server):
         data = server.query('up{job="node"}[10s]')
         times = [t for t, _ in data["result"][0]["values"]]
         assert len(times) >= 8
@@ -153,6 +166,9 @@ def test_scrapes_keep_their_interval(setup):
         offsets = [(t - times[0] + 0.5) % 1 - 0.5 for t in times]
         assert all(0.7 < s < 1.3 for s in steps), (server.name, steps)
         assert max(offsets) - min(offsets) < 0.3 and abs(sum(steps) / len(steps) - 1) < 0.03, (server.name, times)
+
+    for server in setup.servers:  # ten seconds in which the machine let it
+        harness.wait_for("scrapes in time", lambda: keeps(server) or True, 60, 1)
 
 
 def test_report_series_are_there(setup):
