@@ -40,11 +40,14 @@ def xxh64(data):
     return h ^ h >> 32
 
 
-def at_one_moment(file, name, interval):
-    """The name with a number behind it, with which a group has the same moments in both, to half a millisecond."""
+def at_one_moment(file, name, interval, since=0, until=None):
+    """The name with a number behind it, with which a group has the same moments in both, to half a millisecond;
+    these lie from `since` to `until` seconds after multiples of the interval."""
     for k in range(1000000):
         words = [w.encode() for w in ("file", file, "name", f"{name} {k}")]
         two = xxh64(b"".join(w + b"\xff" for w in words))
+        if not since <= two % (interval * 10**9) / 1e9 < (interval if until is None else until):
+            continue
         three = xxh64(b"".join(bytes([len(w)]) + w for w in words))
         if two % (interval * 10**9) // 500000 == three % (interval * 10**9) // 500000:
             return words[3].decode()
