@@ -49,15 +49,8 @@ class Targets:
             def log_message(self, *args):
                 pass
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request, client_address):
-                pass
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = harness.HttpServer(Handler)
+        self.port = self.server.port
 
     def greedy_page(self):
         n, page = self.page
@@ -69,8 +62,7 @@ class Targets:
         return page
 
     def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.close()
 
 
 class Watch:
@@ -159,12 +151,14 @@ def test_series_that_are_there_are_kept_at_the_limit(stage):
         refused_at = targets.scrapes
         server.argv.remove(f"--memory.limit={LIMIT >> 20}MiB")
         server.start()
-        harness.wait_for("all series", lambda: series(server) >= targets.greedy + STEADY, timeout=20)
-        assert not any(t["lastError"] for t in server.targets())
+        harness.wait_for("all series", lambda: series(server) >= targets.greedy + STEADY, timeout=60)
+        harness.wait_for("no error", lambda: not any(t["lastError"] for t in server.targets()))
         values = server.query(f'steady{{i="{STEADY - 1}"}}[1h]')["result"][0]["values"]
+        took = server.query('scrape_duration_seconds{job="steady"}[1h]')["result"][0]["values"]
         seen = [int(v) for _, v in values if v != "NaN"]
         missing = sorted(set(range(1, refused_at)) - set(seen))
-        assert len(missing) <= 1, (missing, refused_at)  # the one under way when it was stopped
+        late = sum(float(v) >= INTERVAL for _, v in took)  # the machine was busy
+        assert len(missing) <= 1 + late, (missing, refused_at, late)  # the one under way when it was stopped
     finally:
         targets.close()
 
@@ -182,7 +176,7 @@ def test_queries_give_way_before_series_do(stage):
         assert answer.status == 422 and "--query.max-memory" in answer.json["error"], answer.text[:500]
         # Many that fit one by one, but not together: the answers are held until they are read.
         now = time.time()
-        path = "/api/v1/query_range?" + urllib.parse.urlencode({"query": '{__name__="greedy",i=~"1.*"} * 2',
+        path = "/api/v1/query_range?" + urllib.parse.urlencode({"query": 'last_over_time({__name__="greedy",i=~"1.*"}[5m]) * 2',
                                                                 "start": now, "end": now + 290, "step": 0.5})
         clients = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(12)]
         for c in clients:
@@ -197,14 +191,14 @@ def test_queries_give_way_before_series_do(stage):
         # The load is gone: queries work, nothing is held, the cache may grow again, new series are taken.
         harness.wait_for("room", lambda: metrics(server)["narthex_memory_level"] == 0)
         harness.wait_for("an answer", lambda: server.vector("count(greedy)")[()] == str(targets.greedy))
+        harness.wait_for("nothing to be held", lambda: metrics(server)["narthex_memory_query_bytes"] == 0)
         now = metrics(server)
-        assert now["narthex_memory_query_bytes"] == 0
         assert now["narthex_memory_limit_bytes"] == LIMIT
         assert now["narthex_memory_refused_series_total"] == 0
         assert now["narthex_memory_refused_queries_total"] >= len(refused)
         harness.wait_for("the cache", lambda: metrics(server)["narthex_storage_cache_limit_bytes"] == 32 << 20)
         targets.greedy += 100
         harness.wait_for("new series", lambda: series(server) >= targets.greedy)
-        assert not any(t["lastError"] for t in server.targets())
+        harness.wait_for("no error", lambda: not any(t["lastError"] for t in server.targets()))
     finally:
         targets.close()

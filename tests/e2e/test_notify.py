@@ -8,7 +8,6 @@ import json
 import re
 import ssl
 import subprocess
-import threading
 import time
 
 import pytest
@@ -49,10 +48,8 @@ class Fake:
             def log_message(self, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self.server = harness.HttpServer(Handler)
+        self.url = f"http://127.0.0.1:{self.server.port}"
 
     def at(self, path, n, timeout=15):
         """The n-th post (from 1) to a path, when it is there."""
@@ -65,8 +62,7 @@ class Fake:
         return sum(p[0] == path for p in list(self.posts))
 
     def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.close()
 
 
 class Gauges:
@@ -90,14 +86,11 @@ class Gauges:
             def log_message(self, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.address = f"127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self.server = harness.HttpServer(Handler)
+        self.address = f"127.0.0.1:{self.server.port}"
 
     def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.close()
 
 
 @pytest.fixture
@@ -142,7 +135,7 @@ def smtp():
         box = Mailbox()
         if kw.pop("login", False):
             kw.update(authenticator=box.authenticate, auth_required=True)
-        c = Controller(box, hostname="127.0.0.1", port=harness.free_port(), **kw)
+        c = Controller(box, hostname="127.0.0.1", port=harness.free_port(), ready_timeout=30, **kw)
         c.start()
         running.append(c)
         box.address = f"127.0.0.1:{c.port}"
@@ -352,6 +345,7 @@ def test_from_firing_to_resolved(stage, fake, gauges):
     notify_file(stage, [hook], [{"matchers": ["which=b"], "comment": "at work"}])
     assert server.reload().status == 200
     assert metric(server, "alerts_silenced") == 1
+    time.sleep(0.5)  # a repetition that was under way has come
     n = fake.count("/hook")
     gauges.values = {"a": 7, "b": 60, "c": 8}
     assert which(fake.at("/hook", n + 1)) == {"a": "firing", "c": "firing"}
@@ -394,7 +388,7 @@ def test_what_services_answer(stage, fake, gauges):
     server = serve(stage, gauges, notify_file(stage, receivers))
     harness.wait_for("the second try", lambda: sum(p == "/later" for p, _ in fake.asked) == 2)
     first, second = (when for path, when in fake.asked if path == "/later")
-    assert 2.9 < second - first < 6
+    assert 2.9 < second - first < 10
     log = server.log()
     assert re.search(r'Notification failed".*receiver=chat .*attempts=1 .*channel_not_found', log)
     assert re.search(r'Notification failed".*receiver=gone .*attempts=1 .*404 Not Found: no such hook', log)
