@@ -165,6 +165,16 @@ void hash_sha256(const void *ptr, size_t len, uint8_t digest[32])
     NX_ASSERT_ALWAYS(gnutls_hash_fast(GNUTLS_DIG_SHA256, len ? ptr : "", len, digest) == 0);
 }
 
+void hash_hmac_sha256(const void *key, size_t key_len, const void *ptr, size_t len,
+                      uint8_t digest[32])
+{
+    uint8_t out[32];
+
+    NX_ASSERT_ALWAYS(gnutls_hmac_fast(GNUTLS_MAC_SHA256, key_len ? key : "", key_len,
+                                      len ? ptr : "", len, out) == 0);
+    memcpy(digest, out, sizeof out);
+}
+
 void hash_md5(const void *ptr, size_t len, uint8_t digest[16])
 {
     /* Spreads targets over shards (relabelling's hashmod) and guards nothing, so a machine in FIPS

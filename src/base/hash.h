@@ -11,5 +11,7 @@ uint32_t crc32c_portable(uint32_t crc, const void *ptr,
                          size_t len); /* the same without the hardware, for tests */
 uint64_t hash_fnv1a(uint64_t h, const void *ptr, size_t len); /* start with HASH_FNV1A_INIT */
 void hash_sha256(const void *ptr, size_t len, uint8_t digest[32]);
+void hash_hmac_sha256(const void *key, size_t key_len, const void *ptr, size_t len,
+                      uint8_t digest[32]); /* may be where the key is */
 void hash_md5(const void *ptr, size_t len, uint8_t digest[16]);
 #define HASH_FNV1A_INIT 14695981039346656037ull

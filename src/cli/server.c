@@ -180,8 +180,12 @@ static nx_status apply(struct server *s, const struct config *cfg, const struct 
     struct rule_files *files = NULL;
     nx_status st = rules_load(s->rules, cfg, &files, err);
 
-    if (st)
+    if (!st)
+        st = notify_check(cfg, err);
+    if (st) {
+        rule_files_unref(files);
         return st;
+    }
     if ((rules && storage_set_rules(s->storage, &rules->rules, err)) ||
         query_log_set_file(s->query_log, cfg->global.query_log_file, err)) {
         rule_files_unref(files);

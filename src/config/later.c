@@ -32,15 +32,6 @@ static bool uses_sd(const struct config *cfg, enum config_sd_kind kind)
     return used;
 }
 
-static bool uses_sigv4(const struct config *cfg)
-{
-    for (size_t i = 0; i < cfg->alerting.alertmanagers.n; i++) {
-        if (cfg->alerting.alertmanagers.v[i].sigv4)
-            return true;
-    }
-    return false;
-}
-
 static bool uses_remote_write(const struct config *cfg)
 {
     return cfg->remote_write.n > 0;
@@ -135,7 +126,6 @@ static bool uses_refs(const struct config *cfg)
 
 // clang-format off
 static const struct later rows[] = {
-    { "alertmanagers.sigv4",        "requests to Alertmanagers are not signed",              uses_sigv4 },
     { "remote_write",               "samples are not sent to remote storage",                uses_remote_write },
     { "remote_read",                "remote storage is not asked",                           uses_remote_read },
     { "tracing",                    "traces are not sent",                                   uses_tracing },

@@ -698,6 +698,8 @@ static nx_status check_sigv4(struct decoder *d, const struct yaml_node *map, voi
         FAIL(s->access_key.len ? "access_key" : "secret_key",
              "must provide a AWS SigV4 Access key and Secret Key if credentials are specified in "
              "the SigV4 config");
+    if (s->external_id.len && !s->role_arn.len)
+        FAIL("external_id", "external_id can only be used with role_arn");
     return NX_OK;
 }
 

@@ -205,16 +205,17 @@ static void plan_done(struct plan *p)
     free(p->rest);
 }
 
-static bool make_section(struct section **out, const struct config *cfg, size_t i)
+static nx_status make_section(struct section **out, const struct config *cfg, size_t i,
+                              struct nx_err *err)
 {
     const struct config_alertmanager *am = &cfg->alerting.alertmanagers.v[i];
     struct section *s = *out = calloc(1, sizeof *s);
 
-    if (!s || !(s->settings = sender_settings_new(cfg, am)))
-        return false;
+    if (!s)
+        return nx_fail(err, NX_NOMEM, "out of memory");
     snprintf(s->name, sizeof s->name, "config-%zu", i);
     s->fingerprint = am->fingerprint;
-    return true;
+    return sender_settings_new(&s->settings, cfg, am, err);
 }
 
 static bool is_taken(const struct plan *p, const struct section *old)
@@ -242,20 +243,21 @@ static nx_status plan_make(struct notify *n, const struct config *cfg, struct pl
                            struct nx_err *err)
 {
     size_t n_fresh = cfg->alerting.alertmanagers.n, n_old = 0;
-    bool ok;
+    nx_status st = NX_OK;
 
     for (size_t i = 0; i < n->n_sections; i++)
         n_old += n->sections[i]->n_senders;
     p->fresh = calloc(n_fresh + 1, sizeof(struct section *));
     p->same = calloc(n_fresh + 1, sizeof(struct section *));
     p->rest = calloc(n_old + 1, sizeof(struct sender *));
-    ok = p->fresh && p->same && p->rest;
-    while (ok && p->n_fresh < n_fresh) {
-        ok = make_section(&p->fresh[p->n_fresh], cfg, p->n_fresh);
+    if (!p->fresh || !p->same || !p->rest)
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    while (!st && p->n_fresh < n_fresh) {
+        st = make_section(&p->fresh[p->n_fresh], cfg, p->n_fresh, err);
         p->n_fresh++;
     }
-    if (!ok)
-        return nx_fail(err, NX_NOMEM, "out of memory");
+    if (st)
+        return st;
     plan_same(n, p);
     return reap(n, n_old, err);
 }
@@ -322,6 +324,18 @@ static void swap_in(struct notify *n, const struct config *cfg, struct plan *p)
     p->fresh = old; /* to be freed with the plan */
     p->n_fresh = n_old;
     config_unref(old_cfg);
+}
+
+nx_status notify_check(const struct config *cfg, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (size_t i = 0; i < cfg->alerting.alertmanagers.n && !st; i++) {
+        struct sender_settings *s = NULL;
+        st = sender_settings_new(&s, cfg, &cfg->alerting.alertmanagers.v[i], err);
+        sender_settings_unref(s);
+    }
+    return st;
 }
 
 nx_status notify_apply(struct notify *n, const struct config *cfg, struct nx_err *err)

@@ -25,12 +25,16 @@
 #include "src/base/log.h"
 #include "src/base/thread.h"
 #include "src/notify/alert.h"
+#include "src/notify/aws.h"
 #include "src/scrape/scrape.h"
+
+#define CONTENT_TYPE "application/json"
 
 struct sender_settings {
     atomic_uint refs;
     const struct config *cfg;
     const struct config_alertmanager *am;
+    struct aws_identity *identity; /* NULL: requests are not signed */
 };
 
 struct sender {
@@ -54,17 +58,25 @@ struct sender {
 
 /* ---- settings --------------------------------------------------------------------------------------- */
 
-struct sender_settings *sender_settings_new(const struct config *cfg,
-                                            const struct config_alertmanager *am)
+nx_status sender_settings_new(struct sender_settings **out, const struct config *cfg,
+                              const struct config_alertmanager *am, struct nx_err *err)
 {
-    struct sender_settings *s = malloc(sizeof *s);
+    struct sender_settings *s = calloc(1, sizeof *s);
+    nx_status st = NX_OK;
 
     if (!s)
-        return NULL;
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    if (am->sigv4)
+        st = aws_identity_new(&s->identity, am->sigv4, err);
+    if (st) {
+        free(s);
+        return st;
+    }
     atomic_init(&s->refs, 1);
     s->cfg = config_ref(cfg);
     s->am = am;
-    return s;
+    *out = s;
+    return NX_OK;
 }
 
 struct sender_settings *sender_settings_ref(struct sender_settings *s)
@@ -77,6 +89,7 @@ void sender_settings_unref(struct sender_settings *s)
 {
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
         return;
+    aws_identity_free(s->identity);
     config_unref(s->cfg);
     free(s);
 }
@@ -173,19 +186,23 @@ static const struct notify_alert **take_locked(struct sender *s, size_t *n)
 struct line {
     struct sender_settings *settings; /* that the client was made for */
     struct scrape_client *client;
+    struct aws_session *aws; /* NULL: requests are not signed */
     struct buf body;
 };
 
 static void hang_up(struct line *l)
 {
     scrape_client_free(l->client);
+    aws_session_free(l->aws);
     sender_settings_unref(l->settings);
     l->client = NULL;
+    l->aws = NULL;
     l->settings = NULL;
 }
 
 /* Takes the reference (Q5). */
-static nx_status dial(struct line *l, struct sender_settings *settings, struct nx_err *err)
+static nx_status dial(const struct sender *s, struct line *l, struct sender_settings *settings,
+                      struct nx_err *err)
 {
     if (l->client && l->settings == settings) {
         sender_settings_unref(settings);
@@ -193,20 +210,44 @@ static nx_status dial(struct line *l, struct sender_settings *settings, struct n
     }
     hang_up(l);
     l->settings = settings;
+    if (settings->identity && !(l->aws = aws_session_new(settings->identity, s->opts->user_agent)))
+        return nx_fail(err, NX_NOMEM, "out of memory");
     return scrape_client_new(&l->client, &settings->am->http, err);
+}
+
+/* One request; `r` has its body. */
+static nx_status ask(struct sender *s, struct line *l, struct scrape_request *r,
+                     struct scrape_answer *answer, struct nx_err *err)
+{
+    const char *headers[1 + SIGV4_LINES] = {"Content-Type: " CONTENT_TYPE};
+    struct sigv4_signed sig;
+    nx_status st = NX_OK;
+
+    r->headers = headers;
+    r->n_headers = 1;
+    sigv4_init(&sig);
+    if (l->aws)
+        st = aws_session_sign(l->aws, s->url, nx_slice_str(CONTENT_TYPE), buf_view(&l->body),
+                              r->timeout_ms, r->cancel, &sig, err);
+    if (st) {
+        nx_context(err, "Post \"%s\"", s->url);
+    } else {
+        if (l->aws)
+            sigv4_put(&sig, r, headers);
+        st = scrape_client_ask(l->client, r, answer, NULL, err);
+    }
+    sigv4_done(&sig);
+    return st;
 }
 
 /* NX_UNAVAILABLE for an answer that says no; any other code: there was no answer. */
 static nx_status post(struct sender *s, struct line *l, const struct notify_alert *const *v,
                       size_t n, bool *answered, struct nx_err *err)
 {
-    static const char *const headers[] = {"Content-Type: application/json"};
     struct scrape_answer answer = {0};
     struct scrape_request r = {
         .url = s->url,
         .user_agent = s->opts->user_agent,
-        .headers = headers,
-        .n_headers = NX_COUNT(headers),
         .timeout_ms = l->settings->am->timeout_ms,
         .cancel = &s->cancel,
     };
@@ -219,7 +260,7 @@ static nx_status post(struct sender *s, struct line *l, const struct notify_aler
     r.form = buf_cstr(&l->body);
     st = buf_status(&l->body, err);
     if (!st)
-        st = scrape_client_ask(l->client, &r, &answer, NULL, err);
+        st = ask(s, l, &r, &answer, err);
     if (st)
         return st;
     *answered = true;
@@ -241,7 +282,7 @@ static bool send_locked(struct sender *s, struct line *l)
 
     nx_unlock(&s->lock);
     from = clock_mono_ns();
-    st = dial(l, settings, &err);
+    st = dial(s, l, settings, &err);
     if (!st)
         st = v ? post(s, l, v, n, &answered, &err) : nx_fail(&err, NX_NOMEM, "out of memory");
     if (st)

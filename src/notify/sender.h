@@ -7,9 +7,10 @@
 
 /* What senders of one section have in common. Shared, never changes. */
 struct sender_settings;
-/* One reference; `cfg` holds `am`. NULL out of memory. */
-struct sender_settings *sender_settings_new(const struct config *cfg,
-                                            const struct config_alertmanager *am);
+/* One reference; `cfg` holds `am`. Fails as aws_identity_new() does, where requests are to be signed. */
+NX_NODISCARD nx_status sender_settings_new(struct sender_settings **out, const struct config *cfg,
+                                           const struct config_alertmanager *am,
+                                           struct nx_err *err);
 struct sender_settings *sender_settings_ref(struct sender_settings *s);
 void sender_settings_unref(struct sender_settings *s); /* accepts NULL */
 const struct config_alertmanager *sender_settings_section(const struct sender_settings *s);

@@ -10,8 +10,7 @@
 
 #include "src/base/text.h"
 
-/* Appends the parts of `from` as Go's path.Join does: nothing empty, no ".", and ".." takes one back. */
-static void join(struct buf *b, struct nx_slice from)
+void notify_path_join(struct buf *b, struct nx_slice from)
 {
     for (size_t i = 0; i < from.len;) {
         const char *at = from.ptr + i, *end = memchr(at, '/', from.len - i);
@@ -35,10 +34,10 @@ static struct nx_slice default_path(const struct config_alertmanager *am, struct
     struct buf b;
 
     buf_init(&b, NX_LIMIT_URL_BYTES);
-    join(&b, am->path_prefix);
-    join(&b, nx_slice_str("/api"));
-    join(&b, am->api_version);
-    join(&b, nx_slice_str("/alerts"));
+    notify_path_join(&b, am->path_prefix);
+    notify_path_join(&b, nx_slice_str("/api"));
+    notify_path_join(&b, am->api_version);
+    notify_path_join(&b, nx_slice_str("/alerts"));
     out = b.failed ? nx_slice_of(NULL, 0) : arena_slice(a, buf_view(&b));
     buf_done(&b);
     return out;

@@ -458,7 +458,9 @@ static nx_status server_name(struct fetch *f, struct nx_slice name, const char *
     if (!f->connect_to || curl_url_set(u, CURLUPART_HOST, name.ptr, 0))
         goto done;
     free(line);
-    if (asprintf(&line, "%s:%s", host, port) < 0)
+    line = NULL; /* the port only where it is not https's own, as without another name */
+    if (asprintf(&line, "%s%s%s", host, strcmp(port, "443") ? ":" : "",
+                 strcmp(port, "443") ? port : "") < 0)
         goto done;
     st = add_header(&f->headers, "Host", nx_slice_str(line), err);
     if (!st) {

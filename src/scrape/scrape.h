@@ -132,6 +132,7 @@ struct scrape_request {
     const char *form; /* the body of a POST: a form, unless a header says what it is; NULL: a GET */
     const char *const *headers; /* "Name: value" */
     size_t n_headers;
+    bool stay; /* no redirect is followed, whatever the settings say: it is an answer */
     int64_t timeout_ms;
     const int
         *cancel; /* atomic: ends the request within a second once it is not 0; NULL: nothing does */

@@ -1,11 +1,12 @@
 /* fuzz_notify.c - arbitrary bytes as matchers, as a file of direct notification, as the state that is read at the
- * start, as a mail's addresses and headers, and as a template over a notification.
+ * start, as a mail's addresses and headers, as AWS's files, answers and URLs, and as a template over a notification.
  *
  * OPINION  Matchers that are taken read again as themselves when they are printed. What is refused changes nothing and
  *          has a text. A header's value is one line of ASCII, folded in no other way than by CRLF and a blank. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/notify/aws.h"
 #include "src/notify/direct_message.h"
 #include "src/notify/direct_state.h"
 
@@ -121,6 +122,46 @@ static void notice_template(struct nx_slice text, struct arena *a)
     buf_done(&b);
 }
 
+/* A profile that is found has its keys in pairs; of an answer only what stands between tags is taken. */
+static void aws_files(struct nx_slice text, struct arena *a)
+{
+    struct aws_profile p = {0};
+    struct nx_err err = {0};
+    struct buf b;
+
+    if (!aws_profile_read(&p, text, "default", true, a, &err)) {
+        require(p.found || !p.region.len);
+        require(!p.access_key.len == !p.secret_key.len);
+    } else {
+        require(!p.found && *err.text);
+    }
+    buf_init(&b, 0);
+    if (!aws_element(text, "Key", &b, &err))
+        require(b.len <= text.len);
+    buf_done(&b);
+}
+
+/* What is sent is signed as it is: signing it again changes nothing. */
+static void aws_url(struct nx_slice text)
+{
+    struct sigv4_request r = {.url = text};
+    const struct sigv4_keys keys = {0};
+    struct nx_err err = {0};
+    struct sigv4_signed one, two;
+
+    sigv4_init(&one);
+    sigv4_init(&two);
+    if (!sigv4_sign(&r, &keys, &one, &err)) {
+        r.url = buf_view(&one.url);
+        require(!sigv4_sign(&r, &keys, &two, &err));
+        require(nx_slice_eq(buf_view(&one.url), buf_view(&two.url)));
+        require(nx_slice_eq(buf_view(&one.lines[SIGV4_AUTHORIZATION]),
+                            buf_view(&two.lines[SIGV4_AUTHORIZATION])));
+    }
+    sigv4_done(&one);
+    sigv4_done(&two);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct nx_slice text = {(const char *)data + 1, size ? size - 1 : 0};
@@ -146,6 +187,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 3:
         mail(text, a);
+        break;
+    case 5:
+        aws_files(text, a);
+        break;
+    case 7:
+        aws_url(text);
         break;
     default:
         notice_template(text, a);

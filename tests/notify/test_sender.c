@@ -33,7 +33,7 @@ static struct sender_settings *settings_of(struct fixture *f, const char *sectio
     config_unref(f->cfg);
     snprintf(text, sizeof text, "alerting:\n  alertmanagers:\n  - %s\n", section);
     assert_ok(config_parse(&f->cfg, STR(text), "c.yml", "/", NULL, &err), &err);
-    s = sender_settings_new(f->cfg, &f->cfg->alerting.alertmanagers.v[0]);
+    assert_ok(sender_settings_new(&s, f->cfg, &f->cfg->alerting.alertmanagers.v[0], &err), &err);
     assert_non_null(s);
     return s;
 }

@@ -1,0 +1,62 @@
+/* aws.h - in whose name requests to AWS are made: from a sigv4 section to keys that sign. Private to src/notify.
+ *
+ * Owner    an identity belongs to a section's settings and never changes; a session to the thread that sends.
+ * Threads  an identity: any. A session: one at a time.
+ * Secrets  are in no error text. */
+#pragma once
+
+#include "src/base/arena.h"
+#include "src/config/config.h"
+#include "src/notify/sigv4.h"
+
+/* ---- a profile of AWS's own files (aws_profile.c) ------------------------------------------------------- */
+
+struct aws_profile {
+    bool found;
+    struct nx_slice access_key, secret_key, session_token, region, endpoint_url, role_arn,
+        role_session_name, web_identity_token_file, source_profile, credential_source,
+        credential_process, sso_start_url, sso_session, login_session;
+};
+/* Puts what a file says of a profile over what is there; strings go to the arena. `prefixed`: of a config file, whose
+ * sections are [profile NAME], but [default]. */
+NX_NODISCARD nx_status aws_profile_read(struct aws_profile *p, struct nx_slice text,
+                                        const char *name, bool prefixed, struct arena *a,
+                                        struct nx_err *err);
+
+/* ---- who we are (aws_identity.c) ------------------------------------------------------------------------ */
+
+struct aws_identity {
+    struct arena *arena;
+    struct nx_slice region, service;
+    const char *sts_url;      /* where roles are asked for */
+    struct sigv4_keys keys;   /* access empty: those of the web identity */
+    struct aws_web_identity { /* a token of somebody else's that stands for a role */
+        struct nx_slice token_file, role_arn, session_name;
+    } web;
+    struct nx_slice role_arn, external_id; /* a role to take on with these; empty: none */
+};
+/* What the section says, then the environment, then AWS's files: in the order of AWS's own tools. Asks nobody over
+ * the network. NX_BADINPUT: there are no keys, or no region, in Prometheus's words. */
+NX_NODISCARD nx_status aws_identity_new(struct aws_identity **out, const struct config_sigv4 *cfg,
+                                        struct nx_err *err);
+void aws_identity_free(struct aws_identity *id); /* accepts NULL */
+
+/* ---- keys in use (aws_session.c) ------------------------------------------------------------------------ */
+
+struct aws_session;
+/* Both are borrowed. NULL out of memory. */
+struct aws_session *aws_session_new(const struct aws_identity *id, const char *user_agent);
+void aws_session_free(struct aws_session *s); /* accepts NULL */
+/* Signs a POST with keys that are good for a while. Where a role is to be taken on, that may ask AWS first: it
+ * blocks for `timeout_ms` at most for each role, or until *cancel (atomic; may be NULL) is not 0. */
+NX_NODISCARD nx_status aws_session_sign(struct aws_session *s, const char *url,
+                                        struct nx_slice content_type, struct nx_slice body,
+                                        int64_t timeout_ms, const int *cancel,
+                                        struct sigv4_signed *out, struct nx_err *err);
+
+/* ---- AWS's answers (aws_answer.c) ----------------------------------------------------------------------- */
+
+/* The text of the first element of that name, without its entities, into `to`. NX_NOTFOUND; NX_CORRUPT: it has no
+ * end, or holds elements. */
+NX_NODISCARD nx_status aws_element(struct nx_slice xml, const char *name, struct buf *to,
+                                   struct nx_err *err);
