@@ -572,6 +572,7 @@ struct config_notify_via {
     } links;
     struct nx_slice to, from, smarthost, hello, auth_username, auth_identity, html;
     bool require_tls;
+    enum config_tri implicit_tls; /* from the start; unset: at port 465 */
     struct config_tls tls;
     struct config_pairs headers;
 };
@@ -591,7 +592,8 @@ struct config_notify_silence {
     int line;
 };
 struct config_notify {
-    struct config_url external_url; /* not set: the server's own */
+    struct config_url external_url;  /* not set: the server's own */
+    struct config_strings templates; /* patterns of files */
     struct config_notify_receivers {
         struct config_notify_receiver *v;
         size_t n;

@@ -241,7 +241,7 @@ static nx_status check_silence(struct decoder *d, const struct yaml_node *map, v
 
 static const struct config_notify_via via_defaults = {
     .http = { .follow_redirects = true, .enable_http2 = true, .proxy.from_environment = false },
-    .timeout_ms = 10000, .require_tls = true, .hello = { "localhost", 9 },
+    .timeout_ms = 10000, .require_tls = true, .implicit_tls = CONFIG_UNSET, .hello = { "localhost", 9 },
 };
 #define VIA(kind_, check_) \
     static const struct record kind_##_record = { \
@@ -298,7 +298,7 @@ static const struct field email_fields[] = {
     V(F_STR, to, "to"), V(F_STR, from, "from"), V(F_STR, smarthost, "smarthost"), V(F_STR, hello, "hello"),
     V(F_STR, auth_username, "auth_username"), V(F_SECRET, key, "auth_password"),
     V(F_PATH, key_file, "auth_password_file"), V(F_STR, auth_identity, "auth_identity"),
-    V(F_BOOL, require_tls, "require_tls"),
+    V(F_BOOL, require_tls, "require_tls"), V(F_TRI, implicit_tls, "force_implicit_tls"),
     FIELD(F_STRUCT, config_notify_via, tls, "tls_config", 0, .record = &tls_record),
     V(F_PAIRS, headers, "headers"), V(F_STR, html, "html"), V(F_STR, text, "text"),
     V(F_DURATION, timeout_ms, "timeout"),
@@ -339,6 +339,7 @@ static const struct record silence_record = {
 };
 static const struct field notify_fields[] = {
     FIELD(F_URL,   config_notify, external_url, "external_url", 0),
+    FIELD(F_PATHS, config_notify, templates,    "templates",    0),
     FIELD(F_LIST,  config_notify, receivers,    "receivers",    0, .record = &receiver_record, .go = "[]notify.receiver"),
     FIELD(F_LIST,  config_notify, silences,     "silences",     0, .record = &silence_record, .go = "[]notify.silence"),
 };

@@ -8,7 +8,9 @@
  *             told is still to be told.
  *         D2  After something was told, what receivers know is written before the thread sleeps: a restart neither
  *             repeats nor loses it. A disk that is slow or full delays that, and never a notification.
- *         D3  Of at most MOST_JOBS jobs. More groups that are due wait for their turn.
+ *         D3  After a reload nothing is begun by the old file: what was to be tried again is made anew by the new one,
+ *             at once. What is on its way stays on it.
+ *         D4  Of at most MOST_JOBS jobs. More groups that are due wait for their turn.
  * STATES  of a job: WAITING (for next_ms) -> RUNNING (on the multi handle) -> WAITING | done
  * THREADS d->lock guards the groups and the counters. Rules' threads take it in direct_take(), a reload in direct_apply(),
  *         for as long as that takes in memory. Jobs and curl are the thread's own. The thread sleeps in curl_multi_poll();
@@ -53,6 +55,7 @@ struct direct {
     /* set once */
     struct fs *fs;
     char *state_path, *external_url;
+    size_t state_bytes;
     CURLM *multi;
     struct nx_thread thread;
     atomic_bool stop;
@@ -113,11 +116,37 @@ static void count_end(struct direct *d, const struct job *j, const char *reason)
     nx_unlock(&d->lock);
 }
 
+/* Takes it off the list. Its notice is not its any more. */
+static void free_job(struct direct *d, struct job *j)
+{
+    struct job **at = &d->jobs;
+
+    while (*at != j)
+        at = &(*at)->next;
+    *at = j->next;
+    d->n_jobs--;
+    free(j);
+}
+
+/* D3. False: the file is the same. */
+static bool make_anew(struct direct *d, struct job *j)
+{
+    bool anew;
+
+    nx_lock(&d->lock);
+    anew = groups_outdated(d->groups, j->notice);
+    if (anew)
+        groups_again(j->notice, clock_now_ms());
+    nx_unlock(&d->lock);
+    if (anew)
+        free_job(d, j);
+    return anew;
+}
+
 /* `reason` NULL: it was delivered. */
 static void end_job(struct direct *d, struct job *j, const char *reason, const char *why)
 {
     const struct config_notify_receiver *r = receiver_of(j);
-    struct job **at = &d->jobs;
 
     if (reason)
         log_error("Notification failed", "component", "notify", "receiver", r->name.ptr,
@@ -131,11 +160,7 @@ static void end_job(struct direct *d, struct job *j, const char *reason, const c
     nx_lock(&d->lock);
     groups_told(d->groups, j->notice, !reason, clock_now_ms());
     nx_unlock(&d->lock);
-    while (*at != j)
-        at = &(*at)->next;
-    *at = j->next;
-    d->n_jobs--;
-    free(j);
+    free_job(d, j);
 }
 
 /* D1 */
@@ -203,6 +228,8 @@ static void finish_job(struct direct *d, struct job *j, CURLcode result)
     j->delivery = NULL;
     j->easy = NULL;
     count_try(d, j, how == DELIVERED);
+    if (how != DELIVERED && make_anew(d, j))
+        return;
     if (how == DELIVERY_TRY_AGAIN)
         try_later(d, j, wait_ms, reason, err.text);
     else
@@ -244,7 +271,12 @@ static void start_due(struct direct *d)
     int64_t now = clock_now_ms(), mono = mono_ms();
     struct notice *n;
 
-    while (d->n_jobs < MOST_JOBS && (n = next_notice(d, now))) { /* D3 */
+    for (struct job *j = d->jobs, *next; j; j = next) {
+        next = j->next;
+        if (!j->delivery)
+            make_anew(d, j);
+    }
+    while (d->n_jobs < MOST_JOBS && (n = next_notice(d, now))) { /* D4 */
         int64_t tries_ms = n->receiver->cfg->group_interval_ms;
         struct job *j = calloc(1, sizeof *j);
         if (!j) {
@@ -274,7 +306,7 @@ static nx_status write_state(struct direct *d, struct nx_err *err)
     struct buf b;
     nx_status st;
 
-    buf_init(&b, STATE_BYTES);
+    buf_init(&b, d->state_bytes);
     nx_lock(&d->lock);
     st = state_write(d->groups, &b, clock_now_ms(), err);
     nx_unlock(&d->lock);
@@ -319,7 +351,7 @@ static nx_status load_state(struct direct *d, int64_t grace_ms, struct nx_err *e
     struct buf b;
     nx_status st;
 
-    buf_init(&b, STATE_BYTES);
+    buf_init(&b, d->state_bytes);
     st = fs_read_file(d->fs, d->state_path, &b, &why);
     if (!st)
         st = state_read(d->groups, buf_view(&b), clock_now_ms(), grace_ms, &why);
@@ -418,6 +450,7 @@ static nx_status open_all(struct direct *d, const struct direct_opts *o, struct 
     nx_status st;
 
     d->fs = o->fs;
+    d->state_bytes = o->state_bytes ? o->state_bytes : STATE_BYTES;
     d->external_url = strdup(o->external_url ? o->external_url : "");
     d->multi = curl_multi_init();
     if (!d->external_url || !d->multi ||

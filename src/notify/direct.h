@@ -31,6 +31,7 @@ struct direct;
 struct direct_opts {
     struct fs *fs;            /* borrowed */
     const char *state_dir;    /* where notify.json is; copied; NULL: nothing survives */
+    size_t state_bytes;       /* most of it; 0: 128 MiB */
     const char *external_url; /* copied; NULL: "" */
     /* How long after the start rules may be silent about an alert that was told before it. */
     int64_t grace_ms;

@@ -516,6 +516,24 @@ void groups_told(struct groups *g, struct notice *n, bool delivered, int64_t now
     notice_free(n);
 }
 
+void groups_again(struct notice *n, int64_t now_ms)
+{
+    struct group *gr = n->group;
+
+    if (gr) {
+        gr->sending = NULL;
+        gr->due_ms = now_ms;
+        for (size_t i = 0; i < gr->n; i++)
+            gr->members[i].sending = TOLD_NOTHING;
+    }
+    notice_free(n);
+}
+
+bool groups_outdated(const struct groups *g, const struct notice *n)
+{
+    return n->plan != g->plan;
+}
+
 int64_t groups_due_ms(const struct groups *g)
 {
     int64_t due = INT64_MAX;

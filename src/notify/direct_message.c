@@ -154,9 +154,8 @@ static nx_status alerts_value(const struct message *m, struct template_value *ou
 static nx_status make_data(struct message *m, struct nx_err *err)
 {
     struct template_field *f = arena_array(m->arena, 9, sizeof *f);
-    char *cut = arena_printf(m->arena, "%zu", m->notice->n_alerts - m->n_shown);
 
-    if (!f || !cut)
+    if (!f)
         return arena_failed(m->arena, err);
     f[0] = (struct template_field){"Receiver", text_value(m->notice->receiver->cfg->name)};
     f[1] = (struct template_field){"Status", text_value(nx_slice_str(m->status))};
@@ -166,7 +165,9 @@ static nx_status make_data(struct message *m, struct nx_err *err)
     f[5] = (struct template_field){"CommonAnnotations", pairs_value(&m->common_annotations)};
     f[6] = (struct template_field){"ExternalURL", text_value(m->external_url)};
     f[7] = (struct template_field){"GroupKey", text_value(m->key)};
-    f[8] = (struct template_field){"TruncatedAlerts", text_value(nx_slice_str(cut))};
+    f[8] = (struct template_field){
+        "TruncatedAlerts",
+        {.kind = TEMPLATE_NUMBER, .number = (int64_t)(m->notice->n_alerts - m->n_shown)}};
     m->root = (struct template_value){
         .kind = TEMPLATE_RECORD, .fields = f, .n_fields = 9, .go = "*template.Data"};
     return alerts_value(m, &f[2].value, err);

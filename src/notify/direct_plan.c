@@ -9,8 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/fs.h"
 #include "src/base/num.h"
 #include "src/notify/direct_message.h"
+
+#define TEMPLATE_FILE_BYTES (1u << 20)
+#define MOST_TEMPLATE_FILES 256u
 
 // clang-format off
 #define NAME_TEXT "{{ or .CommonLabels.alertname \"Alerts\" }}"
@@ -147,7 +151,8 @@ static nx_status parse_text(struct loading *l, const struct direct_receiver *r, 
 {
     const char *kind = config_notify_name(r->cfg->kind);
     struct template *t = NULL;
-    nx_status st = template_parse(&t, l->plan->arena, nx_slice_str(field), text, l->err);
+    nx_status st = template_parse_with(&t, l->plan->arena, nx_slice_str(field), text,
+                                       l->plan->library, l->err);
 
     if (st)
         return where(l, kind, field, st);
@@ -280,6 +285,50 @@ static nx_status receiver(struct loading *l, struct direct_receiver *r)
     return texts(l, r);
 }
 
+/* ---- files of templates ---------------------------------------------------------------------------------- */
+
+static nx_status template_file(struct direct_plan *p, const char *file, struct nx_err *err)
+{
+    const char *slash = strrchr(file, '/');
+    struct buf text;
+    nx_status st;
+
+    if (p->n_template_files == MOST_TEMPLATE_FILES)
+        return nx_fail(err, NX_LIMIT, "more than %u files of templates", MOST_TEMPLATE_FILES);
+    buf_init(&text, TEMPLATE_FILE_BYTES);
+    st = fs_read_file(fs_real(), file, &text, err);
+    if (!st)
+        st = template_library_add(p->library, nx_slice_str(slash ? slash + 1 : file),
+                                  buf_view(&text), err);
+    buf_done(&text);
+    p->n_template_files++;
+    return st;
+}
+
+/* A pattern may find nothing yet; a name must be there. */
+static nx_status template_files(struct direct_plan *p, const char *path, struct nx_err *err)
+{
+    nx_status st = NX_OK;
+
+    for (size_t i = 0; i < p->cfg.templates.n && !st; i++) {
+        const char *pattern = p->cfg.templates.v[i].ptr;
+        struct config_strings found = {0};
+        st = config_glob(pattern, p->arena, &found, err);
+        if (!st && !found.n && !strpbrk(pattern, "*?["))
+            st = template_file(p, pattern, err); /* which says that there is none */
+        for (size_t k = 0; k < found.n && !st; k++)
+            st = template_file(p, found.v[k].ptr, err);
+        if (st) {
+            const struct nx_err why = *err;
+            st = nx_fail(err, st, "parsing YAML file %s: %s (%s: notify.templates[%zu])", path,
+                         why.text, path, i);
+        }
+    }
+    return st;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------- */
+
 static nx_status build(struct direct_plan *p, const char *path, struct nx_err *err)
 {
     struct loading l = {.plan = p, .path = path, .err = err};
@@ -320,6 +369,10 @@ static nx_status load(struct direct_plan **out, struct nx_slice text, bool parse
         st = config_load_notify(&p->cfg, path, p->arena, err);
     if (p)
         p->refs = 1;
+    if (!st && !(p->library = template_library_new(p->arena)))
+        st = arena_failed(p->arena, err);
+    if (!st && !parse)
+        st = template_files(p, path, err);
     if (!st)
         st = build(p, path, err);
     if (st) {
@@ -398,6 +451,8 @@ void direct_plan_describe(const struct direct_plan *p, int64_t now_ms, struct bu
 {
     size_t active = 0;
 
+    if (p->cfg.templates.n)
+        buf_printf(out, "  SUCCESS: %zu files of templates found\n", p->n_template_files);
     buf_printf(out, "  SUCCESS: %zu receivers found\n", p->cfg.receivers.n);
     for (size_t i = 0; i < p->cfg.receivers.n; i++)
         describe_receiver(&p->receivers[i], out);

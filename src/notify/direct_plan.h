@@ -60,12 +60,14 @@ struct direct_silence {
 struct direct_plan {
     struct arena *arena;
     struct config_notify cfg;
+    struct template_library *library;
+    size_t n_template_files;
     struct direct_receiver *receivers;
     struct direct_silence *silences;
     unsigned refs; /* atomic */
 };
 
-/* direct_plan_load(), and more: direct.h */
+/* direct_plan_load(), and more: direct.h. This one opens no files of templates. */
 NX_NODISCARD nx_status direct_plan_parse(struct direct_plan **out, struct nx_slice text,
                                          const char *path, struct nx_err *err);
 struct direct_plan *direct_plan_ref(struct direct_plan *p);

@@ -2,7 +2,8 @@
  *
  * RULES   S1  A URL may be a secret: what is told of it is its scheme and its host. An answer that repeats a part of it, as
  *             "Cannot POST /services/..." does, is not told.
- *         S2  4xx is final, but 408 and 429; 5xx and whatever is between us and the receiver may pass. *         S3  A name server that is silent holds nobody up: who gives up on a name leaves the thread that asks for it
+ *         S2  4xx is final, but 408 and 429; 5xx and whatever is between us and the receiver may pass.
+ *         S3  A name server that is silent holds nobody up: who gives up on a name leaves the thread that asks for it
  *             behind, which libcurl else waits for. Nor does a mail server that has taken a message and is slow to say
  *             goodbye: libcurl waits for that inside one call, for two minutes if nobody stops it. */
 #include "src/notify/direct_send.h"
@@ -267,8 +268,9 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl
 static void mail_options(struct delivery *d, const struct mail *mail)
 {
     const struct config_notify_via *via = d->message->notice->receiver->via;
-    bool at_once =
+    bool at_465 =
         via->smarthost.len > 4 && !strcmp(via->smarthost.ptr + via->smarthost.len - 4, ":465");
+    bool at_once = via->implicit_tls == CONFIG_UNSET ? at_465 : via->implicit_tls == CONFIG_YES;
     CURL *e = d->mail_easy;
 
     buf_printf(&d->url, "%s://%s/%s", at_once ? "smtps" : "smtp", via->smarthost.ptr,

@@ -60,7 +60,7 @@ bool run_text(struct run *r, struct buf *b, struct value *out)
 
 static void place_of(const struct run *r, uint32_t *line, uint32_t *col)
 {
-    const char *text = r->t->text.ptr;
+    const char *text = r->in->text.ptr;
 
     *line = 1;
     *col = r->at->pos;
@@ -86,7 +86,7 @@ static bool fail(struct run *r, const char *fmt, ...)
     va_end(ap);
     buf_init(&b, NX_ERR_TEXT_BYTES);
     place_of(r, &line, &col);
-    buf_printf(&b, "template: %.*s:%u:%u: executing ", (int)r->t->name.len, r->t->name.ptr, line,
+    buf_printf(&b, "template: %.*s:%u:%u: executing ", (int)r->in->name.len, r->in->name.ptr, line,
                col);
     text_quote(&b, r->part);
     buf_str(&b, " at <");
@@ -654,22 +654,14 @@ static enum walked walk_range(struct run *r, const struct value *dot, const stru
     return w;
 }
 
-static const struct node *find_part(const struct template *t, struct nx_slice name)
-{
-    for (size_t i = 0; i < t->n_parts; i++)
-        if (nx_slice_eq(t->parts[i].name, name))
-            return t->parts[i].list;
-    return NULL;
-}
-
 bool run_part(struct run *r, struct nx_slice name, struct value dot, struct buf *out)
 {
-    const struct node *list = find_part(r->t, name);
+    const struct part *part = template_find_part(r->t, name);
     struct run inner = *r;
     struct buf quoted;
     bool ok;
 
-    if (!list) {
+    if (!part || !part->list) {
         buf_init(&quoted, 500);
         text_quote(&quoted, name);
         fail(r, "template %s not defined", buf_cstr(&quoted));
@@ -683,8 +675,9 @@ bool run_part(struct run *r, struct nx_slice name, struct value dot, struct buf 
     inner.vars = NULL;
     inner.n_vars = inner.cap_vars = 0;
     inner.part = name;
+    inner.in = part->in;
     inner.out = out;
-    ok = push_var(&inner, nx_slice_str("$"), &dot) && walk_list(&inner, &dot, list) != FAILED;
+    ok = push_var(&inner, nx_slice_str("$"), &dot) && walk_list(&inner, &dot, part->list) != FAILED;
     r->st = inner.st;
     r->steps = inner.steps;
     return ok;
@@ -719,7 +712,7 @@ static enum walked walk(struct run *r, const struct value *dot, const struct nod
         r->depth--;
         return w;
     case NODE_TEMPLATE:
-        if (!find_part(r->t, n->text)) /* before its argument, as in Go */
+        if (!template_find_part(r->t, n->text)) /* before its argument, as in Go */
             return run_part(r, n->text, v, r->out) ? WALKED : FAILED;
         if (n->pipe && !eval_pipeline(r, dot, n->pipe, &v))
             return FAILED;
@@ -736,6 +729,7 @@ nx_status template_execute(const struct template *t, const struct template_data 
 {
     struct nx_err own;
     struct run r = {.t = t,
+                    .in = t,
                     .data = data,
                     .arena = a,
                     .arena_bytes = arena_bytes(a),

@@ -17,6 +17,8 @@ struct value value_of_node(const struct template_value *n)
         return (struct value){.kind = V_PAIRS, .labels = n->pairs};
     case TEMPLATE_TIME:
         return (struct value){.kind = V_TIME, .i = n->ns};
+    case TEMPLATE_NUMBER:
+        return value_int(n->number);
     default:
         return (struct value){.kind = V_NODE, .node = n};
     }

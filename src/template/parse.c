@@ -662,11 +662,11 @@ static struct node *jump(struct parser *p, enum node_kind kind, const char *show
     return n;
 }
 
-static struct part *find_part(struct template *t, struct nx_slice name)
+static struct part *find_part(struct part *v, size_t n, struct nx_slice name)
 {
-    for (size_t i = 0; i < t->n_parts; i++)
-        if (nx_slice_eq(t->parts[i].name, name))
-            return &t->parts[i];
+    for (size_t i = 0; i < n; i++)
+        if (nx_slice_eq(v[i].name, name))
+            return &v[i];
     return NULL;
 }
 
@@ -684,12 +684,17 @@ static bool is_empty(const struct node *list)
     return true;
 }
 
+static bool is_defined(const struct part *p)
+{
+    return p && p->list && !is_empty(p->list);
+}
+
 static bool add_part(struct parser *p, struct nx_slice name, struct node *list)
 {
     struct template *t = p->t;
-    struct part *old = find_part(t, name);
+    struct part *old = find_part(t->parts, t->n_parts, name);
 
-    if (old && old->list && !is_empty(old->list)) {
+    if (is_defined(old)) {
         if (is_empty(list))
             return true;
         return fail_quoted(p, "template: multiple definition of template ", name, "") != NULL;
@@ -706,7 +711,7 @@ static bool add_part(struct parser *p, struct nx_slice name, struct node *list)
         t->parts = v;
         t->cap_parts = cap;
     }
-    t->parts[t->n_parts++] = (struct part){name, list};
+    t->parts[t->n_parts++] = (struct part){name, list, t};
     return true;
 }
 
@@ -861,7 +866,7 @@ static nx_status parse(struct template **out, struct arena *a, struct nx_slice n
     root = node_new(&p, NODE_LIST, 0);
     if (!p.t->name.ptr || !p.t->text.ptr || !p.t->parts || !root)
         return arena_failed(a, err);
-    p.t->parts[0] = (struct part){p.t->name, NULL};
+    p.t->parts[0] = (struct part){p.t->name, NULL, p.t};
     p.t->n_parts = p.t->cap_parts = 1;
     st = lex_template(a, p.t->text, &p.in, err);
     if (st)
@@ -891,6 +896,65 @@ nx_status template_parse_alert(struct template **out, struct arena *a, struct nx
     memcpy(all, prefix, sizeof prefix - 1);
     memcpy(all + sizeof prefix - 1, text.ptr, text.len);
     return parse(out, a, name, nx_slice_of(all, sizeof prefix - 1 + text.len), true, err);
+}
+
+nx_status template_parse_with(struct template **out, struct arena *a, struct nx_slice name,
+                              struct nx_slice text, const struct template_library *library,
+                              struct nx_err *err)
+{
+    struct template *t = NULL;
+    nx_status st = parse(&t, a, name, text, false, err);
+
+    if (st)
+        return st;
+    t->library = library;
+    *out = t;
+    return NX_OK;
+}
+
+/* ---- libraries ---- */
+
+struct template_library *template_library_new(struct arena *a)
+{
+    struct template_library *l = arena_zalloc(a, sizeof *l);
+
+    if (l)
+        l->arena = a;
+    return l;
+}
+
+nx_status template_library_add(struct template_library *l, struct nx_slice name,
+                               struct nx_slice text, struct nx_err *err)
+{
+    struct template *t = NULL;
+    nx_status st = parse(&t, l->arena, name, text, false, err);
+    size_t cap = l->n_parts + (st ? 0 : t->n_parts);
+
+    if (st)
+        return st;
+    if (cap > l->cap_parts) {
+        struct part *v = arena_grow(l->arena, l->parts, l->cap_parts * sizeof *v, cap * sizeof *v);
+        if (!v)
+            return arena_failed(l->arena, err);
+        l->parts = v;
+        l->cap_parts = cap;
+    }
+    for (size_t i = 0; i < t->n_parts; i++) {
+        struct part *old = find_part(l->parts, l->n_parts, t->parts[i].name);
+        if (!old)
+            l->parts[l->n_parts++] = t->parts[i];
+        else if (is_defined(&t->parts[i]) || !is_defined(old))
+            *old = t->parts[i];
+    }
+    return NX_OK;
+}
+
+const struct part *template_find_part(const struct template *t, struct nx_slice name)
+{
+    size_t own = t->library ? 1 : 0; /* a text of a notification is named for messages alone */
+    const struct part *p = find_part(t->parts + own, t->n_parts - own, name);
+
+    return p || !t->library ? p : find_part(t->library->parts, t->library->n_parts, name);
 }
 
 bool template_is_text(struct nx_slice text)

@@ -29,6 +29,19 @@ NX_NODISCARD nx_status template_parse_alert(struct template **out, struct arena 
                                             struct nx_slice name, struct nx_slice text,
                                             struct nx_err *err);
 
+/* What files define, for templates that say {{ template "name" . }}. */
+struct template_library;
+/* Lives in the arena, as all that is added. NULL: arena_failed(). */
+struct template_library *template_library_new(struct arena *a);
+/* A file's definitions, and the file itself by its `name`; the last of two equal names holds. As template_parse(). */
+NX_NODISCARD nx_status template_library_add(struct template_library *l, struct nx_slice name,
+                                            struct nx_slice text, struct nx_err *err);
+/* As template_parse(); `library` outlives it. What the text itself defines goes first. */
+NX_NODISCARD nx_status template_parse_with(struct template **out, struct arena *a,
+                                           struct nx_slice name, struct nx_slice text,
+                                           const struct template_library *library,
+                                           struct nx_err *err);
+
 /* A sample of what `query` gives. */
 struct template_sample {
     struct labels labels;
@@ -40,6 +53,7 @@ enum template_kind {
     TEMPLATE_TEXT,
     TEMPLATE_PAIRS, /* names and values: Alertmanager's KV, with its methods */
     TEMPLATE_TIME,  /* a time.Time */
+    TEMPLATE_NUMBER,
     TEMPLATE_ITEMS, /* a list; its fields are what it answers besides */
     TEMPLATE_RECORD /* fields */
 };
@@ -47,7 +61,7 @@ struct template_value {
     enum template_kind kind;
     struct nx_slice text;
     struct labels pairs;
-    int64_t ns;
+    int64_t ns, number;
     const struct template_value *items;
     size_t n_items;
     const struct template_field *fields;

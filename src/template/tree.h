@@ -103,6 +103,7 @@ struct node {
 struct part {
     struct nx_slice name;
     struct node *list;
+    const struct template *in; /* whose text it is from */
 };
 struct template
 {
@@ -110,7 +111,15 @@ struct template
     struct nx_slice name, text;
     struct part *parts; /* the first is the template itself */
     size_t n_parts, cap_parts;
+    const struct template_library *library; /* NULL: none */
 };
+struct template_library {
+    struct arena *arena;
+    struct part *parts;
+    size_t n_parts, cap_parts;
+};
+/* NULL: nobody has it. The template's own go first. */
+const struct part *template_find_part(const struct template *t, struct nx_slice name);
 
 void node_print(struct buf *b, const struct node *n); /* as Go's Node.String() */
 

@@ -95,7 +95,7 @@ void escape_query(struct buf *b, struct nx_slice s); /* url.QueryEscape */
 
 /* What a running template has. */
 struct run {
-    const struct template *t;
+    const struct template *t, *in; /* `in`: whose text is executed */
     const struct template_data *data;
     struct arena *arena;
     size_t arena_bytes; /* that it held before */

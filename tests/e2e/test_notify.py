@@ -6,6 +6,7 @@ import email.policy
 import http.server
 import json
 import re
+import socket
 import ssl
 import subprocess
 import time
@@ -107,6 +108,16 @@ def gauges():
     g.close()
 
 
+class TlsFirst(Controller):
+    """Its own first connection, to see that it is up, needs no certificate."""
+
+    def _trigger_server(self):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection((self.hostname, self.port), 5) as s, context.wrap_socket(s) as tls:
+            tls.recv(1024)
+
+
 class Mailbox:
     def __init__(self):
         self.mails = []  # (from, to, the message as parsed, and as it came)
@@ -160,10 +171,11 @@ def config(stage, gauges):
             "scrape_configs": [{"job_name": "j", "static_configs": [{"targets": [gauges.address]}]}]}
 
 
-def notify_file(stage, receivers, silences=(), name="notify.yml"):
+def notify_file(stage, receivers, silences=(), name="notify.yml", templates=()):
     path = f"{stage.folder}/{name}"
     with open(path, "w") as f:
-        json.dump({"notify": {"external_url": "http://mon.example", "receivers": receivers, "silences": list(silences)}}, f)
+        json.dump({"notify": {"external_url": "http://mon.example", "receivers": receivers, "silences": list(silences),
+                              "templates": list(templates)}}, f)
     return path
 
 
@@ -328,6 +340,43 @@ def test_mail_by_starttls_and_login(stage, gauges, smtp):
     assert not bare.mails and len(safe.mails) == 1  # nothing without the TLS that it requires
     server.stop()
     assert "SECRET" not in server.log() and "pass word" not in server.log()
+
+
+def test_mail_by_tls_from_the_start(stage, gauges):
+    """smtps: the server takes nothing else."""
+    box = Mailbox()
+    server = TlsFirst(box, hostname="127.0.0.1", port=harness.free_port(), ssl_context=certificate(stage.folder))
+    server.start()
+    try:
+        mail = {"to": "a@b.example", "from": "n@b.example", "smarthost": f"127.0.0.1:{server.port}", "force_implicit_tls": True}
+        receivers = [{"name": "good", "email": {**mail, "tls_config": {"ca_file": "cert.pem"}}},
+                     {"name": "untrusted", "email": mail}]
+        gauges.values = {"a": 99}
+        narthex = serve(stage, gauges, notify_file(stage, [{**r, "group_wait": "0s", "group_interval": "1h"} for r in receivers]))
+        harness.wait_for("a mail", lambda: box.mails)
+        harness.wait_for("one that may pass", lambda: re.search(r"tried again.*receiver=untrusted.*certificate", narthex.log()))
+        assert len(box.mails) == 1
+    finally:
+        server.stop()
+
+
+def test_templates_of_files(stage, fake, gauges):
+    with open(f"{stage.folder}/own.tmpl", "w") as f:
+        f.write('{{ define "site.title" }}{{ .Status | toUpper }} at {{ .CommonLabels.site }}{{ end }}\n'
+                '{{ define "site.text" }}{{ range .Alerts }}{{ template "site.one" . }}{{ end }}{{ end }}\n'
+                '{{ define "site.one" }}<{{ .Labels.which }}>{{ end }}\n{{ define "site.bad" }}\n{{ .Nope }}{{ end }}')
+    receivers = [{"name": name, **FAST, "slack": {"api_url": f"{fake.url}/{name}", "title": '{{ template "site.title" . }}', "text": text}}
+                 for name, text in (("good", '{{ template "site.text" . }}'), ("bad", '{{ template "site.bad" . }}'))]
+    path = notify_file(stage, receivers, templates=["own*.tmpl"])
+    gauges.values = {"a": 7, "b": 8}
+    server = serve(stage, gauges, path)
+    shown = fake.at("/good", 1)[2]["attachments"][0]
+    assert (shown["title"], shown["text"]) == ("FIRING at s1", "<a><b>")
+    assert "template: own.tmpl:5:3: executing \"site.bad\" at <.Nope>" in fake.at("/bad", 1)[2]["attachments"][0]["text"]
+    with open(f"{stage.folder}/own2.tmpl", "w") as f:
+        f.write("{{ end }}")
+    answer = server.reload()
+    assert answer.status == 500 and "template: own2.tmpl:1: unexpected {{end}}" in answer.text, answer.text
 
 
 def test_from_firing_to_resolved(stage, fake, gauges):

@@ -45,6 +45,7 @@ struct fixture {
     struct receiver r;
     struct direct *d;
     struct simfs *sim;
+    size_t state_bytes;
 };
 
 static struct direct_plan *plan_of(struct fixture *f, const char *more)
@@ -65,6 +66,7 @@ static void open_direct(struct fixture *f, const char *more)
 {
     struct direct_opts o = {.fs = simfs_fs(f->sim),
                             .state_dir = "data",
+                            .state_bytes = f->state_bytes,
                             .external_url = "http://own",
                             .grace_ms = 60000};
     struct direct_plan *p = plan_of(f, more);
@@ -359,6 +361,54 @@ static void another_file_is_used_at_once(void **state)
     teardown(&f);
 }
 
+/* Refused or to be tried again, what the old file did not get through is told by the new one at once. */
+static void what_failed_by_the_old_file_goes_by_the_new_one(void **state)
+{
+    static const char *const answers[] = {"404 Not Found", "503 Service Unavailable"};
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(answers); i++) {
+        struct fixture f;
+        struct direct_plan *p;
+        setup_with(&f, "}");
+        receiver_answer(&f.r, answers[i]);
+        receiver_hold(&f.r, i == 0);
+        take(&f, "A", false);
+        receiver_body(&f.r, 0);
+        if (i == 1) /* waits for its second try */
+            wait_for(&f, HOOKS.requests_failed, 1);
+        p = plan_of(&f, ", max_alerts: 1}, group_by: [alertname]");
+        assert_ok(direct_apply(f.d, p, &err), &err);
+        direct_plan_unref(p);
+        receiver_hold(&f.r, false);
+        if (i == 0)
+            wait_for(&f, HOOKS.requests_failed, 1);
+        assert_non_null(strstr(receiver_body(&f.r, 1), "\"groupLabels\":{\"alertname\""));
+        receiver_answer(&f.r, "200 OK");
+        teardown(&f);
+    }
+}
+
+/* A receiver that is not in the new file any more is not asked again. */
+static void a_receiver_that_is_gone_is_not_tried_again(void **state)
+{
+    struct fixture f;
+    struct direct_plan *p = NULL;
+
+    (void)state;
+    setup_with(&f, "}");
+    receiver_answer(&f.r, "503 Service Unavailable");
+    take(&f, "A", false);
+    wait_for(&f, HOOKS.requests_failed, 1);
+    assert_ok(direct_plan_parse(&p, STR("notify: {}"), "n.yml", &err), &err);
+    assert_ok(direct_apply(f.d, p, &err), &err);
+    direct_plan_unref(p);
+    nanosleep(&(struct timespec){1, 200000000}, NULL); /* the second try would be after one */
+    assert_int_equal(stats_of(&f).HOOKS.requests, 1);
+    assert_int_equal(stats_of(&f).groups, 0);
+    teardown(&f);
+}
+
 /* ---- the disk ------------------------------------------------------------------------------------------------ */
 
 static void a_full_disk_delays_no_message(void **state)
@@ -378,6 +428,23 @@ static void a_full_disk_delays_no_message(void **state)
     teardown(&f); /* a last try */
     assert_non_null(strstr(logged, "could not be saved"));
     assert_non_null(strstr(logged, "is saved again"));
+}
+
+static void a_state_that_is_too_large_is_told(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_with(&f, "}, group_interval: 50ms");
+    direct_close(f.d);
+    f.state_bytes = 100;
+    open_direct(&f, "}, group_interval: 50ms");
+    take(&f, "A", false);
+    wait_for(&f, HOOKS.sent, 1);
+    wait_for(&f, state_failures, 1);
+    teardown(&f);
+    assert_non_null(strstr(logged, "could not be saved"));
+    assert_non_null(strstr(logged, "limit of 100 bytes exceeded"));
 }
 
 static void damage_is_told_and_passed_over(void **state)
@@ -447,7 +514,10 @@ int main(void)
         cmocka_unit_test(an_answer_that_repeats_the_url_is_not_told),
         cmocka_unit_test(a_stop_waits_for_a_second),
         cmocka_unit_test(another_file_is_used_at_once),
+        cmocka_unit_test(what_failed_by_the_old_file_goes_by_the_new_one),
+        cmocka_unit_test(a_receiver_that_is_gone_is_not_tried_again),
         cmocka_unit_test(a_full_disk_delays_no_message),
+        cmocka_unit_test(a_state_that_is_too_large_is_told),
         cmocka_unit_test(damage_is_told_and_passed_over),
         cmocka_unit_test(a_power_cut_at_any_step_leaves_a_whole_state),
     };

@@ -1,6 +1,7 @@
 /* test_direct_file.c - the file of direct notification: its matchers, and what is told of what is wrong in it. */
 #include "tests/support/test.h"
 
+#include "src/base/fs.h"
 #include "src/notify/direct_plan.h"
 #include "tests/support/oom.h"
 
@@ -227,6 +228,7 @@ static void defaults_are_alertmanagers(void **state)
     assert_int_equal(p->receivers[4].via->details.n,
                      5); /* two given, one of them in place of ours */
     assert_true(p->receivers[6].via->require_tls);
+    assert_int_equal(p->receivers[6].via->implicit_tls, CONFIG_UNSET);
     assert_int_equal(p->silences[0].cfg->until_ms, 1769900400000);
     buf_init(&b, 0);
     direct_plan_describe(p, 1767225600000, &b);
@@ -257,6 +259,53 @@ static void an_empty_file_is_nobody(void **state)
     assert_status(direct_plan_load(&p, "/nowhere/n.yml", &err), NX_NOTFOUND);
 }
 
+static void put(const char *dir, const char *name, const char *text)
+{
+    char path[200];
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_ok(fs_publish(fs_real(), path, text, strlen(text), &err), &err);
+}
+
+static nx_status load(const char *dir, struct direct_plan **out)
+{
+    char path[200];
+
+    snprintf(path, sizeof path, "%s/n.yml", dir);
+    return direct_plan_load(out, path, &err);
+}
+
+static void templates_are_read_from_files(void **state)
+{
+    char dir[] = "/tmp/nx-templates-XXXXXX";
+    struct direct_plan *p = NULL;
+    struct buf b;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    put(dir, "n.yml", "notify: {templates: ['*.tmpl', 'none-*', 'plain']}\n");
+    put(dir, "a.tmpl", "{{ define \"a\" }}x{{ end }}");
+    put(dir, "b.tmpl", "{{ define \"b\" }}x{{ end }}");
+    assert_status(load(dir, &p), NX_NOTFOUND);
+    assert_non_null(strstr(err.text, "/plain: "));
+    assert_non_null(strstr(err.text, "/n.yml: notify.templates[2])"));
+    put(dir, "plain", "x");
+    assert_ok(load(dir, &p), &err);
+    assert_int_equal(p->n_template_files, 3);
+    buf_init(&b, 0);
+    direct_plan_describe(p, 0, &b);
+    assert_non_null(strstr(buf_cstr(&b), "3 files of templates found"));
+    buf_done(&b);
+    direct_plan_unref(p);
+    put(dir, "b.tmpl", "\n{{ nope }}");
+    p = NULL;
+    assert_status(load(dir, &p), NX_BADINPUT);
+    assert_null(p);
+    assert_non_null(strstr(err.text, "template: b.tmpl:2: function \"nope\" not defined ("));
+    assert_non_null(strstr(err.text, "/n.yml: notify.templates[0])"));
+    assert_ok(fs_remove_tree(fs_real(), dir, &err), &err);
+}
+
 static void memory_may_fail_anywhere(void **state)
 {
     (void)state;
@@ -284,6 +333,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_told_by_file_line_and_field),
         cmocka_unit_test(defaults_are_alertmanagers),
         cmocka_unit_test(an_empty_file_is_nobody),
+        cmocka_unit_test(templates_are_read_from_files),
         cmocka_unit_test(memory_may_fail_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -495,6 +495,8 @@ static void templates_see_alertmanagers_data(void **state)
          "rec firing 2 1 1"},
         {"{{ .GroupLabels.job }}|{{ .GroupLabels.nope }}|{{ .ExternalURL }}|{{ .TruncatedAlerts }}",
          "api||http://own:9090|0"},
+        {"{{ if gt .TruncatedAlerts 0 }}more{{ end }}{{ printf \"%03d\" .TruncatedAlerts }}",
+         "000"},
         {"{{ range .Alerts }}{{ .Labels.instance }}={{ .Status }} {{ end }}",
          "a=firing b=resolved "},
         {"{{ range .CommonLabels.SortedPairs }}{{ .Name }}={{ .Value }};{{ end }}",

@@ -698,6 +698,83 @@ static void links_are_made_of_expressions(void **state)
     assert_false(template_is_text(LIT("{{.}}")));
 }
 
+/* ---- libraries ------------------------------------------------------------------------------------------ */
+
+static void expand_with(const struct template_library *l, const char *name, const char *text,
+                        const char *want)
+{
+    static const struct labels none;
+    const struct template_field fields[] = {{"N", {.kind = TEMPLATE_NUMBER, .number = 7}},
+                                            {"T", {.kind = TEMPLATE_TEXT, .text = LITERAL("t")}}};
+    const struct template_value root = {.kind = TEMPLATE_RECORD, .fields = fields, .n_fields = 2};
+    const struct template_data data = {.labels = &none, .external_labels = &none, .root = &root};
+    struct arena *a = arena_new(0);
+    struct template *t = NULL;
+    struct buf b;
+
+    buf_init(&b, 0);
+    assert_ok(template_parse_with(&t, a, STR(name), STR(text), l, &err), &err);
+    if (template_execute(t, &data, a, &b, &err))
+        assert_string_equal(err.text, want);
+    else
+        assert_string_equal(buf_cstr(&b), want);
+    buf_done(&b);
+    arena_free(a);
+}
+
+static void texts_use_what_files_define(void **state)
+{
+    struct arena *a = arena_new(0);
+    struct template_library *l = template_library_new(a);
+
+    (void)state;
+    assert_ok(
+        template_library_add(l, LIT("one.tmpl"),
+                             LIT("a file {{ define \"a\" }}a{{ .N }}{{ end }}\n{{ define \"b\" "
+                                 "}}[{{ template \"a\" . }}]{{ end }}\n{{ define \"bad\" }}\n"
+                                 "{{ .Nope }}{{ end }}{{ define \"title\" }}of a file{{ end }}"),
+                             &err),
+        &err);
+    expand_with(l, "title", "{{ template \"b\" . }} {{ template \"title\" . }}", "[a7] of a file");
+    expand_with(l, "title", "{{ template \"one.tmpl\" . }}", "a file \n\n");
+    expand_with(l, "title", "{{ define \"a\" }}own{{ end }}{{ template \"b\" . }}", "[own]");
+    expand_with(l, "title", "{{ template \"none\" . }}",
+                "error executing template title: template: title:1:12: executing \"title\" at "
+                "<{{template \"none\" .}}>: template \"none\" not defined");
+    expand_with(l, "title", "x\n{{ template \"bad\" . }}",
+                "error executing template title: template: one.tmpl:4:3: executing \"bad\" at "
+                "<.Nope>: can't evaluate field Nope in type template.Data");
+    assert_ok(template_library_add(l, LIT("two.tmpl"),
+                                   LIT("{{ define \"a\" }}later{{ .T }}{{ end }}{{ define \"b\" }} "
+                                       "{{ end }}"),
+                                   &err),
+              &err);
+    expand_with(l, "title", "{{ template \"b\" . }}", "[latert]"); /* nothing is no definition */
+    assert_status(template_library_add(l, LIT("bad.tmpl"), LIT("\n{{ define \"a\" }}"), &err),
+                  NX_BADINPUT);
+    assert_string_equal(err.text, "template: bad.tmpl:2: unexpected EOF");
+    expand_with(l, "title", "{{ template \"a\" . }}", "latert");
+    arena_free(a);
+}
+
+static void libraries_without_memory_stay_as_they_are(void **state)
+{
+    (void)state;
+    for (unsigned n = 1;; n++) {
+        struct arena *a = arena_new(0);
+        struct template_library *l = template_library_new(a);
+        nx_status st;
+        oom_fail_at(n);
+        st = template_library_add(l, LIT("f"), LIT("{{ define \"a\" }}x{{ end }}"), &err);
+        bool failed = oom_off();
+        arena_free(a);
+        if (!failed) {
+            assert_ok(st, &err);
+            break;
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -709,6 +786,8 @@ int main(void)
         cmocka_unit_test(a_result_may_not_be_longer_than_its_buffer),
         cmocka_unit_test(memory_may_fail_anywhere),
         cmocka_unit_test(links_are_made_of_expressions),
+        cmocka_unit_test(texts_use_what_files_define),
+        cmocka_unit_test(libraries_without_memory_stay_as_they_are),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
