@@ -2,7 +2,8 @@
  *
  * WHY     std::from_chars and std::to_chars are exact, fast and know no locale; C has nothing of
  *         the kind.
- * SHAPE   to_chars gives the shortest digits in scientific form; from these the text is laid out
+ * SHAPE   Most values are small integers, decimals of few digits, or known to shortest.h. For all others
+ *         to_chars gives the shortest digits in scientific form; from these the text is laid out
  *         here. (Its fixed form prints large integers exactly, where Go pads the shortest digits
  *         with zeros.)
  * RULES   N1  What does not parse leaves *out alone.
@@ -14,6 +15,8 @@
 #include <cmath>
 #include <cstring>
 #include <system_error>
+
+#include "src/base/shortest.h"
 
 namespace
 {
@@ -184,6 +187,64 @@ size_t put_short_decimal(char *to, double v, double least, double below)
     return static_cast<size_t>(p - to);
 }
 
+/* Eight digits at once: halves, then pairs, then digits are divided side by side. */
+void put_eight(char *to, uint64_t v)
+{
+    uint64_t halves = v / 10000 | (v % 10000) << 32;
+    uint64_t high = (halves * 10486 >> 20) & 0x7f0000007f;
+    uint64_t pairs = high | (halves - high * 100) << 16;
+    high = (pairs * 103 >> 10) & 0xf000f000f000f;
+    uint64_t digits = (high | (pairs - high * 10) << 8) + 0x3030303030303030;
+
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    digits = __builtin_bswap64(digits);
+#endif
+    memcpy(to, &digits, sizeof digits);
+}
+
+constexpr uint64_t power_of_10(unsigned n)
+{
+    return n ? 10 * power_of_10(n - 1) : 1;
+}
+
+#define POWERS_4(n) power_of_10(n), power_of_10(n + 1), power_of_10(n + 2), power_of_10(n + 3)
+constexpr uint64_t powers_of_10[] = {POWERS_4(0), POWERS_4(4), POWERS_4(8), POWERS_4(12),
+                                     power_of_10(16)};
+#undef POWERS_4
+
+/* Values whose digits shortest.h knows. Between whole numbers lies a value with its decimals: the whole part is
+ * that of v itself. */
+size_t put_known(char *to, double v, double least, double below)
+{
+    double magnitude = std::fabs(v);
+    char *p = to;
+
+    if (!(magnitude >= least && magnitude < below))
+        return 0;
+    struct decimal d = shortest_decimal(magnitude);
+    if (!d.digits || d.exponent >= 0)
+        return 0;
+    unsigned places = static_cast<unsigned>(-d.exponent);
+    uint64_t whole = static_cast<uint64_t>(magnitude), part = d.digits;
+    if (v < 0)
+        *p++ = '-';
+    if (whole) /* then there are 16 places at most */
+        part -= whole * powers_of_10[places];
+    p = std::to_chars(p, p + 16, whole).ptr;
+    *p++ = '.';
+    if (places > 16) { /* all but the last 16 are zeros and one digit */
+        memset(p, '0', 8);
+        p += places - 16;
+        p[-1] = static_cast<char>('0' + part / powers_of_10[16]);
+        part %= powers_of_10[16];
+        places = 16;
+    }
+    part *= powers_of_10[16 - places];
+    put_eight(p, part / 100000000);
+    put_eight(p + 8, part % 100000000);
+    return static_cast<size_t>(p + places - to);
+}
+
 size_t put_finite(char *to, double v, int least_plain, int first_large)
 {
     struct shortest d;
@@ -272,6 +333,8 @@ size_t num_format(char *to, double v)
     if (!n)
         n = put_short_decimal(to, v, 1e-6, 1e9);
     if (!n)
+        n = put_known(to, v, 1e-6, 1e15);
+    if (!n)
         n = put_special(to, v);
     return n ? n : put_finite(to, v, -6, 21);
 }
@@ -282,6 +345,8 @@ size_t num_format_g(char *to, double v)
 
     if (!n)
         n = put_short_decimal(to, v, 1e-4, 1e6);
+    if (!n)
+        n = put_known(to, v, 1e-4, 1e6);
     if (!n)
         n = put_special(to, v);
     return n ? n : put_finite(to, v, -4, 6);
