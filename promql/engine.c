@@ -8,6 +8,7 @@
  *         G4  A range result is sorted by labels; an instant vector keeps the order it was made in.
  *         G5  Near the process's memory limit no query begins, and one that needs more is ended; both with
  *             NX_OVERLOADED, as it may well work later. What one query takes is bounded besides.
+ *         G6  Helpers never make a query fail: where their memory may have, it is done anew without them.
  * THREADS Any number in pql_exec(). engine.lock guards places and statistics; it is not held while a
  *         query runs. Large queries may have more threads than the caller's (eval_ahead.c): all have ended
  *         when pql_exec() returns. */
@@ -558,10 +559,27 @@ static void run_close(struct run *r)
     arena_free(r->ev.out);
 }
 
+/* G6: *run is closed, and it is `again` from then on, if that can be opened. */
+static nx_status run_again_alone(struct run **run, struct run *again, struct pql_engine *e,
+                                 struct nx_err *err)
+{
+    struct run *r = *run;
+
+    if (run_open(again, e, r->q, r->ev.deadline_ns, NULL)) {
+        run_close(again);
+        return NX_EXEC; /* err says why */
+    }
+    again->ev.helpers = NULL;
+    again->result->stats.queue_s = r->result->stats.queue_s;
+    run_close(r);
+    *run = again;
+    return run_query(again, err);
+}
+
 nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_result **out,
                    struct nx_err *err)
 {
-    struct run r;
+    struct run runs[2], *r = &runs[0];
     struct nx_err own;
     const struct pql_watch *watch = NULL;
     uint32_t watched = PQL_NOT_BEGUN;
@@ -576,35 +594,37 @@ nx_status pql_exec(struct pql_engine *e, const struct pql_query *q, struct pql_r
     st = memory_admit_query(e->opts.memory, err); /* G5 */
     if (st)
         return st;
-    st = run_open(&r, e, q, begun + timeout_ms * 1000000, err);
+    st = run_open(r, e, q, begun + timeout_ms * 1000000, err);
     if (!st)
-        st = check_query(&r, err);
+        st = check_query(r, err);
     if (st)
         goto done;
     watch = e->opts.watch;
     at = executed = clock_mono_ns();
-    st = place_take(e, q, r.ev.deadline_ns, err);
-    r.result->stats.queue_s = since(&at);
+    st = place_take(e, q, r->ev.deadline_ns, err);
+    r->result->stats.queue_s = since(&at);
     placed = st == NX_OK;
     if (placed) {
         if (watch)
             watched = watch->begin(watch->ctx, q);
-        st = run_query(&r, err);
-        note_samples(&r);
+        st = run_query(r, err);
+        if (st == NX_EXEC && ahead_may_have_failed(&r->ev))
+            st = run_again_alone(&r, &runs[1], e, err);
+        note_samples(r);
     }
-    r.result->stats.total_s = since(&executed);
+    r->result->stats.total_s = since(&executed);
 
 done:
     if (watch)
-        watch->end(watch->ctx, watched, q, r.result, st ? err : NULL);
+        watch->end(watch->ctx, watched, q, r->result, st ? err : NULL);
     if (placed)
-        place_give(e, r.result, !st);
+        place_give(e, r->result, !st);
     if (!st) {
-        arena_leave(r.ev.out);
-        *out = r.result;
-        r.ev.out = NULL; /* the result's now */
+        arena_leave(r->ev.out);
+        *out = r->result;
+        r->ev.out = NULL; /* the result's now */
     }
-    run_close(&r);
+    run_close(r);
     return st;
 }
 

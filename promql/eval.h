@@ -102,6 +102,8 @@ struct eval {
     struct helpers *helpers; /* borrowed; NULL: there are none */
     size_t ahead_rows;       /* see pql_engine_opts */
     struct crew *crew;       /* at work on rows; NULL: there is none */
+    bool helped;             /* there was one, */
+    size_t helped_to_bytes;  /* and when the last had gone, these were taken */
     struct leaves *leaves;   /* leaves.h; NULL: no two selectors are alike */
 };
 
@@ -304,6 +306,8 @@ void labels_print_set(struct buf *b, const struct labels *ls);
 void rows_ahead(struct eval *ev, struct rows *r);
 /* Nobody makes rows any more. rows_make() and rows_release() do that of their rows. */
 void ahead_end(struct eval *ev);
+/* The query, which failed for its memory, might not have without helpers. */
+bool ahead_may_have_failed(const struct eval *ev);
 /* rows_view() of rows with `ahead.on`. */
 NX_NODISCARD nx_status ahead_view(struct eval *ev, struct rows *r, size_t i,
                                   const struct row *scratch, struct row *row, struct nx_err *err);

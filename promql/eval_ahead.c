@@ -15,7 +15,10 @@
  *             as it would have. What the consumer itself fails with ahead of time is told when it is that row's
  *             turn; a limit that the rows before it would have reached is told first.
  *         H4  Slots, forks and columns count as the query's memory. Slots take SLOT_BYTES at most, and where
- *             a row is too large for that, or the query near its bound, it goes alone.
+ *             a row is too large for that, or the query near its bound, it goes alone: nothing is begun any more,
+ *             what is made is used up, and all that helpers had is given back. A query that fails for its memory
+ *             soon after that, or before it could be seen to come, is done once more without helpers (engine.c):
+ *             it fails only if it needs too much by itself.
  *         H5  Nothing but pulls runs beside helpers: no node is evaluated, nothing selected, until the rows are used
  *             up or given up.
  * THREADS crew.lock guards who has which block; a slot's content is its maker's until it is MADE, and then the
@@ -35,6 +38,8 @@
 #define MOST_ROWS     512u    /* in a block */
 #define BLOCKS_EACH   4u      /* slots for each thread */
 #define SLOT_BYTES    (4u << 20)
+#define ODDS_BYTES                                                                                 \
+    (8u << 20) /* what buffers grow to depends on who pulls which rows; by less than this */
 #define BLOCK_BYTES                                                                                \
     (96u << 10) /* of values, if it has more rows than one: they should stay in a cache */
 
@@ -148,6 +153,7 @@ static void helper_done(struct helper *h)
         return;
     column_done(&h->ev.col);
     arena_free(h->ev.work);
+    h->crew = NULL;
 }
 
 /* ---- making blocks ---------------------------------------------------------------------------- */
@@ -190,6 +196,15 @@ static nx_status make_rows(const struct crew *c, struct slot *s, size_t block, s
     return st;
 }
 
+/* Nothing is begun any more but what the consumer needs next. */
+static void stop_locked(struct crew *c)
+{
+    NX_ASSERT(nx_mutex_held(&c->lock));
+    c->stop = true;
+    c->n_blocks = c->next;
+    nx_cond_broadcast(&c->room);
+}
+
 /* A helper at work, until there is nothing left to begin. */
 static void helper_run(struct helper_job *job)
 {
@@ -212,10 +227,8 @@ static void helper_run(struct helper_job *job)
         s->st = make_rows(c, s, block, &h->ev, h->rows, NULL);
         nx_lock(&c->lock);
         s->is = SLOT_MADE;
-        if (s->st) { /* H3 */
-            c->stop = true;
-            c->n_blocks = c->next;
-        }
+        if (s->st) /* H3 */
+            stop_locked(c);
         if (c->waits)
             nx_cond_signal(&c->made);
     }
@@ -261,20 +274,33 @@ void ahead_end(struct eval *ev)
     if (!c)
         return;
     nx_lock(&c->lock);
-    c->stop = true;
-    nx_cond_broadcast(&c->room);
+    stop_locked(c);
     nx_unlock(&c->lock);
     for (unsigned i = 0; i < c->n_helpers; i++)
         helpers_wait(c->pool, &c->helpers[i].job);
     ev->crew = NULL;
     c->r->ahead.on = false;
     crew_free(c);
+    ev->helped = true;
+    ev->helped_to_bytes = __atomic_load_n(&ev->share->bytes, __ATOMIC_RELAXED);
+}
+
+bool ahead_may_have_failed(const struct eval *ev)
+{
+    return ev->helped && arena_share_exceeded(ev->share) &&
+           __atomic_load_n(&ev->share->bytes, __ATOMIC_RELAXED) < ev->helped_to_bytes + ODDS_BYTES;
+}
+
+/* H4: the query will be when it has `more` bytes. */
+static bool near_bound(const struct arena_share *s, size_t more)
+{
+    return s->limit_bytes && __atomic_load_n(&s->bytes, __ATOMIC_RELAXED) + more >=
+                                 s->limit_bytes - s->limit_bytes / 4;
 }
 
 /* H4: how many rows a block has, and how many slots there are; false if there is no room for any. */
 static bool crew_size(struct crew *c, size_t block_rows)
 {
-    const struct arena_share *share = c->ev->share;
     const size_t n = c->r->tm->n;
     const size_t row = n * (sizeof(double) + 1) + 32 + sizeof(struct made_row);
     const size_t threads = c->n_helpers + 1, left = c->n - c->first;
@@ -292,9 +318,7 @@ static bool crew_size(struct crew *c, size_t block_rows)
     if (c->n_slots > BLOCKS_EACH * threads)
         c->n_slots = BLOCKS_EACH * threads;
     bytes = c->n_slots * c->block_rows * row;
-    return c->n_slots > 1 &&
-           (!share->limit_bytes ||
-            __atomic_load_n(&share->bytes, __ATOMIC_RELAXED) + 4 * bytes < share->limit_bytes);
+    return c->n_slots > 1 && !near_bound(c->ev->share, 4 * bytes);
 }
 
 static bool slot_make(struct crew *c, struct slot *s)
@@ -403,10 +427,21 @@ static bool begin_own_locked(const struct crew *c)
     return c->next < c->n_blocks && c->next - c->passed < c->n_slots;
 }
 
-/* The consumer comes to a block: it is in its slot, or else the consumer pulls its rows. */
-static void enter_block(struct crew *c, size_t block)
+/* H4: those that have ended give back what they had. */
+static void dismiss_helpers(struct crew *c)
+{
+    for (unsigned i = 0; i < c->n_helpers; i++)
+        if (!helper_is_out(&c->helpers[i].job))
+            helper_done(&c->helpers[i]);
+}
+
+/* The consumer comes to a block: it is in its slot, or else the consumer pulls its rows. False: as it will all that
+ * follow. */
+static bool enter_block(struct crew *c, size_t block)
 {
     nx_lock(&c->lock);
+    if (!c->stop && near_bound(c->ev->share, 0))
+        stop_locked(c);
     c->at = c->passed = block;
     if (c->next < block)
         c->next = block;
@@ -432,10 +467,13 @@ static void enter_block(struct crew *c, size_t block)
         if (s->st)
             c->n_blocks = c->next;
     }
-    const bool more = c->next < c->n_blocks && !c->stop;
+    const bool stop = c->stop, more = c->next < c->n_blocks, over = c->at >= c->n_blocks;
     nx_unlock(&c->lock);
-    if (more)
+    if (stop)
+        dismiss_helpers(c);
+    else if (more)
         call_helpers(c);
+    return !stop || !over;
 }
 
 /* H1 */
@@ -470,10 +508,12 @@ nx_status ahead_view(struct eval *ev, struct rows *r, size_t i, const struct row
     if (c && c->r == r) {
         const size_t block = (i - c->first) / c->block_rows;
 
-        if (block != c->at)
-            enter_block(c, block);
-        in_block = i - c->first - block * c->block_rows;
-        s = c->direct ? NULL : slot_of(c, block);
+        if (block != c->at && !enter_block(c, block)) {
+            ahead_end(ev);
+        } else {
+            in_block = i - c->first - block * c->block_rows;
+            s = c->direct ? NULL : slot_of(c, block);
+        }
     }
     if (s && in_block < s->n)
         return take(ev, r, s, &s->rows[in_block], row, err);
