@@ -476,6 +476,9 @@ static nx_status run_quantile(struct aggregation *g, struct rows **out, struct n
         for (uint32_t k = 0; k < g->tm->n; k++) {
             size_t n = 0;
 
+            st = eval_spend(g->ev, at[id + 1] - at[id], err);
+            if (st)
+                return st;
             for (uint32_t i = at[id]; i < at[id + 1]; i++)
                 if (g->in->data[rows[i]].has[k])
                     values[n++] = g->in->data[rows[i]].v[k];

@@ -95,6 +95,7 @@ struct eval {
     struct eval_counts *counts; /* newest first */
     uint8_t lane;               /* which of the tallies of each counts is this thread's */
     int64_t deadline_ns;        /* on the steady clock */
+    uint64_t spent;             /* see eval_spend() */
     const int *cancel;
     struct column col; /* the one decoded series */
     struct annots annots;
@@ -180,6 +181,18 @@ nx_status eval_stopped(nx_status st, const char *where, struct nx_err *err);
 #define EVAL_WHERE "expression evaluation"
 /* NX_TIMEOUT or NX_CANCELED when it is time to stop. */
 NX_NODISCARD nx_status eval_check(const struct eval *ev, struct nx_err *err);
+/* So many samples, or what costs as much, are about to be gone over: eval_check() after each million, which is some
+ * milliseconds. */
+#define EVAL_SPEND_MOST ((uint64_t)1 << 20)
+NX_NODISCARD static inline nx_status eval_spend(struct eval *ev, uint64_t samples,
+                                                struct nx_err *err)
+{
+    ev->spent += samples;
+    if (ev->spent < EVAL_SPEND_MOST)
+        return NX_OK;
+    ev->spent = 0;
+    return eval_check(ev, err);
+}
 /* Checks the durations of the tree and finds the times its selectors read. *any tells whether there
  * is a selector at all. */
 NX_NODISCARD nx_status eval_span(const struct eval *ev, const struct pql_expr *e, int64_t *mint,
@@ -379,6 +392,8 @@ struct pql_slide {
     const double *const *arg; /* scalar arguments, by step */
     struct eval *ev;
     const struct pql_expr *e; /* the call */
+    nx_status *failed;        /* set by slide_stops(), with err */
+    struct nx_err *err;
     bool anchored, smoothed;
     double *scratch; /* room for n + 2 values; for four times as many with PQL_F_ROOMY */
     /* Two values a step for what times alone decide. *noted tells whether the kernel has written them, for

@@ -12,8 +12,8 @@
  *           need (points.h), for the times that only points are known of.
  *       S7  timestamp(x offset D @ T) reads what the offset leads to, but looks at it from T, as in Prometheus;
  *           that x is smoothed is nothing to it.
- *       S8  Samples in the windows of one series may be many more than it has: the query looks whether it is to
- *           stop after RUN_SAMPLES of them, or so many that what a kernel does once a run does not show.
+ *       S8  Samples in the windows of one series may be many more than it has: kernels that go over them look
+ *           whether the query is to stop (slide_stops()).
  *       S5  One column and one set of buffers serve all series: what a read gave is valid until the next. */
 #include "promql/eval.h"
 
@@ -26,8 +26,6 @@
 #include "promql/points.h"
 #include "src/base/num.h"
 #include "src/base/text.h"
-
-#define RUN_SAMPLES ((uint64_t)16 << 20)
 
 bool eval_at(const struct eval *ev, const struct pql_shift *shift, int64_t *at_ms)
 {
@@ -634,7 +632,6 @@ static nx_status run_windows(struct eval *ev, const struct range_call *c, const 
 {
     nx_status failed = NX_OK;
     double args[PQL_MAX_ARGS];
-    uint64_t spent = 0; /* samples since the last look (S8) */
 
     for (uint32_t k = wi->piece.from; k < wi->piece.to; k++) {
         uint32_t n = wi->hi[k] - wi->lo[k];
@@ -643,11 +640,7 @@ static nx_status run_windows(struct eval *ev, const struct range_call *c, const 
         into->v[k] = 0;
         if (!n)
             continue;
-        spent += n;
-        if (spent > RUN_SAMPLES) {
-            failed = eval_check(ev, err);
-            spent = 0;
-        }
+        failed = eval_spend(ev, n, err); /* S8 */
         if (failed)
             return failed;
         struct pql_window w = {.t = s->t + wi->lo[k],
@@ -714,26 +707,13 @@ static nx_status make_scratch(struct eval *ev, struct range_call *c, size_t n, b
     return NX_OK;
 }
 
-/* S8: as many steps of *left as the kernel may run before the next look, at least one; they leave *left. */
-static struct piece take_run(const struct windows *w, size_t n, struct piece *left)
-{
-    const uint64_t most = RUN_SAMPLES > 32 * (uint64_t)n ? RUN_SAMPLES : 32 * (uint64_t)n;
-    struct piece run = *left;
-    uint64_t samples = 0;
-
-    if (w->seen.all > most)
-        for (run.to = run.from; run.to < left->to && samples <= most; run.to++)
-            samples += w->hi[run.to] - w->lo[run.to];
-    left->from = run.to;
-    return run;
-}
-
-static void run_slide(struct eval *ev, const struct range_call *c, const struct windows *w,
-                      const struct rows *r, const struct piece *p, const struct samples *s,
-                      bool points, bool *noted, struct row *into)
+static nx_status run_slide(struct eval *ev, const struct range_call *c, struct windows *w,
+                           const struct rows *r, const struct piece *p, const struct samples *s,
+                           bool points, struct row *into, struct nx_err *err)
 {
     const struct eval_times tm = piece_times(r->tm, p);
     const double *args[PQL_MAX_ARGS];
+    nx_status failed = NX_OK;
 
     for (size_t a = 0; a < c->n_args; a++)
         args[a] = c->args[a] + p->from;
@@ -748,12 +728,15 @@ static void run_slide(struct eval *ev, const struct range_call *c, const struct 
                                     .arg = args,
                                     .ev = ev,
                                     .e = c->e,
+                                    .failed = &failed,
+                                    .err = err,
                                     .anchored = c->src->anchored,
                                     .smoothed = c->src->smoothed,
                                     .scratch = c->scratch,
                                     .notes = w->notes + 2 * (size_t)p->from,
-                                    .noted = noted};
+                                    .noted = &w->noted};
     (points ? c->points->slide : c->func->slide)(&slide, into->v + p->from, into->has + p->from);
+    return failed;
 }
 
 /* The function over the windows of a piece of a series. */
@@ -762,8 +745,6 @@ static nx_status run_kernel(struct eval *ev, struct range_call *c, struct window
                             struct row *into, struct nx_err *err)
 {
     const bool points = !c->src->inner && ev->col.resolution_ms && c->points->slide;
-    struct piece left = *p;
-    bool noted;
     nx_status st = take_windows(ev, c, w, p, s, err);
 
     if (!st)
@@ -772,18 +753,8 @@ static nx_status run_kernel(struct eval *ev, struct range_call *c, struct window
         st = make_scratch(ev, c, s->n, points || (c->func->flags & PQL_F_ROOMY), err);
     if (st)
         return st;
-    if (!c->func->slide)
-        return run_windows(ev, c, w, r, s, into, err);
-    do {
-        const struct piece run = take_run(w, s->n, &left);
-
-        noted = w->noted;
-        run_slide(ev, c, w, r, &run, s, points, &noted, into);
-        if (left.from < left.to)
-            st = eval_check(ev, err);
-    } while (left.from < left.to && !st);
-    w->noted = noted;
-    return st;
+    return c->func->slide ? run_slide(ev, c, w, r, p, s, points, into, err)
+                          : run_windows(ev, c, w, r, s, into, err);
 }
 
 static nx_status spare_row(struct eval *ev, struct range_call *c, const struct rows *r, size_t i,

@@ -39,6 +39,14 @@ NX_NODISCARD nx_status rows_made(struct eval *ev, const struct eval_times *tm, s
 NX_NODISCARD nx_status rows_append(struct eval *ev, struct rows *r, const struct labels *labels,
                                    struct row **out, struct nx_err *err);
 
+/* For kernels whose work may be more than that of going over the series once: n samples more are next. True when
+ * the query is to stop: then what the kernel leaves is not looked at. */
+static inline bool slide_stops(const struct pql_slide *s, uint64_t n)
+{
+    *s->failed = eval_spend(s->ev, n, s->err);
+    return *s->failed != NX_OK;
+}
+
 /* Prefix sums of the values, n + 1 of them. False unless all are exact: then none may be used. */
 bool window_exact_prefixes(const struct pql_slide *s, double *prefix);
 uint32_t windows_alike(const struct pql_slide *s, uint32_t k, uint32_t *stride);

@@ -320,9 +320,11 @@ static nx_status settle_kin(struct info *in, struct clash *out, struct nx_err *e
         if (n < 2)
             continue;
         st = eval_check(ev, err);
-        for (uint32_t k = 0; k < in->c->tm->n && !st && !(c.any && k > c.k); k++)
+        for (uint32_t k = 0; k < in->c->tm->n && !st && !(c.any && k > c.k); k++) {
             if (based[k] && !keep_newest(in, v, n, k, &c))
                 break;
+            st = eval_spend(ev, n, err);
+        }
     }
     *out = c;
     in->steps = c.any ? c.k : in->c->tm->n;
@@ -423,7 +425,7 @@ static nx_status build_labels(struct info *in, size_t base, const uint32_t *fit,
                               uint32_t k, struct labels *out, bool *found, struct nx_err *err)
 {
     const struct labels *ls = &in->base->labels[base];
-    nx_status st = NX_OK;
+    nx_status st = eval_spend(in->c->ev, n, err);
 
     *found = false;
     labels_builder_reset(&in->builder, ls);

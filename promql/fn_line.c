@@ -174,6 +174,8 @@ static void slide_lines(const struct pql_slide *s, double *out, uint8_t *has, bo
     for (uint32_t k = 0, done = 1; k < s->tm->n; k += done) {
         uint32_t lo = s->lo[k], n = s->hi[k] - lo;
 
+        if (slide_stops(s, n))
+            return;
         done = n >= 2 && try_eight(&r, k, l) ? SUMS_WIDE : 1;
         if (done == 1 && n >= 2)
             l[0] = line_alone(s->t + lo, s->v + lo, n, line_at_ms(&r, k)); /* L3 */

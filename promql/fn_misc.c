@@ -335,18 +335,26 @@ static int compare_rows(const struct sort_key *key, size_t a, size_t b)
 }
 
 /* Stable: equal rows stay in the order they came in. */
-static void merge_sort(const struct sort_key *key, uint32_t *v, uint32_t *tmp, size_t n)
+static nx_status merge_sort(struct eval *ev, const struct sort_key *key, uint32_t *v, uint32_t *tmp,
+                            size_t n, struct nx_err *err)
 {
     size_t half = n / 2, i = 0, j = half, k = 0;
+    nx_status st;
 
     if (n < 2)
-        return;
-    merge_sort(key, v, tmp, half);
-    merge_sort(key, v + half, tmp, n - half);
+        return NX_OK;
+    st = merge_sort(ev, key, v, tmp, half, err);
+    if (!st)
+        st = merge_sort(ev, key, v + half, tmp, n - half, err);
+    if (!st)
+        st = eval_spend(ev, n, err);
+    if (st)
+        return st;
     memcpy(tmp, v, n * sizeof *v);
     while (i < half || j < n)
         v[k++] =
             j >= n || (i < half && compare_rows(key, tmp[i], tmp[j]) <= 0) ? tmp[i++] : tmp[j++];
+    return NX_OK;
 }
 
 static nx_status sort_rows(struct eval *ev, struct rows *r, const struct sort_key *key,
@@ -357,12 +365,15 @@ static nx_status sort_rows(struct eval *ev, struct rows *r, const struct sort_ke
     struct labels *labels = arena_array(ev->work, r->n + 1, sizeof *labels);
     struct row *data = arena_array(ev->work, r->n + 1, sizeof *data);
     uint8_t *drop = arena_array(ev->work, r->n + 1, 1);
+    nx_status st;
 
     if (!order || !tmp || !labels || !data || !drop)
         return eval_nomem(ev, ev->work, err);
     for (size_t i = 0; i < r->n; i++)
         order[i] = (uint32_t)i;
-    merge_sort(key, order, tmp, r->n);
+    st = merge_sort(ev, key, order, tmp, r->n, err);
+    if (st)
+        return st;
     for (size_t i = 0; i < r->n; i++) {
         labels[i] = r->labels[order[i]];
         data[i] = r->data[order[i]];

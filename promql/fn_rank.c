@@ -107,6 +107,7 @@ double quantile_of(double q, double *v, size_t n)
 #define SMALL      48 /* values that are inserted into their places */
 
 struct sorting {
+    const struct pql_slide *slide;
     uint64_t *key, *key_to; /* sorted by these; room for the next pass */
     uint32_t *at, *at_to;   /* the samples that they belong to */
 };
@@ -168,12 +169,23 @@ static void sort_digit(struct sorting *s, size_t n, unsigned shift)
     s->at_to = at;
 }
 
+/* By the digits from a bit on to the highest, unless the query is to stop meanwhile. */
+static bool sort_digits(struct sorting *s, size_t n, unsigned shift, unsigned top)
+{
+    for (; shift < top; shift += DIGIT_BITS) {
+        if (slide_stops(s->slide, n))
+            return false;
+        sort_digit(s, n, shift);
+    }
+    return true;
+}
+
 /* Keeps the order of equal keys. The three highest digits that differ tell nearly all values apart, and what
  * they do not is near its place. */
 static void sort_keys(struct sorting *s, size_t n)
 {
     uint64_t differ = 0;
-    unsigned top, shift;
+    unsigned top;
     bool sorted = true;
 
     for (size_t i = 1; i < n; i++) {
@@ -187,12 +199,10 @@ static void sort_keys(struct sorting *s, size_t n)
         return;
     }
     top = 64 - (unsigned)__builtin_clzll(differ);
-    for (shift = top > 3 * DIGIT_BITS ? top - 3 * DIGIT_BITS : 0; shift < top; shift += DIGIT_BITS)
-        sort_digit(s, n, shift);
-    if (sort_by_insertion(s, n, 4 * n))
+    if (!sort_digits(s, n, top > 3 * DIGIT_BITS ? top - 3 * DIGIT_BITS : 0, top) ||
+        sort_by_insertion(s, n, 4 * n))
         return;
-    for (shift = 0; shift < 64; shift += DIGIT_BITS)
-        sort_digit(s, n, shift);
+    sort_digits(s, n, 0, 64);
 }
 
 /* ---- ranks of samples, and those of a window --------------------------------------------------------- */
@@ -209,12 +219,14 @@ struct ranks {
     size_t word, before; /* how many are in the words before `word`, where the last was found */
 };
 
-/* Sorts v[0..n); *at: the samples in order. `room` has space for 3 * n values. */
-static void ranks_sort(struct ranks *r, const double *v, size_t n, double *room,
+/* Sorts v[0..n) of a slide; *at: the samples in order. `room` has space for 3 * n values. */
+static void ranks_sort(struct ranks *r, const struct pql_slide *slide, const double *v, size_t n,
                        const uint32_t **at)
 {
+    double *room = slide->scratch;
     uint32_t *first = (uint32_t *)(void *)(room + 2 * n);
-    struct sorting s = {(uint64_t *)(void *)room, (uint64_t *)(void *)(room + n), first, first + n};
+    struct sorting s = {slide, (uint64_t *)(void *)room, (uint64_t *)(void *)(room + n), first,
+                        first + n};
     double *sorted;
 
     for (size_t i = 0; i < n; i++) {
@@ -231,22 +243,24 @@ static void ranks_sort(struct ranks *r, const double *v, size_t n, double *room,
     *at = s.at;
 }
 
-static void ranks_of_window(struct ranks *r, const double *v, size_t n, double *room)
+static void ranks_of_window(struct ranks *r, const struct pql_slide *s, uint32_t k)
 {
     const uint32_t *at;
 
-    ranks_sort(r, v, n, room, &at);
+    ranks_sort(r, s, s->v + s->lo[k], s->hi[k] - s->lo[k], &at);
     r->nans = r->n_nans;
 }
 
-/* All samples of a series, none of them in the window yet. `room` has space for 4 * (n + 2) values. */
-static void ranks_of_series(struct ranks *r, const double *v, size_t n, double *room)
+/* All samples of a series, none of them in the window yet. */
+static void ranks_of_series(struct ranks *r, const struct pql_slide *s)
 {
+    double *room = s->scratch; /* for 4 * (n + 2) values */
+    const size_t n = s->n;
     const size_t words = (n + 63) / 64;
     uint32_t *of = (uint32_t *)(void *)(room + 3 * n);
     const uint32_t *at;
 
-    ranks_sort(r, v, n, room, &at);
+    ranks_sort(r, s, s->v, n, &at);
     for (size_t i = 0; i < n; i++)
         of[at[i]] = (uint32_t)i;
     r->of = of;
@@ -388,7 +402,7 @@ static void rank_run_start(struct rank_run *run, const struct pql_slide *s)
         all += s->hi[k] - s->lo[k];
     run->shared = all > 3 * (uint64_t)s->n;
     if (run->shared)
-        ranks_of_series(&run->ranks, s->v, s->n, s->scratch);
+        ranks_of_series(&run->ranks, s);
 }
 
 static void rank_run_step(struct rank_run *run, uint32_t k)
@@ -396,7 +410,7 @@ static void rank_run_step(struct rank_run *run, uint32_t k)
     const struct pql_slide *s = run->s;
 
     if (!run->shared) {
-        ranks_of_window(&run->ranks, s->v + s->lo[k], s->hi[k] - s->lo[k], s->scratch);
+        ranks_of_window(&run->ranks, s, k);
         return;
     }
     for (; run->hi < s->hi[k]; run->hi++)
@@ -411,13 +425,15 @@ void slide_quantile_over_time(const struct pql_slide *s, double *out, uint8_t *h
     struct rank_run run;
 
     rank_run_start(&run, s);
-    for (uint32_t k = 0; k < s->tm->n; k++) {
+    for (uint32_t k = 0; k < s->tm->n && !*s->failed; k++) {
         const uint32_t n = s->hi[k] - s->lo[k];
 
         has[k] = n > 0;
         out[k] = 0;
         if (!n)
             continue;
+        if (slide_stops(s, n))
+            return;
         annots_quantile(&s->ev->annots, pos, s->arg[0][k]);
         rank_run_step(&run, k);
         out[k] = window_quantile(&run.ranks, s->arg[0][k], n);
@@ -437,6 +453,8 @@ void slide_mad_over_time(const struct pql_slide *s, double *out, uint8_t *has)
         out[k] = 0;
         if (!n)
             continue;
+        if (slide_stops(s, n))
+            return;
         rank_run_step(&run, k);
         median = window_quantile(&run.ranks, 0.5, n);
         if (run.ranks.nans)

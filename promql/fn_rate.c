@@ -126,6 +126,8 @@ static void slide_extended(const struct pql_slide *s, double *out, uint8_t *has,
         uint32_t lo = s->lo[k], hi = s->hi[k];
         double change = 0;
 
+        if (slide_stops(s, hi - lo))
+            return;
         has[k] = hi > lo && extended_change(s, lo, hi, s->end[k], counter, &change);
         out[k] = !has[k] ? 0 : per_second ? change / seconds(s->range_ms) : change;
     }
@@ -219,6 +221,8 @@ static void slide_change(const struct pql_slide *s, double *out, uint8_t *has, b
         for (uint32_t i = k; i < end; i++) {
             has[i] = s->hi[i] - s->lo[i] >= 2;
             out[i] = 0;
+            if (slide_stops(s, s->hi[i] - s->lo[i]))
+                return;
             if (has[i])
                 change_step(s, &f, i, counter, per_second, out + i);
         }

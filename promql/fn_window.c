@@ -80,6 +80,8 @@ static void slide_events(const struct pql_slide *s, double *out, uint8_t *has,
         if (s->anchored) { /* from the newest sample not in the range, which must have one */
             int64_t start = s->end[k] - s->range_ms;
 
+            if (slide_stops(s, hi - lo))
+                return;
             while (lo + 1 < hi && s->t[lo + 1] <= start)
                 lo++;
             if (lo + 1 == hi && s->t[lo] <= start)
@@ -251,6 +253,8 @@ static void slide_sums(const struct pql_slide *s, double *out, uint8_t *has, boo
         out[k] = 0;
         if (!n)
             continue;
+        if (!exact && slide_stops(s, n))
+            return;
         if (exact) {
             out[k] = avg ? (prefix[lo + n] - prefix[lo]) / n : prefix[lo + n] - prefix[lo];
         } else if (k && s->lo[k - 1] == lo && s->hi[k - 1] == lo + n) {
@@ -400,6 +404,8 @@ static void slide_variance(const struct pql_slide *s, double *out, uint8_t *has,
             out[k] = out[k - 1];
             continue;
         }
+        if (slide_stops(s, n))
+            return;
         if (variance_eight(s, k, out + k)) {
             memset(has + k, 1, SUMS_WIDE);
             done = SUMS_WIDE;

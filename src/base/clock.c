@@ -21,7 +21,8 @@ static struct {
     atomic_bool on;
     pthread_mutex_t lock;
     pthread_cond_t moved;
-    int64_t wall_ns, mono_ns, cpu_ns; /* under lock */
+    int64_t wall_ns, mono_ns, cpu_ns; /* under lock, as is: */
+    int64_t tick_ns;                  /* what a coarse look at the steady clock moves it by */
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER};
 
 static int64_t real_ns(clockid_t id)
@@ -42,6 +43,8 @@ static int64_t now(const int64_t *field, clockid_t id)
         return real_ns(id);
     pthread_mutex_lock(&fake.lock);
     on = atomic_load(&fake.on);
+    if (on && id == CLOCK_MONOTONIC_COARSE)
+        fake.mono_ns += fake.tick_ns;
     if (on)
         ns = *field;
     pthread_mutex_unlock(&fake.lock);
@@ -121,9 +124,17 @@ void clock_fake_advance(int64_t ms)
     pthread_mutex_unlock(&fake.lock);
 }
 
+void clock_fake_tick(int64_t ms)
+{
+    pthread_mutex_lock(&fake.lock);
+    fake.tick_ns = ms * NS_PER_MS;
+    pthread_mutex_unlock(&fake.lock);
+}
+
 void clock_fake_off(void)
 {
     pthread_mutex_lock(&fake.lock);
+    fake.tick_ns = 0;
     atomic_store_explicit(&fake.on, false, memory_order_release);
     pthread_cond_broadcast(&fake.moved);
     pthread_mutex_unlock(&fake.lock);

@@ -15,6 +15,9 @@ void clock_sleep_until_mono_ns(int64_t mono_ns);
 /* Tests: from here on all clocks stand still at `wall_ms` until moved. clock_fake_off() ends it. */
 void clock_fake_set(int64_t wall_ms);
 void clock_fake_advance(int64_t ms);
+/* Each look by clock_mono_coarse_ns() moves the clocks by so much: a test that counts looks, and ends what has a
+ * deadline at any of them. */
+void clock_fake_tick(int64_t ms);
 void clock_fake_off(void);
 
 /* RFC 3339 in UTC with as many fractional digits as needed up to nanoseconds ("2026-01-02T03:04:05.5Z"). */
