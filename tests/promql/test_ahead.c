@@ -170,23 +170,28 @@ static void and_with_series_in_pieces(void **state)
 #define SERIES 40
 
 /* m_total, w{i=""}: 40 each; w is no counter by its name. */
-static struct teststore *filled(void)
+static struct teststore *filled_with(int series)
 {
     struct teststore *s = teststore_new();
     struct nx_err err;
 
     assert_non_null(s);
-    for (int i = 0; i < 2 * SERIES; i++) {
+    for (int i = 0; i < 2 * series; i++) {
         char number[16];
-        struct label l[2] = {{STR(LABEL_NAME), STR(i < SERIES ? "m_total" : "w")}, {STR("i"), {0}}};
+        struct label l[2] = {{STR(LABEL_NAME), STR(i < series ? "m_total" : "w")}, {STR("i"), {0}}};
         struct labels ls = {l, 2};
 
-        snprintf(number, sizeof number, "%02d", i % SERIES);
+        snprintf(number, sizeof number, "%02d", i % series);
         l[1].value = STR(number);
         for (int64_t t = 0; t <= 600000; t += 5000)
             assert_ok(teststore_add(s, &ls, t, (double)(t * (i + 3) % 70000) / 7, &err), &err);
     }
     return s;
+}
+
+static struct teststore *filled(void)
+{
+    return filled_with(SERIES);
 }
 
 static struct pql_query query_of(const char *text, const struct pql_source *source)
@@ -325,8 +330,7 @@ static uint64_t use_nothing(void *ctx)
     return 1 << 20;
 }
 
-/* What helpers take is the query's, and given back. A query that has enough alone may not have enough with
- * helpers by a little; then it goes on alone. */
+/* What helpers take is the query's, and given back. */
 static void memory_of_helpers_is_the_query_s(void **state)
 {
     struct teststore *s = filled();
@@ -362,6 +366,61 @@ static void memory_of_helpers_is_the_query_s(void **state)
     assert_true(good > 0 && bad > 0);
     assert_true(a.by_helper > 0);
     memory_free(m);
+    teststore_free(s);
+}
+
+static bool has_enough(const struct pql_query *q, uint64_t bytes)
+{
+    struct pql_engine *e = engine_of(UINT32_MAX, 0, (struct pql_engine_opts){.max_bytes = bytes});
+    struct pql_result *r = NULL;
+    const bool enough = pql_exec(e, q, &r, NULL) == NX_OK;
+
+    pql_result_free(r);
+    pql_engine_free(e);
+    return enough;
+}
+
+/* The least that a query needs alone, nearly. */
+static uint64_t need_of(const struct pql_query *q)
+{
+    uint64_t enough = 1u << 26, too_little = 0;
+
+    while (enough - too_little > 256) {
+        const uint64_t mid = too_little + (enough - too_little) / 2;
+
+        if (has_enough(q, mid))
+            enough = mid;
+        else
+            too_little = mid;
+    }
+    return enough;
+}
+
+/* What has enough alone has enough with helpers. */
+static void no_query_fails_for_the_memory_of_its_helpers(void **state)
+{
+    struct teststore *s = filled_with(4 * SERIES);
+    struct pql_source inner = teststore_source(s);
+    struct around a = around_of(&inner);
+    struct pql_source source = {around_open, &a};
+    struct pql_engine *alone = engine_of(UINT32_MAX, 0, (struct pql_engine_opts){0});
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(texts); i++) {
+        struct pql_query q = query_of(texts[i], &source);
+        const uint64_t need = need_of(&q);
+
+        for (uint64_t more = 0; more < need;
+             more += (more / 4 + need / 200) * (TEST_STRIDE > 1 ? 4 : 1)) {
+            const struct pql_engine_opts opts = {.max_bytes = need + more};
+            struct pql_engine *helped = engine_of(1 + more % 3, 1 + more % 5, opts);
+
+            assert_true(same_on_both(alone, helped, &q));
+            pql_engine_free(helped);
+        }
+    }
+    assert_true(a.by_helper > a.reads / 50);
+    pql_engine_free(alone);
     teststore_free(s);
 }
 
@@ -418,6 +477,7 @@ int main(void)
         cmocka_unit_test(a_series_that_cant_be_read_fails_both),
         cmocka_unit_test(a_query_that_is_called_off_or_late_ends),
         cmocka_unit_test(memory_of_helpers_is_the_query_s),
+        cmocka_unit_test(no_query_fails_for_the_memory_of_its_helpers),
         cmocka_unit_test(many_queries_share_few_helpers),
     };
 
