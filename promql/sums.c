@@ -12,6 +12,15 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Adds x to a sum, and to c what that rounded away, after Knuth; numbers or vectors of them. */
+#define ADD(sum, c, x)                                                                             \
+    do {                                                                                           \
+        const __auto_type add_t = (sum) + (x);                                                     \
+        const __auto_type add_part = add_t - (sum);                                                \
+        (c) += ((sum) - (add_t - add_part)) + ((x)-add_part);                                      \
+        (sum) = add_t;                                                                             \
+    } while (0)
+
 unsigned sums_most_bytes = 64;
 
 void sums_lay_out(struct sums_layout *l, const double *v, size_t n, size_t stride, double *room)
@@ -45,13 +54,10 @@ void sums_lay_out(struct sums_layout *l, const double *v, size_t n, size_t strid
             const double by = x ? x[i] : 1; /* times 1 changes no bit of a number */               \
             _Pragma("GCC unroll 4") for (int j = 0; j < parts; j++)                                \
             {                                                                                      \
-                vec v, t, part;                                                                    \
+                vec v;                                                                             \
                 memcpy(&v, p + j * (bytes / 8), bytes);                                            \
                 v *= by;                                                                           \
-                t = sum[j] + v;                                                                    \
-                part = t - sum[j];                                                                 \
-                c[j] += (sum[j] - (t - part)) + (v - part);                                        \
-                sum[j] = t;                                                                        \
+                ADD(sum[j], c[j], v);                                                              \
             }                                                                                      \
             p += l->rows;                                                                          \
             if (++phase == l->stride) {                                                            \
@@ -79,12 +85,9 @@ DEFINE_RUN(run, , 16, 4)
             _Pragma("GCC unroll 8") for (int j = 0; j < SUMS_WIDE; j++) all[j] = p[j][i];          \
             _Pragma("GCC unroll 4") for (int j = 0; j < parts; j++)                                \
             {                                                                                      \
-                vec v, t, part;                                                                    \
+                vec v;                                                                             \
                 memcpy(&v, all + j * (bytes / 8), bytes);                                          \
-                t = sum[j] + v;                                                                    \
-                part = t - sum[j];                                                                 \
-                c[j] += (sum[j] - (t - part)) + (v - part);                                        \
-                sum[j] = t;                                                                        \
+                ADD(sum[j], c[j], v);                                                              \
             }                                                                                      \
         }                                                                                          \
         memcpy(out->sum, sum, sizeof sum);                                                         \
@@ -108,19 +111,13 @@ DEFINE_APART(apart, , 16, 4)
             _Pragma("GCC unroll 8") for (int j = 0; j < SUMS_WIDE; j++) all[0][j] = p[j][i];       \
             _Pragma("GCC unroll 4") for (int j = 0; j < parts; j++)                                \
             {                                                                                      \
-                vec v, by, delta, t, part;                                                         \
+                vec v, by, delta;                                                                  \
                 memcpy(&v, all[0] + j * (bytes / 8), bytes);                                       \
                 delta = v - (mean[j] + c_mean[j]);                                                 \
                 by = delta / count;                                                                \
-                t = mean[j] + by;                                                                  \
-                part = t - mean[j];                                                                \
-                c_mean[j] += (mean[j] - (t - part)) + (by - part);                                 \
-                mean[j] = t;                                                                       \
+                ADD(mean[j], c_mean[j], by);                                                       \
                 by = delta * (v - (mean[j] + c_mean[j]));                                          \
-                t = squares[j] + by;                                                               \
-                part = t - squares[j];                                                             \
-                c_squares[j] += (squares[j] - (t - part)) + (by - part);                           \
-                squares[j] = t;                                                                    \
+                ADD(squares[j], c_squares[j], by);                                                 \
             }                                                                                      \
         }                                                                                          \
         memcpy(all[0], mean, sizeof mean);                                                         \
@@ -222,12 +219,8 @@ void sums_go_on(double *sum_inout, double *c_inout, const double *v, size_t n)
 {
     double sum = *sum_inout, c = *c_inout;
 
-    for (size_t i = 0; i < n; i++) {
-        double t = sum + v[i], part = t - sum;
-
-        c += (sum - (t - part)) + (v[i] - part);
-        sum = t;
-    }
+    for (size_t i = 0; i < n; i++)
+        ADD(sum, c, v[i]);
     *sum_inout = sum;
     *c_inout = c;
 }
