@@ -72,20 +72,19 @@ static nx_status check_groups(void *ctx, const struct config_scrape *job,
 static nx_status check_alertmanagers(void *ctx, const struct config_alertmanager *am,
                                      const struct config_static_sd *groups, struct nx_err *err)
 {
-    struct relabel_scratch scratch = {0};
+    struct relabel_work work = {0};
     struct arena *a = arena_new(0);
-    nx_status st =
-        a ? relabel_scratch_init(&scratch, err) : nx_fail(err, NX_NOMEM, "out of memory");
+    nx_status st = a ? relabel_work_init(&work, err) : nx_fail(err, NX_NOMEM, "out of memory");
 
     (void)ctx;
     for (size_t g = 0; g < groups->n; g++)
         for (size_t i = 0; i < groups->v[g].targets.n && !st; i++) {
             struct nx_slice url;
             bool dropped;
-            st = notify_url(am, groups->v[g].targets.v[i], &groups->v[g].labels, &scratch, a,
-                            &dropped, &url, err);
+            st = notify_url(am, groups->v[g].targets.v[i], &groups->v[g].labels, &work, a, &dropped,
+                            &url, err);
         }
-    relabel_scratch_done(&scratch);
+    relabel_work_done(&work);
     arena_free(a);
     return st;
 }

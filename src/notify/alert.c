@@ -101,38 +101,18 @@ struct notify_alert *alert_with_labels(const struct notify_alert *from, const st
 
 /* ---- relabelling ------------------------------------------------------------------------------------ */
 
-nx_status alert_scratch_init(struct alert_scratch *s, struct nx_err *err)
-{
-    labels_builder_init(&s->builder);
-    return relabel_scratch_init(&s->relabel, err);
-}
-
-void alert_scratch_done(struct alert_scratch *s)
-{
-    labels_builder_done(&s->builder);
-    relabel_scratch_done(&s->relabel);
-}
-
-nx_status alert_relabel(struct alert_scratch *s, const struct labels *from,
+nx_status alert_relabel(struct relabel_work *w, const struct labels *from,
                         const struct labels *external, const struct relabel_rules *rules,
                         bool *kept, struct labels *out, struct nx_err *err)
 {
-    relabel_scratch_reset(&s->relabel);
-    labels_builder_reset(&s->builder, from);
+    nx_status st;
+
+    relabel_work_begin(w, from);
     for (uint32_t i = 0; external && i < external->n; i++) /* A2 */
         if (!labels_get(from, external->v[i].name).len)
-            labels_builder_set(&s->builder, external->v[i].name, external->v[i].value);
-    switch (relabel_apply(rules, &s->builder, &s->relabel)) {
-    case RELABEL_NOMEM:
-        return nx_fail(err, NX_NOMEM, "out of memory");
-    case RELABEL_DROPPED:
-        *kept = false;
-        return NX_OK;
-    case RELABEL_KEPT:
-        break;
-    }
-    *kept = true;
-    return labels_builder_build(&s->builder, out, err);
+            labels_builder_set(&w->labels, external->v[i].name, external->v[i].value);
+    st = relabel_apply(rules, w, kept, err);
+    return st || !*kept ? st : labels_builder_build(&w->labels, out, err);
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------------- */

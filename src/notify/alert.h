@@ -10,15 +10,9 @@ struct notify_alert *alert_new(const struct labels *labels, const struct rule_no
 struct notify_alert *alert_with_labels(const struct notify_alert *from,
                                        const struct labels *labels);
 
-struct alert_scratch {
-    struct labels_builder builder;
-    struct relabel_scratch relabel;
-};
-NX_NODISCARD nx_status alert_scratch_init(struct alert_scratch *s, struct nx_err *err);
-void alert_scratch_done(struct alert_scratch *s);
-/* Labels after `external` (where they are absent; may be NULL) and rules: valid until the scratch is used again or
+/* Labels after `external` (where they are absent; may be NULL) and rules: valid until `w` is used again or
  * done. *kept false: the rules dropped the alert. */
-NX_NODISCARD nx_status alert_relabel(struct alert_scratch *s, const struct labels *from,
+NX_NODISCARD nx_status alert_relabel(struct relabel_work *w, const struct labels *from,
                                      const struct labels *external,
                                      const struct relabel_rules *rules, bool *kept,
                                      struct labels *out, struct nx_err *err);

@@ -439,7 +439,7 @@ static void batch_done(struct batch *b)
 }
 
 /* Notices as alerts, with external labels and the rules that hold for all. */
-static nx_status make_alerts(const struct config *cfg, struct alert_scratch *scratch,
+static nx_status make_alerts(const struct config *cfg, struct relabel_work *work,
                              const struct rule_notice *v, size_t count, struct batch *out,
                              struct nx_err *err)
 {
@@ -449,7 +449,7 @@ static nx_status make_alerts(const struct config *cfg, struct alert_scratch *scr
         struct labels labels;
         bool kept;
 
-        st = alert_relabel(scratch, &v[i].labels, &cfg->global.external_labels,
+        st = alert_relabel(work, &v[i].labels, &cfg->global.external_labels,
                            &cfg->alerting.alert_relabel, &kept, &labels, err);
         if (st || !kept)
             continue;
@@ -463,7 +463,7 @@ static nx_status make_alerts(const struct config *cfg, struct alert_scratch *scr
 }
 
 /* The same alerts for one section, by its own rules. What they don't change is shared. */
-static nx_status for_section(const struct section *s, struct alert_scratch *scratch,
+static nx_status for_section(const struct section *s, struct relabel_work *work,
                              const struct batch *all, struct batch *out, struct nx_err *err)
 {
     const struct relabel_rules *rules = &sender_settings_section(s->settings)->alert_relabel;
@@ -473,7 +473,7 @@ static nx_status for_section(const struct section *s, struct alert_scratch *scra
         struct labels labels;
         bool kept;
 
-        st = alert_relabel(scratch, &all->v[i]->labels, NULL, rules, &kept, &labels, err);
+        st = alert_relabel(work, &all->v[i]->labels, NULL, rules, &kept, &labels, err);
         if (st || !kept)
             continue;
         out->v[out->n] = labels_eq(&labels, &all->v[i]->labels)
@@ -487,7 +487,7 @@ static nx_status for_section(const struct section *s, struct alert_scratch *scra
     return st;
 }
 
-static nx_status queue_section(const struct section *s, struct alert_scratch *scratch,
+static nx_status queue_section(const struct section *s, struct relabel_work *work,
                                const struct batch *all, struct nx_err *err)
 {
     struct batch own = {0};
@@ -495,7 +495,7 @@ static nx_status queue_section(const struct section *s, struct alert_scratch *sc
     nx_status st = NX_OK;
 
     if (sender_settings_section(s->settings)->alert_relabel.n) {
-        st = for_section(s, scratch, all, &own, err);
+        st = for_section(s, work, all, &own, err);
         b = &own;
     }
     for (size_t i = 0; i < s->n_senders && b->n; i++)
@@ -507,21 +507,21 @@ static nx_status queue_section(const struct section *s, struct alert_scratch *sc
 void notify_take(void *ctx, const struct rule_notice *v, size_t count)
 {
     struct notify *n = ctx;
-    struct alert_scratch scratch = {0};
+    struct relabel_work work = {0};
     struct batch all = {0};
     struct nx_err err = {0};
     nx_status st = NX_OK;
 
     nx_rdlock(&n->lock);
     if (n->cfg && (n->n_sections || n->also)) {
-        st = alert_scratch_init(&scratch, &err);
+        st = relabel_work_init(&work, &err);
         if (!st)
-            st = make_alerts(n->cfg, &scratch, v, count, &all, &err);
+            st = make_alerts(n->cfg, &work, v, count, &all, &err);
         for (size_t i = 0; i < n->n_sections && all.n; i++) { /* what could be made is sent */
-            nx_status bad = queue_section(n->sections[i], &scratch, &all, &err);
+            nx_status bad = queue_section(n->sections[i], &work, &all, &err);
             st = st ? st : bad;
         }
-        alert_scratch_done(&scratch);
+        relabel_work_done(&work);
     }
     nx_rwunlock(&n->lock);
     if (all.n && n->also)

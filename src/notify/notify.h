@@ -93,9 +93,9 @@ NX_NODISCARD nx_status notify_get_stats(struct notify *n, struct arena *a, struc
 
 /* The URL that alerts for one target of a group are sent to, in the arena. *dropped: relabel_configs did; the URL is
  * the one it would have had. NX_BADINPUT: it is none, and why. */
-struct relabel_scratch;
+struct relabel_work;
 NX_NODISCARD nx_status notify_url(const struct config_alertmanager *am, struct nx_slice address,
-                                  const struct labels *group, struct relabel_scratch *scratch,
+                                  const struct labels *group, struct relabel_work *work,
                                   struct arena *a, bool *dropped, struct nx_slice *url,
                                   struct nx_err *err);
 

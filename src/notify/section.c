@@ -31,7 +31,7 @@ static nx_status urls_add(struct arena *a, struct urls *u, struct nx_slice url, 
 }
 
 static nx_status add_group(const struct section *s, const struct discovery_group *g,
-                           struct relabel_scratch *scratch, struct arena *a, struct urls *active,
+                           struct relabel_work *work, struct arena *a, struct urls *active,
                            struct urls *dropped, struct nx_err *err)
 {
     size_t n_active = active->n, n_dropped = dropped->n;
@@ -41,8 +41,8 @@ static nx_status add_group(const struct section *s, const struct discovery_group
         struct nx_slice url;
         bool out = false;
 
-        st = notify_url(sender_settings_section(s->settings), g->targets.v[i], &g->labels, scratch,
-                        a, &out, &url, err);
+        st = notify_url(sender_settings_section(s->settings), g->targets.v[i], &g->labels, work, a,
+                        &out, &url, err);
         if (!st)
             st = urls_add(a, out ? dropped : active, url, err);
     }
@@ -58,15 +58,15 @@ static nx_status add_group(const struct section *s, const struct discovery_group
 static nx_status find_urls(const struct section *s, const struct discovery *d, struct arena *a,
                            struct urls *active, struct urls *dropped, struct nx_err *err)
 {
-    struct relabel_scratch scratch = {0};
+    struct relabel_work work = {0};
     struct discovery_groups groups = {0};
-    nx_status st = relabel_scratch_init(&scratch, err);
+    nx_status st = relabel_work_init(&work, err);
 
     if (!st)
         st = discovery_groups(d, nx_slice_str(s->name), a, &groups, err);
     for (size_t i = 0; i < groups.n && !st; i++)
-        st = add_group(s, &groups.v[i], &scratch, a, active, dropped, err);
-    relabel_scratch_done(&scratch);
+        st = add_group(s, &groups.v[i], &work, a, active, dropped, err);
+    relabel_work_done(&work);
     return st;
 }
 

@@ -74,54 +74,38 @@ static nx_status bad_address(struct nx_slice address, struct nx_err *err)
     return nx_fail(err, NX_BADINPUT, "%s is not a valid hostname", text_quoted(quoted, address));
 }
 
-static nx_status make(const struct config_alertmanager *am, struct nx_slice address,
-                      const struct labels *group, struct labels_builder *b,
-                      struct relabel_scratch *scratch, struct arena *a, bool *dropped,
-                      struct nx_slice *url, struct nx_err *err)
+nx_status notify_url(const struct config_alertmanager *am, struct nx_slice address,
+                     const struct labels *group, struct relabel_work *work, struct arena *a,
+                     bool *dropped, struct nx_slice *url, struct nx_err *err)
 {
+    struct labels_builder *b = &work->labels;
     struct nx_slice path = default_path(am, a), before;
+    bool kept = false;
     nx_status st;
 
     if (!path.ptr)
         return nx_fail(err, NX_NOMEM, "out of memory");
+    relabel_work_begin(work, NULL);
     labels_builder_set(b, nx_slice_str("__scheme__"), am->scheme);
     labels_builder_set(b, nx_slice_str("__alerts_path__"), path);
     for (uint32_t i = 0; i < group->n; i++) /* U1 */
         labels_builder_set(b, group->v[i].name, group->v[i].value);
     if (address.len) /* some mechanisms give it as a label */
         labels_builder_set(b, nx_slice_str("__address__"), address);
+    if (b->nomem)
+        return nx_fail(err, NX_NOMEM, "out of memory");
     st = url_of(b, a, &before, err);
+    if (!st)
+        st = relabel_apply(&am->relabel, work, &kept, err);
     if (st)
         return st;
-    relabel_scratch_reset(scratch);
-    switch (relabel_apply(&am->relabel, b, scratch)) {
-    case RELABEL_NOMEM:
-        return nx_fail(err, NX_NOMEM, "out of memory");
-    case RELABEL_DROPPED:
-        *dropped = true;
+    *dropped = !kept;
+    if (!kept) {
         *url = before; /* U2 */
         return NX_OK;
-    case RELABEL_KEPT:
-        break;
     }
     address = labels_builder_get(b, nx_slice_str("__address__"));
     if (address.len && memchr(address.ptr, '/', address.len))
         return bad_address(address, err);
-    *dropped = false;
     return url_of(b, a, url, err);
-}
-
-nx_status notify_url(const struct config_alertmanager *am, struct nx_slice address,
-                     const struct labels *group, struct relabel_scratch *scratch, struct arena *a,
-                     bool *dropped, struct nx_slice *url, struct nx_err *err)
-{
-    struct labels_builder b;
-    nx_status st;
-
-    labels_builder_init(&b);
-    st = make(am, address, group, &b, scratch, a, dropped, url, err);
-    if (!st && b.nomem)
-        st = nx_fail(err, NX_NOMEM, "out of memory");
-    labels_builder_done(&b);
-    return st;
 }

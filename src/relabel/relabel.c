@@ -16,36 +16,39 @@
 #include "src/base/hash.h"
 #include "src/base/text.h"
 
-#define SCRATCH_BYTES (64u << 20) /* what one label set may grow to while it is rewritten */
+#define WORK_BYTES (64u << 20) /* what one label set may grow to while it is rewritten */
 
-nx_status relabel_scratch_init(struct relabel_scratch *s, struct nx_err *err)
+nx_status relabel_work_init(struct relabel_work *w, struct nx_err *err)
 {
-    *s = (struct relabel_scratch){.arena = arena_new(SCRATCH_BYTES)};
-    buf_init(&s->joined, SCRATCH_BYTES);
-    buf_init(&s->expanded, SCRATCH_BYTES);
-    return s->arena ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
+    *w = (struct relabel_work){.arena = arena_new(WORK_BYTES)};
+    labels_builder_init(&w->labels);
+    buf_init(&w->joined, WORK_BYTES);
+    buf_init(&w->expanded, WORK_BYTES);
+    return w->arena ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
 }
 
-void relabel_scratch_reset(struct relabel_scratch *s)
+void relabel_work_begin(struct relabel_work *w, const struct labels *base)
 {
-    arena_reset(s->arena);
-    buf_clear(&s->joined);
-    buf_clear(&s->expanded);
+    labels_builder_reset(&w->labels, base);
+    arena_reset(w->arena);
+    buf_clear(&w->joined);
+    buf_clear(&w->expanded);
 }
 
-void relabel_scratch_done(struct relabel_scratch *s)
+void relabel_work_done(struct relabel_work *w)
 {
-    arena_free(s->arena);
-    buf_done(&s->joined);
-    buf_done(&s->expanded);
-    *s = (struct relabel_scratch){0};
+    labels_builder_done(&w->labels);
+    arena_free(w->arena);
+    buf_done(&w->joined);
+    buf_done(&w->expanded);
+    *w = (struct relabel_work){0};
 }
 
-/* One rule at work. */
-struct work {
+/* One rule on one set of labels. */
+struct turn {
     const struct relabel_rule *rule;
     struct labels_builder *lb;
-    struct relabel_scratch *s;
+    struct relabel_work *work;
     struct nx_slice value; /* the source values, joined */
     bool nomem;
 };
@@ -56,162 +59,162 @@ static bool has_variable(struct nx_slice s)
 }
 
 /* The only source's value is used where it lies; several are put together. */
-static void join_sources(struct work *w)
+static void join_sources(struct turn *t)
 {
-    const struct config_strings *names = &w->rule->source_labels;
-    struct buf *b = &w->s->joined;
+    const struct config_strings *names = &t->rule->source_labels;
+    struct buf *b = &t->work->joined;
 
-    w->value = nx_slice_of("", 0);
+    t->value = nx_slice_of("", 0);
     if (names->n == 1)
-        w->value = labels_builder_get(w->lb, names->v[0]);
+        t->value = labels_builder_get(t->lb, names->v[0]);
     if (names->n <= 1)
         return;
     buf_clear(b);
     for (size_t i = 0; i < names->n; i++) {
         if (i)
-            buf_slice(b, w->rule->separator);
-        buf_slice(b, labels_builder_get(w->lb, names->v[i]));
+            buf_slice(b, t->rule->separator);
+        buf_slice(b, labels_builder_get(t->lb, names->v[i]));
     }
-    w->nomem |= b->failed != NX_OK;
-    w->value = buf_view(b);
+    t->nomem |= b->failed != NX_OK;
+    t->value = buf_view(b);
 }
 
 /* Bytes that stay: a copy, unless they lie somewhere that lives as long (R2). */
-static struct nx_slice keep(struct work *w, struct nx_slice s)
+static struct nx_slice keep(struct turn *t, struct nx_slice s)
 {
-    struct nx_slice copy = arena_slice(w->s->arena, s);
+    struct nx_slice copy = arena_slice(t->work->arena, s);
 
-    w->nomem |= !copy.ptr;
+    t->nomem |= !copy.ptr;
     return copy.ptr ? copy : nx_slice_of("", 0);
 }
 
 /* `name` and `value` may lie in buffers that the next rule reuses: unless borrowed, what is new is
  * copied. */
-static void set(struct work *w, struct nx_slice name, bool name_borrowed, struct nx_slice value,
+static void set(struct turn *t, struct nx_slice name, bool name_borrowed, struct nx_slice value,
                 bool value_borrowed)
 {
-    struct nx_slice had = labels_builder_get(w->lb, name);
+    struct nx_slice had = labels_builder_get(t->lb, name);
 
     if (nx_slice_eq(had, value))
         return; /* there already, or neither here nor there */
     if (!value.len) {
-        labels_builder_del(w->lb, name);
+        labels_builder_del(t->lb, name);
         return;
     }
     if (!name_borrowed)
-        name = keep(w, name);
+        name = keep(t, name);
     if (!value_borrowed)
-        value = keep(w, value);
-    if (!w->nomem)
-        labels_builder_set(w->lb, name, value);
+        value = keep(t, value);
+    if (!t->nomem)
+        labels_builder_set(t->lb, name, value);
 }
 
-/* Are w->value's bytes those of a label? Then they live as long as the builder's. */
-static bool value_is_a_label(const struct work *w)
+/* Are t->value's bytes those of a label? Then they live as long as the builder's. */
+static bool value_is_a_label(const struct turn *t)
 {
-    return w->rule->source_labels.n <= 1;
+    return t->rule->source_labels.n <= 1;
 }
 
 /* Expands a template against the value; false if the regex does not match. Valid until the next
  * call. */
-static bool expand(struct work *w, struct nx_slice subject, struct nx_slice template,
+static bool expand(struct turn *t, struct nx_slice subject, struct nx_slice template,
                    struct nx_slice *out)
 {
-    struct buf *b = &w->s->expanded;
+    struct buf *b = &t->work->expanded;
 
     buf_clear(b);
-    if (!regex_expand(w->rule->regex, subject, template, b))
+    if (!regex_expand(t->rule->regex, subject, template, b))
         return false;
-    w->nomem |= b->failed != NX_OK;
+    t->nomem |= b->failed != NX_OK;
     *out = buf_view(b);
     return true;
 }
 
-static bool name_ok(const struct work *w, struct nx_slice name)
+static bool name_ok(const struct turn *t, struct nx_slice name)
 {
-    return w->rule->legacy_names ? label_name_legacy_valid(name) : label_name_valid(name);
+    return t->rule->legacy_names ? label_name_legacy_valid(name) : label_name_valid(name);
 }
 
 /* Where a replace rule writes: the rule's own text, or what it expands to. False: it does not
  * apply. */
-static bool find_target(struct work *w, struct nx_slice *target, bool *borrowed)
+static bool find_target(struct turn *t, struct nx_slice *target, bool *borrowed)
 {
-    *target = w->rule->target_label;
+    *target = t->rule->target_label;
     *borrowed = true;
     if (!has_variable(*target))
         return true;
-    if (!expand(w, w->value, *target, target))
+    if (!expand(t, t->value, *target, target))
         return false;
-    *target = keep(w, *target); /* the buffer is about to be used again */
-    return !w->nomem && name_ok(w, *target);
+    *target = keep(t, *target); /* the buffer is about to be used again */
+    return !t->nomem && name_ok(t, *target);
 }
 
-static void replace(struct work *w)
+static void replace(struct turn *t)
 {
-    const struct relabel_rule *r = w->rule;
+    const struct relabel_rule *r = t->rule;
     struct nx_slice target, result = r->replacement;
     bool borrowed, result_borrowed = true;
 
-    if (!find_target(w, &target, &borrowed))
+    if (!find_target(t, &target, &borrowed))
         return;
     if (r->default_regex && nx_slice_is(r->replacement, "$1")) {
-        result = w->value; /* (.*) -> $1 */
-        result_borrowed = value_is_a_label(w);
+        result = t->value; /* (.*) -> $1 */
+        result_borrowed = value_is_a_label(t);
     } else if (has_variable(r->replacement)) {
-        if (!expand(w, w->value, r->replacement, &result))
+        if (!expand(t, t->value, r->replacement, &result))
             return;
         result_borrowed = false;
-    } else if (!r->default_regex && !regex_match(r->regex, w->value)) {
+    } else if (!r->default_regex && !regex_match(r->regex, t->value)) {
         return;
     }
-    if (!w->nomem)
-        set(w, target, borrowed, result, result_borrowed);
+    if (!t->nomem)
+        set(t, target, borrowed, result, result_borrowed);
 }
 
-static void hashmod(struct work *w)
+static void hashmod(struct turn *t)
 {
     uint8_t digest[16];
     uint64_t v = 0;
     char text[24];
     int len;
 
-    hash_md5(w->value.ptr, w->value.len, digest);
+    hash_md5(t->value.ptr, t->value.len, digest);
     for (int i = 8; i < 16; i++)
         v = v << 8 | digest[i];
-    len = snprintf(text, sizeof text, "%llu", (unsigned long long)(v % w->rule->modulus));
-    set(w, w->rule->target_label, true, nx_slice_of(text, (size_t)len), false);
+    len = snprintf(text, sizeof text, "%llu", (unsigned long long)(v % t->rule->modulus));
+    set(t, t->rule->target_label, true, nx_slice_of(text, (size_t)len), false);
 }
 
-static void labelmap(struct work *w)
+static void labelmap(struct turn *t)
 {
     struct label *hits = NULL;
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < w->lb->n; i++) {
-        if (!regex_match(w->rule->regex, w->lb->v[i].name))
+    for (uint32_t i = 0; i < t->lb->n; i++) {
+        if (!regex_match(t->rule->regex, t->lb->v[i].name))
             continue;
-        if (!hits && !(hits = arena_array(w->s->arena, w->lb->n - i, sizeof *hits))) {
-            w->nomem = true;
+        if (!hits && !(hits = arena_array(t->work->arena, t->lb->n - i, sizeof *hits))) {
+            t->nomem = true;
             return;
         }
-        hits[n++] = w->lb->v[i]; /* R3 */
+        hits[n++] = t->lb->v[i]; /* R3 */
     }
-    for (uint32_t i = 0; i < n && !w->nomem; i++) {
+    for (uint32_t i = 0; i < n && !t->nomem; i++) {
         struct nx_slice name;
 
-        if (expand(w, hits[i].name, w->rule->replacement, &name))
-            set(w, name, false, hits[i].value, true);
+        if (expand(t, hits[i].name, t->rule->replacement, &name))
+            set(t, name, false, hits[i].value, true);
     }
 }
 
 /* labeldrop removes the names that match, labelkeep those that do not. */
-static void filter_names(struct work *w, bool drop_matching)
+static void filter_names(struct turn *t, bool drop_matching)
 {
-    for (uint32_t i = 0; i < w->lb->n;) {
-        struct nx_slice name = w->lb->v[i].name;
+    for (uint32_t i = 0; i < t->lb->n;) {
+        struct nx_slice name = t->lb->v[i].name;
 
-        if (regex_match(w->rule->regex, name) == drop_matching)
-            labels_builder_del(w->lb, name);
+        if (regex_match(t->rule->regex, name) == drop_matching)
+            labels_builder_del(t->lb, name);
         else
             i++;
     }
@@ -220,10 +223,10 @@ static void filter_names(struct work *w, bool drop_matching)
 /* ---- letters ---- */
 
 /* Character by character, as Go's ToLower and ToUpper; bytes that are no UTF-8 become U+FFFD. */
-static void change_case(struct work *w, bool upper)
+static void change_case(struct turn *t, bool upper)
 {
-    struct buf *b = &w->s->expanded;
-    struct nx_slice rest = w->value;
+    struct buf *b = &t->work->expanded;
+    struct nx_slice rest = t->value;
 
     buf_clear(b);
     while (rest.len) {
@@ -236,50 +239,50 @@ static void change_case(struct work *w, bool upper)
         rest.ptr += len;
         rest.len -= len;
     }
-    w->nomem |= b->failed != NX_OK;
-    if (!w->nomem)
-        set(w, w->rule->target_label, true, buf_view(b), false);
+    t->nomem |= b->failed != NX_OK;
+    if (!t->nomem)
+        set(t, t->rule->target_label, true, buf_view(b), false);
 }
 
 /* False: the label set is dropped. */
-static bool apply(struct work *w)
+static bool apply(struct turn *t)
 {
-    const struct relabel_rule *r = w->rule;
+    const struct relabel_rule *r = t->rule;
 
     if (r->action != RELABEL_LABELMAP && r->action != RELABEL_LABELDROP &&
         r->action != RELABEL_LABELKEEP)
-        join_sources(w);
-    if (w->nomem)
+        join_sources(t);
+    if (t->nomem)
         return true;
     switch (r->action) {
     case RELABEL_DROP:
-        return !regex_match(r->regex, w->value);
+        return !regex_match(r->regex, t->value);
     case RELABEL_KEEP:
-        return regex_match(r->regex, w->value);
+        return regex_match(r->regex, t->value);
     case RELABEL_DROPEQUAL:
-        return !nx_slice_eq(labels_builder_get(w->lb, r->target_label), w->value);
+        return !nx_slice_eq(labels_builder_get(t->lb, r->target_label), t->value);
     case RELABEL_KEEPEQUAL:
-        return nx_slice_eq(labels_builder_get(w->lb, r->target_label), w->value);
+        return nx_slice_eq(labels_builder_get(t->lb, r->target_label), t->value);
     case RELABEL_REPLACE:
-        replace(w);
+        replace(t);
         return true;
     case RELABEL_HASHMOD:
-        hashmod(w);
+        hashmod(t);
         return true;
     case RELABEL_LABELMAP:
-        labelmap(w);
+        labelmap(t);
         return true;
     case RELABEL_LABELDROP:
-        filter_names(w, true);
+        filter_names(t, true);
         return true;
     case RELABEL_LABELKEEP:
-        filter_names(w, false);
+        filter_names(t, false);
         return true;
     case RELABEL_LOWERCASE:
-        change_case(w, false);
+        change_case(t, false);
         return true;
     case RELABEL_UPPERCASE:
-        change_case(w, true);
+        change_case(t, true);
         return true;
     case RELABEL_ACTION_COUNT:
         break;
@@ -288,16 +291,19 @@ static bool apply(struct work *w)
     return true;
 }
 
-enum relabel_verdict relabel_apply(const struct relabel_rules *rules, struct labels_builder *lb,
-                                   struct relabel_scratch *s)
+nx_status relabel_apply(const struct relabel_rules *rules, struct relabel_work *w, bool *kept,
+                        struct nx_err *err)
 {
     for (size_t i = 0; i < rules->n; i++) {
-        struct work w = {.rule = &rules->v[i], .lb = lb, .s = s};
+        struct turn t = {.rule = &rules->v[i], .lb = &w->labels, .work = w};
 
-        if (!apply(&w))
-            return RELABEL_DROPPED; /* R1 */
-        if (w.nomem || lb->nomem)
-            return RELABEL_NOMEM;
+        if (!apply(&t)) {
+            *kept = false; /* R1 */
+            return NX_OK;
+        }
+        if (t.nomem || w->labels.nomem)
+            return nx_fail(err, NX_NOMEM, "out of memory");
     }
-    return RELABEL_KEPT;
+    *kept = true;
+    return NX_OK;
 }

@@ -85,7 +85,7 @@ struct ingest_scratch {
     bool changed;       /* the body was not that of the layout */
     uint32_t n_alike;   /* bodies since one that was not; a few are counted */
     bool ends;          /* a scrape without samples: all series get stale markers */
-    struct series_scratch series;
+    struct relabel_work series;
     struct arena *arena;
     struct sample { /* the samples of the body, in its order */
         uint32_t what;

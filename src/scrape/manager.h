@@ -172,7 +172,7 @@ struct scrape {
     unsigned n_idle;
     size_t under_way;
     int64_t next_sync_mono_ms;
-    struct target_scratch scratch;
+    struct relabel_work work;
 
     struct nx_thread loop;
     struct nx_thread *workers;

@@ -160,7 +160,7 @@ static nx_status find_group(struct scrape *s, struct pool *p, const struct disco
 {
     for (size_t i = 0; i < g->targets.n; i++) {
         struct target_made m;
-        nx_status st = target_make(p->job->c, g->targets.v[i], &g->labels, &s->scratch, a, &m, err);
+        nx_status st = target_make(p->job->c, g->targets.v[i], &g->labels, &s->work, a, &m, err);
         f->discovered++;
         if (st == NX_BADINPUT) {
             f->failed++;

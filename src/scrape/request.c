@@ -15,13 +15,13 @@ nx_status scrape_target_labels(const struct config_scrape *job, struct nx_slice 
                                const struct labels *group, struct arena *a,
                                struct labels *discovered, struct labels *labels, struct nx_err *err)
 {
-    struct target_scratch scratch = {0};
+    struct relabel_work work = {0};
     struct target_made made = {0};
-    nx_status st = target_scratch_init(&scratch, err);
+    nx_status st = relabel_work_init(&work, err);
 
     if (!st)
-        st = target_make(job, address, group, &scratch, a, &made, err);
-    target_scratch_done(&scratch);
+        st = target_make(job, address, group, &work, a, &made, err);
+    relabel_work_done(&work);
     *discovered = made.discovered;
     if (!st)
         *labels = made.all;

@@ -860,7 +860,7 @@ nx_status ingest_scratch_init(struct ingest_scratch *s, struct nx_err *err)
     s->arena = arena_new(0);
     if (!s->arena)
         return no_memory(err);
-    return series_scratch_init(&s->series, err);
+    return relabel_work_init(&s->series, err);
 }
 
 void ingest_scratch_done(struct ingest_scratch *s)
@@ -869,7 +869,7 @@ void ingest_scratch_done(struct ingest_scratch *s)
     layout_table_done(&s->table);
     layout_builder_done(&s->builder);
     layout_done(&s->next);
-    series_scratch_done(&s->series);
+    relabel_work_done(&s->series);
     arena_free(s->arena);
     free(s->samples);
     free(s->fresh);

@@ -87,7 +87,7 @@ nx_status scrape_new(struct scrape **out, const struct scrape_opts *opts, struct
     if (!st)
         st = init_waiting(s, err);
     if (!st)
-        st = target_scratch_init(&s->scratch, err);
+        st = relabel_work_init(&s->work, err);
     if (!st)
         st = start_threads(s, err);
     if (st) {
@@ -165,7 +165,7 @@ void scrape_free(struct scrape *s)
     if (s->multi)
         curl_multi_cleanup(s->multi);
     config_unref(s->pending);
-    target_scratch_done(&s->scratch);
+    relabel_work_done(&s->work);
     intern_free(s->env.pool);
     free(s->intervals);
     free(s->heap);

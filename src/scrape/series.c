@@ -28,18 +28,6 @@ void sample_rules_of(struct sample_rules *r, const struct config_scrape *cfg)
         r->fallback = nx_slice_str(config_protocol_name(cfg->fallback_scrape_protocol));
 }
 
-nx_status series_scratch_init(struct series_scratch *s, struct nx_err *err)
-{
-    labels_builder_init(&s->builder);
-    return relabel_scratch_init(&s->relabel, err);
-}
-
-void series_scratch_done(struct series_scratch *s)
-{
-    labels_builder_done(&s->builder);
-    relabel_scratch_done(&s->relabel);
-}
-
 /* ---- merging --------------------------------------------------------------------------------- */
 
 static const struct label *exposed(const struct expo_labels *ls, struct nx_slice name)
@@ -94,7 +82,6 @@ static nx_status merge(struct labels_builder *b, const struct expo_labels *ls,
 
     if (!honor && !displaced)
         return arena_failed(a, err);
-    labels_builder_reset(b, NULL);
     for (uint32_t i = 0; i < ls->n; i++)
         if (ls->v[i].value.len) /* S3 */
             labels_builder_set(b, ls->v[i].name, ls->v[i].value);
@@ -180,29 +167,22 @@ static nx_status check(const struct labels *ls, const struct expo_labels *from,
 }
 
 nx_status series_labels(struct nx_slice series, enum expo_type type, const struct labels *target,
-                        const struct sample_rules *r, struct series_scratch *s, struct arena *a,
+                        const struct sample_rules *r, struct relabel_work *w, struct arena *a,
                         struct labels *out, bool *label_limit, struct nx_err *err)
 {
     struct expo_labels from;
-    struct labels built;
+    struct labels built = {0};
+    bool kept = false;
     nx_status st = expo_labels(series, type, a, &from, err);
 
     *label_limit = false;
+    relabel_work_begin(w, NULL);
     if (!st)
-        st = merge(&s->builder, &from, target, r->honor_labels, a, err);
-    if (st)
-        return st;
-    relabel_scratch_reset(&s->relabel);
-    switch (relabel_apply(&r->relabel, &s->builder, &s->relabel)) {
-    case RELABEL_NOMEM:
-        return nx_fail(err, NX_NOMEM, "out of memory");
-    case RELABEL_DROPPED:
-        *out = (struct labels){0};
-        return NX_OK;
-    case RELABEL_KEPT:
-        break;
-    }
-    st = labels_builder_build(&s->builder, &built, err);
+        st = merge(&w->labels, &from, target, r->honor_labels, a, err);
+    if (!st)
+        st = relabel_apply(&r->relabel, w, &kept, err);
+    if (!st && kept)
+        st = labels_builder_build(&w->labels, &built, err);
     if (st)
         return st;
     if (built.n == 0) {
@@ -214,9 +194,9 @@ nx_status series_labels(struct nx_slice series, enum expo_type type, const struc
 }
 
 nx_status series_report_labels(const char *name, const struct labels *target,
-                               struct series_scratch *s, struct labels *out, struct nx_err *err)
+                               struct relabel_work *w, struct labels *out, struct nx_err *err)
 {
-    labels_builder_reset(&s->builder, target);
-    labels_builder_set(&s->builder, nx_slice_str(LABEL_NAME), nx_slice_str(name));
-    return labels_builder_build(&s->builder, out, err);
+    relabel_work_begin(w, target);
+    labels_builder_set(&w->labels, nx_slice_str(LABEL_NAME), nx_slice_str(name));
+    return labels_builder_build(&w->labels, out, err);
 }

@@ -1,6 +1,6 @@
 /* series.h - from the labels a target exposes to the labels that are stored. Private to src/scrape.
  *
- * Threads  the scratch belongs to one worker; rules and target labels may be read by many. */
+ * Threads  a relabel_work belongs to one worker; rules and target labels may be read by many. */
 #pragma once
 
 #include "src/config/config.h"
@@ -16,22 +16,15 @@ struct sample_rules {
 };
 void sample_rules_of(struct sample_rules *r, const struct config_scrape *cfg);
 
-struct series_scratch {
-    struct labels_builder builder;
-    struct relabel_scratch relabel;
-};
-NX_NODISCARD nx_status series_scratch_init(struct series_scratch *s, struct nx_err *err);
-void series_scratch_done(struct series_scratch *s);
-
 /* Labels of a series as stored: merged with the target's, relabelled, checked. Copied into `a`. An
  * empty set means that the rules drop it. NX_BADINPUT fails the scrape; *label_limit then tells
  * whether a label limit was the reason. */
 NX_NODISCARD nx_status series_labels(struct nx_slice series, enum expo_type type,
                                      const struct labels *target, const struct sample_rules *r,
-                                     struct series_scratch *s, struct arena *a, struct labels *out,
+                                     struct relabel_work *w, struct arena *a, struct labels *out,
                                      bool *label_limit, struct nx_err *err);
 
 /* Labels of a report series ("up"): the name and the target's labels. */
 NX_NODISCARD nx_status series_report_labels(const char *name, const struct labels *target,
-                                            struct series_scratch *s, struct labels *out,
+                                            struct relabel_work *w, struct labels *out,
                                             struct nx_err *err);

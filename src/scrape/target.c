@@ -20,18 +20,6 @@
 #include "src/base/num.h"
 #include "src/base/text.h"
 
-nx_status target_scratch_init(struct target_scratch *s, struct nx_err *err)
-{
-    labels_builder_init(&s->builder);
-    return relabel_scratch_init(&s->relabel, err);
-}
-
-void target_scratch_done(struct target_scratch *s)
-{
-    labels_builder_done(&s->builder);
-    relabel_scratch_done(&s->relabel);
-}
-
 struct labels labels_packed(const struct labels *from, bool public_only)
 {
     struct labels out = {0};
@@ -86,7 +74,6 @@ static nx_status discover(const struct config_scrape *cfg, struct nx_slice addre
 
     if (!interval.ptr || !timeout.ptr)
         return arena_failed(a, err);
-    labels_builder_reset(b, NULL);
     for (uint32_t i = 0; i < group->n; i++)
         labels_builder_set(b, group->v[i].name, group->v[i].value);
     if (address.len) /* some mechanisms give it as a label */
@@ -217,34 +204,30 @@ static nx_status finish(struct labels_builder *b, struct nx_slice address, struc
 }
 
 nx_status target_make(const struct config_scrape *cfg, struct nx_slice address,
-                      const struct labels *group, struct target_scratch *s, struct arena *a,
+                      const struct labels *group, struct relabel_work *w, struct arena *a,
                       struct target_made *out, struct nx_err *err)
 {
     struct target_made m = {0};
     struct labels view;
-    nx_status st = discover(cfg, address, group, &s->builder, a, err);
+    bool kept;
+    nx_status st;
 
+    relabel_work_begin(w, NULL);
+    st = discover(cfg, address, group, &w->labels, a, err);
     if (!st)
-        st = labels_builder_build(&s->builder, &view, err);
+        st = labels_builder_build(&w->labels, &view, err);
     if (!st)
         st = labels_copy(a, &view, &m.discovered, err);
     if (st)
         return st;
     *out = m;
-    relabel_scratch_reset(&s->relabel);
-    switch (relabel_apply(&cfg->relabel, &s->builder, &s->relabel)) {
-    case RELABEL_NOMEM:
-        return nx_fail(err, NX_NOMEM, "out of memory");
-    case RELABEL_DROPPED:
-        *out = m;
-        return NX_OK;
-    case RELABEL_KEPT:
-        break;
-    }
-    address = labels_builder_get(&s->builder, nx_slice_str("__address__"));
-    st = check(&s->builder, address, &m, err);
+    st = relabel_apply(&cfg->relabel, w, &kept, err);
+    if (st || !kept)
+        return st;
+    address = labels_builder_get(&w->labels, nx_slice_str("__address__"));
+    st = check(&w->labels, address, &m, err);
     if (!st)
-        st = finish(&s->builder, address, a, &m.all, err);
+        st = finish(&w->labels, address, a, &m.all, err);
     if (st)
         return st;
     m.url = target_url(cfg, &m.all, a);

@@ -15,17 +15,10 @@ struct target_made {
     uint64_t hash; /* of labels and URL: equal ones are one target */
 };
 
-struct target_scratch {
-    struct labels_builder builder;
-    struct relabel_scratch relabel;
-};
-NX_NODISCARD nx_status target_scratch_init(struct target_scratch *s, struct nx_err *err);
-void target_scratch_done(struct target_scratch *s);
-
 /* Makes one target, in `a`. NX_BADINPUT: it is no target, and why (SCR-049..052); `discovered` is set then,
  * and nothing else is. */
 NX_NODISCARD nx_status target_make(const struct config_scrape *cfg, struct nx_slice address,
-                                   const struct labels *group, struct target_scratch *s,
+                                   const struct labels *group, struct relabel_work *w,
                                    struct arena *a, struct target_made *out, struct nx_err *err);
 
 /* scheme://address/path?params of a set of labels. ptr NULL out of memory. */

@@ -50,33 +50,31 @@ static void compare(const struct labels_builder *a, const struct labels_builder 
 
 static void run(struct nx_slice labels, const struct relabel_rules *rules)
 {
-    struct labels_builder whole, single;
-    struct relabel_scratch s, t;
-    enum relabel_verdict verdict, one = RELABEL_KEPT;
+    struct relabel_work whole, single;
     struct nx_slice again = labels;
+    bool kept = false, each_kept = true;
+    nx_status st, each = NX_OK;
 
-    labels_builder_init(&whole);
-    labels_builder_init(&single);
-    if (relabel_scratch_init(&s, NULL) || relabel_scratch_init(&t, NULL))
+    if (relabel_work_init(&whole, NULL) || relabel_work_init(&single, NULL))
         abort();
-    take_labels(&labels, &whole);
-    take_labels(&again, &single);
-    verdict = relabel_apply(rules, &whole, &s);
-    check_set(&whole);
-    for (size_t i = 0; i < rules->n && one == RELABEL_KEPT; i++) {
+    take_labels(&labels, &whole.labels);
+    take_labels(&again, &single.labels);
+    st = relabel_apply(rules, &whole, &kept, NULL);
+    check_set(&whole.labels);
+    for (size_t i = 0; i < rules->n && !each && each_kept; i++) {
         struct relabel_rules rule = {&rules->v[i], 1};
 
-        one = relabel_apply(&rule, &single, &t);
-        check_set(&single);
+        each = relabel_apply(&rule, &single, &each_kept, NULL);
+        check_set(&single.labels);
     }
-    if (one != verdict)
+    if (each != st)
         abort();
-    if (verdict != RELABEL_NOMEM)
-        compare(&whole, &single);
-    relabel_scratch_done(&s);
-    relabel_scratch_done(&t);
-    labels_builder_done(&whole);
-    labels_builder_done(&single);
+    if (!st && kept != each_kept)
+        abort();
+    if (!st)
+        compare(&whole.labels, &single.labels);
+    relabel_work_done(&whole);
+    relabel_work_done(&single);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

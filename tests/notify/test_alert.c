@@ -87,21 +87,21 @@ static void check_relabel(const char *text, const char *want)
     static const struct label labels[] = {PAIR("alertname", "A"), PAIR("l", "own")};
     struct config *cfg = parse(text);
     const struct labels from = {labels, 2};
-    struct alert_scratch s = {0};
+    struct relabel_work w = {0};
     struct labels out;
     struct buf b;
     bool kept;
 
     buf_init(&b, 0);
-    assert_ok(alert_scratch_init(&s, &err), &err);
-    assert_ok(alert_relabel(&s, &from, &cfg->global.external_labels, &cfg->alerting.alert_relabel,
+    assert_ok(relabel_work_init(&w, &err), &err);
+    assert_ok(alert_relabel(&w, &from, &cfg->global.external_labels, &cfg->alerting.alert_relabel,
                             &kept, &out, &err),
               &err);
     if (kept)
         labels_print(&b, &out);
     assert_buf(&b, want, text);
     buf_done(&b);
-    alert_scratch_done(&s);
+    relabel_work_done(&w);
     config_unref(cfg);
 }
 
@@ -135,7 +135,7 @@ static void a_copy_that_finds_no_memory_is_none(void **state)
 static void check_url(const char *section, const char *address, const char *want)
 {
     struct config *cfg;
-    struct relabel_scratch scratch = {0};
+    struct relabel_work work = {0};
     struct arena *a = arena_new(0);
     static const struct label group_labels[] = {PAIR("__meta_x", "y"), PAIR("env", "dev")};
     const struct labels group = {group_labels, 2};
@@ -146,15 +146,15 @@ static void check_url(const char *section, const char *address, const char *want
 
     snprintf(text, sizeof text, "alerting:\n  alertmanagers:\n  - %s\n", section);
     cfg = parse(text);
-    assert_ok(relabel_scratch_init(&scratch, &err), &err);
-    st = notify_url(&cfg->alerting.alertmanagers.v[0], STR(address), &group, &scratch, a, &dropped,
+    assert_ok(relabel_work_init(&work, &err), &err);
+    st = notify_url(&cfg->alerting.alertmanagers.v[0], STR(address), &group, &work, a, &dropped,
                     &url, &err);
     if (st)
         assert_string_equal(err.text, want);
     else
         snprintf(text, sizeof text, "%s%.*s", dropped ? "dropped " : "", (int)url.len, url.ptr),
             assert_string_equal(text, want);
-    relabel_scratch_done(&scratch);
+    relabel_work_done(&work);
     arena_free(a);
     config_unref(cfg);
 }

@@ -20,23 +20,23 @@ static struct config *rules_of(const char *yaml, const struct relabel_rules **ru
 }
 
 /* "a=1 b=2": names and values without blanks; \n in a value is a line end. */
-static void set_labels(struct labels_builder *lb, char *text)
+static void set_labels(struct relabel_work *w, char *text)
 {
-    labels_builder_reset(lb, NULL);
+    relabel_work_begin(w, NULL);
     for (char *pair = strtok(text, " "); pair; pair = strtok(NULL, " ")) {
         char *eq = strchr(pair, '=');
 
         assert_non_null(eq);
         *eq = '\0';
-        labels_builder_set(lb, STR(pair), STR(eq + 1));
+        labels_builder_set(&w->labels, STR(pair), STR(eq + 1));
     }
 }
 
-static void print_labels(struct labels_builder *lb, struct buf *b)
+static void print_labels(struct relabel_work *w, struct buf *b)
 {
     struct labels ls;
 
-    assert_ok(labels_builder_build(lb, &ls, &err), &err);
+    assert_ok(labels_builder_build(&w->labels, &ls, &err), &err);
     for (uint32_t i = 0; i < ls.n; i++) {
         buf_printf(b, "%s", i ? " " : "");
         buf_slice(b, ls.v[i].name);
@@ -143,35 +143,31 @@ static const struct {
 
 static void rules_do_what_prometheus_does(void **state)
 {
-    struct relabel_scratch scratch;
-    struct labels_builder lb;
+    struct relabel_work w;
 
     (void)state;
-    labels_builder_init(&lb);
-    assert_ok(relabel_scratch_init(&scratch, &err), &err);
+    assert_ok(relabel_work_init(&w, &err), &err);
     for (size_t i = 0; i < NX_COUNT(cases); i++) {
         const struct relabel_rules *rules;
         struct config *cfg = rules_of(cases[i].rules, &rules);
-        enum relabel_verdict verdict;
         char in[200], about[300];
         struct buf out;
+        bool kept;
 
         snprintf(in, sizeof in, "%s", cases[i].in);
         snprintf(about, sizeof about, "%s on %s", cases[i].rules, cases[i].in);
-        set_labels(&lb, in);
-        relabel_scratch_reset(&scratch);
-        verdict = relabel_apply(rules, &lb, &scratch);
-        if ((verdict == RELABEL_DROPPED) != !cases[i].out)
-            fail_msg("%s: verdict %d", about, verdict);
+        set_labels(&w, in);
+        assert_ok(relabel_apply(rules, &w, &kept, &err), &err);
+        if (kept != !!cases[i].out)
+            fail_msg("%s: %s", about, kept ? "kept" : "dropped");
         buf_init(&out, 0);
-        print_labels(&lb, &out);
+        print_labels(&w, &out);
         if (cases[i].out)
             assert_buf(&out, cases[i].out, about);
         buf_done(&out);
         config_unref(cfg);
     }
-    relabel_scratch_done(&scratch);
-    labels_builder_done(&lb);
+    relabel_work_done(&w);
 }
 
 static void names_made_by_templates_obey_the_validation_scheme(void **state)
@@ -179,16 +175,15 @@ static void names_made_by_templates_obey_the_validation_scheme(void **state)
     static const struct {
         const char *scheme, *in, *out;
     } schemes[] = {{"legacy", "a=x-b.c", "a=x-b.c"}, {"utf8", "a=x-b.c", "a=x-b.c b.c=v"}};
-    struct relabel_scratch scratch;
-    struct labels_builder lb;
+    struct relabel_work w;
 
     (void)state;
-    labels_builder_init(&lb);
-    assert_ok(relabel_scratch_init(&scratch, &err), &err);
+    assert_ok(relabel_work_init(&w, &err), &err);
     for (size_t i = 0; i < NX_COUNT(schemes); i++) {
         struct config *cfg = NULL;
         char text[400], in[100];
         struct buf out;
+        bool kept;
 
         snprintf(
             text, sizeof text,
@@ -197,17 +192,16 @@ static void names_made_by_templates_obey_the_validation_scheme(void **state)
             schemes[i].scheme);
         assert_ok(config_parse(&cfg, STR(text), "r.yml", ".", NULL, &err), &err);
         snprintf(in, sizeof in, "%s", schemes[i].in);
-        set_labels(&lb, in);
-        assert_int_equal(relabel_apply(&cfg->scrape_configs.v[0].relabel, &lb, &scratch),
-                         RELABEL_KEPT);
+        set_labels(&w, in);
+        assert_ok(relabel_apply(&cfg->scrape_configs.v[0].relabel, &w, &kept, &err), &err);
+        assert_true(kept);
         buf_init(&out, 0);
-        print_labels(&lb, &out);
+        print_labels(&w, &out);
         assert_buf(&out, schemes[i].out, schemes[i].scheme);
         buf_done(&out);
         config_unref(cfg);
     }
-    relabel_scratch_done(&scratch);
-    labels_builder_done(&lb);
+    relabel_work_done(&w);
 }
 
 /* The budget of a series that nothing applies to: none. */
@@ -223,31 +217,29 @@ static void rules_that_change_nothing_allocate_nothing(void **state)
                  " {action: labelmap, regex: '__meta_(.*)'},"
                  " {target_label: same2, replacement: v}]",
                  &rules);
-    struct relabel_scratch scratch;
-    struct labels_builder lb;
+    struct relabel_work w;
     char in[] = "a=1 b=2 same=1 same2=v";
+    struct label before[4];
+    bool kept;
 
     (void)state;
-    labels_builder_init(&lb);
-    assert_ok(relabel_scratch_init(&scratch, &err), &err);
-    set_labels(&lb, in);
-    assert_int_equal(relabel_apply(rules, &lb, &scratch),
-                     RELABEL_KEPT); /* buffers take their size */
-    relabel_scratch_reset(&scratch);
+    assert_ok(relabel_work_init(&w, &err), &err);
+    set_labels(&w, in);
+    assert_int_equal(w.labels.n, NX_COUNT(before));
+    memcpy(before, w.labels.v, sizeof before);
+    assert_ok(relabel_apply(rules, &w, &kept, &err), &err); /* buffers take their size */
     oom_fail_from(1);
     for (int i = 0; i < 100; i++) {
-        enum relabel_verdict verdict = relabel_apply(rules, &lb, &scratch);
-
-        relabel_scratch_reset(&scratch);
-        assert_int_equal(verdict, RELABEL_KEPT);
+        relabel_work_begin(&w, &(struct labels){before, NX_COUNT(before)});
+        assert_ok(relabel_apply(rules, &w, &kept, &err), &err);
+        assert_true(kept);
     }
     assert_false(oom_off());
-    relabel_scratch_done(&scratch);
-    labels_builder_done(&lb);
+    relabel_work_done(&w);
     config_unref(cfg);
 }
 
-static void no_memory_is_a_verdict_of_its_own(void **state)
+static void no_memory_is_no_verdict(void **state)
 {
     const struct relabel_rules *rules;
     struct config *cfg =
@@ -260,20 +252,21 @@ static void no_memory_is_a_verdict_of_its_own(void **state)
 
     (void)state;
     for (unsigned n = 1; !finished; n++) {
-        struct relabel_scratch scratch = {0};
-        struct labels_builder lb;
+        struct relabel_work w = {0};
         char in[] = "a=1 b=2";
-        enum relabel_verdict verdict = RELABEL_NOMEM;
+        bool kept = false;
+        nx_status st;
 
-        labels_builder_init(&lb);
-        set_labels(&lb, in);
         oom_fail_at(n);
-        if (!relabel_scratch_init(&scratch, &err))
-            verdict = relabel_apply(rules, &lb, &scratch);
+        st = relabel_work_init(&w, &err);
+        if (!st) {
+            set_labels(&w, in);
+            st = relabel_apply(rules, &w, &kept, &err);
+        }
         finished = !oom_off();
-        assert_int_equal(verdict, finished ? RELABEL_KEPT : RELABEL_NOMEM);
-        relabel_scratch_done(&scratch);
-        labels_builder_done(&lb);
+        assert_int_equal(st, finished ? NX_OK : NX_NOMEM);
+        assert_int_equal(kept, finished);
+        relabel_work_done(&w);
     }
     config_unref(cfg);
 }
@@ -284,7 +277,7 @@ int main(void)
         cmocka_unit_test(rules_do_what_prometheus_does),
         cmocka_unit_test(names_made_by_templates_obey_the_validation_scheme),
         cmocka_unit_test(rules_that_change_nothing_allocate_nothing),
-        cmocka_unit_test(no_memory_is_a_verdict_of_its_own),
+        cmocka_unit_test(no_memory_is_no_verdict),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

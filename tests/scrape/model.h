@@ -93,11 +93,11 @@ static void model_compare_exemplars(struct model_row *r, bool failed)
 static nx_status model_read(struct model_row *r, const struct ingest_target *t, enum expo_format f,
                             const char *body, size_t len, int64_t t_ms)
 {
-    struct series_scratch s;
+    struct relabel_work w;
     struct arena *a = arena_new(0);
     struct expo x;
     struct expo_entry e;
-    nx_status st = series_scratch_init(&s, NULL);
+    nx_status st = relabel_work_init(&w, NULL);
 
     memset(r, 0, sizeof *r);
     expo_init(&x, f, body, len);
@@ -108,7 +108,7 @@ static nx_status model_read(struct model_row *r, const struct ingest_target *t, 
         if (e.kind != EXPO_SERIES)
             continue;
         r->scraped++;
-        st = series_labels(e.series, x.type, t->labels, t->rules, &s, a, &ls, &limit, NULL);
+        st = series_labels(e.series, x.type, t->labels, t->rules, &w, a, &ls, &limit, NULL);
         if (st || !ls.n)
             continue;
         r->post++;
@@ -122,7 +122,7 @@ static nx_status model_read(struct model_row *r, const struct ingest_target *t, 
             model_add_exemplar(r, buf_cstr(&b), e.exemplar, stamped ? e.ts_ms : t_ms, a);
         buf_done(&b);
     }
-    series_scratch_done(&s);
+    relabel_work_done(&w);
     arena_free(a);
     return st;
 }

@@ -5,7 +5,7 @@
 
 struct rig {
     struct config *cfg;
-    struct target_scratch s;
+    struct relabel_work w;
     struct arena *a;
     struct target_made made;
     struct nx_err err;
@@ -18,16 +18,16 @@ static nx_status make(struct rig *r, const char *yaml)
 
     memset(r, 0, sizeof *r);
     r->a = arena_new(0);
-    assert_int_equal(target_scratch_init(&r->s, NULL), NX_OK);
+    assert_int_equal(relabel_work_init(&r->w, NULL), NX_OK);
     assert_ok(config_parse(&r->cfg, STR(yaml), "t.yml", ".", NULL, &r->err), &r->err);
     sd = r->cfg->scrape_configs.v[0].sds.v[0].u.statics;
-    return target_make(&r->cfg->scrape_configs.v[0], sd->v[0].targets.v[0], &sd->v[0].labels, &r->s,
+    return target_make(&r->cfg->scrape_configs.v[0], sd->v[0].targets.v[0], &sd->v[0].labels, &r->w,
                        r->a, &r->made, &r->err);
 }
 
 static void rig_done(struct rig *r)
 {
-    target_scratch_done(&r->s);
+    relabel_work_done(&r->w);
     arena_free(r->a);
     config_unref(r->cfg);
 }
