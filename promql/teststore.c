@@ -167,14 +167,6 @@ nx_status teststore_add(struct teststore *s, const struct labels *ls, int64_t t_
 
 /* ---- the querier -------------------------------------------------------------------------------- */
 
-static bool fits(const struct held *h, const struct matcher *m, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!matcher_matches(&m[i], labels_get(&h->labels, m[i].name)))
-            return false;
-    return true;
-}
-
 /* Samples in [mint, maxt]: from the first, n of them. */
 static size_t within(const struct samples_held *h, int64_t mint, int64_t maxt, size_t *first)
 {
@@ -201,7 +193,7 @@ static nx_status store_select(struct querier *q, const struct matcher *m, size_t
     for (size_t i = 0; i < s->n; i++) {
         nx_status st;
 
-        if (!fits(s->v[i], m, n))
+        if (!matchers_match(m, n, &s->v[i]->labels))
             continue;
         if (within(&s->v[i]->unheld, mint, maxt, &first))
             __atomic_store_n(&s->met_unheld, 1, __ATOMIC_RELAXED);
@@ -250,7 +242,7 @@ static nx_status gather(struct teststore *s, const struct nx_slice *name, const 
     for (size_t i = 0; i < s->n; i++) {
         const struct labels *ls = &s->v[i]->labels;
 
-        for (uint32_t j = 0; j < ls->n && fits(s->v[i], m, n); j++)
+        for (uint32_t j = 0; j < ls->n && matchers_match(m, n, &s->v[i]->labels); j++)
             if (!name || nx_slice_eq(*name, ls->v[j].name))
                 v[found++] = name ? ls->v[j].value : ls->v[j].name;
     }

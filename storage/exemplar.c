@@ -506,13 +506,9 @@ bool exemplars_on(struct exemplars *x)
 
 static bool matches_any(const struct labels *ls, const struct matcher_set *sets, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        size_t k = 0;
-        while (k < sets[i].n && matcher_matches(&sets[i].m[k], labels_get(ls, sets[i].m[k].name)))
-            k++;
-        if (k == sets[i].n)
+    for (size_t i = 0; i < n; i++)
+        if (matchers_match(sets[i].m, sets[i].n, ls))
             return true;
-    }
     return false;
 }
 

@@ -167,19 +167,11 @@ struct keep keep_of_resolution(const struct keep *k, int64_t resolution_ms)
     return own;
 }
 
-static bool matches(const struct rule *r, const struct labels *ls)
-{
-    for (size_t i = 0; i < r->n; i++)
-        if (!matcher_matches(&r->m[i], labels_get(ls, r->m[i].name)))
-            return false;
-    return true;
-}
-
 size_t keep_rule_of(const struct keep_rules *k, const struct labels *ls) /* K1 */
 {
     size_t i = 0;
 
-    while (i < keep_n_rules(k) && !matches(&k->rules[i], ls))
+    while (i < keep_n_rules(k) && !matchers_match(k->rules[i].m, k->rules[i].n, ls))
         i++;
     return i;
 }

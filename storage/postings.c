@@ -230,6 +230,14 @@ bool matcher_matches(const struct matcher *m, struct nx_slice value)
     }
 }
 
+bool matchers_match(const struct matcher *m, size_t n, const struct labels *ls)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!matcher_matches(&m[i], labels_get(ls, m[i].name)))
+            return false;
+    return true;
+}
+
 struct want {
     const struct matcher *m;
     bool negate;

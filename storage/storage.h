@@ -159,6 +159,7 @@ struct matcher {
     const struct regex *re; /* for MATCH_RE and MATCH_NRE; borrowed */
 };
 bool matcher_matches(const struct matcher *m, struct nx_slice value);
+bool matchers_match(const struct matcher *m, size_t n, const struct labels *ls); /* all of them */
 struct matcher_set {
     const struct matcher *m;
     size_t n;

@@ -352,6 +352,20 @@ size_t num_format_g(char *to, double v)
     return n ? n : put_finite(to, v, -4, 6);
 }
 
+size_t num_format_e(char *to, double v)
+{
+    struct shortest d;
+    size_t n = put_special(to, v);
+    char *p = to;
+
+    if (n)
+        return n;
+    if (std::signbit(v))
+        *p++ = '-';
+    decompose(&d, std::fabs(v));
+    return static_cast<size_t>(put_exponent_form(p, &d) - to);
+}
+
 size_t num_format_om(char *to, double v)
 {
     size_t n = num_format_g(to, v);

@@ -46,6 +46,8 @@ size_t num_format(char *to, double v);
 /* Go's 'g' with shortest precision, as %v prints: exponent form below 1e-4 and from 1e6:
  * 0.0001, 999999.5, 1e+06, 1.234567e+06. */
 size_t num_format_g(char *to, double v);
+/* Go's 'e' with shortest precision: always an exponent, of two digits at least: 0e+00, 1.5e+01. */
+size_t num_format_e(char *to, double v);
 /* OpenMetrics: as num_format_g, but a value that reads as an integer gets ".0" ("1.0"); +Inf, NaN. */
 size_t num_format_om(char *to, double v);
 void buf_num(struct buf *b, double v); /* appends num_format */

@@ -1,4 +1,4 @@
-/* text.c - quoting, a run at a time.
+/* text.c - characters, quotes and escapes.
  *
  * SHAPE   Both quoters look for the next character that needs an escape and append what lies before
  *         it in one piece: nearly all strings have none.
@@ -267,7 +267,30 @@ void text_url_escape(struct buf *b, struct nx_slice s, const char *also_plain, b
     }
 }
 
+void text_url_query(struct buf *b, struct nx_slice s)
+{
+    text_url_escape(b, s, "", true);
+}
+
 void text_url_path(struct buf *b, struct nx_slice s)
 {
     text_url_escape(b, s, "$&+,/:;=@", false);
+}
+
+void text_join_path(struct buf *b, struct nx_slice path)
+{
+    for (size_t i = 0; i < path.len;) {
+        const char *at = path.ptr + i, *end = memchr(at, '/', path.len - i);
+        struct nx_slice part = nx_slice_of(at, end ? (size_t)(end - at) : path.len - i);
+
+        i += part.len + 1;
+        if (nx_slice_is(part, "..")) {
+            while (b->len && b->ptr[b->len - 1] != '/')
+                b->len--;
+            b->len -= b->len > 0;
+        } else if (part.len && !nx_slice_is(part, ".")) {
+            buf_char(b, '/');
+            buf_slice(b, part);
+        }
+    }
 }

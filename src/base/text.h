@@ -1,4 +1,4 @@
-/* text.h - UTF-8, and strings inside quotes as Go and JSON write them. Threads: any. */
+/* text.h - UTF-8; text as Go and JSON write it in quotes, and as URLs and paths hold it. Threads: any. */
 #pragma once
 
 #include "src/base/buf.h"
@@ -33,8 +33,13 @@ void text_json(struct buf *b, struct nx_slice s);
 
 /* Percent signs for what is neither a letter, a digit, one of -_.~ nor of `also_plain`; blanks as + if `plus`. */
 void text_url_escape(struct buf *b, struct nx_slice s, const char *also_plain, bool plus);
+/* A name or value of a query, as Go's url.QueryEscape writes it. */
+void text_url_query(struct buf *b, struct nx_slice s);
 /* A path of a URL, as Go's net/url writes it. */
 void text_url_path(struct buf *b, struct nx_slice s);
+/* Appends a path to one that is in `b` already, as Go's path.Join does: a slash before each part, no part that is
+ * empty or ".", and ".." takes the last one back, if there is one. */
+void text_join_path(struct buf *b, struct nx_slice path);
 
 #ifdef __cplusplus
 }

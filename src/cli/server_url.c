@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/base/text.h"
 #include "src/scrape/scrape.h"
 
 static bool fatal(const char *what, const char *why)
@@ -92,24 +93,10 @@ nx_status server_url_ask(const struct server_url *s, const char *path, const cha
     return url ? scrape_request(&r, code, body, err) : arena_failed(s->arena, err);
 }
 
-static void put_escaped(struct buf *b, struct nx_slice s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-            (c && strchr("-_.~", c)))
-            buf_char(b, (char)c);
-        else if (c == ' ')
-            buf_char(b, '+');
-        else
-            buf_printf(b, "%%%02X", c);
-    }
-}
-
 void url_param(struct buf *b, const char *name, struct nx_slice value)
 {
     buf_str(b, b->len ? "&" : "");
-    put_escaped(b, nx_slice_str(name));
+    text_url_query(b, nx_slice_str(name));
     buf_char(b, '=');
-    put_escaped(b, value);
+    text_url_query(b, value);
 }

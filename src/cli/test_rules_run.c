@@ -467,21 +467,16 @@ static int64_t last_time(const struct config_test *t)
 
 /* ---- expressions ----------------------------------------------------------------------------------- */
 
-/* Go's 'E' with shortest precision: 1.5E+01. */
+/* 1.5E+01, as promtool shows it. */
 static void put_exponent(struct buf *b, double v)
 {
-    char text[40];
+    char text[NUM_TEXT_BYTES];
+    size_t n = num_format_e(text, v);
+    char *e = memchr(text, 'e', n);
 
-    if (isnan(v) || isinf(v)) {
-        buf_str(b, isnan(v) ? "NaN" : v > 0 ? "+Inf" : "-Inf");
-        return;
-    }
-    for (int digits = 0; digits < 18; digits++) {
-        snprintf(text, sizeof text, "%.*E", digits, v);
-        if (strtod(text, NULL) == v)
-            break;
-    }
-    buf_str(b, text);
+    if (e)
+        *e = 'E';
+    buf_append(b, text, n);
 }
 
 static void put_samples(struct buf *b, const struct unit_sample *v, size_t n)

@@ -46,20 +46,6 @@ static bool reserved(int c)
     return c < 0 || c <= ' ' || strchr("{}!=~,\\\"'`", c);
 }
 
-static void put_code_point(struct buf *b, uint32_t c)
-{
-    if (c < 0x80)
-        buf_char(b, (char)c);
-    else if (c < 0x800)
-        buf_printf(b, "%c%c", (int)(0xc0 | c >> 6), (int)(0x80 | (c & 63)));
-    else if (c < 0x10000)
-        buf_printf(b, "%c%c%c", (int)(0xe0 | c >> 12), (int)(0x80 | (c >> 6 & 63)),
-                   (int)(0x80 | (c & 63)));
-    else
-        buf_printf(b, "%c%c%c%c", (int)(0xf0 | c >> 18), (int)(0x80 | (c >> 12 & 63)),
-                   (int)(0x80 | (c >> 6 & 63)), (int)(0x80 | (c & 63)));
-}
-
 /* After the backslash. */
 static nx_status take_escape(struct scan *s, struct buf *b)
 {
@@ -92,7 +78,7 @@ static nx_status take_escape(struct scan *s, struct buf *b)
     if (n == 2)
         buf_char(b, (char)v);
     else
-        put_code_point(b, v);
+        text_utf8(b, v);
     return NX_OK;
 }
 

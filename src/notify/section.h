@@ -36,6 +36,3 @@ NX_NODISCARD nx_status section_find(const struct section *s, const struct discov
 void section_take(struct section *s, const struct section_found *f);
 bool section_has(const struct section *s, const struct sender *sender);
 void section_free(struct section *s); /* but not its senders; accepts NULL */
-
-/* Appends the parts of `from` as Go's path.Join does: nothing empty, no ".", and ".." takes one back. */
-void notify_path_join(struct buf *b, struct nx_slice from);

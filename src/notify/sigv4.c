@@ -73,7 +73,7 @@ static bool split(struct nx_slice url, struct place *out)
 static nx_status put_url(const struct place *p, struct nx_slice from, struct buf *path,
                          struct buf *url, struct nx_err *err)
 {
-    notify_path_join(path, p->path);
+    text_join_path(path, p->path);
     if (!path->len)
         buf_char(path, '/');
     buf_append(url, from.ptr, (size_t)(p->path.ptr - from.ptr));

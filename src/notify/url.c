@@ -10,34 +10,16 @@
 
 #include "src/base/text.h"
 
-void notify_path_join(struct buf *b, struct nx_slice from)
-{
-    for (size_t i = 0; i < from.len;) {
-        const char *at = from.ptr + i, *end = memchr(at, '/', from.len - i);
-        struct nx_slice part = nx_slice_of(at, end ? (size_t)(end - at) : from.len - i);
-
-        i += part.len + 1;
-        if (nx_slice_is(part, "..")) {
-            while (b->len && b->ptr[b->len - 1] != '/')
-                b->len--;
-            b->len -= b->len > 0;
-        } else if (part.len && !nx_slice_is(part, ".")) {
-            buf_char(b, '/');
-            buf_slice(b, part);
-        }
-    }
-}
-
 static struct nx_slice default_path(const struct config_alertmanager *am, struct arena *a)
 {
     struct nx_slice out;
     struct buf b;
 
     buf_init(&b, NX_LIMIT_URL_BYTES);
-    notify_path_join(&b, am->path_prefix);
-    notify_path_join(&b, nx_slice_str("/api"));
-    notify_path_join(&b, am->api_version);
-    notify_path_join(&b, nx_slice_str("/alerts"));
+    text_join_path(&b, am->path_prefix);
+    text_join_path(&b, nx_slice_str("/api"));
+    text_join_path(&b, am->api_version);
+    text_join_path(&b, nx_slice_str("/alerts"));
     out = b.failed ? nx_slice_of(NULL, 0) : arena_slice(a, buf_view(&b));
     buf_done(&b);
     return out;
@@ -99,13 +81,14 @@ nx_status notify_url(const struct config_alertmanager *am, struct nx_slice addre
         st = relabel_apply(&am->relabel, work, &kept, err);
     if (st)
         return st;
-    *dropped = !kept;
     if (!kept) {
+        *dropped = true;
         *url = before; /* U2 */
         return NX_OK;
     }
     address = labels_builder_get(b, nx_slice_str("__address__"));
     if (address.len && memchr(address.ptr, '/', address.len))
         return bad_address(address, err);
+    *dropped = false;
     return url_of(b, a, url, err);
 }

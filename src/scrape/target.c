@@ -245,9 +245,9 @@ static void put_param(struct buf *b, bool *any, struct nx_slice name, struct nx_
 {
     buf_char(b, *any ? '&' : '?');
     *any = true;
-    text_url_escape(b, name, "", true);
+    text_url_query(b, name);
     buf_char(b, '=');
-    text_url_escape(b, value, "", true);
+    text_url_query(b, value);
 }
 
 static struct nx_slice param_label(const struct labels *all, struct nx_slice name)

@@ -256,14 +256,6 @@ static nx_status show_entry(struct scrape *s, const struct meta_entry *e,
     return m->metric.ptr && m->help.ptr && m->unit.ptr ? NX_OK : arena_failed(a, err);
 }
 
-static bool target_wanted(const struct metadata_ask *ask, const struct labels *target)
-{
-    for (size_t i = 0; i < ask->n_match; i++)
-        if (!matcher_matches(&ask->match[i], labels_get(target, ask->match[i].name)))
-            return false;
-    return true;
-}
-
 static nx_status show_metadata(struct scrape *s, const struct target *t, struct arena *a,
                                struct metadata_list *list, struct nx_err *err)
 {
@@ -271,7 +263,7 @@ static nx_status show_metadata(struct scrape *s, const struct target *t, struct 
     struct labels labels = {0};
     nx_status st = NX_OK;
 
-    if (!target_wanted(ask, &t->labels))
+    if (!matchers_match(ask->match, ask->n_match, &t->labels))
         return NX_OK;
     for (uint32_t i = 0; i < t->in.meta.n && !list_full(list) && !st; i++) {
         const struct meta_entry *e = &t->in.meta.v[i];

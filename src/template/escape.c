@@ -58,31 +58,16 @@ void escape_js(struct buf *b, struct nx_slice s)
     }
 }
 
-void escape_query(struct buf *b, struct nx_slice s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-            c == '-' || c == '_' || c == '.' || c == '~')
-            buf_char(b, (char)c);
-        else if (c == ' ')
-            buf_char(b, '+');
-        else
-            buf_printf(b, "%%%02X", c);
-    }
-}
-
 void template_graph_link(struct buf *b, struct nx_slice expr)
 {
     buf_str(b, "/graph?g0.expr=");
-    escape_query(b, expr);
+    text_url_query(b, expr);
     buf_str(b, "&g0.tab=0");
 }
 
 void template_table_link(struct buf *b, struct nx_slice expr)
 {
     buf_str(b, "/graph?g0.expr=");
-    escape_query(b, expr);
+    text_url_query(b, expr);
     buf_str(b, "&g0.tab=1");
 }

@@ -77,7 +77,7 @@ MAKE(fn_js)
 
 MAKE(fn_urlquery)
 {
-    return escape(r, v, n, out, escape_query);
+    return escape(r, v, n, out, text_url_query);
 }
 
 /* No value here is a function. */

@@ -89,7 +89,6 @@ void print_duration(struct buf *b, int64_t ns); /* 1h2m3.5s */
 /* escape.c */
 void escape_html(struct buf *b, struct nx_slice s);
 void escape_js(struct buf *b, struct nx_slice s);
-void escape_query(struct buf *b, struct nx_slice s); /* url.QueryEscape */
 
 #define TEXT_MAX_BYTES (16u << 20) /* of what one function makes */
 

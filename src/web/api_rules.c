@@ -2,7 +2,6 @@
 
 /* api_rules.c - /api/v1/rules, alerts, alertmanagers: how rules and alerts stand, in Prometheus's shapes. */
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,25 +27,13 @@ static void put_time(struct buf *b, int64_t ns)
     buf_char(b, '"');
 }
 
-/* Go's 'e' with the fewest digits that read back. */
 static void put_value(struct buf *b, double v)
 {
-    char text[40];
+    char text[NUM_TEXT_BYTES];
 
-    if (isnan(v)) {
-        buf_str(b, "\"NaN\"");
-        return;
-    }
-    if (isinf(v)) {
-        buf_str(b, v > 0 ? "\"+Inf\"" : "\"-Inf\"");
-        return;
-    }
-    for (int digits = 0; digits < 17; digits++) {
-        snprintf(text, sizeof text, "%.*e", digits, v);
-        if (strtod(text, NULL) == v)
-            break;
-    }
-    buf_printf(b, "\"%s\"", text);
+    buf_char(b, '"');
+    buf_append(b, text, num_format_e(text, v));
+    buf_char(b, '"');
 }
 
 static void put_alert(struct buf *b, const struct alert_view *a)
@@ -216,14 +203,6 @@ static bool is_named(const struct web_req *r, const char *key, struct nx_slice t
     return !given;
 }
 
-static bool set_matches(const struct web_match_set *set, const struct labels *ls)
-{
-    for (size_t i = 0; i < set->n; i++)
-        if (!matcher_matches(&set->m[i], labels_get(ls, set->m[i].name)))
-            return false;
-    return true;
-}
-
 static bool is_wanted(const struct web_req *r, const struct wanted *w, const struct rule *rule)
 {
     bool match = w->match.n == 0;
@@ -231,7 +210,7 @@ static bool is_wanted(const struct web_req *r, const struct wanted *w, const str
     if (rule->alerting ? !w->alerts : !w->recordings)
         return false;
     for (size_t i = 0; i < w->match.n && !match; i++)
-        match = set_matches(&w->match.v[i], &rule->labels);
+        match = matchers_match(w->match.v[i].m, w->match.v[i].n, &rule->labels);
     return match && is_named(r, "rule_name[]", rule->name);
 }
 

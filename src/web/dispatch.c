@@ -24,6 +24,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/limits.h"
+#include "src/base/text.h"
 
 /* ---- threads --------------------------------------------------------------------------------------- */
 
@@ -264,29 +265,17 @@ static void not_found(struct web_req *r)
     r->reply.nosniff = true;
 }
 
-/* Go's path.Clean() of an absolute path: no empty, "." or ".." segments, no slash at the end. */
+/* Go's path.Clean() of an absolute path, but "" for the root. */
 static struct nx_slice clean_path(struct arena *a, struct nx_slice path)
 {
-    char *to = arena_alloc(a, path.len + 1);
-    size_t n = 0;
+    struct nx_slice out;
+    struct buf b;
 
-    for (size_t i = 0; to && i < path.len;) {
-        size_t from = i + (path.ptr[i] == '/');
-        for (i = from; i < path.len && path.ptr[i] != '/';)
-            i++;
-        size_t len = i - from;
-        if (!len || (len == 1 && path.ptr[from] == '.'))
-            continue;
-        if (len == 2 && path.ptr[from] == '.' && path.ptr[from + 1] == '.') {
-            while (n && to[--n] != '/')
-                ;
-            continue;
-        }
-        to[n++] = '/';
-        memcpy(to + n, path.ptr + from, len);
-        n += len;
-    }
-    return nx_slice_of(to ? to : "", n);
+    buf_init(&b, 0);
+    text_join_path(&b, path);
+    out = b.failed || !b.len ? nx_slice_of("", 0) : arena_slice(a, buf_view(&b));
+    buf_done(&b);
+    return out.ptr ? out : nx_slice_of("", 0);
 }
 
 /* The path with the pattern's own spelling and the param as it was asked, for a Location header. */
@@ -302,13 +291,7 @@ static const char *location_of(struct web_req *r, const char *pattern, struct nx
             buf_char(&b, *pattern);
             continue;
         }
-        for (size_t i = 0; i < param.len; i++) {
-            unsigned char c = (unsigned char)param.ptr[i];
-            if (isalnum(c) || strchr("-_.~$&+:=@", c))
-                buf_char(&b, (char)c);
-            else
-                buf_printf(&b, "%%%02X", c);
-        }
+        text_url_escape(&b, param, "$&+:=@", false);
         while (pattern[1] && pattern[1] != '/')
             pattern++;
     }

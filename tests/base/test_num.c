@@ -221,6 +221,34 @@ static void decimals_have_no_more_digits_than_they_need(void **state)
     }
 }
 
+/* Go's 'e': of all numbers of digits the least that reads back, as a search for it finds. */
+static void an_exponent_form_has_the_fewest_digits_that_read_back(void **state)
+{
+    static const double some[] = {0,      -0.0, 1,       -1,   10,       15,      0.1,      1e21,
+                                  5e-324, 1e99, -1e-100, 1e15, 0x1p1023, 0x1p-53, 1.0 / 3.0};
+    struct test_random r = {12};
+    char to[NUM_TEXT_BYTES], want[64];
+
+    (void)state;
+    for (size_t i = 0; i < 20000; i++) {
+        double v = i < NX_COUNT(some) ? some[i]
+                   : i % 2            ? num_from_bits(test_random(&r))
+                                      : (double)(int64_t)test_random_below(&r, 1u << 30) / 1000;
+
+        if (!isfinite(v))
+            continue;
+        for (int digits = 0; digits < 18; digits++) {
+            snprintf(want, sizeof want, "%.*e", digits, v);
+            if (strtod(want, NULL) == v)
+                break;
+        }
+        assert_text(formatted(to, num_format_e, v), want, "num_format_e");
+    }
+    assert_text(formatted(to, num_format_e, NAN), "NaN", "num_format_e");
+    assert_text(formatted(to, num_format_e, INFINITY), "+Inf", "num_format_e");
+    assert_text(formatted(to, num_format_e, -INFINITY), "-Inf", "num_format_e");
+}
+
 static void no_text_is_longer_than_promised(void **state)
 {
     static const double long_ones[] = {-1.7976931348623157e-308, -0.0000012345678901234567,
@@ -232,6 +260,7 @@ static void no_text_is_longer_than_promised(void **state)
 
         assert_in_range(num_format(exact, long_ones[i]), 1, NUM_TEXT_BYTES);
         assert_in_range(num_format_om(exact, long_ones[i]), 1, NUM_TEXT_BYTES);
+        assert_in_range(num_format_e(exact, long_ones[i]), 1, NUM_TEXT_BYTES);
         assert_in_range(num_format_duration(exact, INT64_MIN + (int64_t)i), 1, NUM_TEXT_BYTES);
         assert_in_range(num_format_duration(exact, INT64_MAX - (int64_t)i), 1, NUM_TEXT_BYTES);
         free(exact);
@@ -300,6 +329,7 @@ int main(void)
         cmocka_unit_test(nan_has_the_bits_that_prometheus_stores),
         cmocka_unit_test(what_is_printed_reads_back_to_the_same_bits),
         cmocka_unit_test(decimals_have_no_more_digits_than_they_need),
+        cmocka_unit_test(an_exponent_form_has_the_fewest_digits_that_read_back),
         cmocka_unit_test(no_text_is_longer_than_promised),
         cmocka_unit_test(integers_parse_within_their_range_only),
         cmocka_unit_test(durations_parse_and_print_as_in_prometheus),

@@ -1,4 +1,4 @@
-/* test_text.c - quoting as Go's strconv.Quote and as JSON; errors in their fixed buffer. */
+/* test_text.c - quoting as Go's strconv.Quote and as JSON; URLs and paths; errors in their fixed buffer. */
 #include "tests/support/test.h"
 
 #include <errno.h>
@@ -105,6 +105,62 @@ static void cases_are_those_of_single_characters(void **state)
     }
 }
 
+static void parts_of_urls_are_escaped_as_go_does(void **state)
+{
+    static const struct {
+        struct nx_slice text;
+        const char *query, *path;
+    } v[] = {
+        {{"", 0}, "", ""},
+        {{"aZ09-_.~", 8}, "aZ09-_.~", "aZ09-_.~"},
+        {{"a b+c", 5}, "a+b%2Bc", "a%20b+c"},
+        {{"/$&,:;=@", 8}, "%2F%24%26%2C%3A%3B%3D%40", "/$&,:;=@"},
+        {{"?#[]%\"", 6}, "%3F%23%5B%5D%25%22", "%3F%23%5B%5D%25%22"},
+        {{"\0\n\xc3\xa9\xff", 5}, "%00%0A%C3%A9%FF", "%00%0A%C3%A9%FF"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(v); i++) {
+        struct buf b;
+
+        buf_init(&b, 0);
+        text_url_query(&b, v[i].text);
+        assert_buf(&b, v[i].query, "text_url_query");
+        buf_clear(&b);
+        text_url_path(&b, v[i].text);
+        assert_buf(&b, v[i].path, "text_url_path");
+        buf_done(&b);
+    }
+}
+
+static void paths_are_joined_as_go_does(void **state)
+{
+    static const struct {
+        const char *first, *then, *joined;
+    } v[] = {
+        {"", "", ""},
+        {"/", "/", ""},
+        {"a", "b", "/a/b"},
+        {"/a/", "//b//", "/a/b"},
+        {"/a/./b", "./c/.", "/a/b/c"},
+        {"/a/b", "../c", "/a/c"},
+        {"/a", "../../../c", "/c"},
+        {"..", "x/..", ""},
+        {"/a/..b", "...", "/a/..b/..."},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < NX_COUNT(v); i++) {
+        struct buf b;
+
+        buf_init(&b, 0);
+        text_join_path(&b, STR(v[i].first));
+        text_join_path(&b, STR(v[i].then));
+        assert_buf(&b, v[i].joined, v[i].then);
+        buf_done(&b);
+    }
+}
+
 static void errors_say_what_where_and_why(void **state)
 {
     struct nx_err err;
@@ -179,6 +235,8 @@ int main(void)
         cmocka_unit_test(a_quoted_text_that_is_too_long_is_cut_between_characters),
         cmocka_unit_test(every_code_point_round_trips),
         cmocka_unit_test(cases_are_those_of_single_characters),
+        cmocka_unit_test(parts_of_urls_are_escaped_as_go_does),
+        cmocka_unit_test(paths_are_joined_as_go_does),
         cmocka_unit_test(errors_say_what_where_and_why),
         cmocka_unit_test(an_error_that_is_too_long_is_cut_between_characters),
         cmocka_unit_test(every_code_has_its_english),

@@ -259,14 +259,6 @@ static size_t make_matchers(const char *const *spec, struct matcher *m, struct r
     return n;
 }
 
-static bool model_matches(const struct model_series *s, const struct matcher *m, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!matcher_matches(&m[i], labels_get(&s->ls, m[i].name)))
-            return false;
-    return true;
-}
-
 static void matchers_select_what_a_scan_would(void **state)
 {
     static const char *const specs[][5] = {
@@ -311,7 +303,7 @@ static void matchers_select_what_a_scan_would(void **state)
 
         assert_ok(block_select(f.b, m, n, INT64_MIN, INT64_MAX, f.arena, &list, &err), &err);
         for (size_t k = 0; k < f.m.n; k++) {
-            if (!model_matches(&f.m.s[k], m, n))
+            if (!matchers_match(m, n, &f.m.s[k].ls))
                 continue;
             if (at >= list.n || list.v[at].ref != k || !labels_eq(&list.v[at].labels, &f.m.s[k].ls))
                 fail_msg("%s: series %zu is missing", specs[i][0], k);

@@ -97,9 +97,8 @@ static void check_selection(struct fixture *f, struct matcher *m, size_t n_m)
     for (size_t i = 0; i < f->n; i++) {
         struct label v[3];
         struct labels ls = labels_of(&f->v[i], v);
-        bool all = true;
-        for (size_t k = 0; k < n_m; k++)
-            all = all && matcher_matches(&m[k], labels_get(&ls, m[k].name));
+        bool all = matchers_match(m, n_m, &ls);
+
         want += all;
         assert_int_equal(ids_has(ids, f->v[i].id), all);
     }
