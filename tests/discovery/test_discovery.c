@@ -22,7 +22,7 @@ struct fixture {
     char last_line[1000], changed_set[100];
 };
 
-static void no_log(void *ctx, const char *line, size_t len)
+static void keep_line(void *ctx, const char *line, size_t len)
 {
     struct fixture *f = ctx;
 
@@ -34,7 +34,7 @@ static void setup(struct fixture *f)
 {
     *f = (struct fixture){0};
     test_tmpdir_new(&f->tmp);
-    log_capture(no_log, f);
+    log_capture(keep_line, f);
     assert_ok(discovery_new(&f->d, &err), &err);
 }
 

@@ -5,6 +5,7 @@
  * and one for that of its body, to which right checksums are made; odd, the rest is a file as it is, after
  * a right header. */
 #include "tests/fuzz/store.h"
+#include "tests/support/quiet.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < 1)
         return 0;
-    log_capture(no_log, NULL);
+    quiet_log();
     sim = simfs_new(1);
     buf_init(&b, 0);
     file_of(&b, data, size);

@@ -8,11 +8,11 @@
 #include <string.h>
 
 #include "src/base/hash.h"
-#include "src/base/log.h"
 #include "src/promdata/chunk.h"
 #include "src/promdata/file.h"
 #include "src/promdata/promdata.h"
 #include "tests/support/promfiles.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -134,13 +134,6 @@ static void build(struct fs *fs, unsigned kind, struct buf *bytes)
     buf_done(&file);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 static void import(struct simfs *sim)
 {
     const struct promdata_opts o = {.fs = simfs_fs(sim), .dir = "d", .out = "o"};
@@ -163,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < 2 || size > 1u << 17)
         return 0;
-    log_capture(no_log, NULL);
+    quiet_log();
     buf_init(&b, 0);
     buf_append(&b, data + 1, size - 1);
     if (kind == 0)

@@ -13,6 +13,7 @@
 #include "storage/block.h"
 #include "storage/storage.h"
 #include "storage/tombs.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define ULID "01JGFJJZ00ABCDEFGHJKMNPQRS"
@@ -47,13 +48,6 @@ static nx_status look(void *ctx, uint32_t first, uint32_t last, struct tspans s,
 }
 
 /* ---- the note -------------------------------------------------------------------------------- */
-
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
 
 static struct storage *open_store(struct simfs *sim)
 {
@@ -116,7 +110,7 @@ static void note(const uint8_t *data, size_t size)
     uint64_t first;
     size_t n, again;
 
-    log_capture(no_log, NULL);
+    quiet_log();
     append(s);
     storage_close(s);
     buf_init(&b, 0);

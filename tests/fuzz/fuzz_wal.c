@@ -8,6 +8,7 @@
 #include "storage/wal_pack.h"
 #include "storage/wal_row.h"
 #include "tests/fuzz/store.h"
+#include "tests/support/quiet.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < 1)
         return 0;
-    log_capture(no_log, NULL);
+    quiet_log();
     decode(data, size);
     sim = simfs_new(1);
     buf_init(&b, 0);

@@ -3,16 +3,8 @@
 #pragma once
 
 #include "src/base/hash.h"
-#include "src/base/log.h"
 #include "storage/storage.h"
 #include "tests/support/simfs.h"
-
-static inline void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
 
 /* The header of version `version` of a file that begins with the bytes of `magic`. */
 static inline void put_header(struct buf *b, const char magic[4], uint16_t version)

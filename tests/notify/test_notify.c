@@ -7,6 +7,7 @@
 #include "src/notify/notify.h"
 #include "tests/notify/receiver.h"
 #include "tests/support/oom.h"
+#include "tests/support/quiet.h"
 
 static struct nx_err err;
 
@@ -17,11 +18,6 @@ struct fixture {
     unsigned also; /* alerts that the other consumer got */
     char also_first[100];
 };
-
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx, (void)line, (void)len;
-}
 
 static void take_also(void *ctx, const struct notify_alert *const *v, size_t n)
 {
@@ -42,7 +38,7 @@ static void setup(struct fixture *f)
         .queue_capacity = 10, .drain = true, .also = take_also, .also_ctx = f};
 
     *f = (struct fixture){0};
-    log_capture(no_log, NULL);
+    quiet_log();
     test_tmpdir_new(&f->tmp);
     receiver_open(&f->r[0]);
     receiver_open(&f->r[1]);

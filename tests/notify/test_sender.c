@@ -9,6 +9,7 @@
 #include "src/notify/alert.h"
 #include "tests/notify/receiver.h"
 #include "tests/support/oom.h"
+#include "tests/support/quiet.h"
 
 static struct nx_err err;
 
@@ -19,11 +20,6 @@ struct fixture {
     struct sender_opts opts;
     struct sender *s;
 };
-
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx, (void)line, (void)len;
-}
 
 static struct sender_settings *settings_of(struct fixture *f, const char *section)
 {
@@ -45,7 +41,7 @@ static void setup_for(struct fixture *f, const char *section, size_t capacity, s
 
     *f = (struct fixture){
         .opts = {capacity, batch, drain, "test/1", 20000} /* longer than any of these tests */};
-    log_capture(no_log, NULL);
+    quiet_log();
     receiver_open(&f->r);
     f->settings = settings_of(f, section);
     snprintf(url, sizeof url, "http://127.0.0.1:%u/api", f->r.port);

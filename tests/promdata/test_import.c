@@ -5,12 +5,12 @@
  * array of each series' values by the second. */
 #include "tests/support/test.h"
 
-#include "src/base/log.h"
 #include "src/base/num.h"
 #include "src/promdata/chunk.h"
 #include "src/promdata/promdata.h"
 #include "tests/support/oom.h"
 #include "tests/support/promfiles.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define T0      1700000000000ll
@@ -539,13 +539,6 @@ static void over_the_folder_itself_nothing_is_written(void **state)
     simfs_free(w.sim);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -560,6 +553,6 @@ int main(void)
         cmocka_unit_test(over_the_folder_itself_nothing_is_written),
     };
 
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,8 +12,10 @@
 #include "src/base/log.h"
 #include "src/base/thread.h"
 #include "storage/compact.h"
+#include "tests/storage/series.h"
 #include "tests/support/oom.h"
 #include "tests/support/faults.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define SERIES   6
@@ -92,44 +94,27 @@ static struct storage *open_store(struct disk *d)
     return storage_open(&s, &o, &err) == NX_OK ? s : NULL;
 }
 
-static struct storage_stats stats_of(struct storage *s)
-{
-    struct storage_stats st;
-
-    storage_get_stats(s, &st);
-    return st;
-}
-
 /* Every sample of [from, to) once, but none of [lost_from, lost_to) of any series need be there. */
 static void check(struct storage *s, int64_t from, int64_t to, int64_t lost_from, int64_t lost_to,
                   const char *what, uint64_t step)
 {
-    struct matcher m = {.type = MATCH_NEQ, .name = STR(LABEL_NAME), .value = STR("")};
-    struct arena *a = arena_new(0);
-    struct series_list list;
-    struct column c = {0};
-    struct querier *q;
+    struct scan x;
 
-    assert_ok(storage_querier(s, INT64_MIN, INT64_MAX, &q, &err), &err);
-    assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &err), &err);
-    if (list.n != SERIES)
-        fail_msg("%s at step %" PRIu64 ": %zu series", what, step, list.n);
-    for (int i = 0; i < SERIES; i++) {
+    scan_begin(&x, s, NULL);
+    if (x.list.n != SERIES)
+        fail_msg("%s at step %" PRIu64 ": %zu series", what, step, x.list.n);
+    for (int i = 0; scan_next(&x); i++) {
         size_t k = 0;
-        assert_ok(q->ops->read(q, &list.v[i], INT64_MIN, INT64_MAX, &c, &err), &err);
         for (int64_t t = from; t < to; t += STEP_MS) {
-            bool there = k < c.n && c.t[k] == t && c.v[k] == value_of(i, t);
+            bool there = k < x.c.n && x.c.t[k] == t && x.c.v[k] == value_of(i, t);
             if (!there && (t < lost_from || t >= lost_to))
                 fail_msg("%s at step %" PRIu64 ": series %d has not the sample of row %lld", what,
                          step, i, (long long)((t - T0) / STEP_MS));
             k += there;
         }
-        if (k != c.n)
+        if (k != x.c.n)
             fail_msg("%s at step %" PRIu64 ": series %d has more than was written", what, step, i);
     }
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
 }
 
 static void check_all(struct storage *s, const char *what, uint64_t step)
@@ -723,40 +708,24 @@ static void memory_does_not_grow_with_the_samples(void **state)
     test_tmpdir_done(&dir);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
-static int quiet(void **state)
-{
-    (void)state;
-    clock_fake_off();
-    oom_off();
-    log_capture(no_log, NULL); /* hundreds of faults are told of */
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(memory_does_not_grow_with_the_samples, quiet),
-        cmocka_unit_test_setup(blocks_are_merged_and_their_sources_go, quiet),
-        cmocka_unit_test_setup(the_largest_range_allowed_is_not_exceeded, quiet),
-        cmocka_unit_test_setup(blocks_that_overlap_are_merged_unless_they_are_to_stay, quiet),
-        cmocka_unit_test_setup(a_reader_goes_on_with_the_blocks_it_had, quiet),
-        cmocka_unit_test_setup(a_power_cut_at_any_step_loses_and_doubles_nothing, quiet),
-        cmocka_unit_test_setup(a_kill_at_any_step_loses_and_doubles_nothing, quiet),
-        cmocka_unit_test_setup(an_error_at_any_step_is_made_good_later, quiet),
-        cmocka_unit_test_setup(a_full_disk_is_borne_until_there_is_space, quiet),
-        cmocka_unit_test_setup(memory_that_fails_is_borne, quiet),
-        cmocka_unit_test_setup(a_damaged_block_is_reported_once_and_left_alone, quiet),
-        cmocka_unit_test_setup(sources_stay_when_the_merged_block_is_damaged, quiet),
-        cmocka_unit_test_setup(a_merged_block_goes_when_all_of_it_is_past_retention, quiet),
-        cmocka_unit_test_setup(readers_see_each_sample_once_while_blocks_are_merged, quiet),
-        cmocka_unit_test_setup(closing_in_the_middle_leaves_whole_blocks, quiet),
+        cmocka_unit_test_setup(memory_does_not_grow_with_the_samples, quiet_setup),
+        cmocka_unit_test_setup(blocks_are_merged_and_their_sources_go, quiet_setup),
+        cmocka_unit_test_setup(the_largest_range_allowed_is_not_exceeded, quiet_setup),
+        cmocka_unit_test_setup(blocks_that_overlap_are_merged_unless_they_are_to_stay, quiet_setup),
+        cmocka_unit_test_setup(a_reader_goes_on_with_the_blocks_it_had, quiet_setup),
+        cmocka_unit_test_setup(a_power_cut_at_any_step_loses_and_doubles_nothing, quiet_setup),
+        cmocka_unit_test_setup(a_kill_at_any_step_loses_and_doubles_nothing, quiet_setup),
+        cmocka_unit_test_setup(an_error_at_any_step_is_made_good_later, quiet_setup),
+        cmocka_unit_test_setup(a_full_disk_is_borne_until_there_is_space, quiet_setup),
+        cmocka_unit_test_setup(memory_that_fails_is_borne, quiet_setup),
+        cmocka_unit_test_setup(a_damaged_block_is_reported_once_and_left_alone, quiet_setup),
+        cmocka_unit_test_setup(sources_stay_when_the_merged_block_is_damaged, quiet_setup),
+        cmocka_unit_test_setup(a_merged_block_goes_when_all_of_it_is_past_retention, quiet_setup),
+        cmocka_unit_test_setup(readers_see_each_sample_once_while_blocks_are_merged, quiet_setup),
+        cmocka_unit_test_setup(closing_in_the_middle_leaves_whole_blocks, quiet_setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,9 @@
 #include "src/base/thread.h"
 #include "storage/block.h"
 #include "storage/storage.h"
+#include "tests/storage/series.h"
 #include "tests/support/oom.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define SERIES   12
@@ -330,13 +332,6 @@ static void one_seed(struct world *w, uint64_t seed)
     world_done(w);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 static void what_is_deleted_agrees_with_the_model(void **state)
 {
     const char *own = getenv("NX_SEED");
@@ -344,7 +339,7 @@ static void what_is_deleted_agrees_with_the_model(void **state)
     struct world *w = malloc(sizeof *w);
 
     (void)state;
-    log_capture(no_log, NULL);
+    quiet_log();
     for (uint64_t seed = from; seed < from + n; seed += own ? 1 : TEST_STRIDE) {
         print_message("seed %" PRIu64 "\n", seed);
         one_seed(w, seed);
@@ -504,7 +499,7 @@ static void a_damaged_tombstone_file_shows_nothing_deleted(void **state)
     uint64_t before;
 
     (void)state;
-    log_capture(no_log, NULL);
+    quiet_log();
     world_new(w, 5);
     fs = simfs_fs(w->sim);
     fill(w, T0 + 3 * BLOCK_MS);
@@ -642,7 +637,7 @@ static void a_snapshot_is_whole_or_not_there(void **state)
     bool hit = true;
 
     (void)state;
-    log_capture(no_log, NULL);
+    quiet_log();
     for (uint64_t step = 1; hit; step += TEST_STRIDE) {
         char name[STORAGE_SNAPSHOT_NAME_BYTES];
         struct fs_names names = {0};
@@ -736,7 +731,7 @@ static void everything_goes_on_at_once(void **state)
     struct nx_thread threads[3] = {0};
 
     (void)state;
-    log_capture(no_log, NULL);
+    quiet_log();
     w->sim = simfs_new(9);
     o.fs = simfs_fs(w->sim);
     w->now_ms = T0;
@@ -813,7 +808,7 @@ static void a_damaged_note_is_set_aside(void **state)
     struct fs *fs;
 
     (void)state;
-    log_capture(no_log, NULL);
+    quiet_log();
     for (uint64_t at = 0;; at += 3) {
         bool flipped;
         world_new(w, 11);
@@ -864,21 +859,14 @@ enum act { DELETE, CLEAN, FLUSH, N_ACTS };
  * there, once. */
 static void check_after_fault(struct world *w, bool done, const char *what, uint64_t step)
 {
-    struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
-    struct arena *a = arena_new(0);
-    struct series_list list;
-    struct column c = {0};
-    struct querier *q;
     size_t found = 0, want = 0;
+    struct scan got;
 
-    assert_ok(storage_querier(w->s, INT64_MIN, INT64_MAX, &q, &err), &err);
-    assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &err), &err);
-    for (size_t k = 0; k < list.n; k++) {
-        int i = number_of(&list.v[k].labels);
+    for (scan_begin(&got, w->s, "m"); scan_next(&got);) {
+        int i = number_of(got.labels);
         size_t at = 0;
-        assert_ok(q->ops->read(q, &list.v[k], INT64_MIN, INT64_MAX, &c, &err), &err);
         for (size_t x = 0; x < w->n[i]; x++) {
-            bool there = at < c.n && c.t[at] == w->v[i][x].t;
+            bool there = at < got.c.n && got.c.t[at] == w->v[i][x].t;
             bool open = !done && is_in(i, "id", "s04");
             at += there;
             found += there && !w->v[i][x].gone;
@@ -889,15 +877,12 @@ static void check_after_fault(struct world *w, bool done, const char *what, uint
                 fail_msg("%s at step %" PRIu64 ": series %d lost the sample at %" PRId64, what,
                          step, i, w->v[i][x].t - T0);
         }
-        if (at != c.n)
+        if (at != got.c.n)
             fail_msg("%s at step %" PRIu64 ": series %d has samples twice", what, step, i);
     }
     for (int i = 0; i < SERIES; i++)
         want += alive(w, i, INT64_MIN, INT64_MAX);
     assert_int_equal(found, want);
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
 }
 
 static nx_status act(struct world *w, enum act what)
@@ -964,7 +949,7 @@ static void sweep(enum act what, bool cut)
     struct world *w = malloc(sizeof *w);
     uint64_t step = 1;
 
-    log_capture(no_log, NULL);
+    quiet_log();
     while (one_fault(w, what, cut, step))
         step += TEST_STRIDE;
     log_capture(NULL, NULL);

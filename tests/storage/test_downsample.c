@@ -6,12 +6,13 @@
 #include <math.h>
 
 #include "src/base/clock.h"
-#include "src/base/log.h"
 #include "storage/coarse.h"
 #include "storage/coarse_pick.h"
 #include "storage/compact.h"
+#include "tests/storage/series.h"
 #include "tests/support/oom.h"
 #include "tests/support/faults.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define R        1000 /* a resolution, ms */
@@ -322,14 +323,6 @@ static struct storage *open_store(struct fs *fs)
     return open_as(fs, false);
 }
 
-static struct storage_stats stats_of(struct storage *s)
-{
-    struct storage_stats st;
-
-    storage_get_stats(s, &st);
-    return st;
-}
-
 /* Counts and sums over five seconds each are those of the samples, wherever they are read from. */
 static void check_sums(struct storage *s, enum read_use use, uint64_t step)
 {
@@ -627,22 +620,6 @@ static void memory_that_fails_is_borne(void **state)
     clock_fake_off();
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
-static int quiet(void **state)
-{
-    (void)state;
-    clock_fake_off();
-    oom_off();
-    log_capture(no_log, NULL);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -651,15 +628,16 @@ int main(void)
         cmocka_unit_test(points_of_points_are_those_of_the_samples),
         cmocka_unit_test(a_block_of_points_gives_them_back),
         cmocka_unit_test(each_time_is_read_from_one_resolution),
-        cmocka_unit_test_setup(samples_become_points_and_points_coarser_ones, quiet),
-        cmocka_unit_test_setup(readers_are_not_disturbed_by_the_threads_that_make_points, quiet),
-        cmocka_unit_test_setup(what_comes_late_is_in_the_points_at_last, quiet),
-        cmocka_unit_test_setup(what_is_deleted_is_not_told_by_points, quiet),
-        cmocka_unit_test_setup(a_power_cut_at_any_step_loses_and_doubles_nothing, quiet),
-        cmocka_unit_test_setup(a_kill_at_any_step_loses_and_doubles_nothing, quiet),
-        cmocka_unit_test_setup(an_error_at_any_step_is_made_good_later, quiet),
-        cmocka_unit_test_setup(a_full_disk_is_borne_until_there_is_space, quiet),
-        cmocka_unit_test_setup(memory_that_fails_is_borne, quiet),
+        cmocka_unit_test_setup(samples_become_points_and_points_coarser_ones, quiet_setup),
+        cmocka_unit_test_setup(readers_are_not_disturbed_by_the_threads_that_make_points,
+                               quiet_setup),
+        cmocka_unit_test_setup(what_comes_late_is_in_the_points_at_last, quiet_setup),
+        cmocka_unit_test_setup(what_is_deleted_is_not_told_by_points, quiet_setup),
+        cmocka_unit_test_setup(a_power_cut_at_any_step_loses_and_doubles_nothing, quiet_setup),
+        cmocka_unit_test_setup(a_kill_at_any_step_loses_and_doubles_nothing, quiet_setup),
+        cmocka_unit_test_setup(an_error_at_any_step_is_made_good_later, quiet_setup),
+        cmocka_unit_test_setup(a_full_disk_is_borne_until_there_is_space, quiet_setup),
+        cmocka_unit_test_setup(memory_that_fails_is_borne, quiet_setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

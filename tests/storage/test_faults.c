@@ -8,9 +8,10 @@
  * and it must take new rows. The fault is moved through all steps of the workload. */
 #include "tests/support/test.h"
 
-#include "src/base/log.h"
 #include "storage/storage.h"
+#include "tests/storage/series.h"
 #include "tests/support/faults.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define T0       1700000000000LL
@@ -118,25 +119,17 @@ static void work(struct run *r, int from, int to, bool stop)
 static void check(struct run *r, const uint8_t must[SERIES][ROWS * 2], const char *what,
                   uint64_t step)
 {
-    struct nx_err err = {0};
-    struct matcher m = {.type = MATCH_NEQ, .name = STR(LABEL_NAME), .value = STR("")};
-    struct arena *a = arena_new(0);
     uint8_t got[SERIES][ROWS * 2] = {0};
-    struct series_list list;
-    struct column c = {0};
-    struct querier *q;
+    struct scan x;
 
-    assert_ok(storage_querier(r->s, INT64_MIN, INT64_MAX, &q, &err), &err);
-    assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &err), &err);
-    for (size_t i = 0; i < list.n; i++) {
-        int series = labels_get_str(&list.v[i].labels, LABEL_NAME).ptr[1] - '0';
-        assert_ok(q->ops->read(q, &list.v[i], INT64_MIN, INT64_MAX, &c, &err), &err);
-        for (size_t j = 0; j < c.n; j++) {
-            int row = (int)((c.t[j] - T0) / STEP_MS);
+    for (scan_begin(&x, r->s, NULL); scan_next(&x);) {
+        int series = labels_get_str(x.labels, LABEL_NAME).ptr[1] - '0';
+        for (size_t j = 0; j < x.c.n; j++) {
+            int row = (int)((x.c.t[j] - T0) / STEP_MS);
             if (row < 0 || row >= ROWS * 2 || !r->m.tried[series][row] ||
-                c.v[j] != value_of(series, row) || (j && c.t[j] <= c.t[j - 1]))
+                x.c.v[j] != value_of(series, row) || (j && x.c.t[j] <= x.c.t[j - 1]))
                 fail_msg("%s at step %" PRIu64 ": series %d has %g at row %d, which nobody wrote",
-                         what, step, series, c.v[j], row);
+                         what, step, series, x.c.v[j], row);
             got[series][row] = 1;
         }
     }
@@ -146,9 +139,6 @@ static void check(struct run *r, const uint8_t must[SERIES][ROWS * 2], const cha
                 fail_msg("%s at step %" PRIu64 ": series %d lost row %d", what, step, i, row);
         }
     }
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
 }
 
 /* The store goes on: it takes rows and, in time, writes blocks. */
@@ -318,13 +308,6 @@ static void a_store_opens_on_a_full_disk(void **state)
     simfs_free(r.sim);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +318,6 @@ int main(void)
         cmocka_unit_test(a_full_disk_refuses_rows_and_takes_them_again_when_there_is_space),
         cmocka_unit_test(a_store_opens_on_a_full_disk),
     };
-    log_capture(no_log, NULL); /* hundreds of faults are told of */
+    quiet_log(); /* hundreds of faults are told of */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

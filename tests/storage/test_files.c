@@ -8,6 +8,7 @@
 #include "storage/block.h"
 #include "storage/files.h"
 #include "tests/support/oom.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define N   20
@@ -185,13 +186,6 @@ static size_t open_descriptors(void)
     return n;
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 static size_t read_all(struct querier *q)
 {
     struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
@@ -225,7 +219,7 @@ static void many_blocks_need_few_descriptors(void **state)
     for (int i = 0; i < BLOCKS; i++)
         write_block(fs_real(), tmp.path, T0 + (int64_t)i * SPAN_MS);
     fds = open_descriptors();
-    log_capture(no_log, NULL);
+    quiet_log();
     assert_ok(storage_open(&s, &o, &err), &err);
     storage_get_stats(s, &st);
     assert_int_equal(st.blocks, BLOCKS);

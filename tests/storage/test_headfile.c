@@ -3,8 +3,9 @@
 #include "tests/support/test.h"
 
 #include "src/base/hash.h"
-#include "src/base/log.h"
 #include "storage/storage.h"
+#include "tests/storage/series.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define T0       1700006400000LL /* the start of a span of two hours */
@@ -20,11 +21,6 @@ struct world {
     struct nx_err err;
 };
 
-static double value_of(int series, int row)
-{
-    return series % 3 == 0 ? series : series % 3 == 1 ? row * 7.0 + series : row * 0.25 + series;
-}
-
 static void open_store(struct world *w)
 {
     struct storage_opts o = {
@@ -33,24 +29,11 @@ static void open_store(struct world *w)
     assert_ok(storage_open(&w->s, &o, &w->err), &w->err);
 }
 
-static uint32_t column_of(struct world *w, int series)
-{
-    char text[16];
-    struct label v[] = {{STR(LABEL_NAME), STR("m")}, {STR("i"), {0}}};
-    struct labels ls = {v, 2};
-    uint32_t col;
-
-    snprintf(text, sizeof text, "%02d", series);
-    v[1].value = STR(text);
-    assert_ok(storage_group_column(w->g, &ls, &col, NULL, &w->err), &w->err);
-    return col;
-}
-
 static void open_group(struct world *w)
 {
     assert_ok(storage_group_open(w->s, &w->g, &w->err), &w->err);
     for (int i = 0; i < SERIES; i++)
-        w->cols[i] = column_of(w, i);
+        w->cols[i] = numbered_column(w->g, i);
 }
 
 static nx_status append(struct world *w, int row)
@@ -58,7 +41,7 @@ static nx_status append(struct world *w, int row)
     double v[SERIES];
 
     for (int i = 0; i < SERIES; i++)
-        v[i] = value_of(i, row);
+        v[i] = numbered_value(i, row);
     return storage_group_append(w->g, T0 + row * STEP_MS, w->cols, v, SERIES, NULL, &w->err);
 }
 
@@ -98,24 +81,16 @@ static void restart(struct world *w)
  * some series have a sample and others not count in *uneven. */
 static int count_rows(struct world *w, int rows, int *uneven)
 {
-    struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
-    struct arena *a = arena_new(0);
-    struct series_list list;
-    struct column c = {0};
-    struct querier *q;
     int has[MAX_ROWS] = {0}, n = 0;
+    struct scan x;
 
-    assert_ok(storage_querier(w->s, INT64_MIN, INT64_MAX, &q, &w->err), &w->err);
-    assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &w->err), &w->err);
-    for (size_t i = 0; i < list.n; i++) {
-        const char *id = labels_get_str(&list.v[i].labels, "i").ptr;
-        int series = (id[0] - '0') * 10 + id[1] - '0';
-        assert_ok(q->ops->read(q, &list.v[i], INT64_MIN, INT64_MAX, &c, &w->err), &w->err);
-        for (size_t k = 0; k < c.n; k++) {
-            int row = (int)((c.t[k] - T0) / STEP_MS);
+    for (scan_begin(&x, w->s, "m"); scan_next(&x);) {
+        int series = series_number(x.labels);
+        for (size_t k = 0; k < x.c.n; k++) {
+            int row = (int)((x.c.t[k] - T0) / STEP_MS);
             assert_in_range(row, 0, rows - 1);
-            assert_true(k == 0 || c.t[k] > c.t[k - 1]);
-            assert_true(c.v[k] == value_of(series, row));
+            assert_true(k == 0 || x.c.t[k] > x.c.t[k - 1]);
+            assert_true(x.c.v[k] == numbered_value(series, row));
             has[row]++;
         }
     }
@@ -126,18 +101,7 @@ static int count_rows(struct world *w, int rows, int *uneven)
         if (uneven)
             *uneven += has[i] != 0 && has[i] != SERIES;
     }
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
     return n;
-}
-
-static struct storage_stats stats(struct world *w)
-{
-    struct storage_stats st;
-
-    storage_get_stats(w->s, &st);
-    return st;
 }
 
 static void rows_leave_memory_and_the_log_for_a_chunk_file(void **state)
@@ -148,7 +112,7 @@ static void rows_leave_memory_and_the_log_for_a_chunk_file(void **state)
     (void)state;
     begin(&w, 1);
     append_rows(&w, 0, 400);
-    st = stats(&w);
+    st = stats_of(w.s);
     assert_true(st.chunk_files >= 1);
     assert_true(st.chunks_stored >= 2 * SERIES);
     assert_true(st.wal_bytes < 3 * 6000);
@@ -156,7 +120,7 @@ static void rows_leave_memory_and_the_log_for_a_chunk_file(void **state)
     assert_int_equal(count_rows(&w, 400, NULL), 400);
     restart(&w);
     assert_int_equal(count_rows(&w, 400, NULL), 400);
-    assert_int_equal(stats(&w).chunks_damaged, 0);
+    assert_int_equal(stats_of(w.s).chunks_damaged, 0);
     open_group(&w); /* the series go on where they were, and so do the order rules */
     assert_ok(append(&w, 399), &w.err);
     append_rows(&w, 400, 500);
@@ -174,7 +138,7 @@ static void what_a_closed_group_left_does_not_keep_the_log(void **state)
     storage_group_close(w.g);
     open_group(&w);
     append_rows(&w, 3, 200);
-    assert_true(stats(&w).wal_bytes < 3 * 6000);
+    assert_true(stats_of(w.s).wal_bytes < 3 * 6000);
     restart(&w);
     assert_int_equal(count_rows(&w, 200, NULL), 200);
     end(&w);
@@ -188,10 +152,10 @@ static uint32_t append_in_turns(struct world *w, int rows)
 
     for (int row = 0; row < rows; row++) {
         uint32_t cols[2] = {w->cols[0], mine};
-        double v[2] = {value_of(0, row), value_of(series, row)};
+        double v[2] = {numbered_value(0, row), numbered_value(series, row)};
         bool has = row % 20 >= 5;
         if (row % 20 == 5) {
-            cols[1] = mine = column_of(w, series);
+            cols[1] = mine = numbered_column(w->g, series);
             last = mine > last ? mine : last;
         }
         assert_ok(
@@ -213,7 +177,7 @@ static void a_stored_column_that_changed_hands_gives_nobody_the_others_samples(v
     (void)state;
     begin(&w, 4);
     assert_in_range(append_in_turns(&w, 600), SERIES, SERIES + 3); /* 30 series in few columns */
-    assert_true(stats(&w).chunk_files >= 1);
+    assert_true(stats_of(w.s).chunk_files >= 1);
     count_rows(&w, 600, NULL); /* which fails on a value of another series */
     restart(&w);
     count_rows(&w, 600, NULL);
@@ -235,10 +199,10 @@ static void chunk_files_go_when_blocks_have_their_rows(void **state)
             storage_tick(w.s, T0 + row * STEP_MS);
     }
     storage_tick(w.s, T0 + 4000 * STEP_MS);
-    assert_true(stats(&w).blocks >= 2);
+    assert_true(stats_of(w.s).blocks >= 2);
     assert_ok(simfs_fs(w.sim)->list(simfs_fs(w.sim), "data/head", &names, &w.err), &w.err);
     assert_in_range(names.n, 1, 3);
-    assert_int_equal(stats(&w).chunk_files, names.n);
+    assert_int_equal(stats_of(w.s).chunk_files, names.n);
     fs_names_done(&names);
     end(&w);
 }
@@ -255,7 +219,7 @@ static void a_flipped_bit_anywhere_is_found_and_contained(void **state)
         uint64_t size;
         begin(&w, 4);
         append_rows(&w, 0, 300);
-        rows = (int)stats(&w).chunks_stored / SERIES;
+        rows = (int)stats_of(w.s).chunks_stored / SERIES;
         assert_true(rows > 0);
         restart(&w);
         storage_tick(w.s, T0 + 300 * STEP_MS);
@@ -269,7 +233,7 @@ static void a_flipped_bit_anywhere_is_found_and_contained(void **state)
         if (!is_there)
             assert_int_equal(rows, 300);
         else if (off + 20 < size) /* there is the last mark, which is missed by nobody */
-            assert_true(stats(&w).chunks_damaged > 0);
+            assert_true(stats_of(w.s).chunks_damaged > 0);
         /* Up to 144 rows are in a record; header and columns are needed by all of the file. */
         assert_true(off < 400 || rows + uneven >= 300 - 144);
         open_group(&w);
@@ -300,7 +264,7 @@ static void a_disk_that_fails_costs_nothing(void **state)
         int rows = count_rows(&w, 120, NULL);
         append_rows(&w, 120, 300);
         assert_int_equal(count_rows(&w, 300, NULL), rows + 180);
-        assert_true(stats(&w).wal_bytes < 5 * 6000);
+        assert_true(stats_of(w.s).wal_bytes < 5 * 6000);
         restart(&w);
         assert_int_equal(count_rows(&w, 300, NULL), rows + 180);
         end(&w);
@@ -317,11 +281,11 @@ static void a_torn_end_is_cut_and_the_log_has_its_rows(void **state)
         begin(&w, step);
         simfs_cut_power_at(w.sim, step);
         for (; row < 300 && !simfs_power_was_cut(w.sim); row++) {
-            uint64_t before = stats(&w).wal_fsyncs;
+            uint64_t before = stats_of(w.s).wal_fsyncs;
             if (append(&w, row))
                 break;
             storage_tick(w.s, T0 + row * STEP_MS);
-            if (!simfs_power_was_cut(w.sim) && stats(&w).wal_fsyncs > before)
+            if (!simfs_power_was_cut(w.sim) && stats_of(w.s).wal_fsyncs > before)
                 synced = row + 1;
         }
         storage_group_close(w.g);
@@ -367,7 +331,7 @@ static void a_file_of_version_1_is_read_and_one_of_a_later_version_refused(void 
     (void)state;
     begin(&w, 8);
     append_rows(&w, 0, 400);
-    stored = stats(&w).chunks_stored;
+    stored = stats_of(w.s).chunks_stored;
     assert_true(stored >= 2 * SERIES);
     storage_group_close(w.g);
     storage_close(w.s);
@@ -378,20 +342,13 @@ static void a_file_of_version_1_is_read_and_one_of_a_later_version_refused(void 
     assert_non_null(strstr(w.err.text, "is in version 3 of the format of chunk files"));
     set_version(&w, 1);
     open_store(&w);
-    assert_int_equal(stats(&w).chunks_damaged, 0);
+    assert_int_equal(stats_of(w.s).chunks_damaged, 0);
     assert_int_equal(count_rows(&w, 400, NULL), 400);
     open_group(&w);
     append_rows(&w, 400, 600); /* to a file of this version */
     restart(&w);
     assert_int_equal(count_rows(&w, 600, NULL), 600);
     end(&w);
-}
-
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
 }
 
 int main(void)
@@ -406,6 +363,6 @@ int main(void)
         cmocka_unit_test(a_torn_end_is_cut_and_the_log_has_its_rows),
         cmocka_unit_test(a_file_of_version_1_is_read_and_one_of_a_later_version_refused),
     };
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 
 #include "src/base/log.h"
 #include "storage/storage_impl.h"
+#include "tests/storage/series.h"
 #include "tests/support/simfs.h"
 
 #define BLOCK_MS 10000
@@ -35,14 +36,6 @@ static void write_block(struct fs *fs, int64_t min_ms)
     assert_ok(block_writer_chunk(w, times, v, ROWS, &err), &err);
     assert_ok(block_writer_commit(w, NULL, &err), &err);
     block_writer_close(w);
-}
-
-static struct storage_stats stats_of(struct storage *s)
-{
-    struct storage_stats st;
-
-    storage_get_stats(s, &st);
-    return st;
 }
 
 static struct storage *open_blocks(struct simfs *sim, struct storage_opts o)

@@ -5,10 +5,11 @@
 #include "tests/support/test.h"
 
 #include "src/base/clock.h"
-#include "src/base/log.h"
 #include "storage/compact.h"
+#include "tests/storage/series.h"
 #include "tests/support/oom.h"
 #include "tests/support/faults.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define BLOCK_MS 10000
@@ -110,14 +111,6 @@ static struct simfs *new_disk(uint64_t seed)
     for (int i = 0; i < BLOCKS; i++)
         write_block(fs, i);
     return sim;
-}
-
-static struct storage_stats stats_of(struct storage *s)
-{
-    struct storage_stats st;
-
-    storage_get_stats(s, &st);
-    return st;
 }
 
 /* A kind's samples from `from` on are there, each once and ascending; when all is done, no others. */
@@ -393,34 +386,18 @@ static void memory_that_fails_is_borne(void **state)
     clock_fake_off();
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
-static int quiet(void **state)
-{
-    (void)state;
-    clock_fake_off();
-    oom_off();
-    log_capture(no_log, NULL); /* hundreds of faults are told of */
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(each_series_is_kept_as_its_rule_says, quiet),
-        cmocka_unit_test_setup(merging_leaves_out_what_need_not_be_kept, quiet),
-        cmocka_unit_test_setup(other_rules_take_effect_and_none_do, quiet),
-        cmocka_unit_test_setup(what_is_read_stays_readable, quiet),
-        cmocka_unit_test_setup(a_power_cut_at_any_step_loses_and_doubles_nothing, quiet),
-        cmocka_unit_test_setup(a_kill_at_any_step_loses_and_doubles_nothing, quiet),
-        cmocka_unit_test_setup(an_error_at_any_step_is_made_good_later, quiet),
-        cmocka_unit_test_setup(a_full_disk_is_borne_until_there_is_space, quiet),
-        cmocka_unit_test_setup(memory_that_fails_is_borne, quiet),
+        cmocka_unit_test_setup(each_series_is_kept_as_its_rule_says, quiet_setup),
+        cmocka_unit_test_setup(merging_leaves_out_what_need_not_be_kept, quiet_setup),
+        cmocka_unit_test_setup(other_rules_take_effect_and_none_do, quiet_setup),
+        cmocka_unit_test_setup(what_is_read_stays_readable, quiet_setup),
+        cmocka_unit_test_setup(a_power_cut_at_any_step_loses_and_doubles_nothing, quiet_setup),
+        cmocka_unit_test_setup(a_kill_at_any_step_loses_and_doubles_nothing, quiet_setup),
+        cmocka_unit_test_setup(an_error_at_any_step_is_made_good_later, quiet_setup),
+        cmocka_unit_test_setup(a_full_disk_is_borne_until_there_is_space, quiet_setup),
+        cmocka_unit_test_setup(memory_that_fails_is_borne, quiet_setup),
     };
     int failed;
 

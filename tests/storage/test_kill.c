@@ -10,8 +10,9 @@
 #include <unistd.h>
 
 #include "src/base/clock.h"
-#include "src/base/log.h"
 #include "storage/storage.h"
+#include "tests/storage/series.h"
+#include "tests/support/quiet.h"
 
 #define ROUNDS   25
 #define COLUMNS  50
@@ -102,33 +103,21 @@ static int64_t run_and_kill(const char *dir, int64_t row, int64_t after_rows, in
 static int64_t check(const char *dir, int64_t told, uint64_t *blocks)
 {
     struct storage *s = open_store(dir);
-    struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
-    struct arena *a = arena_new(0);
-    struct series_list list;
-    struct storage_stats st;
-    struct column c = {0};
-    struct querier *q;
-    struct nx_err err;
+    struct scan x;
     int64_t n = -1;
 
-    assert_ok(storage_querier(s, INT64_MIN, INT64_MAX, &q, &err), &err);
-    assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &err), &err);
-    assert_int_equal(list.n, COLUMNS);
-    for (size_t i = 0; i < list.n; i++) {
-        assert_ok(q->ops->read(q, &list.v[i], INT64_MIN, INT64_MAX, &c, &err), &err);
-        n = i ? n : (int64_t)c.n;
-        assert_int_equal(c.n, n);
-        for (size_t j = 0; j < c.n; j++) {
-            assert_int_equal(c.t[j], T0 + (int64_t)j * STEP_MS);
-            assert_true(c.v[j] == value_of((int64_t)j, (int)i));
+    scan_begin(&x, s, "m");
+    assert_int_equal(x.list.n, COLUMNS);
+    for (int i = 0; scan_next(&x); i++) {
+        n = i ? n : (int64_t)x.c.n;
+        assert_int_equal(x.c.n, n);
+        for (size_t j = 0; j < x.c.n; j++) {
+            assert_int_equal(x.c.t[j], T0 + (int64_t)j * STEP_MS);
+            assert_true(x.c.v[j] == value_of((int64_t)j, i));
         }
     }
     assert_in_range(n, told, told + 1);
-    storage_get_stats(s, &st);
-    *blocks = st.blocks;
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
+    *blocks = stats_of(s).blocks;
     storage_close(s);
     return n;
 }
@@ -152,18 +141,11 @@ static void nothing_acknowledged_is_lost_by_sigkill(void **state)
     test_tmpdir_done(&dir);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_acknowledged_is_lost_by_sigkill),
     };
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,10 +5,11 @@
  * series is left out at first and comes 17 rows later, when its span is a block already. */
 #include "tests/support/test.h"
 
-#include "src/base/log.h"
 #include "storage/storage_impl.h"
+#include "tests/storage/series.h"
 #include "tests/support/oom.h"
 #include "tests/support/faults.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define T0       1700000000000LL
@@ -110,29 +111,18 @@ static const char *put(struct one *o, int64_t t, double v)
 static const char *all(struct storage *s)
 {
     static char text[4096];
-    struct matcher m = {.type = MATCH_NEQ, .name = STR(LABEL_NAME), .value = STR("")};
-    struct arena *a = arena_new(0);
-    struct series_list list;
-    struct column c = {0};
-    struct querier *q;
-    struct nx_err err;
+    struct scan x;
     size_t len = 0;
 
     text[0] = 0;
-    assert_ok(storage_querier(s, INT64_MIN, INT64_MAX, &q, &err), &err);
-    assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &err), &err);
-    for (size_t i = 0; i < list.n; i++) {
-        struct nx_slice name = labels_get_str(&list.v[i].labels, LABEL_NAME);
-        assert_ok(q->ops->read(q, &list.v[i], INT64_MIN, INT64_MAX, &c, &err), &err);
+    for (scan_begin(&x, s, NULL); scan_next(&x);) {
+        struct nx_slice name = labels_get_str(x.labels, LABEL_NAME);
         len += (size_t)snprintf(text + len, sizeof text - len, "%.*s", (int)name.len, name.ptr);
-        for (size_t k = 0; k < c.n && len < sizeof text - 64; k++)
+        for (size_t k = 0; k < x.c.n && len < sizeof text - 64; k++)
             len += (size_t)snprintf(text + len, sizeof text - len, " %lld=%g",
-                                    (long long)(c.t[k] - T0), c.v[k]);
+                                    (long long)(x.c.t[k] - T0), x.c.v[k]);
         len += (size_t)snprintf(text + len, sizeof text - len, "; ");
     }
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
     return text;
 }
 
@@ -975,13 +965,6 @@ static void nothing_accepted_is_lost_when_an_allocation_fails(void **state)
     assert_true(n > 300);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1011,6 +994,6 @@ int main(void)
         cmocka_unit_test(nothing_accepted_is_lost_when_an_allocation_fails),
     };
 
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

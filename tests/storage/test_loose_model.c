@@ -13,6 +13,7 @@
 #include "src/base/log.h"
 #include "src/base/num.h"
 #include "storage/storage.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define SERIES      12
@@ -438,13 +439,6 @@ static void one_seed(uint64_t seed, struct world *sum)
     sum->checked += w.checked;
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 static void late_samples_are_as_in_the_model(void **state)
 {
     const char *own = getenv("NX_SEED");
@@ -452,7 +446,7 @@ static void late_samples_are_as_in_the_model(void **state)
     struct world sum = {0};
 
     (void)state;
-    log_capture(no_log, NULL);
+    quiet_log();
     for (uint64_t seed = from; seed < from + n; seed += own ? 1 : TEST_STRIDE)
         one_seed(seed, &sum);
     log_capture(NULL, NULL);

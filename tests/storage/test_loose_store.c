@@ -3,8 +3,9 @@
  * Faults at every step, with stores like this among them: test_loose.c. Against a model: test_loose_model.c. */
 #include "tests/support/test.h"
 
-#include "src/base/log.h"
 #include "storage/storage_impl.h"
+#include "tests/storage/series.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define T0       1700006400000LL /* the start of a span of two hours */
@@ -28,11 +29,6 @@ static int64_t time_of(int series, int row)
     return T0 + row * STEP_MS + series * 7 + row * series % 5;
 }
 
-static double value_of(int series, int row)
-{
-    return series % 3 == 0 ? series : series % 3 == 1 ? row * 7.0 + series : row * 0.25 + series;
-}
-
 static void open_store(struct world *w)
 {
     struct storage_opts o = {.fs = simfs_fs(w->sim),
@@ -49,14 +45,8 @@ static void open_groups(struct world *w)
     struct label row = {STR(LABEL_NAME), STR("rows")};
 
     assert_ok(storage_group_open_loose(w->s, &w->g, &w->err), &w->err);
-    for (int i = 0; i < SERIES; i++) {
-        char text[16];
-        struct label v[] = {{STR(LABEL_NAME), STR("m")}, {STR("i"), {0}}};
-        struct labels ls = {v, 2};
-        snprintf(text, sizeof text, "%02d", i);
-        v[1].value = STR(text);
-        assert_ok(storage_group_column(w->g, &ls, &w->v[i].col, NULL, &w->err), &w->err);
-    }
+    for (int i = 0; i < SERIES; i++)
+        w->v[i].col = numbered_column(w->g, i);
     assert_ok(storage_group_open(w->s, &w->rows, &w->err), &w->err);
     assert_ok(storage_group_column(w->rows, &(struct labels){&row, 1}, &w->row_col, NULL, &w->err),
               &w->err);
@@ -66,7 +56,7 @@ static nx_status append(struct world *w, int row, struct storage_appended *res)
 {
     for (int i = 0; i < SERIES; i++) {
         w->v[i].t_ms = time_of(i, row);
-        w->v[i].value = value_of(i, row);
+        w->v[i].value = numbered_value(i, row);
     }
     return storage_group_append_samples(w->g, w->v, SERIES, res, &w->err);
 }
@@ -117,40 +107,20 @@ static void restart(struct world *w)
 /* Samples that are there; fails on one that nobody wrote, or twice. */
 static int count(struct world *w, int rows)
 {
-    struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
-    struct arena *a = arena_new(0);
-    struct series_list list;
-    struct column c = {0};
-    struct querier *q;
+    struct scan x;
     int n = 0;
 
-    assert_ok(storage_querier(w->s, INT64_MIN, INT64_MAX, &q, &w->err), &w->err);
-    assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &w->err), &w->err);
-    for (size_t i = 0; i < list.n; i++) {
-        const char *id = labels_get_str(&list.v[i].labels, "i").ptr;
-        int series = (id[0] - '0') * 10 + id[1] - '0';
-        assert_ok(q->ops->read(q, &list.v[i], INT64_MIN, INT64_MAX, &c, &w->err), &w->err);
-        for (size_t k = 0; k < c.n; k++) {
-            int row = (int)((c.t[k] - T0) / STEP_MS);
+    for (scan_begin(&x, w->s, "m"); scan_next(&x); n += (int)x.c.n) {
+        int series = series_number(x.labels);
+        for (size_t k = 0; k < x.c.n; k++) {
+            int row = (int)((x.c.t[k] - T0) / STEP_MS);
             assert_in_range(row, 0, rows - 1);
-            assert_true(c.t[k] == time_of(series, row));
-            assert_true(k == 0 || c.t[k] > c.t[k - 1]);
-            assert_true(c.v[k] == value_of(series, row));
+            assert_true(x.c.t[k] == time_of(series, row));
+            assert_true(k == 0 || x.c.t[k] > x.c.t[k - 1]);
+            assert_true(x.c.v[k] == numbered_value(series, row));
         }
-        n += (int)c.n;
     }
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
     return n;
-}
-
-static struct storage_stats stats(struct world *w)
-{
-    struct storage_stats st;
-
-    storage_get_stats(w->s, &st);
-    return st;
 }
 
 static struct loose_counts counts(struct world *w)
@@ -190,7 +160,7 @@ static void samples_leave_memory_and_the_log_for_a_chunk_file(void **state)
     begin(&w, 1);
     append_rows(&w, 0, 600);
     c = counts(&w);
-    assert_true(stats(&w).wal_bytes < 3 * SEGMENT);
+    assert_true(stats_of(w.s).wal_bytes < 3 * SEGMENT);
     assert_true(c.samples < 600 * SERIES / 4);
     assert_int_equal(c.samples + c.stored, 600 * SERIES);
     assert_int_equal(count(&w, 600), 600 * SERIES);
@@ -199,7 +169,7 @@ static void samples_leave_memory_and_the_log_for_a_chunk_file(void **state)
     assert_true(counts(&w).samples + counts(&w).stored == 600 * SERIES);
     assert_true(counts(&w).samples < 600 * SERIES / 4);
     assert_int_equal(count(&w, 600), 600 * SERIES);
-    assert_int_equal(stats(&w).chunks_damaged, 0);
+    assert_int_equal(stats_of(w.s).chunks_damaged, 0);
     open_groups(&w);
     append_rows(&w, 600, 700);
     assert_int_equal(count(&w, 700), 700 * SERIES);
@@ -252,7 +222,7 @@ static void what_a_block_has_is_gone_from_the_file(void **state)
                   &w.err);
         storage_tick(w.s, T0 + row * STEP_MS);
     }
-    assert_true(stats(&w).blocks == 1);
+    assert_true(stats_of(w.s).blocks == 1);
     assert_int_equal(counts(&w).stored, 0);
     append_rows(&w, 300, 500); /* late */
     assert_true(counts(&w).stored > 100 * SERIES);
@@ -327,7 +297,7 @@ static void a_flipped_bit_anywhere_is_found_and_contained(void **state)
         if (!there)
             assert_int_equal(n, 160 * SERIES);
         else if (off + 20 < st.bytes) /* there is the last mark */
-            assert_true(stats(&w).chunks_damaged > 0);
+            assert_true(stats_of(w.s).chunks_damaged > 0);
         open_groups(&w);
         append_rows(&w, 160, 200);
         restart(&w);
@@ -353,12 +323,12 @@ static void what_a_reader_must_not_see_is_not_stored(void **state)
     assert_ok(storage_querier(w.s, INT64_MIN, INT64_MAX, &q, &w.err), &w.err);
     append_rows(&w, 5, 600);
     assert_int_equal(counts(&w).stored, stored);
-    assert_true(stats(&w).wal_bytes > 4 * SEGMENT);
+    assert_true(stats_of(w.s).wal_bytes > 4 * SEGMENT);
     querier_close(q);
     append_rows(&w, 600, 601);
     assert_int_equal(counts(&w).samples + counts(&w).stored, 601 * SERIES);
     assert_true(counts(&w).stored > 300 * SERIES);
-    assert_true(stats(&w).wal_bytes < 2 * SEGMENT);
+    assert_true(stats_of(w.s).wal_bytes < 2 * SEGMENT);
     assert_int_equal(count(&w, 601), 601 * SERIES);
     end(&w);
 }
@@ -411,19 +381,12 @@ static void a_disk_that_fails_costs_nothing(void **state)
         int had = count(&w, 120);
         append_rows(&w, 120, 200);
         assert_int_equal(count(&w, 200), had + 80 * SERIES);
-        assert_true(stats(&w).wal_bytes < 5 * SEGMENT);
+        assert_true(stats_of(w.s).wal_bytes < 5 * SEGMENT);
         restart(&w);
         assert_int_equal(count(&w, 200), had + 80 * SERIES);
         open_groups(&w);
         end(&w);
     }
-}
-
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
 }
 
 int main(void)
@@ -438,6 +401,6 @@ int main(void)
         cmocka_unit_test(a_busy_series_is_several_entries),
         cmocka_unit_test(a_disk_that_fails_costs_nothing),
     };
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

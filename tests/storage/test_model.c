@@ -10,6 +10,7 @@
 #include "src/base/log.h"
 #include "src/base/num.h"
 #include "storage/storage.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define SERIES      30
@@ -345,20 +346,13 @@ static uint64_t one_seed(uint64_t seed)
     return w.together;
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 static void the_store_agrees_with_the_model(void **state)
 {
     const char *own = getenv("NX_SEED");
     uint64_t from = own ? strtoull(own, NULL, 10) : 1, n = own ? 1 : 60, together = 0;
 
     (void)state;
-    log_capture(no_log, NULL);
+    quiet_log();
     for (uint64_t seed = from; seed < from + n; seed++) {
         print_message("seed %" PRIu64 "\n", seed);
         together += one_seed(seed);

@@ -2,9 +2,9 @@
  * accepted is lost, and the store goes on. */
 #include "tests/support/test.h"
 
-#include "src/base/log.h"
 #include "storage/storage.h"
 #include "tests/support/oom.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define SERIES   5
@@ -202,19 +202,12 @@ static void an_opening_without_memory_fails_and_changes_nothing(void **state)
     assert_true(n > 60);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_accepted_is_lost_when_an_allocation_fails),
         cmocka_unit_test(an_opening_without_memory_fails_and_changes_nothing),
     };
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

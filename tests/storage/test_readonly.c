@@ -5,6 +5,8 @@
 #include "src/base/log.h"
 #include "src/base/thread.h"
 #include "storage/storage.h"
+#include "tests/storage/series.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define MINUTE 60000LL
@@ -69,24 +71,16 @@ static void writer_close(struct writer *w)
 /* The reader has rows 0, 1, 2, ... without a gap and each once; returns how many. */
 static int64_t rows_read(struct storage *s)
 {
-    struct arena *a = arena_new(0);
-    struct series_list list;
-    struct column c = {0};
-    struct querier *q;
+    struct scan x;
     int64_t n = 0;
 
-    assert_ok(storage_querier(s, INT64_MIN, INT64_MAX, &q, &err), &err);
-    assert_ok(q->ops->select(q, NULL, 0, INT64_MIN, INT64_MAX, a, &list, &err), &err);
-    assert_true(list.n <= 1);
-    if (list.n)
-        assert_ok(q->ops->read(q, &list.v[0], INT64_MIN, INT64_MAX, &c, &err), &err);
-    for (; n < (int64_t)c.n; n++) {
-        assert_int_equal(c.t[n], T0 + n * MINUTE);
-        assert_true(c.v[n] == (double)n);
-    }
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
+    scan_begin(&x, s, NULL);
+    assert_true(x.list.n <= 1);
+    while (scan_next(&x))
+        for (; n < (int64_t)x.c.n; n++) {
+            assert_int_equal(x.c.t[n], T0 + n * MINUTE);
+            assert_true(x.c.v[n] == (double)n);
+        }
     return n;
 }
 
@@ -322,13 +316,6 @@ static void flushes_and_merges_at_any_step_of_opening_lose_nothing(void **state)
     }
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,7 +326,6 @@ int main(void)
     };
 
     log_setup(LOG_ERROR_LEVEL, LOG_FORMAT_LOGFMT);
-    log_capture(no_log,
-                NULL); /* a try that meets a merge complains of missing blocks, and is made again */
+    quiet_log(); /* a try that meets a merge complains of missing blocks, and is made again */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,8 +3,9 @@
 #include "tests/support/test.h"
 
 #include "src/base/hash.h"
-#include "src/base/log.h"
 #include "storage/storage_impl.h"
+#include "tests/storage/series.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define T0       1700000000000LL
@@ -38,25 +39,16 @@ static uint32_t column_of(struct storage_group *g, const char *name)
 static const char *samples_of(struct storage *s, const char *name)
 {
     static char text[2000];
-    struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR(name)};
-    struct arena *a = arena_new(0);
-    struct series_list list;
-    struct column c = {0};
-    struct querier *q;
+    struct scan x;
     size_t len = 0;
 
     text[0] = 0;
-    assert_ok(storage_querier(s, INT64_MIN, INT64_MAX, &q, &err), &err);
-    assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &err), &err);
-    assert_true(list.n <= 1);
-    if (list.n)
-        assert_ok(q->ops->read(q, &list.v[0], INT64_MIN, INT64_MAX, &c, &err), &err);
-    for (size_t i = 0; i < c.n && len < sizeof text - 64; i++)
-        len += (size_t)snprintf(text + len, sizeof text - len, "%lld=%g ", (long long)(c.t[i] - T0),
-                                c.v[i]);
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
+    scan_begin(&x, s, name);
+    assert_true(x.list.n <= 1);
+    while (scan_next(&x))
+        for (size_t i = 0; i < x.c.n && len < sizeof text - 64; i++)
+            len += (size_t)snprintf(text + len, sizeof text - len, "%lld=%g ",
+                                    (long long)(x.c.t[i] - T0), x.c.v[i]);
     return text;
 }
 
@@ -285,13 +277,6 @@ static void what_is_taken_while_a_block_is_written_is_there(void **state)
     }
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +284,6 @@ int main(void)
         cmocka_unit_test(a_group_ends_before_its_numbers_do),
         cmocka_unit_test(what_is_taken_while_a_block_is_written_is_there),
     };
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,9 +4,10 @@
 
 #include <stdatomic.h>
 
-#include "src/base/log.h"
 #include "src/base/thread.h"
 #include "storage/storage.h"
+#include "tests/storage/series.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define T0 1700000000000LL
@@ -27,27 +28,12 @@ static void open_store(struct world *w, bool each)
     assert_ok(storage_open(&w->s, &o, &w->err), &w->err);
 }
 
-static uint32_t column(struct storage *s, struct storage_group *g, int number)
-{
-    char text[16];
-    struct label v[] = {{STR(LABEL_NAME), STR("m")}, {STR("i"), {0}}};
-    struct labels ls = {v, 2};
-    struct nx_err err;
-    uint32_t col;
-
-    (void)s;
-    snprintf(text, sizeof text, "%d", number);
-    v[1].value = STR(text);
-    assert_ok(storage_group_column(g, &ls, &col, NULL, &err), &err);
-    return col;
-}
-
 static void begin(struct world *w, uint64_t seed, bool each)
 {
     *w = (struct world){.sim = simfs_new(seed)};
     open_store(w, each);
     assert_ok(storage_group_open(w->s, &w->g, &w->err), &w->err);
-    w->col = column(w->s, w->g, 0);
+    w->col = numbered_column(w->g, 0);
 }
 
 static nx_status append(struct world *w, int row)
@@ -55,27 +41,6 @@ static nx_status append(struct world *w, int row)
     double v = row;
 
     return storage_group_append(w->g, T0 + row * 1000, &w->col, &v, 1, NULL, &w->err);
-}
-
-static size_t count(struct world *w)
-{
-    struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
-    struct arena *a = arena_new(0);
-    struct series_list list;
-    struct column c = {0};
-    struct querier *q;
-    size_t n = 0;
-
-    assert_ok(storage_querier(w->s, INT64_MIN, INT64_MAX, &q, &w->err), &w->err);
-    assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &w->err), &w->err);
-    for (size_t i = 0; i < list.n; i++) {
-        assert_ok(q->ops->read(q, &list.v[i], INT64_MIN, INT64_MAX, &c, &w->err), &w->err);
-        n += c.n;
-    }
-    column_done(&c);
-    querier_close(q);
-    arena_free(a);
-    return n;
 }
 
 static void power_goes_and_comes(struct world *w)
@@ -105,7 +70,7 @@ static void what_was_waited_for_survives_a_power_cut(void **state)
         for (int row = 20; row < 30; row++)
             assert_ok(append(&w, row), &w.err);
         power_goes_and_comes(&w);
-        assert_in_range(count(&w), 20, 30);
+        assert_in_range(scan_count(w.s, "m"), 20, 30);
         end(&w);
     }
 }
@@ -119,7 +84,7 @@ static void with_a_sync_for_each_append_none_is_lost(void **state)
         for (int row = 0; row < 12; row++)
             assert_ok(append(&w, row), &w.err);
         power_goes_and_comes(&w);
-        assert_int_equal(count(&w), 12);
+        assert_int_equal(scan_count(w.s, "m"), 12);
         end(&w);
     }
 }
@@ -139,7 +104,7 @@ static void a_failed_sync_is_told_to_who_waits(void **state)
         storage_tick(w.s, T0 + 40000);
         assert_ok(storage_sync_wait(w.s, &w.err), &w.err);
         power_goes_and_comes(&w);
-        assert_int_equal(count(&w), 40);
+        assert_int_equal(scan_count(w.s, "m"), 40);
         end(&w);
     }
 }
@@ -147,7 +112,6 @@ static void a_failed_sync_is_told_to_who_waits(void **state)
 /* ---- threads ------------------------------------------------------------------------------------- */
 
 struct together {
-    struct storage *s;
     struct storage_group *g;
     uint32_t col;
     atomic_int row; /* appended so far */
@@ -176,18 +140,18 @@ static void a_series_that_becomes_shared_keeps_its_order(void **state)
     open_store(&w, false);
     assert_ok(storage_group_open(w.s, &other, &w.err), &w.err);
     for (int i = 1; i <= 350 / TEST_STRIDE; i++) {
-        struct together t = {.s = w.s};
+        struct together t = {0};
         struct storage_appended got;
         struct nx_thread thread;
         uint32_t col;
         double v = -1;
         int row;
         assert_ok(storage_group_open(w.s, &t.g, &w.err), &w.err);
-        t.col = column(w.s, t.g, i);
+        t.col = numbered_column(t.g, i);
         assert_ok(nx_thread_start(&thread, "writer", append_on, &t, &w.err), &w.err);
         while (atomic_load(&t.row) < 2 + i % 40)
             ;
-        col = column(w.s, other, i);
+        col = numbered_column(other, i);
         row = atomic_load(&t.row);
         assert_ok(storage_group_append(other, T0 + row - 1, &col, &v, 1, &got, &w.err), &w.err);
         assert_int_equal(got.appended, 0);
@@ -223,9 +187,8 @@ static void writers_share_a_sync(void **state)
     (void)state;
     open_store(&w, true);
     for (int i = 0; i < 4; i++) {
-        t[i].s = w.s;
         assert_ok(storage_group_open(w.s, &t[i].g, &w.err), &w.err);
-        t[i].col = column(w.s, t[i].g, i);
+        t[i].col = numbered_column(t[i].g, i);
     }
     for (int i = 0; i < 4; i++)
         assert_ok(nx_thread_start(&threads[i], "writer", append_each, &t[i], &w.err), &w.err);
@@ -239,15 +202,8 @@ static void writers_share_a_sync(void **state)
         storage_group_close(t[i].g);
     w.g = t[0].g;
     power_goes_and_comes(&w);
-    assert_int_equal(count(&w), 200);
+    assert_int_equal(scan_count(w.s, "m"), 200);
     end(&w);
-}
-
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
 }
 
 int main(void)
@@ -259,6 +215,6 @@ int main(void)
         cmocka_unit_test(a_series_that_becomes_shared_keeps_its_order),
         cmocka_unit_test(writers_share_a_sync),
     };
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

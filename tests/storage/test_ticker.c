@@ -7,8 +7,9 @@
 #include <time.h>
 
 #include "src/base/clock.h"
-#include "src/base/log.h"
 #include "storage/storage.h"
+#include "tests/storage/series.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 #define T0       1700000000000LL
@@ -78,19 +79,11 @@ static void append(struct world *w, int64_t t_ms)
     assert_ok(storage_group_append(w->g, t_ms, &w->col, &v, 1, NULL, &w->err), &w->err);
 }
 
-static struct storage_stats stats(struct world *w)
-{
-    struct storage_stats st;
-
-    storage_get_stats(w->s, &st);
-    return st;
-}
-
 /* Waits until `field` of the statistics is `least` or more; false when the time is over. */
 static bool comes(struct world *w, size_t field, uint64_t least)
 {
     for (int64_t ms = 0; ms < IN_TIME; ms += 5) {
-        struct storage_stats st = stats(w);
+        struct storage_stats st = stats_of(w->s);
         if (*(const uint64_t *)(const void *)((const char *)&st + field) >= least)
             return true;
         nap(5);
@@ -104,7 +97,7 @@ static bool comes(struct world *w, size_t field, uint64_t least)
 /* The worker begins with a tick, and the first row begins a segment: after that all is still. */
 static void settle(struct world *w)
 {
-    uint64_t segment = stats(w).wal_segment;
+    uint64_t segment = stats_of(w->s).wal_segment;
 
     append(w, T0);
     assert_true(COMES(w, wal_segment, segment + 1));
@@ -121,9 +114,9 @@ static void a_row_is_synced_when_its_time_has_come_and_then_nothing_is(void **st
     open_store(&w, &o);
     settle(&w);
     for (int i = 1; i <= 3; i++) {
-        before = stats(&w).wal_fsyncs;
+        before = stats_of(w.s).wal_fsyncs;
         nap(100);
-        assert_int_equal(stats(&w).wal_fsyncs, before); /* nothing was written */
+        assert_int_equal(stats_of(w.s).wal_fsyncs, before); /* nothing was written */
         append(&w, T0 + i * 1000);
         assert_true(COMES(&w, wal_fsyncs, before + 1));
     }
@@ -150,25 +143,13 @@ static void what_is_written_during_a_sync_gets_one_of_its_own(void **state)
         nap(100);
         simfs_cut_power_now(w.sim);
         atomic_store(&sync_ms, 0);
-        uint64_t had = stats(&w).head_samples_appended;
+        uint64_t had = stats_of(w.s).head_samples_appended;
         storage_group_close(w.g);
         storage_close(w.s);
         simfs_restore_power(w.sim);
         const struct storage_opts again = {.fs = simfs_fs(w.sim), .dir = "data", .no_worker = true};
-        struct matcher m = {.type = MATCH_EQ, .name = STR(LABEL_NAME), .value = STR("m")};
-        struct arena *a = arena_new(0);
-        struct series_list list;
-        struct column c = {0};
-        struct querier *q;
         assert_ok(storage_open(&w.s, &again, &w.err), &w.err);
-        assert_ok(storage_querier(w.s, INT64_MIN, INT64_MAX, &q, &w.err), &w.err);
-        assert_ok(q->ops->select(q, &m, 1, INT64_MIN, INT64_MAX, a, &list, &w.err), &w.err);
-        assert_int_equal(list.n, 1);
-        assert_ok(q->ops->read(q, &list.v[0], INT64_MIN, INT64_MAX, &c, &w.err), &w.err);
-        assert_int_equal(c.n, had);
-        column_done(&c);
-        querier_close(q);
-        arena_free(a);
+        assert_int_equal(scan_count(w.s, "m"), had);
         storage_close(w.s);
         simfs_free(w.sim);
     }
@@ -183,12 +164,12 @@ static void a_failed_sync_moves_the_log_at_once_and_loses_nothing(void **state)
     (void)state;
     open_store(&w, &o);
     settle(&w);
-    segment = stats(&w).wal_segment;
+    segment = stats_of(w.s).wal_segment;
     simfs_fail_kind_at(w.sim, SIMFS_SYNC, 1);
     append(&w, T0 + 1000);
     assert_true(COMES(&w, wal_segment, segment + 1));
     nap(100);
-    syncs = stats(&w).wal_fsyncs;
+    syncs = stats_of(w.s).wal_fsyncs;
     append(&w, T0 + 2000); /* and syncing goes on as before */
     assert_true(COMES(&w, wal_fsyncs, syncs + 1));
     close_store(&w);
@@ -205,13 +186,13 @@ static void a_failed_change_of_segments_is_made_good(void **state)
     (void)state;
     open_store(&w, &o);
     settle(&w);
-    segment = stats(&w).wal_segment;
-    for (uint64_t begun = stats(&w).wal_bytes; stats(&w).wal_bytes < begun + 3500;) {
+    segment = stats_of(w.s).wal_segment;
+    for (uint64_t begun = stats_of(w.s).wal_bytes; stats_of(w.s).wal_bytes < begun + 3500;) {
         append(&w, t_ms += 1); /* so that few rows are not synced, and written again */
         assert_ok(storage_sync_wait(w.s, &w.err), &w.err);
     }
     simfs_fail_kind_from(w.sim, SIMFS_SYNC, 2); /* the first is that of the new segment's head */
-    for (; stats(&w).wal_segment == segment && t_ms < T0 + 100000; nap(1))
+    for (; stats_of(w.s).wal_segment == segment && t_ms < T0 + 100000; nap(1))
         append(&w, t_ms += 1);
     assert_true(COMES(&w, wal_segment, segment + 1));
     nap(100);
@@ -234,8 +215,8 @@ static void a_full_segment_is_closed_at_once(void **state)
     (void)state;
     open_store(&w, &o);
     settle(&w);
-    segment = stats(&w).wal_segment;
-    while (stats(&w).wal_bytes < 3 * 4096 && t_ms < T0 + 10000)
+    segment = stats_of(w.s).wal_segment;
+    while (stats_of(w.s).wal_bytes < 3 * 4096 && t_ms < T0 + 10000)
         append(&w, t_ms += 1);
     assert_true(COMES(&w, wal_segment, segment + 1));
     close_store(&w);
@@ -255,7 +236,7 @@ static void a_block_is_written_when_its_time_has_come(void **state)
     append(&w, start + BLOCK_MS); /* the next span begins */
     assert_true(COMES(&w, wal_segment, 2));
     nap(100);
-    assert_int_equal(stats(&w).blocks, 0);
+    assert_int_equal(stats_of(w.s).blocks, 0);
     append(&w, start + BLOCK_MS + BLOCK_MS / 2);
     assert_true(COMES(&w, blocks, 1));
     close_store(&w);
@@ -277,11 +258,11 @@ static void appends_that_sync_do_not_put_off_the_tick(void **state)
     append(&w, t_ms);
     assert_true(COMES(&w, blocks, 1));
     querier_close(q);
-    for (int64_t ms = 0; ms < IN_TIME && stats(&w).head_min_ms == start; ms += 50) {
+    for (int64_t ms = 0; ms < IN_TIME && stats_of(w.s).head_min_ms == start; ms += 50) {
         append(&w, ++t_ms);
         nap(50);
     }
-    assert_true(stats(&w).head_min_ms > start);
+    assert_true(stats_of(w.s).head_min_ms > start);
     close_store(&w);
 }
 
@@ -305,13 +286,6 @@ static void another_retention_takes_effect_at_once(void **state)
     close_store(&w);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,6 +299,6 @@ int main(void)
         cmocka_unit_test(another_retention_takes_effect_at_once),
     };
 
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

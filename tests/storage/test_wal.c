@@ -2,12 +2,12 @@
 #include "tests/support/test.h"
 
 #include "src/base/hash.h"
-#include "src/base/log.h"
 #include "src/base/num.h"
 #include "storage/chunk.h"
 #include "storage/wal.h"
 #include "storage/wal_pack.h"
 #include "storage/wal_row.h"
+#include "tests/support/quiet.h"
 #include "tests/support/simfs.h"
 
 /* ---- frames: their payload is a number and filler, so that gaps and changes show ------------------ */
@@ -526,13 +526,6 @@ static void what_goes_on_as_always_costs_next_to_nothing(void **state)
     buf_done(&b);
 }
 
-static void no_log(void *ctx, const char *line, size_t len)
-{
-    (void)ctx;
-    (void)line;
-    (void)len;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -551,6 +544,6 @@ int main(void)
         cmocka_unit_test(what_goes_on_as_always_costs_next_to_nothing),
         cmocka_unit_test(what_does_not_change_costs_two_bits),
     };
-    log_capture(no_log, NULL);
+    quiet_log();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
