@@ -26,13 +26,28 @@ static char *lint(struct arena *a, const char *text)
     return out;
 }
 
+struct lint_case {
+    const char *in, *want;
+};
+
+/* `before` each text that is wanted stands the same. */
+static void check_cases(const struct lint_case *v, size_t n, const char *before)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct arena *a = arena_new(0);
+        const char *got = lint(a, v[i].in);
+
+        assert_true(strncmp(got, before, strlen(before)) == 0);
+        assert_string_equal(got + strlen(before), v[i].want);
+        arena_free(a);
+    }
+}
+
 #define HELPED(name, type) "# HELP " name " x\n# TYPE " name " " type "\n"
 
 static void each_convention_has_its_words(void **state)
 {
-    static const struct {
-        const char *in, *want;
-    } cases[] = {
+    static const struct lint_case cases[] = {
         {"a 1\n", "a no help text\n"},
         {"# HELP a\na 1\n", "a no help text\n"},
         {"# HELP a \na 1\n", "a no help text\n"},
@@ -80,18 +95,12 @@ static void each_convention_has_its_words(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < NX_COUNT(cases); i++) {
-        struct arena *a = arena_new(0);
-        assert_string_equal(lint(a, cases[i].in), cases[i].want);
-        arena_free(a);
-    }
+    check_cases(cases, NX_COUNT(cases), "");
 }
 
 static void broken_text_names_its_line(void **state)
 {
-    static const struct {
-        const char *in, *want;
-    } cases[] = {
+    static const struct lint_case cases[] = {
         {"a 1\na 1", "in line 2: unexpected end of input stream"},
         {"\n# TYPE a foo\n", "in line 2: unknown metric type \"foo\""},
         {"# TYPE a gauge\n# TYPE a gauge\n",
@@ -108,13 +117,7 @@ static void broken_text_names_its_line(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < NX_COUNT(cases); i++) {
-        struct arena *a = arena_new(0);
-        const char *got = lint(a, cases[i].in);
-        assert_true(strncmp(got, "text format parsing error ", 26) == 0);
-        assert_string_equal(got + 26, cases[i].want);
-        arena_free(a);
-    }
+    check_cases(cases, NX_COUNT(cases), "text format parsing error ");
 }
 
 static void lines_of_a_histogram_make_one_metric(void **state)

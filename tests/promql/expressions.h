@@ -6,6 +6,7 @@
 
 #include "promql/teststore.h"
 #include "src/base/num.h"
+#include "tests/promql/picks.h"
 #include "tests/support/test.h"
 
 struct gen {
@@ -16,19 +17,6 @@ struct gen {
     bool
         no_or; /* with late names its two sides may be alike for a while, and only ranges join them */
 };
-
-static unsigned below(struct gen *g, unsigned n)
-{
-    return (unsigned)test_random_below(&g->r, n);
-}
-
-static const char *one_of(struct gen *g, const char *const *of, unsigned n)
-{
-    return of[below(g, n)];
-}
-#define ONE_OF(g, ...)                                                                             \
-    one_of(g, (const char *const[]){__VA_ARGS__},                                                  \
-           sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 
 /* ---- data ----------------------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
  * what it gives without, to the bit: results, annotations, statistics, errors. NX_SEED, NX_ROUNDS as in
  * test_random.c. */
 #include "tests/promql/expressions.h"
+#include "tests/promql/picks.h"
 #include "tests/promql/same.h"
 
 #include <sched.h>
@@ -97,13 +98,6 @@ static struct pql_engine *engine_of(uint32_t helpers, uint32_t ahead_rows,
     opts.features.extended_range = true;
     assert_ok(pql_engine_new(&e, &opts, &err), &err);
     return e;
-}
-
-static unsigned long setting(const char *name, unsigned long otherwise)
-{
-    const char *text = getenv(name);
-
-    return text ? strtoul(text, NULL, 10) : otherwise;
 }
 
 /* ---- random expressions ---------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "promql/teststore.h"
 #include "src/base/memory.h"
 #include "src/base/num.h"
+#include "tests/promql/picks.h"
 #include "tests/promql/same.h"
 
 static struct nx_err err;
@@ -106,14 +107,6 @@ struct gen {
     struct buf b;
 };
 
-static unsigned below(struct gen *g, unsigned n)
-{
-    return (unsigned)test_random_below(&g->r, n);
-}
-#define ONE_OF(g, ...)                                                                             \
-    ((const char *const[]){                                                                        \
-        __VA_ARGS__})[below(g, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))]
-
 static void selector(struct gen *g, const char *range)
 {
     buf_printf(&g->b, "%s%s", ONE_OF(g, "a_total", "b", "a_total", "b{k=\"1\"}"), range);
@@ -182,13 +175,6 @@ static void expr(struct gen *g, unsigned depth)
         expr(g, depth - 1);
     }
     buf_str(&g->b, ")");
-}
-
-static unsigned long setting(const char *name, unsigned long otherwise)
-{
-    const char *text = getenv(name);
-
-    return text ? strtoul(text, NULL, 10) : otherwise;
 }
 
 /* Whatever the bounds and however series are cut: what fails, fails with the same words. */

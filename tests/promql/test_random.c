@@ -146,13 +146,6 @@ static void run_rounds(uint64_t seed, unsigned rounds, bool delayed)
     teststore_free(s);
 }
 
-static unsigned long setting(const char *name, unsigned long otherwise)
-{
-    const char *text = getenv(name);
-
-    return text ? strtoul(text, NULL, 10) : otherwise;
-}
-
 static void a_range_query_is_its_instants(void **state)
 {
     (void)state;

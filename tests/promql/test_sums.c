@@ -59,6 +59,31 @@ static void assert_bits(double a, double b)
     assert_true(num_bits(a) == num_bits(b) || (isnan(a) && isnan(b)));
 }
 
+/* A turn's numbers, and windows that begin anywhere in them. Returns the kind of numbers. */
+static unsigned lay_apart(unsigned turn, double v[MOST], const double *at[SUMS_WIDE])
+{
+    const unsigned kind = turn % 8, bytes[] = {16, 32, 64};
+
+    for (size_t i = 0; i < MOST; i++)
+        v[i] = draw(kind);
+    for (int i = 0; i < SUMS_WIDE; i++)
+        at[i] = v + next() % 400;
+    sums_most_bytes = bytes[turn / 8 % 3];
+    return kind;
+}
+
+/* The i-th sum is that of its window alone. False where it does not hold: only infinities, NaN and what comes near may do that. */
+static bool is_as_alone(const struct sums *s, int i, double sum, double c, unsigned kind)
+{
+    if (!sums_hold(s, i)) {
+        assert_true(kind >= 4 && kind <= 6);
+        return false;
+    }
+    assert_bits(s->sum[i], sum);
+    assert_bits(s->c[i], c);
+    return true;
+}
+
 static void windows_sum_as_alone(void **state)
 {
     static double v[MOST], x[MOST], room[2 * MOST];
@@ -84,13 +109,7 @@ static void windows_sum_as_alone(void **state)
             double sum, c;
 
             one_by_one(v + lo + (size_t)i * stride, products ? x : NULL, n, &sum, &c);
-            if (!sums_hold(&s, i)) {
-                assert_true(kind >= 4 && kind <= 6);
-                continue;
-            }
-            held++;
-            assert_bits(s.sum[i], sum);
-            assert_bits(s.c[i], c);
+            held += is_as_alone(&s, i, sum, c, kind);
         }
     }
     sums_most_bytes = 64;
@@ -105,16 +124,11 @@ static void windows_apart_sum_as_alone(void **state)
 
     (void)state;
     for (unsigned turn = 0; turn < 4000; turn++) {
-        const unsigned kind = turn % 8, bytes[] = {16, 32, 64};
         const size_t common = 1 + next() % 60;
         const double *at[SUMS_WIDE];
+        const unsigned kind = lay_apart(turn, v, at);
         struct sums s;
 
-        for (size_t i = 0; i < MOST; i++)
-            v[i] = draw(kind);
-        for (int i = 0; i < SUMS_WIDE; i++)
-            at[i] = v + next() % 400;
-        sums_most_bytes = bytes[turn / 8 % 3];
         sums_apart(at, common, &s);
         for (int i = 0; i < SUMS_WIDE; i++) {
             const size_t more = next() % 20;
@@ -122,13 +136,7 @@ static void windows_apart_sum_as_alone(void **state)
 
             sums_go_on(&s.sum[i], &s.c[i], at[i] + common, more);
             one_by_one(at[i], NULL, common + more, &sum, &c);
-            if (!sums_hold(&s, i)) {
-                assert_true(kind >= 4 && kind <= 6);
-                continue;
-            }
-            held++;
-            assert_bits(s.sum[i], sum);
-            assert_bits(s.c[i], c);
+            held += is_as_alone(&s, i, sum, c, kind);
         }
     }
     sums_most_bytes = 64;
@@ -142,16 +150,11 @@ static void moments_apart_are_as_alone(void **state)
 
     (void)state;
     for (unsigned turn = 0; turn < 4000; turn++) {
-        const unsigned kind = turn % 8, bytes[] = {16, 32, 64};
         const size_t n = 1 + next() % 60;
         const double *at[SUMS_WIDE];
+        const unsigned kind = lay_apart(turn, v, at);
         struct moments m[SUMS_WIDE];
 
-        for (size_t i = 0; i < MOST; i++)
-            v[i] = draw(kind);
-        for (int i = 0; i < SUMS_WIDE; i++)
-            at[i] = v + next() % 400;
-        sums_most_bytes = bytes[turn / 8 % 3];
         moments_apart(at, n, m);
         for (int i = 0; i < SUMS_WIDE; i++) {
             struct moments alone = {0};
