@@ -247,8 +247,6 @@ static inline bool row_drops(const struct rows *r, size_t i)
 {
     return r->drop && r->drop[i];
 }
-NX_NODISCARD nx_status labels_without_name(struct eval *ev, const struct labels *from,
-                                           struct labels *to, struct nx_err *err);
 
 /* Counts samples that are held now; NX_EXEC with Prometheus's text past the limit. */
 NX_NODISCARD nx_status eval_hold(struct eval *ev, struct rows *r, uint64_t n, struct nx_err *err);
@@ -335,8 +333,6 @@ NX_NODISCARD nx_status eval_selector(struct eval *ev, const struct pql_expr *e,
                                      struct rows **out, struct nx_err *err);
 /* Of these rows nobody will look at the values: those of a selector need not be decoded. */
 void rows_only_marks(struct rows *r);
-NX_NODISCARD nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint,
-                                   int64_t maxt, struct series_list *out, struct nx_err *err);
 /* Instant samples of one series over the steps; with sample_times the values are their times in s. */
 void select_instants(const struct column *c, const struct eval_times *tm, const int64_t *pin,
                      int64_t offset_ms, int64_t lookback_ms, bool sample_times, struct row *into);
@@ -364,13 +360,6 @@ struct samples { /* no stale markers in it */
     const double *v;
     size_t n;
 };
-NX_NODISCARD nx_status range_open(struct eval *ev, const struct pql_expr *e,
-                                  const struct eval_times *tm, struct range_source **out,
-                                  struct nx_err *err);
-/* All samples of a series. Valid until the next read of any source. */
-NX_NODISCARD nx_status range_read(struct eval *ev, struct range_source *s, size_t i,
-                                  struct samples *out, struct nx_err *err);
-void range_close(struct eval *ev, struct range_source *s);
 /* Functions of a range: one row a series. */
 NX_NODISCARD nx_status eval_range_call(struct eval *ev, const struct pql_expr *e,
                                        const struct eval_times *tm, struct rows **out,
@@ -450,7 +439,3 @@ static inline void kahan_add(double x, double *sum, double *c)
         *c += (x - t) + *sum;
     *sum = t;
 }
-
-/* The labels that absent() gives for an argument. */
-NX_NODISCARD nx_status absent_labels(struct eval *ev, const struct pql_expr *arg,
-                                     struct labels *out, struct nx_err *err);

@@ -449,8 +449,8 @@ bool label_goes_with_name(struct nx_slice name)
     return false;
 }
 
-nx_status labels_without_name(struct eval *ev, const struct labels *from, struct labels *to,
-                              struct nx_err *err)
+static nx_status labels_without_name(struct eval *ev, const struct labels *from, struct labels *to,
+                                     struct nx_err *err)
 {
     uint32_t going = 0, n = 0;
 

@@ -58,8 +58,8 @@ static bool same_matchers(const struct eval_selection *s, const struct matcher *
     return true;
 }
 
-nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint,
-                      int64_t maxt, struct series_list *out, struct nx_err *err)
+static nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint,
+                             int64_t maxt, struct series_list *out, struct nx_err *err)
 {
     struct eval_selection *s;
     nx_status st;
@@ -408,8 +408,8 @@ static nx_status open_subquery(struct eval *ev, const struct pql_expr *e,
     return NX_OK;
 }
 
-nx_status range_open(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
-                     struct range_source **out, struct nx_err *err)
+static nx_status range_open(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                            struct range_source **out, struct nx_err *err)
 {
     struct range_source *s = arena_zalloc(ev->work, sizeof *s);
     nx_status st;
@@ -422,12 +422,6 @@ nx_status range_open(struct eval *ev, const struct pql_expr *e, const struct eva
     if (!st)
         *out = s;
     return st;
-}
-
-void range_close(struct eval *ev, struct range_source *s)
-{
-    if (s->inner)
-        rows_release(ev, s->inner);
 }
 
 static nx_status range_buffers(struct eval *ev, struct range_source *s, size_t n,
@@ -514,8 +508,9 @@ static nx_status take_samples(struct eval *ev, struct range_source *s, struct sa
     return NX_OK;
 }
 
-nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
-                     struct nx_err *err)
+/* All samples of a series. Valid until the next read of any source. */
+static nx_status range_read(struct eval *ev, struct range_source *s, size_t i, struct samples *out,
+                            struct nx_err *err)
 {
     nx_status st;
 

@@ -50,7 +50,3 @@ static inline bool slide_stops(const struct pql_slide *s, uint64_t n)
 /* Prefix sums of the values, n + 1 of them. False unless all are exact: then none may be used. */
 bool window_exact_prefixes(const struct pql_slide *s, double *prefix);
 uint32_t windows_alike(const struct pql_slide *s, uint32_t k, uint32_t *stride);
-
-/* As Go's math.Min and math.Max: an infinity wins, then a NaN. */
-double go_min(double a, double b);
-double go_max(double a, double b);

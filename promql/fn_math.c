@@ -6,7 +6,8 @@
 
 #define PI 3.141592653589793238462643383279502884
 
-double go_min(double a, double b)
+/* As Go's math.Min and math.Max: an infinity wins, then a NaN. */
+static double go_min(double a, double b)
 {
     if (a == -INFINITY || b == -INFINITY)
         return -INFINITY;
@@ -17,7 +18,7 @@ double go_min(double a, double b)
     return a < b ? a : b;
 }
 
-double go_max(double a, double b)
+static double go_max(double a, double b)
 {
     if (a == INFINITY || b == INFINITY)
         return INFINITY;

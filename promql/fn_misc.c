@@ -72,8 +72,9 @@ static void absent_label(struct labels_builder *b, const struct pql_selector *se
 
 /* Labels that the selector demands. Of several matchers for a label the last decides, in Prometheus's order:
  * those that take series away come last there. */
-nx_status absent_labels(struct eval *ev, const struct pql_expr *arg, struct labels *out,
-                        struct nx_err *err)
+/* The labels that absent() gives for an argument. */
+static nx_status absent_labels(struct eval *ev, const struct pql_expr *arg, struct labels *out,
+                               struct nx_err *err)
 {
     const struct pql_selector *sel = NULL;
     struct labels_builder b;

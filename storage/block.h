@@ -144,7 +144,7 @@ NX_NODISCARD nx_status block_select_some(struct block *b, const struct matcher *
  * hold was appended, and the text names block, series and times. The caller may go on. */
 NX_NODISCARD nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
                                   struct samples *to, struct chunk_scratch *s, struct nx_err *err);
-/* The same, but numbers are 0 (chunk_decode_marks()). */
+/* The same, but numbers are 0 (chunk_decode_first() with `marks`). */
 NX_NODISCARD nx_status block_read_marks(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
                                         struct samples *to, struct chunk_scratch *s,
                                         struct nx_err *err);

@@ -1068,12 +1068,6 @@ nx_status chunk_decode_first(const void *ptr, size_t len, double *v, size_t n, s
     return decode_all(ptr, len, v, n, need, marks, s, err);
 }
 
-nx_status chunk_decode_marks(const void *ptr, size_t len, double *v, size_t n,
-                             struct chunk_scratch *s, struct nx_err *err)
-{
-    return decode_all(ptr, len, v, n, n, true, s, err);
-}
-
 const char *chunk_encoding_name(const void *ptr, size_t len)
 {
     unsigned kind = len ? *(const uint8_t *)ptr & KIND_MASK : N_KINDS;

@@ -43,12 +43,9 @@ NX_NODISCARD nx_status chunk_encode_fast(struct buf *to, const double *v, size_t
 /* Writes n values to v. The bytes must be used up exactly. NX_CORRUPT, NX_NOMEM, NX_BADINPUT (n). */
 NX_NODISCARD nx_status chunk_decode(const void *ptr, size_t len, double *v, size_t n,
                                     struct chunk_scratch *s, struct nx_err *err);
-/* The same, but numbers are all 0: for those who ask which rows have a sample, and which a stale marker.
- * Bytes that only numbers need are not looked at. */
-NX_NODISCARD nx_status chunk_decode_marks(const void *ptr, size_t len, double *v, size_t n,
-                                          struct chunk_scratch *s, struct nx_err *err);
 /* Only the first `need` values, 1 <= need <= n, of a chunk that is known to be whole: v has room for n, and what
- * lies behind them is neither decoded, where the encoding allows, nor checked. */
+ * lies behind them is neither decoded, where the encoding allows, nor checked. With `marks` numbers are all 0, for
+ * those who ask which rows have a sample, and which a stale marker: bytes that only numbers need are not looked at. */
 NX_NODISCARD nx_status chunk_decode_first(const void *ptr, size_t len, double *v, size_t n,
                                           size_t need, bool marks, struct chunk_scratch *s,
                                           struct nx_err *err);

@@ -48,8 +48,8 @@ bool coarse_is_part(const struct block_meta *part, const struct block_meta *of)
     return true;
 }
 
-bool coarse_is_done(struct block *const *v, size_t n, const struct block_meta *m,
-                    int64_t resolution_ms) /* L2 */
+static bool coarse_is_done(struct block *const *v, size_t n, const struct block_meta *m,
+                           int64_t resolution_ms) /* L2 */
 {
     for (size_t i = 0; i < m->n_sources; i++) {
         bool found = false;

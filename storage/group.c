@@ -208,7 +208,8 @@ nx_status group_join_seals(struct storage_group *g, struct nx_err *err)
     return st;
 }
 
-uint32_t group_unstored_locked(const struct storage_group *g)
+/* Rows before this one are in chunk files (or gone). */
+static uint32_t group_unstored_locked(const struct storage_group *g)
 {
     for (uint32_t i = 0; i < g->n_seals; i++) {
         if (!g->seals[i]->file)

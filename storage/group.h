@@ -162,8 +162,6 @@ bool group_replace_rows_locked(struct storage_group *g, struct seal *by);
 /* Joins runs in memory, without storing them: for a disk that takes nothing. Takes and gives back g->lock;
  * codes without it. */
 NX_NODISCARD nx_status group_join_seals(struct storage_group *g, struct nx_err *err);
-/* Rows before this one are in chunk files (or gone). */
-uint32_t group_unstored_locked(const struct storage_group *g);
 /* Rows were stored or dropped: forgets what only unstored rows need. */
 void group_settle_locked(struct storage_group *g);
 /* The oldest segment of the log with a row, not older than from_ms, that is nowhere else on disk;

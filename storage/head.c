@@ -216,7 +216,7 @@ static nx_status take_slot_locked(struct head *h, uint32_t *slot, struct nx_err 
         if (!slots)
             return no_memory(err);
         h->free_slots = slots;
-        h->cap_groups = h->cap_free_slots = cap;
+        h->cap_groups = cap;
     }
     h->groups[h->n_groups] = NULL;
     *slot = h->n_groups++;
@@ -259,8 +259,9 @@ static nx_status newest_in(struct head *h, const struct home *homes, uint32_t n,
     return st;
 }
 
-nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *found, int64_t *t_ms,
-                             double *v, struct nx_err *err)
+/* The newest sample in order of a series, in its homes or loose. Under h->lock. */
+static nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *found,
+                                    int64_t *t_ms, double *v, struct nx_err *err)
 {
     uint32_t n_old;
     const struct home *old = memseries_old(h->ix, s, &n_old);

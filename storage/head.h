@@ -38,8 +38,8 @@ struct head {
     struct index *ix;
     struct storage_group **groups; /* by slot; NULL: free */
     uint32_t n_groups, cap_groups;
-    uint32_t *free_slots; /* as a stack */
-    uint32_t n_free_slots, cap_free_slots;
+    uint32_t *free_slots; /* as a stack; room for cap_groups */
+    uint32_t n_free_slots;
     uint32_t next_wal_id;
 
     struct selections *selections; /* set once */
@@ -102,9 +102,6 @@ NX_NODISCARD nx_status head_new_group_locked(struct head *h, uint32_t wal_id, st
 void head_saw(struct head *h, int64_t t_ms);
 /* Samples before this are out of bounds. */
 int64_t head_min_valid(const struct head *h);
-/* The newest sample in order of a series, in its homes or loose. Under h->lock. */
-NX_NODISCARD nx_status head_newest_locked(struct head *h, const struct memseries *s, bool *found,
-                                          int64_t *t_ms, double *v, struct nx_err *err);
 
 /* A start: first what chunk files say (head_load.c), then the log's frames (head_replay.c). */
 struct replay;

@@ -176,7 +176,8 @@ size_t keep_rule_of(const struct keep_rules *k, const struct labels *ls) /* K1 *
     return i;
 }
 
-int64_t keep_time(const struct keep *k, size_t rule)
+/* How long series of that rule are kept (of no rule: by the retention); INT64_MAX: for ever. */
+static int64_t keep_time(const struct keep *k, size_t rule)
 {
     if (rule < keep_n_rules(k->rules))
         return k->rules->rules[rule].keep_ms;

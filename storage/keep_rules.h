@@ -31,9 +31,7 @@ struct keep keep_of_resolution(const struct keep *k, int64_t resolution_ms);
 size_t keep_n_rules(const struct keep_rules *k); /* accepts NULL */
 /* The place of the first rule that matches; keep_n_rules() if none does. */
 size_t keep_rule_of(const struct keep_rules *k, const struct labels *ls);
-/* How long series of that rule are kept (of no rule: by the retention); INT64_MAX: for ever. */
-int64_t keep_time(const struct keep *k, size_t rule);
-/* The longest of all these. */
+/* The longest time that any series is kept; INT64_MAX: for ever. */
 int64_t keep_longest(const struct keep *k);
 /* Series of `rule` have no business in a block that ends at max_ms. */
 bool keep_passed(const struct keep *k, size_t rule, int64_t max_ms);

@@ -68,7 +68,8 @@ static bool table_room(struct loose *l)
     return true;
 }
 
-struct loose_series *loose_find_locked(struct loose *l, uint32_t series)
+/* NULL: none. */
+static struct loose_series *loose_find_locked(struct loose *l, uint32_t series)
 {
     NX_ASSERT(nx_mutex_held(&l->lock));
     return l->table[place(l, series)];

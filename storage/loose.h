@@ -206,7 +206,6 @@ bool loose_tell_gone(struct loose *l);
 /* ---- between loose.c, loose_log.c and loose_store.c ----------------------------------------------------------- */
 
 /* Found or made. NULL out of memory. */
-struct loose_series *loose_find_locked(struct loose *l, uint32_t series);
 struct loose_series *loose_get_locked(struct loose *l, uint32_t series);
 /* Decodes a seal; t and v have room for n. */
 NX_NODISCARD nx_status loose_seal_read(const struct loose_seal *s, int64_t *t, double *v,

@@ -65,7 +65,6 @@ static void exemplar_stats(struct storage *s, struct storage_stats *out)
     out->exemplars_max = x.max;
     out->exemplars_appended = x.appended;
     out->exemplars_out_of_order = x.out_of_order;
-    out->exemplar_bytes = x.bytes;
     out->exemplar_oldest_ms = x.oldest_ms;
 }
 

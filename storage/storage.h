@@ -395,7 +395,7 @@ struct storage_stats {
     uint64_t cache_bytes, cache_limit_bytes, symbol_bytes, symbols, label_pairs;
     uint64_t pages_damaged;
     uint64_t exemplars, exemplar_series, exemplars_max; /* held, whose, room for */
-    uint64_t exemplars_appended, exemplars_out_of_order, exemplar_bytes;
+    uint64_t exemplars_appended, exemplars_out_of_order;
     int64_t exemplar_oldest_ms; /* 0: there is none */
 };
 void storage_get_stats(struct storage *s, struct storage_stats *out);

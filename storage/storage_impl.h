@@ -88,7 +88,7 @@ struct storage {
     int64_t max_block_ms; /* follows the retention, unless max_block_given_ms */
     uint64_t disk_bytes;  /* 0: not known */
     uint64_t compactions, compactions_failed, time_deletions, size_deletions;
-    uint64_t loads_failed, set_aside, pages_damaged_gone;
+    uint64_t loads_failed, set_aside;
     int64_t replay_ms;
     unsigned working;                  /* of enum storage_work, under way */
     uint64_t work_ticket, work_served; /* who waits for a turn has a number */
@@ -177,8 +177,6 @@ struct keep retention_keep_locked(const struct storage *s);
 size_t coarse_level_of(const struct keep *k, const struct block_meta *m);
 /* All that `part` was made of went into `of`. */
 bool coarse_is_part(const struct block_meta *part, const struct block_meta *of);
-bool coarse_is_done(struct block *const *v, size_t n, const struct block_meta *m,
-                    int64_t resolution_ms);
 /* Points are to be made of a block and are not there; `soon`: only if its time has come. */
 bool coarse_is_wanted(struct block *const *v, size_t n, const struct keep *k,
                       const struct block_meta *m, bool soon);

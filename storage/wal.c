@@ -30,7 +30,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/base/clock.h"
 #include "src/base/hash.h"
 #include "src/base/limits.h"
 #include "src/base/log.h"
@@ -297,13 +296,10 @@ done:
 
 static nx_status sync_file(struct wal *w, struct fs_file *f, struct nx_err *err)
 {
-    int64_t start = clock_mono_ns();
     nx_status st = w->fs->sync(w->fs, f, err);
-    int64_t took = clock_mono_ns() - start;
 
     nx_lock(&w->lock);
     w->stats.fsyncs++;
-    w->stats.fsync_ns += took;
     nx_unlock(&w->lock);
     return st;
 }

@@ -74,6 +74,5 @@ struct wal_stats {
     uint64_t fsyncs, corruptions, truncations, append_failures;
     uint64_t lost_bytes; /* cut or set aside at replay */
     uint64_t written_bytes;
-    int64_t fsync_ns;
 };
 void wal_get_stats(struct wal *w, struct wal_stats *out);

@@ -11,7 +11,6 @@
 #define NX_LIMIT_NOTIFY_BODY_BYTES  (256u << 20) /* and after that: one alert may fill a queue */
 #define NX_LIMIT_NOTIFY_ALERTS      20000u       /* that direct notification knows of */
 #define NX_LIMIT_NOTIFY_ALERT_BYTES (64u << 20)  /* of them */
-#define NX_LIMIT_LABEL_NAME_BYTES   (1u << 16)
 #define NX_LIMIT_LABEL_VALUE_BYTES  (1u << 24)
 #define NX_LIMIT_LABELS_PER_SERIES  (1u << 14)
 #define NX_LIMIT_QUERY_BYTES        (4u << 20) /* the text of one expression */

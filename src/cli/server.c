@@ -530,8 +530,6 @@ static nx_status open_web(struct server *s, struct nx_err *err)
         .enable_lifecycle = flags_bool(&s->flags, "web.enable-lifecycle"),
         .enable_admin_api = flags_bool(&s->flags, "web.enable-admin-api"),
         .storage_retention = s->retention_text,
-        .config_file = flags_str(&s->flags, "config.file"),
-        .storage_path = flags_str(&s->flags, "storage.tsdb.path"),
         .flags = s->web_flags,
         .n_flags = server_n_flags,
         .start_ms = s->start_ms,

@@ -16,7 +16,6 @@ struct unit_errors {
     size_t n;
     bool nomem;
 };
-void unit_error(struct unit_errors *e, const char *fmt, ...) NX_PRINTF(2, 3);
 void unit_error_text(struct unit_errors *e, const char *text); /* copied */
 
 /* Runs a test over the rule files, which are whole paths; `name` is for --debug. */

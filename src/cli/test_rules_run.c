@@ -64,7 +64,7 @@ void unit_error_text(struct unit_errors *e, const char *text)
         e->nomem = true;
 }
 
-void unit_error(struct unit_errors *e, const char *fmt, ...)
+NX_PRINTF(2, 3) static void unit_error(struct unit_errors *e, const char *fmt, ...)
 {
     char text[NX_ERR_TEXT_BYTES];
     va_list ap;

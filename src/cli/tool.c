@@ -16,17 +16,6 @@ static size_t word_len(const char *s)
     return strcspn(s, " ");
 }
 
-bool tool_is_command(const char *word)
-{
-    if (strcmp(word, "help") == 0)
-        return true;
-    for (size_t i = 0; i < tool_n_commands; i++)
-        if (word_len(tool_commands[i].words) == strlen(word) &&
-            memcmp(tool_commands[i].words, word, strlen(word)) == 0)
-            return true;
-    return false;
-}
-
 bool tool_in_group(const char *words, const char *group)
 {
     size_t n = strlen(group);

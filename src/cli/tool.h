@@ -4,8 +4,6 @@
 #include "promql/promql.h"
 #include "src/cli/flags.h"
 
-/* Whether a first argument names a command, so that `narthex WORD ...` is the tool. */
-bool tool_is_command(const char *word);
 /* argv without the program's name. Returns promtool's exit codes: 0, 1, and 3 for lint. */
 int tool_main(int argc, char **argv);
 

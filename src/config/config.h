@@ -502,8 +502,6 @@ const char *config_escaping_name(enum config_escaping e); /* "allow-utf-8" */
  * src/discovery). */
 NX_NODISCARD nx_status config_parse_target_groups(struct arena *a, struct nx_slice text,
                                                   struct config_static_sd *out, struct nx_err *err);
-/* Is this a path or pattern that file_sd takes? */
-bool config_file_sd_path_ok(struct nx_slice path);
 /* The files that a pattern names now, sorted, in the arena; none is no error. */
 NX_NODISCARD nx_status config_glob(const char *pattern, struct arena *a, struct config_strings *out,
                                    struct nx_err *err);

@@ -270,13 +270,30 @@ CHECK(eureka)
     return check_http(d, map, &c->http);
 }
 
+/* One * at most, in the last part of the path, and an extension that says what is in the file. */
+static bool file_path_ok(struct nx_slice path)
+{
+    static const char *const extensions[] = {".json", ".yml", ".yaml", ".JSON", ".YML", ".YAML"};
+    const char *star;
+
+    for (size_t i = 0; i < NX_COUNT(extensions); i++) {
+        size_t len = strlen(extensions[i]);
+
+        if (path.len < len || memcmp(path.ptr + path.len - len, extensions[i], len))
+            continue;
+        star = memchr(path.ptr, '*', path.len - len);
+        return !star || !memchr(star, '/', path.len - len - (size_t)(star - path.ptr));
+    }
+    return false;
+}
+
 static nx_status check_file(struct decoder *d, const struct yaml_node *map,
                             struct config_file_sd *c)
 {
     if (!c->files.n)
         FAIL("files", "file service discovery config must contain at least one path name");
     for (size_t i = 0; i < c->files.n; i++) {
-        if (!config_file_sd_path_ok(c->files.v[i]))
+        if (!file_path_ok(c->files.v[i]))
             return decode_fail_item(d, map, "files", i,
                                     "path name %s is not valid for file discovery",
                                     decode_quote(d, c->files.v[i]));
@@ -769,21 +786,4 @@ const struct config_http *config_sd_http(const struct config_sd *sd)
             return (const struct config_http *)((const char *)sd->u.any + r->fields[i].offset);
     }
     return NULL;
-}
-
-/* One * at most, in the last part of the path, and an extension that says what is in the file. */
-bool config_file_sd_path_ok(struct nx_slice path)
-{
-    static const char *const extensions[] = {".json", ".yml", ".yaml", ".JSON", ".YML", ".YAML"};
-    const char *star;
-
-    for (size_t i = 0; i < NX_COUNT(extensions); i++) {
-        size_t len = strlen(extensions[i]);
-
-        if (path.len < len || memcmp(path.ptr + path.len - len, extensions[i], len))
-            continue;
-        star = memchr(path.ptr, '*', path.len - len);
-        return !star || !memchr(star, '/', path.len - len - (size_t)(star - path.ptr));
-    }
-    return false;
 }

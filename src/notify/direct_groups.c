@@ -361,7 +361,7 @@ static int by_labels(const void *a, const void *b)
     return labels_cmp(&x->alert->labels, &y->alert->labels);
 }
 
-void notice_free(struct notice *n)
+static void notice_free(struct notice *n)
 {
     if (!n)
         return;

@@ -50,7 +50,6 @@ void groups_told(struct groups *g, struct notice *n, bool delivered, int64_t now
 void groups_again(struct notice *n, int64_t now_ms);
 /* Was it made by a file that holds no more? */
 bool groups_outdated(const struct groups *g, const struct notice *n);
-void notice_free(struct notice *n); /* one that nobody is to hear of any more; accepts NULL */
 /* When groups_next() is to be asked again; INT64_MAX: not before something is taken. */
 int64_t groups_due_ms(const struct groups *g);
 

@@ -79,7 +79,7 @@ nx_status sender_settings_new(struct sender_settings **out, const struct config 
     return NX_OK;
 }
 
-struct sender_settings *sender_settings_ref(struct sender_settings *s)
+static struct sender_settings *sender_settings_ref(struct sender_settings *s)
 {
     atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
     return s;

@@ -11,7 +11,6 @@ struct sender_settings;
 NX_NODISCARD nx_status sender_settings_new(struct sender_settings **out, const struct config *cfg,
                                            const struct config_alertmanager *am,
                                            struct nx_err *err);
-struct sender_settings *sender_settings_ref(struct sender_settings *s);
 void sender_settings_unref(struct sender_settings *s); /* accepts NULL */
 const struct config_alertmanager *sender_settings_section(const struct sender_settings *s);
 

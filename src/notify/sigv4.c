@@ -16,7 +16,6 @@
 #include "src/base/hash.h"
 #include "src/base/limits.h"
 #include "src/base/text.h"
-#include "src/notify/section.h"
 #include "src/scrape/scrape.h"
 
 #define ALGORITHM    "AWS4-HMAC-SHA256"

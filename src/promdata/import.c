@@ -51,7 +51,7 @@ bool pd_is_ulid(const char *s)
     return strlen(s) == 26 && strspn(s, ULID_ALPHABET) == 26 && s[0] <= '7';
 }
 
-void pd_note(struct pd_import *im, const char *fmt, ...)
+NX_PRINTF(2, 3) static void pd_note(struct pd_import *im, const char *fmt, ...)
 {
     char text[1024];
     va_list ap;

@@ -39,7 +39,6 @@ bool pd_is_ulid(const char *name);
 NX_NODISCARD nx_status pd_is_their_block(struct fs *fs, const char *dir, const char *name, bool *is,
                                          struct nx_err *err);
 bool pd_is_present(const struct pd_import *im, const char *name);
-void pd_note(struct pd_import *im, const char *fmt, ...) NX_PRINTF(2, 3);
 /* Counts the series once. */
 NX_NODISCARD nx_status pd_histogram_series(struct pd_import *im, const struct labels *ls,
                                            struct nx_err *err);

@@ -52,7 +52,6 @@ struct head {
     uint64_t print, added;
     uint64_t
         first_record; /* of the second reading, so that records have the same numbers in both */
-    uint64_t damage_before_chunks;
     bool chunks_whole, defining;
     char *wal_dir, *wbl_dir, *chunks_dir;
     char *checkpoint; /* NULL: there is none */

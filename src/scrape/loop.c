@@ -98,7 +98,6 @@ static struct work *work_take(struct scrape *s, enum work_kind kind, struct targ
     w->wired = w->again = false;
     w->next = NULL;
     j->refs++;
-    s->under_way++;
     return w;
 }
 
@@ -108,7 +107,6 @@ static void work_give_back(struct scrape *s, struct work *w)
     w->job = NULL;
     free(w->failed);
     w->failed = NULL;
-    s->under_way--;
     if (s->n_idle >= KEEP_WORKS) {
         work_free(w);
         return;

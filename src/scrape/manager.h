@@ -170,7 +170,6 @@ struct scrape {
     struct work *wired;
     int64_t wired_check_mono_ns; /* no deadline of these is before it */
     unsigned n_idle;
-    size_t under_way;
     int64_t next_sync_mono_ms;
     struct relabel_work work;
 
@@ -201,7 +200,6 @@ int64_t schedule_stamp_ms(const struct scrape *s, const struct target *t, int64_
 
 /* pool.c: what is scraped. Loop thread. */
 NX_NODISCARD nx_status pools_apply(struct scrape *s, const struct config *cfg, struct nx_err *err);
-void pools_sync_dirty(struct scrape *s);
 void pools_poll_discovery(struct scrape *s);
 void pools_end_target(struct scrape *s, struct target *t); /* its stale markers are written */
 void pools_free(struct scrape *s);

@@ -483,6 +483,15 @@ static nx_status apply_discovery(struct scrape *s, const struct config *cfg, str
     return st;
 }
 
+static void sync_dirty(struct scrape *s)
+{
+    for (size_t i = 0; i < s->n_pools; i++)
+        if (s->pools[i]->dirty)
+            pool_sync(s, s->pools[i]);
+    drop_empty_pools(s);
+    s->next_sync_mono_ms = clock_mono_ns() / 1000000 + s->opts.discovery_reload_ms;
+}
+
 nx_status pools_apply(struct scrape *s, const struct config *cfg, struct nx_err *err)
 {
     size_t n = cfg->scrape_configs.n, n_fresh = 0;
@@ -515,7 +524,7 @@ nx_status pools_apply(struct scrape *s, const struct config *cfg, struct nx_err 
     }
     nx_unlock(&s->lock);
     s->seed = target_seed(&cfg->global.external_labels);
-    pools_sync_dirty(s);
+    sync_dirty(s);
 
 done:
     for (size_t i = 0; jobs && i < n; i++)
@@ -528,15 +537,6 @@ done:
     free(fresh);
     free(pools);
     return st;
-}
-
-void pools_sync_dirty(struct scrape *s)
-{
-    for (size_t i = 0; i < s->n_pools; i++)
-        if (s->pools[i]->dirty)
-            pool_sync(s, s->pools[i]);
-    drop_empty_pools(s);
-    s->next_sync_mono_ms = clock_mono_ns() / 1000000 + s->opts.discovery_reload_ms;
 }
 
 static void on_changed(void *ctx, struct nx_slice name)
@@ -570,7 +570,7 @@ void pools_poll_discovery(struct scrape *s)
     for (size_t i = 0; i < s->n_pools; i++)
         dirty |= s->pools[i]->dirty;
     if (dirty && now_ms >= s->next_sync_mono_ms)
-        pools_sync_dirty(s);
+        sync_dirty(s);
 }
 
 void pools_end_target(struct scrape *s, struct target *t)

@@ -107,7 +107,7 @@ struct scrape_stats {
     uint64_t exemplar_out_of_order;
     uint64_t metadata_entries, metadata_bytes;
     uint64_t cache_flush_forced;
-    uint64_t sd_file_read_errors, sd_discovered_targets;
+    uint64_t sd_file_read_errors;
     struct scrape_pool_stats *by_pool;
     size_t n_by_pool;
     struct scrape_interval_stats *by_interval;

@@ -49,6 +49,85 @@ struct labels labels_packed(const struct labels *from, bool public_only)
     return out;
 }
 
+/* ---- URL ----------------------------------------------------------------------------------------- */
+
+static void put_param(struct buf *b, bool *any, struct nx_slice name, struct nx_slice value)
+{
+    buf_char(b, *any ? '&' : '?');
+    *any = true;
+    text_url_query(b, name);
+    buf_char(b, '=');
+    text_url_query(b, value);
+}
+
+static struct nx_slice param_label(const struct labels *all, struct nx_slice name)
+{
+    for (uint32_t i = 0; i < all->n; i++) {
+        struct nx_slice l = all->v[i].name;
+        if (l.len == name.len + 8 && memcmp(l.ptr, "__param_", 8) == 0 &&
+            memcmp(l.ptr + 8, name.ptr, name.len) == 0)
+            return all->v[i].value;
+    }
+    return nx_slice_of(NULL, 0);
+}
+
+/* Two sorted lists merged: the job's params and __param_ labels, whose value replaces the first (SCR-008). */
+static void put_params(struct buf *b, const struct config_scrape *cfg, const struct labels *all)
+{
+    bool any = false;
+    size_t p = 0;
+    uint32_t l = 0;
+
+    for (;;) {
+        const struct config_values *v = p < cfg->params.n ? &cfg->params.v[p] : NULL;
+        struct nx_slice name = {0};
+        while (l < all->n &&
+               !(all->v[l].name.len > 8 && memcmp(all->v[l].name.ptr, "__param_", 8) == 0))
+            l++;
+        if (l < all->n)
+            name = nx_slice_of(all->v[l].name.ptr + 8, all->v[l].name.len - 8);
+        if (!v && !name.ptr)
+            return;
+        if (v && (!name.ptr || nx_slice_cmp(v->name, name) <= 0)) {
+            struct nx_slice first = param_label(all, v->name);
+            if (name.ptr && nx_slice_eq(v->name, name))
+                l++;
+            for (size_t i = 0; i < v->values.n; i++)
+                put_param(b, &any, v->name, i == 0 && first.ptr ? first : v->values.v[i]);
+            if (v->values.n == 0 && first.ptr)
+                put_param(b, &any, v->name, first);
+            p++;
+        } else {
+            put_param(b, &any, name, all->v[l++].value);
+        }
+    }
+}
+
+/* scheme://address/path?params of a set of labels. ptr NULL out of memory. */
+static struct nx_slice target_url(const struct config_scrape *cfg, const struct labels *all,
+                                  struct arena *a)
+{
+    struct nx_slice host = labels_get_str(all, "__address__"),
+                    path = labels_get_str(all, "__metrics_path__"), out = {0};
+    struct buf b;
+
+    buf_init(&b, 0);
+    buf_slice(&b, labels_get_str(all, "__scheme__"));
+    buf_str(&b, "://");
+    buf_slice(&b, host);
+    if (path.len && path.ptr[0] != '/')
+        buf_char(&b, '/');
+    text_url_path(&b, path);
+    put_params(&b, cfg, all);
+    if (!b.failed) {
+        char *p = arena_strndup(a, b.ptr, b.len);
+        if (p)
+            out = nx_slice_of(p, b.len);
+    }
+    buf_done(&b);
+    return out;
+}
+
 /* ---- labels ------------------------------------------------------------------------------------ */
 
 static void set_default(struct labels_builder *b, const char *name, struct nx_slice value)
@@ -237,84 +316,6 @@ nx_status target_make(const struct config_scrape *cfg, struct nx_slice address,
     m.hash = hash_fnv1a(hash_fnv1a(HASH_FNV1A_INIT, &m.hash, sizeof m.hash), m.url.ptr, m.url.len);
     *out = m;
     return NX_OK;
-}
-
-/* ---- URL ----------------------------------------------------------------------------------------- */
-
-static void put_param(struct buf *b, bool *any, struct nx_slice name, struct nx_slice value)
-{
-    buf_char(b, *any ? '&' : '?');
-    *any = true;
-    text_url_query(b, name);
-    buf_char(b, '=');
-    text_url_query(b, value);
-}
-
-static struct nx_slice param_label(const struct labels *all, struct nx_slice name)
-{
-    for (uint32_t i = 0; i < all->n; i++) {
-        struct nx_slice l = all->v[i].name;
-        if (l.len == name.len + 8 && memcmp(l.ptr, "__param_", 8) == 0 &&
-            memcmp(l.ptr + 8, name.ptr, name.len) == 0)
-            return all->v[i].value;
-    }
-    return nx_slice_of(NULL, 0);
-}
-
-/* Two sorted lists merged: the job's params and __param_ labels, whose value replaces the first (SCR-008). */
-static void put_params(struct buf *b, const struct config_scrape *cfg, const struct labels *all)
-{
-    bool any = false;
-    size_t p = 0;
-    uint32_t l = 0;
-
-    for (;;) {
-        const struct config_values *v = p < cfg->params.n ? &cfg->params.v[p] : NULL;
-        struct nx_slice name = {0};
-        while (l < all->n &&
-               !(all->v[l].name.len > 8 && memcmp(all->v[l].name.ptr, "__param_", 8) == 0))
-            l++;
-        if (l < all->n)
-            name = nx_slice_of(all->v[l].name.ptr + 8, all->v[l].name.len - 8);
-        if (!v && !name.ptr)
-            return;
-        if (v && (!name.ptr || nx_slice_cmp(v->name, name) <= 0)) {
-            struct nx_slice first = param_label(all, v->name);
-            if (name.ptr && nx_slice_eq(v->name, name))
-                l++;
-            for (size_t i = 0; i < v->values.n; i++)
-                put_param(b, &any, v->name, i == 0 && first.ptr ? first : v->values.v[i]);
-            if (v->values.n == 0 && first.ptr)
-                put_param(b, &any, v->name, first);
-            p++;
-        } else {
-            put_param(b, &any, name, all->v[l++].value);
-        }
-    }
-}
-
-struct nx_slice target_url(const struct config_scrape *cfg, const struct labels *all,
-                           struct arena *a)
-{
-    struct nx_slice host = labels_get_str(all, "__address__"),
-                    path = labels_get_str(all, "__metrics_path__"), out = {0};
-    struct buf b;
-
-    buf_init(&b, 0);
-    buf_slice(&b, labels_get_str(all, "__scheme__"));
-    buf_str(&b, "://");
-    buf_slice(&b, host);
-    if (path.len && path.ptr[0] != '/')
-        buf_char(&b, '/');
-    text_url_path(&b, path);
-    put_params(&b, cfg, all);
-    if (!b.failed) {
-        char *p = arena_strndup(a, b.ptr, b.len);
-        if (p)
-            out = nx_slice_of(p, b.len);
-    }
-    buf_done(&b);
-    return out;
 }
 
 /* ---- times --------------------------------------------------------------------------------------- */

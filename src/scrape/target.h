@@ -21,10 +21,6 @@ NX_NODISCARD nx_status target_make(const struct config_scrape *cfg, struct nx_sl
                                    const struct labels *group, struct relabel_work *w,
                                    struct arena *a, struct target_made *out, struct nx_err *err);
 
-/* scheme://address/path?params of a set of labels. ptr NULL out of memory. */
-struct nx_slice target_url(const struct config_scrape *cfg, const struct labels *all,
-                           struct arena *a);
-
 /* The time of the first scrape at or after now: the target's own place in the interval, which has so many
  * slots; the same after every start. All in nanoseconds. */
 int64_t target_first_ns(uint64_t hash, uint64_t seed, int64_t interval_ns, uint32_t slots,

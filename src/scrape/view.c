@@ -379,7 +379,6 @@ nx_status scrape_get_stats(struct scrape *s, struct arena *a, struct scrape_stat
                                        .sync_failed = p->sync_failed,
                                        .sync_seconds_sum = p->sync_seconds};
         ok = st.by_pool[st.n_by_pool++].pool.ptr != NULL;
-        st.sd_discovered_targets += p->discovered;
         st.pools++;
         count_metadata(s, p, &st);
     }

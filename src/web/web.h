@@ -40,8 +40,7 @@ struct web_opts {
     int64_t read_timeout_ms;  /* 0: 5 min */
     bool enable_lifecycle, enable_admin_api;
     const char *storage_retention; /* text for runtimeinfo, "15d" */
-    const char *config_file, *storage_path;
-    const struct web_flag *flags; /* sorted by name; borrowed */
+    const struct web_flag *flags;  /* sorted by name; borrowed */
     size_t n_flags;
     int64_t start_ms;
     struct memory *memory;        /* borrowed; NULL: no limit */

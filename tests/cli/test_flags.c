@@ -201,16 +201,6 @@ static void every_command_has_its_flags_once_and_a_text_for_each_argument(void *
     }
 }
 
-static void commands_are_known_by_their_first_word(void **state)
-{
-    (void)state;
-    assert_true(tool_is_command("check"));
-    assert_true(tool_is_command("tsdb"));
-    assert_true(tool_is_command("help"));
-    assert_false(tool_is_command("chec"));
-    assert_false(tool_is_command("--config.file=x"));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,7 +211,6 @@ int main(void)
         cmocka_unit_test(the_server_table_is_sorted_and_its_defaults_are_valid),
         cmocka_unit_test(durations_as_go_writes_them),
         cmocka_unit_test(every_command_has_its_flags_once_and_a_text_for_each_argument),
-        cmocka_unit_test(commands_are_known_by_their_first_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

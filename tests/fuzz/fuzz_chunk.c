@@ -39,7 +39,7 @@ static void any_bytes(const uint8_t *data, size_t size, size_t n)
     check(st == NX_OK || st == NX_CORRUPT);
     if (st == NX_OK)
         comes_back(n, false);
-    st = chunk_decode_marks(data, size, values, n, scratch, NULL);
+    st = chunk_decode_first(data, size, values, n, n, true, scratch, NULL);
     check(st == NX_OK || st == NX_CORRUPT);
     st = chunk_decode_first(data, size, values, n, (n + 1) / 2, false, scratch, NULL);
     check(st == NX_OK || st == NX_CORRUPT);

@@ -40,7 +40,7 @@ static void marks_come_back(const char *ptr, size_t len, const double *v, size_t
     static double got[CHUNK_MAX_ROWS];
 
     memset(got, 0x77, n * sizeof *got);
-    assert_ok(chunk_decode_marks(ptr, len, got, n, scratch, &err), &err);
+    assert_ok(chunk_decode_first(ptr, len, got, n, n, true, scratch, &err), &err);
     for (size_t i = 0; i < n; i++)
         if (is_mark(v[i]) ? num_bits(got[i]) != num_bits(v[i]) : is_mark(got[i]))
             fail_msg("mark %zu of %zu: %016llx came back as %016llx", i, n,
