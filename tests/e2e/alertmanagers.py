@@ -1,17 +1,17 @@
 """Real Alertmanagers, and a receiver in this process that is one for senders or takes webhooks for a real one."""
 
 import datetime
-import http.server
 import json
 import os
 import threading
 
 import harness
+import served
 
 ALERTMANAGER = "/usr/bin/prometheus-alertmanager"
 
 
-class Receiver:
+class Receiver(served.Served):
     """Keeps the body of every POST, JSON as what it says. Answers `status` and `reply`, once it is `open`."""
 
     def __init__(self):
@@ -20,27 +20,14 @@ class Receiver:
         self.reply = b""
         self.open = threading.Event()
         self.open.set()
-        receiver = self
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                is_json = self.headers["Content-Type"] == "application/json"
-                receiver.posts.append((self.path, dict(self.headers), json.loads(body) if is_json else body.decode()))
-                receiver.open.wait(60)
-                self.send_response(receiver.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(receiver.reply)))
-                self.end_headers()
-                self.wfile.write(receiver.reply)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = harness.HttpServer(Handler)
-        self.address = f"127.0.0.1:{self.server.port}"
+    def post(self, request):
+        body = self.body(request)
+        is_json = request.headers["Content-Type"] == "application/json"
+        self.posts.append((request.path, dict(request.headers), json.loads(body) if is_json else body.decode()))
+        self.open.wait(60)
+        self.send(request, self.status, self.reply, {"Content-Type": "application/json"})
 
     def alerts(self):
         """Everything that was posted as alerts, one after the other."""
@@ -48,7 +35,7 @@ class Receiver:
 
     def close(self):
         self.open.set()
-        self.server.close()
+        super().close()
 
 
 class Alertmanager:

@@ -13,7 +13,7 @@ import time
 import pytest
 
 import harness
-from test_scrape import Target
+from served import Target
 
 API = "/api/v1/admin/tsdb/"
 NAME = re.compile(r'^\{"status":"success","data":\{"name":"\d{8}T\d{6}Z-[0-9a-f]{16}"\}\}$')

@@ -11,7 +11,7 @@ import pytest
 
 import harness
 from alertmanagers import Alertmanager, Receiver, seconds
-from test_scrape import Target
+from served import Target
 
 # Values are remembered: a scrape that comes late under load is no reason for an alert to end.
 RULES = """groups:

@@ -13,7 +13,7 @@ import threading
 import pytest
 
 import harness
-from test_scrape import Target
+from served import Target
 
 pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="about our own files")
 

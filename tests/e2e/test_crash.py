@@ -13,7 +13,7 @@ import time
 import pytest
 
 import harness
-from test_scrape import Target
+from served import Target
 
 # Prometheus waits five seconds before it scrapes; fewer, longer rounds prove the test on it.
 ROUNDS, SHORTEST, LONGEST = (8, 5.1, 7.0) if harness.IS_REFERENCE else (50, 0.1, 1.5)

@@ -6,12 +6,12 @@ in the values of exemplars' labels as they are sent (in 3.x, too); the format sa
 they are for us.
 """
 
-import http.server
 import re
 
 import pytest
 
 import harness
+import served
 
 STEPS = 7
 BARE = 99  # a page without exemplars
@@ -53,27 +53,17 @@ page {step}
 """
 
 
-class Target:
+class Target(served.Served):
     """Shows the page of `step` until told otherwise."""
 
+    protocol = "HTTP/1.0"
+
     def __init__(self):
-        target = self
         self.step = 0
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                body = page(target.step).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", TYPE)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = harness.HttpServer(Handler)
-        self.port = self.server.port
+    def get(self, request):
+        self.send(request, body=page(self.step).encode(), headers={"Content-Type": TYPE})
 
     def show_all_to(self, *servers):
         """Goes on to the next page when all servers have the one before."""
@@ -85,9 +75,6 @@ class Target:
         for server in servers:
             harness.wait_for(f"{server.name} to have page {step}",
                              lambda: list(server.vector("page").values()) == [str(step)])
-
-    def close(self):
-        self.server.close()
 
 
 def config(port, storage=""):

@@ -12,7 +12,7 @@ import pytest
 import harness
 import nxformat
 import omdata
-from test_scrape import Target
+from served import Target
 
 pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="the files are Narthex's")
 

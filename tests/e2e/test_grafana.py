@@ -18,6 +18,7 @@ import pytest
 
 import harness
 import omdata
+from served import Target
 
 AT = omdata.START + 9000.5
 # What the data source's Go client sends, and Grafana's headers that come through it.
@@ -242,8 +243,6 @@ done_total{kind="x"} 7 # {trace_id="ef56",span_id="1"} 1 %(t).3f
 
 def test_exemplars_beside_prometheus(stage):
     """Exemplars of a scrape, as Grafana asks for them, here and in Prometheus."""
-    from test_scrape import Target
-
     target = Target()
     target.content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"
     target.text = EXEMPLARS % {"t": time.time() - 5}

@@ -18,7 +18,7 @@ import time
 import pytest
 
 import harness
-from test_scrape import Target
+from served import Target
 
 pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="promtool imports no folders")
 

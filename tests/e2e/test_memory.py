@@ -6,7 +6,6 @@ is looked at all the while.
 """
 
 import http.client
-import http.server
 import re
 import threading
 import time
@@ -15,6 +14,7 @@ import urllib.parse
 import pytest
 
 import harness
+import served
 
 LIMIT = 48 << 20
 SLACK = 4 << 20  # of RssAnon over the limit: what may be allocated between two looks at it
@@ -24,33 +24,24 @@ INTERVAL = 1  # a late answer makes series stale: queries want less then, and sc
 pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="a flag of ours")
 
 
-class Targets:
+class Targets(served.Served):
     """/steady shows STEADY series, and counts its scrapes; /greedy shows as many as `greedy` says."""
 
+    protocol = "HTTP/1.0"
+
     def __init__(self):
-        targets = self
         self.greedy = 0
         self.scrapes = 0
         self.page = 0, b""  # the greedy one, made once for all scrapes: it only grows
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                if self.path == "/steady":
-                    targets.scrapes += 1
-                    body = "".join(f'steady{{i="{i}"}} {targets.scrapes}\n' for i in range(STEADY)).encode()
-                else:
-                    body = targets.greedy_page()
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = harness.HttpServer(Handler)
-        self.port = self.server.port
+    def get(self, request):
+        if request.path == "/steady":
+            self.scrapes += 1
+            body = "".join(f'steady{{i="{i}"}} {self.scrapes}\n' for i in range(STEADY)).encode()
+        else:
+            body = self.greedy_page()
+        self.send(request, body=body, headers=served.EXPOSITION)
 
     def greedy_page(self):
         n, page = self.page
@@ -60,9 +51,6 @@ class Targets:
                             for i in range(n, more)).encode()
             self.page = more, page
         return page
-
-    def close(self):
-        self.server.close()
 
 
 class Watch:

@@ -3,7 +3,6 @@
 import email
 import email.header
 import email.policy
-import http.server
 import json
 import re
 import socket
@@ -16,41 +15,30 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 import harness
+import served
 
 pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="not in Prometheus")
 
 
-class Fake:
+class Fake(served.Served):
     """Takes POSTs, by path: (path, headers, JSON). `codes` are answered first, then 200."""
 
     def __init__(self):
         self.posts, self.codes = [], []
         self.answers = {}  # path: (code, headers, body), for good
         self.asked = []  # (path, when): of all, answered well or not
-        fake = self
+        super().__init__()
+        self.url = f"http://{self.address}"
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                assert self.headers["Content-Type"] == "application/json"
-                assert self.headers["User-Agent"].startswith("Narthex/")
-                code, headers, text = fake.answers.get(self.path) or (fake.codes.pop(0) if fake.codes else 200, {}, b"ok")
-                fake.asked.append((self.path, time.monotonic()))
-                if code == 200:
-                    fake.posts.append((self.path, dict(self.headers), body))
-                self.send_response(code)
-                for name, value in {**headers, "Content-Length": str(len(text))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = harness.HttpServer(Handler)
-        self.url = f"http://127.0.0.1:{self.server.port}"
+    def post(self, request):
+        body = json.loads(self.body(request))
+        assert request.headers["Content-Type"] == "application/json"
+        assert request.headers["User-Agent"].startswith("Narthex/")
+        code, headers, text = self.answers.get(request.path) or (self.codes.pop(0) if self.codes else 200, {}, b"ok")
+        self.asked.append((request.path, time.monotonic()))
+        if code == 200:
+            self.posts.append((request.path, dict(request.headers), body))
+        self.send(request, code, text, headers)
 
     def at(self, path, n, timeout=15):
         """The n-th post (from 1) to a path, when it is there."""
@@ -62,36 +50,17 @@ class Fake:
     def count(self, path):
         return sum(p[0] == path for p in list(self.posts))
 
-    def close(self):
-        self.server.close()
 
-
-class Gauges:
+class Gauges(served.Served):
     """A target whose values the test sets."""
 
     def __init__(self):
         self.values = {}
-        gauges = self
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                body = "".join(f'level{{which="{k}"}} {v}\n' for k, v in gauges.values.items()).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = harness.HttpServer(Handler)
-        self.address = f"127.0.0.1:{self.server.port}"
-
-    def close(self):
-        self.server.close()
+    def get(self, request):
+        body = "".join(f'level{{which="{k}"}} {v}\n' for k, v in self.values.items())
+        self.send(request, body=body.encode(), headers=served.EXPOSITION)
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ Each server gets the same pages in the same order, whenever it asks: what is sto
 alone. After the last one both must answer alike, and count alike what they refused.
 """
 
-import http.server
 import random
 import time
 
 import pytest
 
 import harness
+import served
 
 SERIES = 30
 PAGES = 16
@@ -30,38 +30,25 @@ def value(series, t):
     return series * 1000 + t // 1000 % 997
 
 
-class Pages:
+class Pages(served.Served):
     """Shows each client the next page of a job; the last one again and again. The path is /client/job."""
+
+    protocol = "HTTP/1.0"
 
     def __init__(self, jobs):
         self.jobs = jobs
         self.shown = {}
-        outer = self
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                at = outer.shown.get(self.path, 0)
-                outer.shown[self.path] = at + 1
-                pages = outer.jobs[self.path.rpartition("/")[2]]
-                body = pages[min(at, len(pages) - 1)].encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = harness.HttpServer(Handler)
-        self.port = self.server.port
+    def get(self, request):
+        at = self.shown.get(request.path, 0)
+        self.shown[request.path] = at + 1
+        pages = self.jobs[request.path.rpartition("/")[2]]
+        self.send(request, body=pages[min(at, len(pages) - 1)].encode(), headers=served.EXPOSITION)
 
     def all_shown(self, clients):
         return all(self.shown.get(f"/{client}/{job}", 0) > len(pages) + 1
                    for job, pages in self.jobs.items() for client in clients)
-
-    def close(self):
-        self.server.close()
 
 
 def config(pages, client, window=None, interval=INTERVALS[0]):

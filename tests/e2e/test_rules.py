@@ -8,7 +8,7 @@ import time
 import pytest
 
 import harness
-from test_scrape import Target
+from served import Target
 
 RECORD = """groups:
 - name: record

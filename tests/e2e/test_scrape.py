@@ -5,7 +5,6 @@ stale until the next. What should be there is waited for; what should not is loo
 """
 
 import gzip
-import http.server
 import json
 import os
 import re
@@ -14,58 +13,7 @@ import time
 import pytest
 
 import harness
-
-
-class Target:
-    """An HTTP target in this process. `answer(handler)` writes the answer; what came in is kept."""
-
-    def __init__(self, answer=None):
-        self.requests = []
-        self.closed = False
-        self.text = "fine 1\n"
-        self.content_type = "text/plain; version=0.0.4"
-        self.answer = answer or self.plain
-        target = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                if target.closed:  # a connection kept alive dies with its server
-                    self.close_connection = True
-                    return
-                target.requests.append((self.path, dict(self.headers)))
-                del target.requests[:-200]
-                try:
-                    target.answer(self)
-                except (BrokenPipeError, ConnectionResetError):
-                    self.close_connection = True
-
-            def log_message(self, *args):
-                pass
-
-        self.server = harness.HttpServer(Handler)
-        self.port = self.server.port
-
-    @property
-    def address(self):
-        return f"127.0.0.1:{self.port}"
-
-    def send(self, handler, status=200, body=b"", headers=None):
-        handler.send_response(status)
-        for k, v in (headers or {}).items():
-            handler.send_header(k, v)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    def plain(self, handler):
-        self.send(handler, body=self.text.encode(), headers={"Content-Type": self.content_type})
-
-    def close(self):
-        if not self.closed:
-            self.closed = True
-            self.server.close()
+from served import Target
 
 
 @pytest.fixture

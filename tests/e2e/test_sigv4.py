@@ -3,15 +3,14 @@
 import datetime
 import hashlib
 import hmac
-import http.server
 import json
 import re
-import threading
 import urllib.parse
 
 import pytest
 
 import harness
+import served
 from test_alertmanager import counters, section, write_rules
 from test_alertmanager import config as config_with
 
@@ -30,39 +29,18 @@ def escape(path):
     return urllib.parse.quote(path, safe="/-_.~")
 
 
-class Aws:
+class Aws(served.Served):
     """Takes signed POSTs at any path, and at /sts asks for roles. Keeps what was right as (path, access key, body)."""
 
     def __init__(self):
         self.keys = {}  # access key: (secret, token or None)
         self.taken, self.refused, self.asked = [], [], []
         self.allowed, self.seconds, self.moved = True, 900, None
-        aws = self
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, text = (aws.give if self.path == "/sts" else aws.take)(self, body)
-                self.send_response(status)
-                if status == 307:
-                    self.send_header("Location", aws.moved)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *args):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.address = f"127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+    def post(self, request):
+        status, text = (self.give if request.path == "/sts" else self.take)(request, self.body(request))
+        self.send(request, status, text.encode(), {"Location": self.moved} if status == 307 else None)
 
     def judge(self, request, body, service):
         """The access key of a request that is signed right; else why not."""
