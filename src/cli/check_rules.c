@@ -4,7 +4,9 @@
  *
  * RULES   R1  Whatever is wrong in a file is told, a line each; the blank line behind a file is left out then,
  *             as promtool leaves it out.
- *         R2  Rules are duplicates if name and labels are the same, those of the group included. */
+ *         R2  Rules are duplicates if name and labels are the same, those of the group included.
+ *         R3  What is no error but will surprise, that only the first document of a file counts, is logged,
+ *             as the server does. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +14,7 @@
 #include <unistd.h>
 
 #include "src/base/limits.h"
+#include "src/base/log.h"
 #include "src/cli/tool.h"
 
 void rules_lint_read(struct rules_lint *l, const char *list, const char *known)
@@ -93,6 +96,13 @@ static void tell(void *ctx, const char *text)
     t->any = true;
 }
 
+/* R3 */
+static void warn(void *ctx, const char *text)
+{
+    (void)ctx;
+    log_warn(text);
+}
+
 int rules_check(const char *path, struct nx_slice text, const struct rules_lint *l, struct buf *out,
                 struct buf *errs)
 {
@@ -101,6 +111,7 @@ int rules_check(const char *path, struct nx_slice text, const struct rules_lint 
     const struct rule_load_opts opts = {.features = l->features,
                                         .ignore_unknown_fields = l->ignore_unknown_fields,
                                         .error = tell,
+                                        .warn = warn,
                                         .ctx = &telling};
     const struct nx_slice file = nx_slice_str(path ? path : stdin_name);
     struct rule_files *f = NULL;

@@ -131,6 +131,18 @@ def test_check_rules_reads_standard_input(folder):
     assert run([BINARY, "check", "rules", "--ignore-unknown-fields"], folder, more).returncode == 0
 
 
+def test_check_rules_tells_of_more_documents(folder):
+    """They do not count, as in the server, which logs the same. 2.42 passes over them in silence."""
+    text = (folder / "shop.rules.yml").read_text()
+    for more, told in (("", 0), ("...\n", 0), ("---\n" + text, 1)):
+        (folder / "more.rules.yml").write_text(text + more)
+        for name in ("more.rules.yml", "more.rules.yml shop.rules.yml"):
+            got = run([BINARY, "check", "rules", *name.split()], folder)
+            assert got.returncode == 0 and got.stdout.startswith("Checking more.rules.yml\n  SUCCESS: 5 rules found\n\n"), got
+            assert [line.split("msg=")[1] for line in got.stderr.splitlines()] == \
+                ['"Multiple document yaml rules files are not supported, only the first document is processed"'] * told
+
+
 def test_check_config_looks_into_rule_files(folder):
     for name, code, fatal in (("shop", 0, 0), ("doubled", 0, 3), ("broken", 1, 1)):
         (folder / "p.yml").write_text(f"rule_files: [{name}.rules.yml]\n")
