@@ -12,13 +12,15 @@
  *         W4  Rules of a stage that give the same series, at once or in turn, have one column together: it is released
  *             when the last of them is done with it. */
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/base/log.h"
 #include "src/base/num.h"
 
-#define MS 1000000ll
+#define MS                       1000000ll
+#define MAX_DUPLICATES_LOOKED_AT 100
 
 struct row {
     uint32_t *cols;
@@ -43,16 +45,49 @@ static bool takes_part(const struct writing *w, const struct rule_state *r)
 
 /* ---- what was refused ------------------------------------------------------------------------------ */
 
+static const struct pending *given_by(const struct rule_state *r, const struct out *o)
+{
+    const struct keyed *same = r->failed ? NULL : table_find(&r->outs, &o->key.labels, o->key.hash);
+
+    for (size_t i = 0; same && i < r->n_pending; i++)
+        if (&r->pending[i].out->key == same)
+            return &r->pending[i];
+    return NULL;
+}
+
+/* Two rules of a group that give a series two values are what makes a duplicate: tells both values, of the last
+ * such sample as in Prometheus. False if it was something else. */
+static bool tell_both(const struct writing *w, struct rule_state *r)
+{
+    char was[NUM_TEXT_BYTES], is[NUM_TEXT_BYTES];
+
+    for (size_t i = r->n_pending; i-- > 0 && r->n_pending - i <= MAX_DUPLICATES_LOOKED_AT;) {
+        const struct pending *p = NULL;
+        for (const struct rule_state *e = w->g->rules; e < r && !p; e++)
+            p = given_by(e, r->pending[i].out);
+        if (!p || num_bits(p->value) == num_bits(r->pending[i].value))
+            continue;
+        nx_fail(&r->err, NX_EXEC,
+                "duplicate sample for timestamp %" PRId64
+                "; overrides not allowed: existing %.*s, new value %.*s",
+                w->t_ms, (int)num_format_g(was, p->value), was,
+                (int)num_format_g(is, r->pending[i].value), is);
+        return true;
+    }
+    return false;
+}
+
 static void note_refusal(struct writing *w, struct rule_state *r, const struct storage_appended *a)
 {
     const char *file = w->g->def->file.ptr, *group = w->g->def->name.ptr;
 
     r->refused = true;
-    nx_fail(&r->err, NX_EXEC, "%s",
-            a->duplicate       ? "duplicate sample for timestamp"
-            : a->too_old       ? "too old sample"
-            : a->out_of_bounds ? "out of bounds"
-                               : "out of order sample");
+    if (!a->duplicate || !tell_both(w, r))
+        nx_fail(&r->err, NX_EXEC, "%s",
+                a->duplicate       ? "duplicate sample for timestamp"
+                : a->too_old       ? "too old sample"
+                : a->out_of_bounds ? "out of bounds"
+                                   : "out of order sample");
     if (w->g->env.quiet)
         return;
 #define TELL(count, text)                                                                          \

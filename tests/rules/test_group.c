@@ -353,13 +353,23 @@ static void what_the_store_refuses_is_the_rules_error(void **state)
              "  - record: y\n    expr: vector(1)\n"
              "  - record: y\n    expr: vector(1)\n"
              "  - record: y\n    expr: vector(2)\n"
-             "  - record: z\n    expr: vector(3)\n",
+             "  - record: z\n    expr: vector(3)\n"
+             "  - record: u\n    expr: vector(1e6) or label_replace(vector(4), \"a\", \"b\", \"\", "
+             "\"\")\n"
+             "  - record: u\n    expr: vector(0.25) or label_replace(vector(4), \"a\", \"b\", "
+             "\"\", \"\")\n",
              true);
     eval(w, 20);
     ASSERT_STANDS(w, 0, "ok");
     ASSERT_STANDS(w, 1, "ok"); /* the same again */
-    ASSERT_STANDS(w, 2, "err duplicate sample for timestamp");
+    ASSERT_STANDS(w, 2,
+                  "err duplicate sample for timestamp 20000; overrides not allowed: existing 1, "
+                  "new value 2");
     ASSERT_STANDS(w, 3, "ok");
+    ASSERT_STANDS(
+        w, 5,
+        "err duplicate sample for timestamp 20000; overrides not allowed: existing 1e+06, "
+        "new value 0.25"); /* the other series is the same again */
     eval(w, 10);
     ASSERT_STANDS(w, 0, "err out of order sample");
     ASSERT_STANDS(w, 3, "err out of order sample");
