@@ -298,6 +298,8 @@ uint64_t reader_uvarint(struct reader *r)
 {
     uint64_t v = 0;
 
+    if (!r->bad && r->ptr < r->end && *r->ptr < 0x80) /* mostly */
+        return *r->ptr++;
     for (unsigned shift = 0; shift < 64; shift += 7) {
         const uint8_t *p = take(r, 1);
 

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "src/base/digits.h"
 #include "src/base/shortest.h"
 
 namespace
@@ -150,11 +151,16 @@ template <unsigned unit> char *put_fraction(char *p, unsigned long long all)
 
     p = std::to_chars(p, p + 16, all / unit).ptr;
     *p++ = '.';
-    for (unsigned at = unit / 10; at > 0; at /= 10, p++)
-        *p = static_cast<char>('0' + rest / at % 10);
-    while (p[-1] == '0')
-        p--;
-    return p;
+    if (unit == 1000) { /* few enough for one by one */
+        for (unsigned at = unit / 10; at > 0; at /= 10, p++)
+            *p = static_cast<char>('0' + rest / at % 10);
+        while (p[-1] == '0')
+            p--;
+        return p;
+    }
+    uint64_t digits = digits_8(rest * (100000000 / unit));
+    digits_put_8(p, digits);
+    return p + digits_8_significant(digits);
 }
 
 /* Decimals of few digits, which most other values are: if v is the double nearest to m / 10^k and m has
@@ -185,21 +191,6 @@ size_t put_short_decimal(char *to, double v, double least, double below)
         return static_cast<size_t>(put_fraction<1000>(p, all) - to);
     p = put_fraction<1000000>(p, all);
     return static_cast<size_t>(p - to);
-}
-
-/* Eight digits at once: halves, then pairs, then digits are divided side by side. */
-void put_eight(char *to, uint64_t v)
-{
-    uint64_t halves = v / 10000 | (v % 10000) << 32;
-    uint64_t high = (halves * 10486 >> 20) & 0x7f0000007f;
-    uint64_t pairs = high | (halves - high * 100) << 16;
-    high = (pairs * 103 >> 10) & 0xf000f000f000f;
-    uint64_t digits = (high | (pairs - high * 10) << 8) + 0x3030303030303030;
-
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    digits = __builtin_bswap64(digits);
-#endif
-    memcpy(to, &digits, sizeof digits);
 }
 
 constexpr uint64_t power_of_10(unsigned n)
@@ -240,8 +231,8 @@ size_t put_known(char *to, double v, double least, double below)
         places = 16;
     }
     part *= powers_of_10[16 - places];
-    put_eight(p, part / 100000000);
-    put_eight(p + 8, part % 100000000);
+    digits_put_8(p, digits_8(part / 100000000));
+    digits_put_8(p + 8, digits_8(part % 100000000));
     return static_cast<size_t>(p + places - to);
 }
 

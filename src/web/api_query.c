@@ -27,35 +27,31 @@ struct result_stream {
 };
 
 /* Large answers are points and little else. */
-#define POINT_BYTES (JSON_TIME_BYTES + NUM_TEXT_BYTES + 6)
-#define SHORT_BYTES 24 /* of a value and what is around it, mostly */
-
-static char *write_time(struct json_times *times, char *p, int64_t t_ms)
-{
-    *p++ = '[';
-    p = json_time_put(times, p, t_ms);
-    *p++ = ',';
-    return p;
-}
+#define POINT_BYTES (JSON_TIMES_BYTES + NUM_TEXT_BYTES + 2)
+#define SHORT_BYTES 24 /* of a value and what is behind it, mostly */
 
 static char *write_value(char *p, double v)
 {
-    *p++ = '"';
     p += num_format(p, v);
     *p++ = '"';
     *p++ = ']';
     return p;
 }
 
-static void put_point(struct result_stream *rs, struct buf *b, int64_t t_ms, double v)
+static void put_point(struct buf *b, int64_t t_ms, double v)
 {
-    char *to = buf_reserve(b, POINT_BYTES);
+    char *to = buf_reserve(b, POINT_BYTES), *p = to;
 
-    if (to)
-        b->len += (size_t)(write_value(write_time(&rs->times, to, t_ms), v) - to);
+    if (!to)
+        return;
+    *p++ = '[';
+    p += json_time_text(p, t_ms);
+    *p++ = ',';
+    *p++ = '"';
+    b->len += (size_t)(write_value(p, v) - to);
 }
 
-/* Points [from, to) with commas between them, the piece permitting; returns where it ended. Many values are
+/* Points [from, to), each behind another, the piece permitting; returns where it ended. Many values are
  * what the one before was: its text is copied. */
 static size_t put_points(struct result_stream *rs, const struct pql_series *s, size_t from,
                          struct buf *b)
@@ -67,9 +63,7 @@ static size_t put_points(struct result_stream *rs, const struct pql_series *s, s
     size_t n_last = 0;
 
     for (; to && from < s->n && (size_t)(p - to) < room; from++) {
-        if (from)
-            *p++ = ',';
-        p = write_time(&rs->times, p, s->t[from]);
+        p = json_times_put(&rs->times, p, s->t[from]);
         if (last && n_last <= SHORT_BYTES && num_bits(s->v[from]) == num_bits(s->v[from - 1])) {
             char text[SHORT_BYTES]; /* of a fixed size: no call */
 
@@ -85,12 +79,12 @@ static size_t put_points(struct result_stream *rs, const struct pql_series *s, s
     return to ? from : s->n;
 }
 
-static void put_vector_element(struct result_stream *rs, struct buf *b, const struct pql_series *s)
+static void put_vector_element(struct buf *b, const struct pql_series *s)
 {
     buf_str(b, "{\"metric\":");
     json_labels(b, &s->labels);
     buf_str(b, ",\"value\":");
-    put_point(rs, b, s->t[0], s->v[0]);
+    put_point(b, s->t[0], s->v[0]);
     buf_char(b, '}');
 }
 
@@ -104,7 +98,7 @@ static bool put_matrix_series(struct result_stream *rs, const struct pql_series 
             buf_str(b, ",\"values\":[");
     }
     if (!rs->point && s->n) { /* the head and a first point stay together */
-        put_point(rs, b, s->t[0], s->v[0]);
+        put_point(b, s->t[0], s->v[0]);
         rs->point = 1;
     }
     rs->point = put_points(rs, s, rs->point, b);
@@ -207,7 +201,7 @@ static bool result_fill(void *ctx, struct buf *b)
         if (rs->series && !rs->point)
             buf_char(b, ',');
         if (r->type == PQL_VECTOR)
-            put_vector_element(rs, b, s);
+            put_vector_element(b, s);
         else if (!put_matrix_series(rs, s, b))
             return true;
     }

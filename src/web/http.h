@@ -175,14 +175,15 @@ void json_query_stats(struct buf *b,
 #define JSON_TIME_BYTES 32
 size_t json_time_text(char to[JSON_TIME_BYTES], int64_t ms);
 void json_time_ms(struct buf *b, int64_t ms);
-/* The same for many times near each other, which share their first digits; starts as {0}. Writes up to
- * JSON_TIME_BYTES and returns the end. */
+/* One of many times near each other, which share their first digits, as it stands between two points:
+ * `,[`, the time, `,"`. Starts as {0}. Writes up to JSON_TIMES_BYTES and returns the end. */
+#define JSON_TIMES_BYTES (JSON_TIME_BYTES + 4)
 struct json_times {
-    uint64_t block; /* of 10,000 s; 0: none */
-    char text[JSON_TIME_BYTES];
-    size_t len;
+    int64_t from_ms; /* of 10,000 s */
+    size_t at, len;  /* of the last four digits of seconds in the text; of the text, 0: none yet */
+    char text[24];
 };
-char *json_time_put(struct json_times *c, char *to, int64_t ms);
+char *json_times_put(struct json_times *c, char *to, int64_t ms);
 void json_labels(struct buf *b, const struct labels *ls);
 void json_rfc3339_ms(struct buf *b, int64_t wall_ms); /* quoted; 0 is year 1, Go's zero time */
 void json_messages(struct buf *b, const char *key, char *const *v, size_t n);

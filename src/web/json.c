@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/base/clock.h"
+#include "src/base/digits.h"
 #include "src/base/text.h"
 
 static const char *escape_of(unsigned char c)
@@ -126,6 +127,8 @@ static char *put_digits(char *end, uint64_t v)
     return end;
 }
 
+#define TIMES_MS 10000000 /* of times that begin alike */
+
 size_t json_time_text(char to[JSON_TIME_BYTES], int64_t ms)
 {
     char text[JSON_TIME_BYTES], *end = text + sizeof text, *p = end;
@@ -145,25 +148,34 @@ size_t json_time_text(char to[JSON_TIME_BYTES], int64_t ms)
     return (size_t)(end - p);
 }
 
-char *json_time_put(struct json_times *c, char *to, int64_t ms)
+/* Times that begin with other digits than the last one, or have no digits to share. */
+static char *put_other_time(struct json_times *c, char *to, int64_t ms)
 {
-    uint64_t s = (uint64_t)ms / 1000, block = s / 10000;
-    unsigned rest = (unsigned)(s % 10000);
+    char text[JSON_TIME_BYTES];
+    size_t n = json_time_text(text, ms);
 
-    if (ms < 0 || ms % 1000 || !block)
-        return to + json_time_text(to, ms);
-    if (c->block != block) {
-        c->block = block;
-        c->len = json_time_text(c->text, (int64_t)block * 1000);
+    memcpy(to, ",[", 2);
+    memcpy(to + 2, text, n);
+    memcpy(to + 2 + n, ",\"", 2);
+    if (ms >= TIMES_MS && ms % 1000 == 0) { /* n is 16 at most */
+        c->from_ms = ms - ms % TIMES_MS;
+        c->at = 2 + n - 4;
+        c->len = n + 4;
+        memcpy(c->text, to, c->len);
     }
-    memcpy(to, c->text, 16); /* no time has more */
-    to += c->len;
-    const unsigned high = rest / 100, low = rest % 100; /* neither waits for the other */
-    to[0] = (char)('0' + high / 10);
-    to[1] = (char)('0' + high % 10);
-    to[2] = (char)('0' + low / 10);
-    to[3] = (char)('0' + low % 10);
-    return to + 4;
+    return to + n + 4;
+}
+
+char *json_times_put(struct json_times *c, char *to, int64_t ms)
+{
+    if (!c->len || ms < c->from_ms || ms - c->from_ms >= TIMES_MS)
+        return put_other_time(c, to, ms);
+    const uint32_t since_ms = (uint32_t)(ms - c->from_ms), since = since_ms / 1000;
+    if (since * 1000 != since_ms)
+        return put_other_time(c, to, ms);
+    memcpy(to, c->text, sizeof c->text);
+    digits_put_4(to + c->at, digits_4(since));
+    return to + c->len;
 }
 
 void json_time_ms(struct buf *b, int64_t ms)

@@ -69,7 +69,7 @@ static void times_in_a_row_are_those_alone(void **state)
     static const int64_t starts[] = {
         0, 9999000, 1789999990000, -5000, 1790000000500, 99999998000, 9223372036854760000};
     struct json_times times = {0};
-    char alone[JSON_TIME_BYTES], row[JSON_TIME_BYTES];
+    char alone[JSON_TIME_BYTES], row[JSON_TIMES_BYTES];
 
     (void)state;
     for (size_t i = 0; i < NX_COUNT(starts); i++)
@@ -77,8 +77,10 @@ static void times_in_a_row_are_those_alone(void **state)
             int64_t ms = starts[i] + step;
             size_t len = json_time_text(alone, ms);
 
-            assert_int_equal(json_time_put(&times, row, ms) - row, len);
-            assert_memory_equal(row, alone, len);
+            assert_int_equal(json_times_put(&times, row, ms) - row, len + 4);
+            assert_memory_equal(row, ",[", 2);
+            assert_memory_equal(row + 2, alone, len);
+            assert_memory_equal(row + 2 + len, ",\"", 2);
         }
 }
 
