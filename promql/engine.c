@@ -99,6 +99,12 @@ void pql_engine_free(struct pql_engine *e)
     free(e);
 }
 
+nx_status pql_engine_parse(const struct pql_engine *e, struct arena *a, struct nx_slice text,
+                           const struct pql_expr **out, struct nx_err *err)
+{
+    return pql_parse(a, text, &e->opts.features, out, err);
+}
+
 void pql_engine_set_default_step(struct pql_engine *e, int64_t step_ms)
 {
     __atomic_store_n(&e->default_step_ms, step_ms > 0 ? step_ms : 60000, __ATOMIC_RELAXED);
@@ -228,6 +234,7 @@ struct run {
     struct arena_share share;
     const struct pql_query *q;
     const struct pql_expr *parsed, *expr; /* as it was written; as it is evaluated */
+    const struct pql_expr *own;           /* `parsed`, where nobody keeps it */
     struct eval_times tm;
     bool fold, share_leaves;
     bool by_step; /* samples of each step are asked for */
@@ -545,8 +552,8 @@ static nx_status run_open(struct run *r, struct pql_engine *e, const struct pql_
         return eval_nomem(&r->ev, r->ev.out, err);
     r->result->arena = r->ev.out;
     /* Labels of the result may point at names and values of the tree, so it lives as long. */
-    nx_status st = pql_parse(r->ev.out, q->text, &e->opts.features, &r->parsed, err);
-    r->expr = r->parsed;
+    nx_status st = q->expr ? NX_OK : pql_engine_parse(e, r->ev.out, q->text, &r->own, err);
+    r->expr = r->parsed = q->expr ? q->expr : r->own;
     return st;
 }
 
@@ -554,7 +561,7 @@ static void run_close(struct run *r)
 {
     column_done(&r->ev.col);
     querier_close(r->ev.querier);
-    pql_expr_done(r->parsed);
+    pql_expr_done(r->own);
     arena_free(r->ev.work);
     arena_free(r->ev.out);
 }

@@ -105,6 +105,10 @@ struct pql_engine_opts {
 NX_NODISCARD nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *opts,
                                       struct nx_err *err);
 void pql_engine_free(struct pql_engine *e);
+/* pql_parse() of what the engine would run: for who asks the same again and again. */
+NX_NODISCARD nx_status pql_engine_parse(const struct pql_engine *e, struct arena *a,
+                                        struct nx_slice text, const struct pql_expr **out,
+                                        struct nx_err *err);
 /* global.evaluation_interval: the step of subqueries without one. May change at any time. */
 void pql_engine_set_default_step(struct pql_engine *e, int64_t step_ms);
 
@@ -118,6 +122,8 @@ struct pql_source pql_source_storage(struct storage *s);
 
 struct pql_query {
     struct nx_slice text;
+    /* What pql_engine_parse() made of the text; borrowed, outlives the result. NULL: it is parsed for this query. */
+    const struct pql_expr *expr;
     bool instant; /* one evaluation at start_ms; end and step are ignored */
     int64_t start_ms, end_ms, step_ms;
     int64_t lookback_ms; /* 0: the engine's */

@@ -63,28 +63,19 @@ static bool queries(const struct labels *templates)
 }
 
 /* D1, D2 */
-static nx_status find_reads(struct graph *gr, struct nx_err *err)
+static void find_reads(struct graph *gr)
 {
-    struct arena *a = arena_new(0);
-    nx_status st = a ? NX_OK : nx_fail(err, NX_NOMEM, "out of memory");
-
-    for (size_t i = 0; i < gr->n && !st; i++) {
+    for (size_t i = 0; i < gr->n; i++) {
         const struct rule *r = gr->g->rules[i].rule;
-        const struct pql_expr *e = NULL;
         bool before = gr->anything;
-        st = pql_parse(a, r->query, &gr->g->files->features, &e, err);
-        if (st)
-            break;
+
         gr->reader = i;
         gr->anything = r->alerting && (queries(&r->labels) || queries(&r->annotations));
-        pql_each_selector(e, see_selector, gr);
-        pql_expr_done(e);
+        pql_each_selector(gr->g->rules[i].expr, see_selector, gr);
         if (gr->anything)
             memset(gr->reads + i * gr->n, true, i);
         gr->anything = gr->anything || before;
     }
-    arena_free(a);
-    return st;
 }
 
 /* D3 */
@@ -135,17 +126,16 @@ static void in_batches(struct graph *gr)
 nx_status rule_stages(struct rule_group *g, bool parallel, struct nx_err *err)
 {
     struct graph gr = {.g = g, .n = g->def->n_rules};
-    nx_status st;
 
     gr.reads = calloc(gr.n * gr.n + 1, sizeof *gr.reads);
     if (!gr.reads)
         return nx_fail(err, NX_NOMEM, "out of memory");
-    st = find_reads(&gr, err);
-    if (!st && parallel && !gr.anything)
+    find_reads(&gr);
+    if (parallel && !gr.anything)
         in_batches(&gr);
-    else if (!st)
+    else
         in_order(&gr);
     g->in_parallel = parallel && !gr.anything;
     free(gr.reads);
-    return st;
+    return NX_OK;
 }

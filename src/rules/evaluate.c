@@ -92,12 +92,14 @@ struct samples {
     double value;
 };
 
-static nx_status ask(const struct rule_group *g, struct nx_slice text, int64_t t_ms,
-                     struct samples *out, struct nx_err *err)
+/* `expr` NULL: the text is to be parsed. */
+static nx_status ask(const struct rule_group *g, struct nx_slice text, const struct pql_expr *expr,
+                     int64_t t_ms, struct samples *out, struct nx_err *err)
 {
     const struct pql_origin origin = {.rule_file = g->def->file.ptr,
                                       .rule_group = g->def->name.ptr};
     const struct pql_query q = {.text = text,
+                                .expr = expr,
                                 .instant = true,
                                 .start_ms = t_ms,
                                 .end_ms = t_ms,
@@ -196,7 +198,7 @@ static nx_status template_query(void *ctx, struct nx_slice expr, struct arena *a
     const struct expansion *x = ctx;
     struct samples s = {0};
     struct template_sample *v;
-    nx_status st = ask(x->g, expr, rule_time_ms(x->t_ns), &s, err);
+    nx_status st = ask(x->g, expr, NULL, rule_time_ms(x->t_ns), &s, err);
 
     if (st)
         return st;
@@ -531,7 +533,7 @@ void rule_run(struct rule_group *g, struct rule_state *r, int64_t t_ns)
     r->err = (struct nx_err){0};
     r->refused = false;
     arena_reset(r->arena);
-    st = ask(g, r->rule->query, rule_time_ms(t_ns - g->query_offset_ms * MS), &s, &r->err);
+    st = ask(g, r->rule->query, r->expr, rule_time_ms(t_ns - g->query_offset_ms * MS), &s, &r->err);
     if (!st)
         st = r->rule->alerting ? alert(g, r, &s, t_ns) : record(g, r, &s);
     pql_result_free(s.result);

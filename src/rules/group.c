@@ -52,6 +52,7 @@ static void rule_done(struct rule_group *g, struct rule_state *r)
     table_sweep(&r->outs, free_out, NULL);
     table_done(&r->alerts);
     table_done(&r->outs);
+    pql_expr_done(r->expr);
     if (r->arena != g->scratch)
         arena_free(r->arena);
     free(r->pending);
@@ -104,8 +105,9 @@ static nx_status rule_init(struct rule_group *g, struct rule_state *r, const str
     r->arena = g->scratch ? g->scratch : arena_new(0);
     if (!name || !r->arena)
         return nx_fail(err, NX_NOMEM, "out of memory");
-    if (!rule->alerting)
-        return NX_OK;
+    st = pql_engine_parse(g->env.engine, g->arena, rule->query, &r->expr, err);
+    if (st || !rule->alerting)
+        return st;
     st = parse_templates(g, nx_slice_str(name), &rule->labels, &r->labels, err);
     return st ? st
               : parse_templates(g, nx_slice_str(name), &rule->annotations, &r->annotations, err);

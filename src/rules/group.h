@@ -37,6 +37,7 @@ struct pending {
 
 struct rule_state {
     const struct rule *rule;
+    const struct pql_expr *expr; /* of its query, kept from evaluation to evaluation */
     struct template **labels, **annotations; /* NULL: nothing but text; parallel to the rule's */
     size_t stage;
     /* of the evaluation under way */
@@ -73,7 +74,7 @@ struct rule_group {
     const struct rule_files *files;
     const struct rule_group_def *def;
     struct rule_env env;
-    struct arena *arena; /* templates, copies of env's strings */
+    struct arena *arena; /* expressions, templates, copies of env's strings */
     struct arena
         *scratch; /* of rules that are evaluated one after the other; NULL: each has its own */
     int64_t interval_ms, query_offset_ms;
@@ -107,7 +108,8 @@ static inline int64_t rule_time_ms(int64_t ns)
     return ns >= 0 ? ns / ms : -((-ns + ms - 1) / ms);
 }
 
-/* deps.c: puts each rule into a stage: rules of one stage do not read what others of it write. */
+/* deps.c: puts each rule into a stage: rules of one stage do not read what others of it write. Their expressions
+ * are there. */
 NX_NODISCARD nx_status rule_stages(struct rule_group *g, bool parallel, struct nx_err *err);
 
 /* evaluate.c: one rule, up to what it is about to write. */
