@@ -328,9 +328,11 @@ static bool decode_column(struct run *r, const struct column_of *c, double *to, 
                 to[end + k] = chunk_absent();
             continue;
         }
-        if (seal_column(s, c->col, r->w->v, r->w->scratch, NULL))
+        double *all = rows == s->n_rows ? to + end : r->w->v;
+        if (seal_column(s, c->col, all, r->w->scratch, NULL))
             return false;
-        memcpy(to + end, r->w->v + r->from[i], rows * sizeof *to);
+        if (all != to + end)
+            memcpy(to + end, all + r->from[i], rows * sizeof *to);
     }
     *n = r->n_rows - end;
     return true;

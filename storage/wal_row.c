@@ -270,11 +270,35 @@ bool wal_row_decode(struct reader *r, double *v, size_t n, const double *prev, s
     return true;
 }
 
+/* What the value before is in a column. */
+struct before {
+    double v;
+    int64_t whole; /* scaled(v, 0), if it is known */
+    bool known;
+};
+
+/* An integer is mostly told against one, of which scaled() need not be asked. */
+static inline bool get_integer(const uint8_t **p, const uint8_t *end, struct before *b)
+{
+    uint64_t z;
+
+    if (*p < end && **p < 0x80)
+        z = *(*p)++;
+    else if (!get_uvarint(p, end, &z))
+        return false;
+    if (!b->known)
+        b->whole = scaled(b->v, 0);
+    b->whole = (int64_t)((uint64_t)unzigzag(z) + (uint64_t)b->whole);
+    b->v = (double)b->whole;
+    b->known = fabs(b->v) < EXACT / 4; /* beyond, scaled() rounds */
+    return true;
+}
+
 bool wal_row_decode_column(struct nx_slice bytes, double *v, size_t n)
 {
     const uint8_t *tags = (const uint8_t *)bytes.ptr + 1, *end = tags - 1 + bytes.len, *p;
-    double before = chunk_absent();
-    size_t used;
+    struct before b = {.v = chunk_absent(), .known = true};
+    size_t used, told;
 
     if (bytes.len == 0)
         return false;
@@ -282,10 +306,21 @@ bool wal_row_decode_column(struct nx_slice bytes, double *v, size_t n)
     if (used > (n + 3) / 4 || used > bytes.len - 1)
         return false;
     p = tags + used;
-    for (size_t i = 0; i < n; i++) {
-        if (!get_value(i / 4 < used ? tag_at(tags, i) : TAG_SAME, &p, end, before, &v[i]))
-            return false;
-        before = v[i];
+    told = used * 4 < n ? used * 4 : n;
+    for (size_t i = 0; i < told; i++) {
+        const enum tag tag = tag_at(tags, i);
+
+        if (tag == TAG_INTEGER) {
+            if (!get_integer(&p, end, &b))
+                return false;
+        } else if (tag != TAG_SAME) {
+            if (!get_value(tag, &p, end, b.v, &b.v))
+                return false;
+            b.known = false;
+        }
+        v[i] = b.v;
     }
+    for (size_t i = told; i < n; i++)
+        v[i] = b.v;
     return p == end;
 }

@@ -589,6 +589,53 @@ static void a_group_that_follows_another_takes_over_its_state(void **state)
     close_world(w);
 }
 
+/* What is kept of an expression knows nothing of series: those that come, go, or get other labels are seen. A group
+ * that says something else has expressions of its own. */
+static void a_kept_expression_sees_what_comes_and_goes(void **state)
+{
+    struct world *w = open_world();
+    struct rule_group *old;
+    struct rule_files *files;
+
+    (void)state;
+    old = group_of(w,
+                   "groups:\n- name: g\n  rules:\n"
+                   "  - record: n\n    expr: count by (l) (x{l=~\"a|b.*\"}) * 2\n"
+                   "  - record: r\n    expr: sum(max_over_time(x{l!~\"c.+\"}[20s]))\n",
+                   true);
+    files = w->files;
+    for (int64_t t = 10; t <= 40; t += 10) { /* selections are kept from the second time on */
+        put(w, "x", "a", t, 1);
+        eval(w, t);
+        ASSERT_ASK(w, "n or r", t, "n{l=\"a\"} => 2\nr => 1\n");
+    }
+    put(w, "x", "b1", 50, 5);
+    put(w, "x", "c1", 50, 7);
+    put(w, "x", "c", 50, 9);
+    put(w, "x", "a", 50, 1);
+    eval(w, 50);
+    ASSERT_ASK(w, "n or r", 50, "n{l=\"a\"} => 2\nn{l=\"b1\"} => 2\nr => 15\n");
+    put(w, "x", "a", 60,
+        (double)NAN); /* one ends, another gets a label that does not match any more */
+    put(w, "x", "b1", 60, (double)NAN);
+    put(w, "x", "c2", 60, 5);
+    eval(w, 60);
+    ASSERT_ASK(w, "n or r", 60, "r => 15\n");
+    put(w, "x", "a", 70, 3);
+    eval(w, 70);
+    ASSERT_ASK(w, "n or r", 70, "n{l=\"a\"} => 2\nr => 3\n");
+    group_of(w,
+             "groups:\n- name: g\n  rules:\n"
+             "  - record: n\n    expr: count by (l) (x{l=~\"c.*\"}) * 3\n",
+             true);
+    rule_group_take_over(w->group, old);
+    rule_group_free(old);
+    rule_files_unref(files);
+    eval(w, 80);
+    ASSERT_ASK(w, "n or r", 80, "n{l=\"c\"} => 3\nn{l=\"c1\"} => 3\nn{l=\"c2\"} => 3\n");
+    close_world(w);
+}
+
 static void alerts_go_on_after_a_restart(void **state)
 {
     static const char text[] =
@@ -902,6 +949,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_leaves_columns_to_those_that_have_them),
         cmocka_unit_test(ends_in_a_row_that_failed_are_told_with_the_next),
         cmocka_unit_test(a_group_that_follows_another_takes_over_its_state),
+        cmocka_unit_test(a_kept_expression_sees_what_comes_and_goes),
         cmocka_unit_test(alerts_go_on_after_a_restart),
         cmocka_unit_test(a_group_that_follows_one_that_was_not_restored_is_restored),
         cmocka_unit_test(what_is_no_time_restores_nothing),

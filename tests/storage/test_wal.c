@@ -1,6 +1,8 @@
 /* test_wal.c - the log: frames in, frames out, whatever happened to the disk; and the coding of rows. */
 #include "tests/support/test.h"
 
+#include <math.h>
+
 #include "src/base/hash.h"
 #include "src/base/num.h"
 #include "storage/chunk.h"
@@ -336,7 +338,10 @@ static double any_value(struct test_random *r, double before)
         NUM_STALE_BITS,      NUM_NAN_BITS,        CHUNK_ABSENT_BITS,  0x8000000000000000u, 0, 1,
         0x7ff0000000000000u, 0x433fffffffffffffu, 0x4340000000000000u};
 
-    switch (test_random_below(r, 9)) {
+    switch (test_random_below(r, 10)) {
+    case 9: /* where whole numbers become too large to be halved, rounded, scaled */
+        return (before < 0 ? -1 : 1) * (ldexp(1, (int)(50 + test_random_below(r, 4))) +
+                                        (double)test_random_below(r, 7) - 3);
     case 0:
         return num_from_bits(bits[test_random_below(r, NX_COUNT(bits))]);
     case 1:
