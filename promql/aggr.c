@@ -1010,6 +1010,36 @@ static nx_status run_count_values(struct aggregation *g, struct rows **out, stru
     return st;
 }
 
+/* ---- the input --------------------------------------------------------------------------------- */
+
+#define MOST_ONLY 8u
+
+/* Of labels nothing but those of the groups may be looked at. */
+static bool is_by_groups(const struct aggregation *g)
+{
+    return !g->e->agg.without && g->op != PQL_AGG_TOPK && g->op != PQL_AGG_BOTTOMK &&
+           g->op != PQL_AGG_LIMITK && g->op != PQL_AGG_LIMIT_RATIO;
+}
+
+static nx_status eval_input(struct aggregation *g, struct nx_err *err)
+{
+    struct nx_slice names[MOST_ONLY] = {nx_slice_str(LABEL_NAME), nx_slice_str("__type__"),
+                                        nx_slice_str("__unit__")};
+    struct label_names only = {names, 3};
+    nx_status st;
+
+    if (is_by_groups(g) && g->e->agg.n <= MOST_ONLY - only.n &&
+        eval_needs_only(g->ev, g->e->agg.inner)) {
+        for (size_t i = 0; i < g->e->agg.n; i++)
+            if (!label_goes_with_name(g->names[i]))
+                names[only.n++] = g->names[i];
+        g->ev->only = &only;
+    }
+    st = eval_rows(g->ev, g->e->agg.inner, g->tm, &g->in, err);
+    g->ev->only = NULL;
+    return st;
+}
+
 /* ---- the node ---------------------------------------------------------------------------------- */
 
 nx_status eval_aggregate(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
@@ -1021,7 +1051,7 @@ nx_status eval_aggregate(struct eval *ev, const struct pql_expr *e, const struct
     if (!st && e->agg.param && g.op != PQL_AGG_COUNT_VALUES)
         st = eval_scalar(ev, e->agg.param, tm, &g.param, err);
     if (!st)
-        st = eval_rows(ev, e->agg.inner, tm, &g.in, err);
+        st = eval_input(&g, err);
     if (st)
         return st;
     switch (g.op) {

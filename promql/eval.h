@@ -100,6 +100,8 @@ struct eval {
     struct column col; /* the one decoded series */
     struct annots annots;
     struct eval_selection *selections;
+    const struct label_names
+        *only;               /* what is looked at of the labels of the next selection; NULL: all */
     struct helpers *helpers; /* borrowed; NULL: there are none */
     size_t ahead_rows;       /* see pql_engine_opts */
     struct crew *crew;       /* at work on rows; NULL: there is none */
@@ -331,6 +333,9 @@ NX_NODISCARD nx_status rows_fork_shared(struct eval *to, const struct rows *r, s
 NX_NODISCARD nx_status eval_selector(struct eval *ev, const struct pql_expr *e,
                                      const struct eval_times *tm, bool sample_times,
                                      struct rows **out, struct nx_err *err);
+/* Nothing is asked of labels of the rows of `e` but what the caller looks at (and their names): it may set ev->only
+ * while it has these rows made. */
+bool eval_needs_only(const struct eval *ev, const struct pql_expr *e);
 /* Of these rows nobody will look at the values: those of a selector need not be decoded. */
 void rows_only_marks(struct rows *r);
 /* Instant samples of one series over the steps; with sample_times the values are their times in s. */

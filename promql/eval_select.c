@@ -14,6 +14,8 @@
  *           that x is smoothed is nothing to it.
  *       S8  Samples in the windows of one series may be many more than it has: kernels that go over them look
  *           whether the query is to stop (slide_stops()).
+ *       S9  Sets of labels that lack some are not compared: they are asked for where all series have one and the
+ *           same name, so that they differ without it, too.
  *       S5  One column and one set of buffers serve all series: what a read gave is valid until the next. */
 #include "promql/eval.h"
 
@@ -58,12 +60,51 @@ static bool same_matchers(const struct eval_selection *s, const struct matcher *
     return true;
 }
 
+/* S9: each has its name and nothing else that goes with it. */
+static bool names_alone(const struct series_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        const struct labels *ls = &list->v[i].labels;
+        uint32_t going = 0;
+
+        if (i && ls->v == list->v[i - 1].labels.v)
+            continue;
+        for (uint32_t k = 0; k < ls->n; k++)
+            going += label_goes_with_name(ls->v[k].name);
+        if (going != 1)
+            return false;
+    }
+    return true;
+}
+
+static nx_status select_only(struct eval *ev, const struct matcher *m, size_t n, int64_t mint,
+                             int64_t maxt, bool *done, struct series_list *out, struct nx_err *err)
+{
+    nx_status st =
+        ev->querier->ops->select_for(ev->querier, m, n, mint, maxt, ev->only, ev->out, out, err);
+
+    *done = !st && names_alone(out);
+    return st;
+}
+
+static nx_status selection_failed(struct eval *ev, struct nx_err *err)
+{
+    return arena_failed(ev->out, NULL) == NX_LIMIT ? eval_nomem(ev, ev->out, err)
+                                                   : nx_context(err, "expanding series");
+}
+
 static nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n, int64_t mint,
                              int64_t maxt, struct series_list *out, struct nx_err *err)
 {
     struct eval_selection *s;
+    bool done = false;
     nx_status st;
 
+    if (ev->only && ev->querier->ops->select_for) {
+        st = select_only(ev, m, n, mint, maxt, &done, out, err);
+        if (st || done)
+            return st ? selection_failed(ev, err) : NX_OK;
+    }
     for (s = ev->selections; s; s = s->next) {
         if (s->mint == mint && s->maxt == maxt && same_matchers(s, m, n)) {
             *out = s->list;
@@ -77,11 +118,37 @@ static nx_status eval_select(struct eval *ev, const struct matcher *m, size_t n,
         (struct eval_selection){.m = m, .n = n, .mint = mint, .maxt = maxt, .next = ev->selections};
     st = ev->querier->ops->select(ev->querier, m, n, mint, maxt, ev->out, &s->list, err);
     if (st)
-        return arena_failed(ev->out, NULL) == NX_LIMIT ? eval_nomem(ev, ev->out, err)
-                                                       : nx_context(err, "expanding series");
+        return selection_failed(ev, err);
     ev->selections = s;
     *out = s->list;
     return NX_OK;
+}
+
+static bool has_one_name(const struct pql_selector *sel)
+{
+    for (size_t i = 0; i < sel->n; i++)
+        if (sel->m[i].type == MATCH_EQ && sel->m[i].value.len &&
+            nx_slice_is(sel->m[i].name, LABEL_NAME))
+            return true;
+    return false;
+}
+
+bool eval_needs_only(const struct eval *ev, const struct pql_expr *e)
+{
+    const struct pql_expr *leaf = eval_unparen(e), *sel = leaf;
+
+    if (leaf->kind == PQL_NODE_CALL && !leaf->call.func->window && !leaf->call.func->slide)
+        return false;
+    for (size_t i = 0; leaf->kind == PQL_NODE_CALL && i < leaf->call.n; i++) {
+        const struct pql_expr *arg = eval_unparen(leaf->call.args[i]);
+
+        if (arg->kind == PQL_NODE_RANGE)
+            sel = arg->range.selector;
+        else if (arg->kind != PQL_NODE_NUMBER)
+            return false;
+    }
+    return sel->kind == PQL_NODE_SELECTOR && has_one_name(&sel->selector) && !ev->delayed_names &&
+           !leaf_is_shared(ev, leaf);
 }
 
 static nx_status series_labels(struct eval *ev, const struct series_list *list, struct labels **out,

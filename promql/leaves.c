@@ -309,18 +309,28 @@ static nx_status group_open(struct eval *ev, struct leaf_group *g, uint32_t firs
     return NX_OK;
 }
 
+static struct leaf_use use_of(const struct eval *ev, const struct pql_expr *e)
+{
+    const struct leaves *l = ev->leaves;
+
+    for (size_t i = 0; l && i < l->n; i++)
+        if (l->v[i].e == e && l->v[i].use.group)
+            return l->v[i].use;
+    return (struct leaf_use){NULL, 0};
+}
+
+bool leaf_is_shared(const struct eval *ev, const struct pql_expr *e)
+{
+    return use_of(ev, e).group != NULL;
+}
+
 nx_status leaf_open(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
                     const struct series_list *list, struct leaf_use *out, struct nx_err *err)
 {
-    const struct leaves *l = ev->leaves;
-    struct leaf_use use = {NULL, 0};
-    struct leaf_group *g;
+    const struct leaf_use use = use_of(ev, e);
+    struct leaf_group *g = use.group;
 
-    *out = use;
-    for (size_t i = 0; l && i < l->n && !use.group; i++)
-        if (l->v[i].e == e)
-            use = l->v[i].use;
-    g = use.group;
+    *out = (struct leaf_use){NULL, 0};
     if (!g)
         return NX_OK;
     if (g->state == GROUP_NEW) {

@@ -20,6 +20,8 @@ struct leaf_seen {
 
 /* Finds what is alike, before anything is evaluated: ev->leaves, NULL if nothing is. */
 NX_NODISCARD nx_status leaves_plan(struct eval *ev, const struct pql_expr *e, struct nx_err *err);
+/* What it reads may be read for another leaf, too. */
+bool leaf_is_shared(const struct eval *ev, const struct pql_expr *e);
 /* A selector, or the call of a function over one, is evaluated at tm over the series of `list`. */
 NX_NODISCARD nx_status leaf_open(struct eval *ev, const struct pql_expr *e,
                                  const struct eval_times *tm, const struct series_list *list,

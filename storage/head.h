@@ -130,10 +130,11 @@ struct head_reader *head_reader_beside(struct head_reader *r);
 void head_reader_free(struct head_reader *r); /* accepts NULL */
 /* Rows before from_ms are not seen, and of loose samples, if `pending`, not those that blocks have. */
 void head_reader_skip(struct head_reader *r, int64_t from_ms, bool pending);
-/* As the querier operations of the same name; `most`: as select_some. Series without samples in the range may
- * be left out. */
+/* As the querier operations of the same name; `most`: as select_some; `only` (may be NULL): as select_for. Series
+ * without samples in the range may be left out. */
 NX_NODISCARD nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n,
-                                   int64_t mint, int64_t maxt, size_t most, struct arena *a,
+                                   int64_t mint, int64_t maxt, size_t most,
+                                   const struct label_names *only, struct arena *a,
                                    struct series_list *out, struct nx_err *err);
 NX_NODISCARD nx_status head_label_names(struct head_reader *r, const struct matcher *m, size_t n,
                                         int64_t mint, int64_t maxt, size_t limit, struct arena *a,

@@ -509,8 +509,8 @@ static nx_status select_locked(struct head_reader *r, const struct matcher *m, s
 
 /* What is alive of a selection that was made before; `list` is parallel to it. */
 static nx_status list_alive_locked(struct head_reader *r, const struct selection *s, int64_t mint,
-                                   int64_t maxt, struct arena *a, struct series_list *out,
-                                   struct nx_err *err)
+                                   int64_t maxt, const struct label_names *only, struct arena *a,
+                                   struct series_list *out, struct nx_err *err)
 {
     const struct index *ix = r->h->ix;
     const int64_t rows_from = mint > r->from_ms ? mint : r->from_ms;
@@ -527,7 +527,7 @@ static nx_status list_alive_locked(struct head_reader *r, const struct selection
         at[n++] = i;
     }
     if (!st)
-        st = index_labels_sorted(ix, (struct ids){ids, n}, a, out, err);
+        st = index_labels_sorted(ix, (struct ids){ids, n}, only, a, out, err);
     if (!st)
         batch_add(&r->batches, s, out, at);
     free(alive);
@@ -554,8 +554,9 @@ static nx_status keep_locked(struct head_reader *r, const struct matcher *m, siz
 }
 
 static nx_status select_kept_locked(struct head_reader *r, const struct matcher *m, size_t n,
-                                    int64_t mint, int64_t maxt, struct arena *a, bool *done,
-                                    struct series_list *out, struct nx_err *err)
+                                    int64_t mint, int64_t maxt, const struct label_names *only,
+                                    struct arena *a, bool *done, struct series_list *out,
+                                    struct nx_err *err)
 {
     struct postings_source src = index_source(r->h->ix);
     bool ask = false;
@@ -570,14 +571,14 @@ static nx_status select_kept_locked(struct head_reader *r, const struct matcher 
     }
     *done = s != NULL;
     if (s && !st)
-        st = list_alive_locked(r, s, mint, maxt, a, out, err);
+        st = list_alive_locked(r, s, mint, maxt, only, a, out, err);
     selection_unref(s);
     return st;
 }
 
 nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n, int64_t mint,
-                      int64_t maxt, size_t most, struct arena *a, struct series_list *out,
-                      struct nx_err *err)
+                      int64_t maxt, size_t most, const struct label_names *only, struct arena *a,
+                      struct series_list *out, struct nx_err *err)
 {
     struct ids ids = {0};
     bool done = false;
@@ -585,7 +586,7 @@ nx_status head_select(struct head_reader *r, const struct matcher *m, size_t n, 
 
     nx_rdlock(&r->h->lock);
     if (most == SIZE_MAX && !r->tombs)
-        st = select_kept_locked(r, m, n, mint, maxt, a, &done, out, err);
+        st = select_kept_locked(r, m, n, mint, maxt, only, a, &done, out, err);
     if (!st && !done)
         st = select_locked(r, m, n, mint, maxt, r->tombs ? SIZE_MAX : most, a, &ids, err);
     if (!st && !done)

@@ -366,7 +366,7 @@ nx_status head_delete(struct head *h, struct fs *fs, const char *path, const str
     nx_status st = a ? head_reader_new(&r, h, err) : no_memory(err);
 
     if (!st && mint <= maxt && mint <= max_ms)
-        st = head_select(r, m, n, mint, maxt, SIZE_MAX, a, &list, err);
+        st = head_select(r, m, n, mint, maxt, SIZE_MAX, NULL, a, &list, err);
     if (!st)
         st = find_tombs(r, &list, mint, maxt, max_ms, &add, &n_add, err);
     if (!st && n_add)
@@ -542,7 +542,7 @@ nx_status head_list_alive(struct head_reader *r, const struct nx_slice *name,
     struct words w = {0};
     struct nx_slice *v = NULL;
     nx_status st =
-        own ? head_select(r, m, n, mint, maxt, SIZE_MAX, own, &list, err) : no_memory(err);
+        own ? head_select(r, m, n, mint, maxt, SIZE_MAX, NULL, own, &list, err) : no_memory(err);
 
     if (!st)
         st = gather(&list, name, &w, err);

@@ -1047,6 +1047,9 @@ nx_status index_labels(const struct index *ix, struct ids ids, struct arena *a,
     return st;
 }
 
+#define LIST_PLACES 16u
+#define LIST_NAMES  8u
+
 /* Copies the strings of a pair, once each; a name is mostly that of the pair before. */
 static nx_status label_of(struct ranks *r, const struct index *ix, uint32_t pair, struct arena *a,
                           struct nx_slice *last, struct label *out, struct nx_err *err)
@@ -1070,31 +1073,110 @@ static nx_status label_of(struct ranks *r, const struct index *ix, uint32_t pair
     return out->name.ptr && out->value.ptr ? NX_OK : arena_failed(a, err);
 }
 
-nx_status index_labels_sorted(const struct index *ix, struct ids ids, struct arena *a,
+/* Series that are sorted, one after the other. */
+struct listing {
+    const struct index *ix;
+    struct arena *a;
+    struct ranks r;
+    struct nx_slice last[LIST_PLACES]; /* names, by place in a series */
+    /* Of some names alone: their numbers, and what was at each place of the series before. */
+    uint32_t names[LIST_NAMES], n_names;
+    struct listed {
+        uint32_t pair;      /* 0: none */
+        struct label label; /* name.ptr NULL: it is left out */
+    } at[LIST_PLACES];
+};
+
+static nx_status list_all(struct listing *x, const struct memseries *s,
+                          const struct memseries *before, const struct series *prev,
+                          struct series *out, struct nx_err *err)
+{
+    struct label *ls = arena_alloc(x->a, s->n_pairs * sizeof *ls);
+    nx_status st = ls ? NX_OK : arena_failed(x->a, err);
+
+    for (uint32_t j = 0; j < s->n_pairs && !st; j++) {
+        if (before && j < before->n_pairs && before->pairs[j] == s->pairs[j])
+            ls[j] = prev->labels.v[j];
+        else
+            st = label_of(&x->r, x->ix, s->pairs[j], x->a, &x->last[j % LIST_PLACES], &ls[j], err);
+    }
+    *out = (struct series){{ls, s->n_pairs}, s->id};
+    return st;
+}
+
+static nx_status list_place(struct listing *x, uint32_t pair, uint32_t j, struct listed *out,
+                            struct nx_err *err)
+{
+    const uint32_t name = x->ix->pairs[pair].name;
+
+    *out = (struct listed){.pair = pair};
+    for (uint32_t i = 0; i < x->n_names; i++)
+        if (x->names[i] == name)
+            return label_of(&x->r, x->ix, pair, x->a, &x->last[j % LIST_PLACES], &out->label, err);
+    return NX_OK;
+}
+
+/* Neighbours that differ in what is left out have their labels in common. */
+static nx_status list_some(struct listing *x, const struct memseries *s, const struct series *prev,
+                           struct series *out, struct nx_err *err)
+{
+    struct label v[LIST_NAMES], *ls;
+    bool same = prev != NULL;
+    uint32_t n = 0;
+
+    for (uint32_t j = 0; j < s->n_pairs; j++) {
+        struct listed own = {0}, *at = j < LIST_PLACES ? &x->at[j] : &own;
+        if (at->pair != s->pairs[j]) {
+            const bool was = at->label.name.ptr;
+            nx_status st = list_place(x, s->pairs[j], j, at, err);
+            if (st)
+                return st;
+            same = same && !was && !at->label.name.ptr;
+        }
+        if (at->label.name.ptr)
+            v[n++] = at->label;
+    }
+    if (same && n == prev->labels.n) {
+        *out = (struct series){prev->labels, s->id};
+        return NX_OK;
+    }
+    ls = arena_alloc(x->a, (n + 1) * sizeof *ls);
+    if (!ls)
+        return arena_failed(x->a, err);
+    memcpy(ls, v, n * sizeof *ls);
+    *out = (struct series){{ls, n}, s->id};
+    return NX_OK;
+}
+
+static bool take_names(struct listing *x, const struct label_names *only)
+{
+    for (size_t i = 0; only && only->n <= LIST_NAMES && i < only->n; i++) {
+        const uint32_t name = intern_find(x->ix->pool, only->v[i]);
+        if (name)
+            x->names[x->n_names++] = name;
+    }
+    return only && only->n <= LIST_NAMES;
+}
+
+nx_status index_labels_sorted(const struct index *ix, struct ids ids,
+                              const struct label_names *only, struct arena *a,
                               struct series_list *out, struct nx_err *err)
 {
     struct series *list = arena_array(a, ids.n, sizeof *list);
-    struct nx_slice last[8] = {0}; /* by place in a series */
+    struct listing x = {.ix = ix, .a = a};
+    const bool some = take_names(&x, only);
     const struct memseries *before = NULL;
-    struct ranks r = {0};
     nx_status st = list ? NX_OK : arena_failed(a, err);
 
     for (size_t i = 0; i < ids.n && !st; i++) {
         const struct memseries *s = index_series(ix, ids.v[i]);
-        struct label *ls = arena_alloc(a, s->n_pairs * sizeof *ls);
-        if (!ls)
-            st = arena_failed(a, err);
-        for (uint32_t j = 0; j < s->n_pairs && !st; j++) {
-            if (before && j < before->n_pairs && before->pairs[j] == s->pairs[j])
-                ls[j] = list[i - 1].labels.v[j];
-            else
-                st = label_of(&r, ix, s->pairs[j], a, &last[j % NX_COUNT(last)], &ls[j], err);
-        }
-        list[i] = (struct series){{ls, s->n_pairs}, ids.v[i]};
+        const struct series *prev = i ? &list[i - 1] : NULL;
+        st = some ? list_some(&x, s, prev, &list[i], err)
+                  : list_all(&x, s, before, prev, &list[i], err);
         before = s;
     }
-    free(r.v);
-    free(r.slot);
+    free(x.r.v);
+    free(x.r.slot);
     if (!st)
         *out = (struct series_list){list, ids.n};
     return st;

@@ -68,8 +68,9 @@ struct postings_source index_source(struct index *ix);
  * arena once each and shared. */
 NX_NODISCARD nx_status index_labels(const struct index *ix, struct ids ids, struct arena *a,
                                     struct series_list *out, struct nx_err *err);
-/* The same for series that are sorted so already. */
-NX_NODISCARD nx_status index_labels_sorted(const struct index *ix, struct ids ids, struct arena *a,
+/* The same for series that are sorted so already. With `only` (may be NULL) labels of other names may be left out. */
+NX_NODISCARD nx_status index_labels_sorted(const struct index *ix, struct ids ids,
+                                           const struct label_names *only, struct arena *a,
                                            struct series_list *out, struct nx_err *err);
 /* Sorts series numbers by labels, in place. */
 NX_NODISCARD nx_status index_sort(const struct index *ix, uint32_t *ids, size_t n,

@@ -282,26 +282,34 @@ static nx_status select_block(struct block *b, const struct matcher *m, size_t n
 }
 
 static nx_status select_source(struct store_querier *q, size_t i, const struct matcher *m, size_t n,
-                               int64_t mint, int64_t maxt, size_t most, struct arena *a,
+                               int64_t mint, int64_t maxt, size_t most,
+                               const struct label_names *only, struct arena *a,
                                struct source_list *out, struct nx_err *err)
 {
     struct series_list list = {0};
     nx_status st;
 
     if (i == 0)
-        st = head_select(q->head, m, n, mint, maxt, most, a, &list, err);
+        st = head_select(q->head, m, n, mint, maxt, most, only, a, &list, err);
     else
         st = select_block(q->blocks[i - 1], m, n, mint, maxt, most, a, &list, err);
     *out = (struct source_list){list.v, list.n, 0, i};
     return st;
 }
 
-/* With `most` of each source there are as many in all, if there are that many. */
-static nx_status q_select_some(struct querier *base, const struct matcher *m, size_t n,
-                               int64_t mint, int64_t maxt, size_t most, struct arena *a,
-                               struct series_list *out, struct nx_err *err)
+/* Labels of several sources are compared: then they must be there. */
+static bool head_alone(const struct store_querier *q, int64_t mint, int64_t maxt)
 {
-    struct store_querier *q = of(base);
+    for (size_t i = 1; i <= q->n_blocks; i++)
+        if (source_overlaps(q, i, mint, maxt))
+            return false;
+    return true;
+}
+
+static nx_status select_all(struct store_querier *q, const struct matcher *m, size_t n,
+                            int64_t mint, int64_t maxt, size_t most, const struct label_names *only,
+                            struct arena *a, struct series_list *out, struct nx_err *err)
+{
     struct source_list *lists = calloc(q->n_blocks + 1, sizeof *lists);
     size_t n_lists = 0;
     nx_status st = NX_OK;
@@ -310,9 +318,11 @@ static nx_status q_select_some(struct querier *base, const struct matcher *m, si
         return no_memory(err);
     mint = later(mint, q->mint);
     maxt = earlier(maxt, q->maxt);
+    if (only && !head_alone(q, mint, maxt))
+        only = NULL;
     for (size_t i = 0; i <= q->n_blocks && !st; i++) {
         if (source_overlaps(q, i, mint, maxt))
-            st = select_source(q, i, m, n, mint, maxt, most, a, &lists[n_lists++], err);
+            st = select_source(q, i, m, n, mint, maxt, most, only, a, &lists[n_lists++], err);
     }
     if (!st)
         st = merge_lists(q, lists, n_lists, a, out, err);
@@ -320,11 +330,26 @@ static nx_status q_select_some(struct querier *base, const struct matcher *m, si
     return st;
 }
 
+/* With `most` of each source there are as many in all, if there are that many. */
+static nx_status q_select_some(struct querier *base, const struct matcher *m, size_t n,
+                               int64_t mint, int64_t maxt, size_t most, struct arena *a,
+                               struct series_list *out, struct nx_err *err)
+{
+    return select_all(of(base), m, n, mint, maxt, most, NULL, a, out, err);
+}
+
+static nx_status q_select_for(struct querier *base, const struct matcher *m, size_t n, int64_t mint,
+                              int64_t maxt, const struct label_names *only, struct arena *a,
+                              struct series_list *out, struct nx_err *err)
+{
+    return select_all(of(base), m, n, mint, maxt, SIZE_MAX, only, a, out, err);
+}
+
 static nx_status q_select(struct querier *base, const struct matcher *m, size_t n, int64_t mint,
                           int64_t maxt, struct arena *a, struct series_list *out,
                           struct nx_err *err)
 {
-    return q_select_some(base, m, n, mint, maxt, SIZE_MAX, a, out, err);
+    return select_all(of(base), m, n, mint, maxt, SIZE_MAX, NULL, a, out, err);
 }
 
 static nx_status q_read_for(struct querier *base, const struct series *s, const struct read_hint *h,
@@ -846,6 +871,7 @@ static void q_close(struct querier *base)
 }
 
 static const struct querier_ops ops = {.select = q_select,
+                                       .select_for = q_select_for,
                                        .read = q_read,
                                        .label_names = q_label_names,
                                        .label_values = q_label_values,

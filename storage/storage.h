@@ -226,6 +226,10 @@ static inline void column_done(struct column *c)
 struct querier {
     const struct querier_ops *ops;
 };
+struct label_names { /* each once */
+    const struct nx_slice *v;
+    size_t n;
+};
 struct querier_ops {
     /* Series that match all n matchers and may have samples in [mint, maxt]. */
     nx_status (*select)(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
@@ -251,6 +255,11 @@ struct querier_ops {
     nx_status (*select_some)(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
                              int64_t maxt, size_t most, struct arena *a, struct series_list *out,
                              struct nx_err *err);
+    /* As select, for who looks at no labels but those of some names: others may be left out. Series are as many,
+     * and in the same order. May be NULL. */
+    nx_status (*select_for)(struct querier *q, const struct matcher *m, size_t n, int64_t mint,
+                            int64_t maxt, const struct label_names *only, struct arena *a,
+                            struct series_list *out, struct nx_err *err);
     /* read and read_for may be at work in several threads at a time, each with a column of its own, and nothing
      * else of the querier meanwhile. */
     bool reads_side_by_side;
