@@ -11,6 +11,8 @@
  *         B2  Of series that are read for their newest value only that one is taken.
  *         B3  A batch is bounded in rows of a group and in bytes; past them series are read one by one.
  *         B4  Who comes while a batch is being made reads on its own.
+ *         B5  What was not looked at since the last evaluation is in no cache: where it will be needed is told to the
+ *             processor ahead, all of a run at once.
  * THREADS `state` of a batch: whoever takes it from NEW makes it; READY is final and what lies there immutable. */
 #include "storage/head_batch.h"
 
@@ -22,6 +24,9 @@
 #define MAX_SEALS    16u
 #define MAX_ROWS     512u /* of a group, in the seals that matter */
 #define MAX_COLS     1024u
+#define AHEAD        8u /* series */
+#define LINE         64u
+#define MOST_LINES   64u /* told ahead of one seal */
 
 enum { NEW, BUSY, READY, NONE };
 
@@ -79,6 +84,8 @@ void batch_alive_locked(const struct batches *b, const struct selection *s, int6
 
     for (size_t i = 0; i < s->n; i++) {
         const struct memseries *m = index_series(h->ix, s->ids[s->homes[i]]);
+        if (i + AHEAD < s->n) /* B5 */
+            index_prefetch(h->ix, s->ids[s->homes[i + AHEAD]]);
         if (m->home.group == HOME_NONE || m->home.to != HOME_OPEN)
             continue;
         if (m->home.group != slot) {
@@ -220,6 +227,45 @@ static bool take_newest_locked(struct run *r, const struct storage_group *g)
         }
     }
     return true;
+}
+
+/* B5 */
+static void ahead_locked(const struct run *r, const struct storage_group *g)
+{
+    for (uint32_t i = 0; i < g->n_seals; i++)
+        __builtin_prefetch(&g->seals[i]->n_rows);
+    for (uint32_t i = 0; i < g->n_rows; i++)
+        __builtin_prefetch(&g->rows[i]->v[r->cols[0].col]);
+}
+
+/* B5: where the bytes of the columns are, then these. */
+static void offsets_ahead(const struct run *r)
+{
+    for (uint32_t i = 0; i < r->n_seals; i++) {
+        const struct seal *s = r->seals[i];
+        if (s->file)
+            continue;
+        if (r->cols[0].col < s->n_cols)
+            __builtin_prefetch(&s->off[r->cols[0].col]);
+        __builtin_prefetch(&s->off[s->n_cols]);
+    }
+}
+
+static void bytes_ahead(const struct run *r)
+{
+    for (uint32_t i = 0; i < r->n_seals && r->n_cols; i++) {
+        const struct seal *s = r->seals[i];
+        const uint32_t first = r->cols[0].col, last = r->cols[r->n_cols - 1].col;
+        const uint8_t *p, *end;
+        if (s->file || last >= s->n_cols)
+            continue;
+        p = seal_data(s) + s->off[first];
+        end = seal_data(s) + s->off[last + 1];
+        if (end - p > (ptrdiff_t)(LINE * MOST_LINES)) /* they lie apart, perhaps */
+            continue;
+        for (; p < end; p += LINE)
+            __builtin_prefetch(p);
+    }
 }
 
 static bool take_seals_locked(struct run *r, const struct storage_group *g)
@@ -370,6 +416,7 @@ static bool compact(struct run *r, const int64_t *t, double *v, uint32_t n, stru
 
 static bool decode_run(struct run *r)
 {
+    bytes_ahead(r);
     if (!decode_times(r))
         return true; /* the reads will tell */
     for (uint32_t c = 0; c < r->n_cols; c++) {
@@ -405,10 +452,13 @@ static bool make_run(struct run *r, size_t *i, bool newest, bool *more)
         if (newest) {
             memory = take_newest_locked(r, g);
         } else {
+            ahead_locked(r, g);
             drop_moved_locked(r, g);
             good = take_seals_locked(r, g) && take_tail_locked(r, g);
         }
         nx_unlock(g->lock);
+        if (!newest)
+            offsets_ahead(r);
     }
     nx_rwunlock(&h->lock);
     if (*more && !newest && good)

@@ -260,6 +260,11 @@ struct memseries *index_series(const struct index *ix, uint32_t id)
     return at ? (struct memseries *)(ix->pages[p]->words + at - 1) : NULL;
 }
 
+void index_prefetch(const struct index *ix, uint32_t id)
+{
+    __builtin_prefetch(index_series(ix, id));
+}
+
 uint32_t index_end(const struct index *ix)
 {
     return ix->next_id;

@@ -40,6 +40,8 @@ NX_NODISCARD nx_status index_add(struct index *ix, const struct labels *ls, uint
                                  struct memseries **out, struct nx_err *err);
 /* NULL when it is gone. */
 struct memseries *index_series(const struct index *ix, uint32_t id);
+/* A series will be asked for soon: memory is slow where it was not looked at for long. */
+void index_prefetch(const struct index *ix, uint32_t id);
 /* Numbers are below this; for loops over all series. */
 uint32_t index_end(const struct index *ix);
 size_t index_count(const struct index *ix);

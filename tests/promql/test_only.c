@@ -34,7 +34,7 @@ static unsigned below(struct world *w, unsigned n)
 static void column_of(struct world *w, unsigned n, uint32_t *col)
 {
     static const char *const jobs[] = {"api", "db", ""};
-    char host[8], big[8];
+    char host[16], big[16];
     struct label v[6];
     struct labels ls = {v, 0};
 
