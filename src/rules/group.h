@@ -37,7 +37,7 @@ struct pending {
 
 struct rule_state {
     const struct rule *rule;
-    const struct pql_expr *expr; /* of its query, kept from evaluation to evaluation */
+    const struct pql_expr *expr;             /* of its query, kept from evaluation to evaluation */
     struct template **labels, **annotations; /* NULL: nothing but text; parallel to the rule's */
     size_t stage;
     /* of the evaluation under way */
