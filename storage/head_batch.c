@@ -12,7 +12,8 @@
  *         B3  A batch is bounded in rows of a group and in bytes; past them series are read one by one.
  *         B4  Who comes while a batch is being made reads on its own.
  *         B5  What was not looked at since the last evaluation is in no cache: where it will be needed is told to the
- *             processor ahead, all of a run at once.
+ *             processor ahead, all of a run at once. A run is decoded when the next one was taken, so that memory has
+ *             the time.
  * THREADS `state` of a batch: whoever takes it from NEW makes it; READY is final and what lies there immutable. */
 #include "storage/head_batch.h"
 
@@ -158,6 +159,7 @@ struct run {
     uint32_t from[MAX_SEALS], to[MAX_SEALS]; /* rows of a seal that count */
     uint32_t n_seals, n_sealed;              /* rows of all seals; later of those that count */
     uint32_t n_tail, n_rows;                 /* room for rows; the tail's are the last */
+    bool taken;                              /* what is there is to be decoded */
     int64_t *t;
     double *v; /* n_rows for each column */
 };
@@ -257,7 +259,10 @@ static void bytes_ahead(const struct run *r)
         const struct seal *s = r->seals[i];
         const uint32_t first = r->cols[0].col, last = r->cols[r->n_cols - 1].col;
         const uint8_t *p, *end;
-        if (s->file || last >= s->n_cols)
+        if (s->file)
+            continue;
+        __builtin_prefetch(seal_data(s) + s->off[s->n_cols]);
+        if (last >= s->n_cols)
             continue;
         p = seal_data(s) + s->off[first];
         end = seal_data(s) + s->off[last + 1];
@@ -416,7 +421,6 @@ static bool compact(struct run *r, const int64_t *t, double *v, uint32_t n, stru
 
 static bool decode_run(struct run *r)
 {
-    bytes_ahead(r);
     if (!decode_times(r))
         return true; /* the reads will tell */
     for (uint32_t c = 0; c < r->n_cols; c++) {
@@ -437,14 +441,13 @@ static bool decode_run(struct run *r)
 
 /* ---- a batch --------------------------------------------------------------------------------------------- */
 
-/* False: there is no memory for more. */
-static bool make_run(struct run *r, size_t *i, bool newest, bool *more)
+/* The next run, as far as it needs locks. False: there is no memory for more. */
+static bool take_run(struct run *r, size_t *i, bool newest, bool *more)
 {
     struct head *h = r->b->head;
     struct storage_group *g = NULL;
-    bool good = true, memory = true;
+    bool memory = true;
 
-    r->n_seals = 0;
     nx_rdlock(&h->lock);
     *more = next_run_locked(r, i, &g);
     if (*more) {
@@ -454,26 +457,47 @@ static bool make_run(struct run *r, size_t *i, bool newest, bool *more)
         } else {
             ahead_locked(r, g);
             drop_moved_locked(r, g);
-            good = take_seals_locked(r, g) && take_tail_locked(r, g);
+            r->taken = take_seals_locked(r, g) && take_tail_locked(r, g);
         }
         nx_unlock(g->lock);
-        if (!newest)
-            offsets_ahead(r);
+        offsets_ahead(r);
     }
     nx_rwunlock(&h->lock);
-    if (*more && !newest && good)
-        memory = decode_run(r);
+    return memory;
+}
+
+static bool end_run(struct run *r)
+{
+    const bool memory = !r->taken || decode_run(r);
+
     for (uint32_t k = 0; k < r->n_seals; k++)
         seal_unref(r->seals[k]);
+    r->n_seals = 0;
+    r->taken = false;
     return memory;
+}
+
+/* B5 */
+static void make_runs(struct run r[2], bool newest)
+{
+    bool memory = true, more = true;
+    size_t i = 0;
+
+    for (unsigned k = 0; memory && more; k ^= 1) {
+        memory = take_run(&r[k], &i, newest, &more);
+        memory = end_run(&r[k ^ 1]) && memory;
+        if (r[k].taken)
+            bytes_ahead(&r[k]);
+    }
+    (void)end_run(&r[0]); /* one of them is the last */
+    (void)end_run(&r[1]);
 }
 
 static int make(const struct batches *b, struct batch *x, struct made *m, bool newest,
                 struct arena_share *share)
 {
-    struct run *r = malloc(sizeof *r);
-    bool more = true;
-    size_t i = 0;
+    struct run *r = malloc(2 * sizeof *r);
+    struct work *w;
 
     m->a = arena_new(BATCH_BYTES);
     if (m->a && share)
@@ -483,13 +507,18 @@ static int make(const struct batches *b, struct batch *x, struct made *m, bool n
         free(r);
         return NONE;
     }
-    r->b = b;
-    r->x = x;
-    r->m = m;
-    r->w = head_work(b->head);
-    while (r->w && more && make_run(r, &i, newest, &more))
-        ;
-    head_work_back(b->head, r->w);
+    w = head_work(b->head);
+    for (unsigned k = 0; k < 2; k++) {
+        r[k].b = b;
+        r[k].x = x;
+        r[k].m = m;
+        r[k].w = w;
+        r[k].n_seals = 0;
+        r[k].taken = false;
+    }
+    if (w)
+        make_runs(r, newest);
+    head_work_back(b->head, w);
     free(r);
     return READY;
 }

@@ -282,10 +282,13 @@ static inline bool get_integer(const uint8_t **p, const uint8_t *end, struct bef
 {
     uint64_t z;
 
-    if (*p < end && **p < 0x80)
-        z = *(*p)++;
-    else if (!get_uvarint(p, end, &z))
+    const uint8_t *at = *p;
+
+    if (at < end && *at < 0x80)
+        z = *at++;
+    else if (!get_uvarint(&at, end, &z))
         return false;
+    *p = at;
     if (!b->known)
         b->whole = scaled(b->v, 0);
     b->whole = (int64_t)((uint64_t)unzigzag(z) + (uint64_t)b->whole);
@@ -314,9 +317,13 @@ bool wal_row_decode_column(struct nx_slice bytes, double *v, size_t n)
             if (!get_integer(&p, end, &b))
                 return false;
         } else if (tag != TAG_SAME) {
-            if (!get_value(tag, &p, end, b.v, &b.v))
+            const uint8_t *at = p; /* p and b stay in registers */
+            double other;
+
+            if (!get_value(tag, &at, end, b.v, &other))
                 return false;
-            b.known = false;
+            p = at;
+            b = (struct before){.v = other};
         }
         v[i] = b.v;
     }
