@@ -494,6 +494,14 @@ static nx_status open_notify(struct server *s, struct nx_err *err)
     return notify_new(&s->notify, &o, err);
 }
 
+/* None is what a negative number means, too. */
+static unsigned concurrent_evals(const struct server *s)
+{
+    const int64_t n = flags_int(&s->flags, "rules.max-concurrent-evals");
+
+    return n < 0 ? 0 : n > UINT16_MAX ? UINT16_MAX : (unsigned)n;
+}
+
 static nx_status open_rules(struct server *s, struct nx_err *err)
 {
     struct rules_opts o = {
@@ -504,7 +512,7 @@ static nx_status open_rules(struct server *s, struct nx_err *err)
         .grace_period_ms = flags_ms(&s->flags, "rules.alert.for-grace-period"),
         .resend_delay_ms = flags_ms(&s->flags, "rules.alert.resend-delay"),
         .parallel = s->concurrent_rules,
-        .max_concurrent = (unsigned)flags_int(&s->flags, "rules.max-concurrent-evals"),
+        .max_concurrent = concurrent_evals(s),
         .features = s->features,
         .notify = notify_take,
         .notify_ctx = s->notify,

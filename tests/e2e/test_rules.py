@@ -263,3 +263,22 @@ def test_many_reloads_and_concurrent_rules(stage, target):
         r["health"] == "ok" for g in server.get("/api/v1/rules").data["groups"] for r in g["rules"]), timeout=20)
     harness.wait_for("results", lambda: server.vector("r0:3") and list(server.vector("r6:3").values()) == ["2"],
                      timeout=20)
+
+
+@pytest.mark.parametrize("limit, threads", [("2", (1, 2)), ("0", (0,)), ("-1", (0,))])
+def test_so_many_rules_are_evaluated_beside_their_groups(stage, limit, threads):
+    """Each such rule has a thread, and none is made for nothing."""
+    folder = stage.folder_for("rules")
+    write(folder, "r.yml", "groups:\n- name: g\n  interval: 100ms\n  rules:\n" + "".join(
+        f"  - {{record: 'r{i}', expr: 'max_over_time(vector(time())[10s:1ms])'}}\n" for i in range(8)))
+    server = stage.server(json.dumps({"rule_files": [f"{folder}/*.yml"]}),
+                          flags=["--enable-feature=concurrent-rule-eval", f"--rules.max-concurrent-evals={limit}"])
+
+    def rounds():
+        group = server.get("/metrics").text.split("prometheus_rule_group_iterations_total{", 1)[1]
+        return float(group.split("\n", 1)[0].rsplit(" ", 1)[1])
+
+    harness.wait_for("evaluations", lambda: rounds() >= 5, timeout=20)
+    names = [open(f"/proc/{server.pid}/task/{t}/comm").read().strip() for t in os.listdir(f"/proc/{server.pid}/task")]
+    assert len([n for n in names if n.startswith("rule-")]) in threads, names
+    assert len(server.vector('{__name__=~"r."}')) == 8
