@@ -67,13 +67,22 @@ static bool starts(const char *name, const char *with)
     return strncmp(name, with, strlen(with)) == 0;
 }
 
+/* A block that was being made or deleted when Prometheus was killed. */
+static bool is_half(const char *name)
+{
+    char ulid[PD_ULID_SIZE] = {0};
+
+    memcpy(ulid, name, strnlen(name, PD_ULID_SIZE - 1));
+    return pd_is_ulid(ulid) && starts(name + PD_ULID_SIZE - 1, ".tmp");
+}
+
 /* What Prometheus puts beside its blocks. */
 static nx_status is_theirs(struct swap *s, const char *name, bool *is, struct nx_err *err)
 {
     static const char *const names[] = {
         "wal", "wbl", "queries.active", "lock", "snapshots", "chunk_snapshot", "wal.tmp"};
 
-    *is = starts(name, "chunk_snapshot.");
+    *is = starts(name, "chunk_snapshot.") || is_half(name);
     for (size_t i = 0; i < NX_COUNT(names) && !*is; i++)
         *is = strcmp(name, names[i]) == 0;
     return *is ? NX_OK : pd_is_their_block(s->fs, s->dir, name, is, err);

@@ -20,6 +20,8 @@
 #define SECOND  "01JGFJJZ01ABCDEFGHJKMNPQRS"
 #define NOTHING 0x7ff4000000000a5eull
 
+#define HALF_MADE "01JGFJJZ02ABCDEFGHJKMNPQRS.tmp-for-creation" /* when it was killed */
+
 static struct world {
     struct simfs *sim;
     struct fs *fs;
@@ -389,6 +391,7 @@ static void in_place_nothing_is_lost_wherever_it_stops(void **state)
 
         build();
         o.fs = w.fs;
+        assert_ok(fs_mkdirs(w.fs, "data/" HALF_MADE, &w.err), &w.err);
         assert_ok(promdata_import(&o, &w.res, &w.err), &w.err);
         simfs_cut_power_at(w.sim, n);
         cut = promdata_swap(w.fs, "data", &w.err) != NX_OK;
@@ -416,6 +419,7 @@ static void in_place_nothing_is_lost_wherever_it_stops(void **state)
         assert_ok(w.fs->stat(w.fs, "data/prometheus/" FIRST "/index", &stat, &w.err), &w.err);
         assert_ok(w.fs->stat(w.fs, "data/prometheus/wal/00000005", &stat, &w.err), &w.err);
         assert_ok(w.fs->stat(w.fs, "data/prometheus/chunks_head", &stat, &w.err), &w.err);
+        assert_ok(w.fs->stat(w.fs, "data/prometheus/" HALF_MADE, &stat, &w.err), &w.err);
         check("data");
         simfs_free(w.sim);
         if (!cut)
