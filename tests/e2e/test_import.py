@@ -70,6 +70,9 @@ class Source:
         found = self.server.query("m_same[1m]")["result"]
         return len(found) == 2 and all(sum(t > since for t, _ in e["values"]) >= SCRAPES for e in found)
 
+    def has_blocks(self):
+        return len(glob.glob(os.path.join(self.server.data, "?" * 26, "index"))) > 1
+
     def delete(self, start=None, end=None, match="m_count"):
         self.deleted.append((match, start or 0, end or time.time()))
         form = {"match[]": f'{match}{{i=~"1|2"}}', **({"start": start} if start else {}), **({"end": end} if end else {})}
@@ -146,7 +149,7 @@ def sources(tmp_path_factory):
             for s in both:
                 s.server.wait_ready()
             again = time.time()
-            harness.wait_for("scrapes", lambda: all(s.has_scraped(again) for s in both), 60)
+            harness.wait_for("scrapes, and blocks", lambda: all(s.has_scraped(again) and s.has_blocks() for s in both), 60)
             now = time.time()
             for s in both:
                 s.delete(now - 8, now - 0.7)
@@ -164,7 +167,7 @@ def test_every_sample_is_brought_over(sources):
     stage, both = sources
     for s in both:
         name = s.server.name
-        assert len(glob.glob(os.path.join(s.server.data, "*", "index"))) > 1, "too few blocks were made"
+        assert s.has_blocks(), "too few blocks were made"
         assert any(os.path.getsize(p) > 9 for p in glob.glob(os.path.join(s.server.data, "*", "tombstones")))
         assert sum(map(os.path.getsize, glob.glob(os.path.join(s.server.data, "wal", "0*")))) > 10000
         late = glob.glob(os.path.join(s.server.data, "wbl", "0*"))
