@@ -179,6 +179,13 @@ uint64_t memory_room(struct memory *m)
     return used < limit ? limit - used : 0;
 }
 
+uint64_t memory_room_now(struct memory *m)
+{
+    if (memory_limit(m))
+        look(m);
+    return memory_room(m);
+}
+
 /* ---- relief ---------------------------------------------------------------------------------- */
 
 void memory_on_shortage(struct memory *m, memory_shortage_fn *fn, void *ctx)

@@ -42,6 +42,8 @@ uint64_t memory_used(struct memory *m);
 enum memory_level memory_level(struct memory *m);
 /* What is left up to the limit; UINT64_MAX without one. */
 uint64_t memory_room(struct memory *m);
+/* The same by a look of its own, however new the last one is: for who allocates much without taking it here. */
+uint64_t memory_room_now(struct memory *m);
 /* At which use a level begins; 0 without a limit. */
 uint64_t memory_threshold(const struct memory *m, enum memory_level level);
 

@@ -9,7 +9,8 @@
  *         F4  A body of another status than 200 is not kept.
  *         F5  A connection for wire.c is never libcurl's to use again: it is made for one transfer, and
  *             what libcurl wants closed after that is kept instead.
- *         F6  A large body that would take the process over its memory limit ends the transfer. */
+ *         F6  A large body that would take the process over its memory limit ends the transfer. From a host
+ *             nearby megabytes come between two looks at the memory: each so many bytes have their own. */
 #include "src/scrape/fetch.h"
 
 #include <arpa/inet.h>
@@ -29,6 +30,7 @@
 #include "src/scrape/token.h"
 
 #define SMALL_BYTES      (256u << 10) /* no need to look whether there is memory */
+#define LOOK_BYTES       (256u << 10) /* F6 */
 #define KEEP_LARGE_BYTES (2u << 20)   /* by the one that is next */
 #define RECEIVE_BYTES    (64u << 10)  /* at a time; of libcurl's own are 16 KiB */
 #define CREDENTIAL_BYTES (1u << 20)
@@ -227,6 +229,18 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
     return size * n;
 }
 
+/* F6 */
+static bool no_room(const struct fetch *f, size_t more)
+{
+    const size_t then = f->body.len + more;
+
+    if (then <= SMALL_BYTES)
+        return false;
+    if (f->body.len / LOOK_BYTES == then / LOOK_BYTES)
+        return memory_room(f->memory) < more;
+    return memory_room_now(f->memory) < LOOK_BYTES;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 {
     struct fetch *f = arg;
@@ -238,7 +252,7 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
         f->over_limit = true;
         return len + 1; /* ends the transfer */
     }
-    if (f->body.len + len > SMALL_BYTES && memory_room(f->memory) < len) { /* F6 */
+    if (no_room(f, len)) {
         f->over_memory = true;
         return len + 1;
     }

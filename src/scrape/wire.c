@@ -155,7 +155,7 @@ static bool over_limit(const struct fetch *f, uint64_t bytes)
 
     return bytes >= NX_LIMIT_SCRAPE_BODY_BYTES ||
            (f->limit_bytes && !f->gzip && bytes >= f->limit_bytes) ||
-           (more && memory_room(f->memory) < more);
+           (more && memory_room_now(f->memory) < more);
 }
 
 static enum wire_got look_length(struct fetch *f)

@@ -83,6 +83,7 @@ static void without_a_limit_nothing_is_refused(void **state)
         assert_ok(memory_take(none[i], 1u << 30, &err), &err);
         memory_give(none[i], 1u << 30);
         assert_true(memory_room(none[i]) == UINT64_MAX);
+        assert_true(memory_room_now(none[i]) == UINT64_MAX);
     }
     /* A process whose use can't be told is not refused anything, either. */
     memory_set_limit(m, LIMIT);
@@ -108,6 +109,18 @@ static void what_queries_take_counts_at_once(void **state)
     memory_give(m, 399999);
     assert_int_equal(memory_used(m), 500000);
     assert_ok(memory_admit_query(m, &err), &err);
+}
+
+static void a_look_of_its_own_sees_what_just_came(void **state)
+{
+    struct memory *m = *state;
+
+    use(m, 500000);
+    assert_true(memory_room(m) == LIMIT - 500000);
+    fake_use = 700000; /* at the same time */
+    assert_true(memory_room(m) == LIMIT - 500000);
+    assert_true(memory_room_now(m) == LIMIT - 700000);
+    assert_true(memory_room(m) == LIMIT - 700000); /* for all */
 }
 
 struct cache {
@@ -253,6 +266,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(things_give_way_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(without_a_limit_nothing_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(what_queries_take_counts_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_look_of_its_own_sees_what_just_came, setup, teardown),
         cmocka_unit_test_setup_teardown(caches_go_before_anything_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(arenas_count_in_a_share_and_in_the_process, setup,
                                         teardown),
