@@ -60,6 +60,10 @@ static nx_status number_groups(struct aggregation *g, struct nx_err *err)
         bool created = g->n_groups == 0;
         uint32_t id = 0;
 
+        if (i && labels_are(&g->in->labels[i], &g->in->labels[i - 1])) {
+            g->of_row[i] = g->of_row[i - 1];
+            continue;
+        }
         if (g->e->agg.n || g->e->agg.without) {
             st = label_index_add(g->ev, &x, &g->in->labels[i], &id, &created, err);
             if (st)

@@ -72,6 +72,12 @@ struct rows {
     } ahead;
 };
 
+/* The very same: of series of which some labels were left out, neighbours often have them in common. */
+static inline bool labels_are(const struct labels *a, const struct labels *b)
+{
+    return a->v == b->v && a->n == b->n;
+}
+
 struct eval_selection { /* a selector that was answered: identical ones share */
     const struct matcher *m;
     size_t n;

@@ -491,9 +491,15 @@ nx_status rows_drop_names(struct eval *ev, struct rows *r, bool strict, struct n
         return NX_OK;
     }
     for (size_t i = 0; i < r->n; i++) {
-        struct nx_slice name = labels_get_str(&r->labels[i], LABEL_NAME);
-        nx_status st = labels_without_name(ev, &r->labels[i], &labels[i], err);
+        struct nx_slice name;
+        nx_status st;
 
+        if (i && labels_are(&r->labels[i], &r->labels[i - 1])) {
+            labels[i] = labels[i - 1];
+            continue;
+        }
+        name = labels_get_str(&r->labels[i], LABEL_NAME);
+        st = labels_without_name(ev, &r->labels[i], &labels[i], err);
         if (st)
             return st;
         if (i == 0)

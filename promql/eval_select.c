@@ -617,6 +617,8 @@ struct range_call {
     size_t scratch_cap;
     const struct points_use *points;
     struct row spare[2];
+    struct label
+        counter; /* the first label of a series that was found to be named like a counter */
     struct leaf_use use;
     struct range_call *
         *others;      /* variants of the use that are made of the same samples; NULL: its own */
@@ -727,21 +729,33 @@ static nx_status run_windows(struct eval *ev, const struct range_call *c, const 
     return NX_OK;
 }
 
+static bool same_strings(const struct label *a, const struct label *b)
+{
+    return a->name.ptr == b->name.ptr && a->name.len == b->name.len &&
+           a->value.ptr == b->value.ptr && a->value.len == b->value.len;
+}
+
 /* rate() over something that is not named like a counter. */
-static void note_non_counter(struct eval *ev, const struct range_call *c, size_t i)
+static void note_non_counter(struct eval *ev, struct range_call *c, size_t i)
 {
     static const char *const endings[] = {"_total", "_sum", "_count", "_bucket"};
-    struct nx_slice name = labels_get_str(&c->src->labels[i], LABEL_NAME);
-
+    const struct labels *ls = &c->src->labels[i];
+    struct nx_slice name;
     char quoted[TEXT_QUOTED_BYTES];
 
+    if (ls->n && ls->v[0].name.len && same_strings(&ls->v[0], &c->counter))
+        return;
+    name = labels_get_str(ls, LABEL_NAME);
     if (!name.len)
         return;
     for (size_t k = 0; k < NX_COUNT(endings); k++) {
         size_t len = strlen(endings[k]);
 
-        if (name.len >= len && memcmp(name.ptr + name.len - len, endings[k], len) == 0)
+        if (name.len >= len && memcmp(name.ptr + name.len - len, endings[k], len) == 0) {
+            if (nx_slice_is(ls->v[0].name, LABEL_NAME)) /* it comes first, nearly always */
+                c->counter = ls->v[0];
             return;
+        }
     }
     /* Prometheus has no position for what a subquery gave. */
     annots_add(&ev->annots, ANNOT_INFO, c->src->inner ? (struct pql_pos){0, 0} : c->arg->pos,
