@@ -52,30 +52,6 @@ struct batch {
     struct made made[2]; /* all samples; the newest (B2) */
 };
 
-/* ---- what will be needed (B5) --------------------------------------------------------------------------- */
-
-static void group_ahead(const struct head *h, uint32_t slot)
-{
-    const char *g = slot == HOME_NONE ? NULL : (const char *)h->groups[slot];
-
-    for (size_t at = 0; g && at < sizeof *h->groups[slot]; at += LINE)
-        __builtin_prefetch(g + at);
-}
-
-/* Series i + AHEAD of a selection, and where the one half as far has its samples. */
-static void alive_ahead_locked(const struct head *h, const struct selection *s, size_t i,
-                               uint32_t slot)
-{
-    if (i + AHEAD < s->n)
-        index_prefetch(h->ix, s->ids[s->homes[i + AHEAD]]);
-    if (i + AHEAD / 2 < s->n) {
-        const uint32_t id = s->ids[s->homes[i + AHEAD / 2]];
-        const uint32_t soon = index_series(h->ix, id)->home.group;
-        if (soon != slot)
-            group_ahead(h, soon);
-    }
-}
-
 /* ---- which have samples -------------------------------------------------------------------------------- */
 
 /* What `last` has in a column that was bound anew after it is another series's. */
@@ -109,7 +85,8 @@ void batch_alive_locked(const struct batches *b, const struct selection *s, int6
 
     for (size_t i = 0; i < s->n; i++) {
         const struct memseries *m = index_series(h->ix, s->ids[s->homes[i]]);
-        alive_ahead_locked(h, s, i, slot);
+        if (i + AHEAD < s->n) /* B5 */
+            index_prefetch(h->ix, s->ids[s->homes[i + AHEAD]]);
         if (m->home.group == HOME_NONE || m->home.to != HOME_OPEN)
             continue;
         if (m->home.group != slot) {
@@ -207,14 +184,10 @@ static bool next_run_locked(struct run *r, size_t *i, struct storage_group **g)
         const uint32_t at = r->x->order[*i];
         const struct memseries *s = index_series(h->ix, (uint32_t)r->x->v[at].ref);
         uint32_t n_old;
-        if (*i + AHEAD < r->x->n) /* B5 */
-            index_prefetch(h->ix, (uint32_t)r->x->v[r->x->order[*i + AHEAD]].ref);
         if (!s || s->home.group == HOME_NONE || s->home.to != HOME_OPEN)
             continue;
-        if (slot != HOME_NONE && s->home.group != slot) {
-            group_ahead(h, s->home.group); /* the next run's */
+        if (slot != HOME_NONE && s->home.group != slot)
             break;
-        }
         slot = s->home.group;
         (void)memseries_old(h->ix, s, &n_old);
         /* Whether old homes matter is seen below, under the group's lock. */
@@ -274,11 +247,9 @@ static void offsets_ahead(const struct run *r)
         const struct seal *s = r->seals[i];
         if (s->file)
             continue;
+        if (r->cols[0].col < s->n_cols)
+            __builtin_prefetch(&s->off[r->cols[0].col]);
         __builtin_prefetch(&s->off[s->n_cols]);
-        if (!r->n_cols || r->cols[r->n_cols - 1].col >= s->n_cols)
-            continue;
-        __builtin_prefetch(&s->off[r->cols[0].col]);
-        __builtin_prefetch(&s->off[r->cols[r->n_cols - 1].col + 1]);
     }
 }
 
