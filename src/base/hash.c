@@ -160,19 +160,30 @@ uint64_t hash_fnv1a(uint64_t h, const void *ptr, size_t len)
     return h;
 }
 
-void hash_sha256(const void *ptr, size_t len, uint8_t digest[32])
+void hash_sha256(const void *ptr, size_t len, uint8_t digest[HASH_SHA256_BYTES])
 {
     NX_ASSERT_ALWAYS(gnutls_hash_fast(GNUTLS_DIG_SHA256, len ? ptr : "", len, digest) == 0);
 }
 
 void hash_hmac_sha256(const void *key, size_t key_len, const void *ptr, size_t len,
-                      uint8_t digest[32])
+                      uint8_t digest[HASH_SHA256_BYTES])
 {
-    uint8_t out[32];
+    uint8_t out[HASH_SHA256_BYTES];
 
     NX_ASSERT_ALWAYS(gnutls_hmac_fast(GNUTLS_MAC_SHA256, key_len ? key : "", key_len,
                                       len ? ptr : "", len, out) == 0);
     memcpy(digest, out, sizeof out);
+}
+
+void hash_hex(char to[HASH_HEX_BYTES], const uint8_t digest[HASH_SHA256_BYTES])
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < HASH_SHA256_BYTES; i++) {
+        *to++ = digits[digest[i] >> 4];
+        *to++ = digits[digest[i] & 15];
+    }
+    *to = '\0';
 }
 
 void hash_md5(const void *ptr, size_t len, uint8_t digest[16])

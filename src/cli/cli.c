@@ -1,5 +1,11 @@
 #include "src/cli/cli.h"
 
+/* cli.c - which of two programs this is.
+ *
+ * RULES   C1  By its name, a link to it, promtool is the tool and prometheus the server.
+ *         C2  By any other name it is the tool if its first word is neither a flag nor a file of arguments: an unknown
+ *             command is the tool's to refuse. */
+
 #include <stdio.h>
 #include <string.h>
 

@@ -1,5 +1,10 @@
 #include "src/cli/flags.h"
 
+/* flags.c - a command line, word by word, in the rules and the words of kingpin.
+ *
+ * RULES   L1  Files of arguments are put in place first, a line a word; what they say of @FILE is not.
+ *         L2  A value is checked as it is read; defaults are looked up when somebody asks. */
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>

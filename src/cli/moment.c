@@ -1,5 +1,7 @@
 #include "src/cli/moment.h"
 
+/* moment.c - a number that nanoseconds can hold is seconds; all else is RFC 3339. */
+
 #include <math.h>
 
 #include "src/base/clock.h"

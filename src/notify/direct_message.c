@@ -59,8 +59,8 @@ static nx_status common(const struct message *m, bool annotations, struct labels
 static nx_status make_key(struct message *m, struct nx_err *err)
 {
     struct nx_slice matchers = m->notice->receiver->matchers_text;
-    uint8_t digest[32];
-    char *hex = arena_alloc(m->arena, 2 * sizeof digest + 1);
+    uint8_t digest[HASH_SHA256_BYTES];
+    char *hex = arena_alloc(m->arena, HASH_HEX_BYTES);
     struct buf b;
 
     buf_init(&b, 0);
@@ -73,8 +73,7 @@ static nx_status make_key(struct message *m, struct nx_err *err)
     if (!m->key.ptr || !hex)
         return arena_failed(m->arena, err);
     hash_sha256(m->key.ptr, m->key.len, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    hash_hex(hex, digest);
     m->dedup = hex;
     return NX_OK;
 }

@@ -18,10 +18,8 @@
 #include "src/base/text.h"
 #include "src/scrape/scrape.h"
 
-#define ALGORITHM    "AWS4-HMAC-SHA256"
-#define DIGEST_BYTES 32
-#define HEX_BYTES    (2 * DIGEST_BYTES + 1)
-#define LINE_BYTES   (64u << 10)
+#define ALGORITHM  "AWS4-HMAC-SHA256"
+#define LINE_BYTES (64u << 10)
 
 void sigv4_init(struct sigv4_signed *s)
 {
@@ -83,23 +81,17 @@ static nx_status put_url(const struct place *p, struct nx_slice from, struct buf
 
 /* ---- hashes --------------------------------------------------------------------------------------------- */
 
-static void put_hex(char to[HEX_BYTES], const uint8_t digest[DIGEST_BYTES])
+static void hex_of(struct nx_slice s, char to[HASH_HEX_BYTES])
 {
-    for (size_t i = 0; i < DIGEST_BYTES; i++)
-        snprintf(to + 2 * i, 3, "%02x", digest[i]);
-}
-
-static void hex_of(struct nx_slice s, char to[HEX_BYTES])
-{
-    uint8_t digest[DIGEST_BYTES];
+    uint8_t digest[HASH_SHA256_BYTES];
 
     hash_sha256(s.ptr, s.len, digest);
-    put_hex(to, digest);
+    hash_hex(to, digest);
 }
 
-static void chain(uint8_t key[DIGEST_BYTES], struct nx_slice text)
+static void chain(uint8_t key[HASH_SHA256_BYTES], struct nx_slice text)
 {
-    hash_hmac_sha256(key, DIGEST_BYTES, text.ptr, text.len, key);
+    hash_hmac_sha256(key, HASH_SHA256_BYTES, text.ptr, text.len, key);
 }
 
 /* ---- signing -------------------------------------------------------------------------------------------- */
@@ -123,7 +115,7 @@ static void canonical(struct buf *b, const struct sigv4_request *r, const struct
                       const struct place *p, struct nx_slice path, const struct moment *now,
                       const char *names)
 {
-    char hash[HEX_BYTES];
+    char hash[HASH_HEX_BYTES];
 
     buf_str(b, "POST\n");
     text_url_escape(b, path, "/", false);
@@ -143,10 +135,10 @@ static void canonical(struct buf *b, const struct sigv4_request *r, const struct
 
 static nx_status sign(const struct sigv4_request *r, const struct sigv4_keys *keys,
                       struct nx_slice request, struct nx_slice scope, const struct moment *now,
-                      char signature[HEX_BYTES], struct nx_err *err)
+                      char signature[HASH_HEX_BYTES], struct nx_err *err)
 {
-    uint8_t key[DIGEST_BYTES];
-    char hash[HEX_BYTES];
+    uint8_t key[HASH_SHA256_BYTES];
+    char hash[HASH_HEX_BYTES];
     struct buf b;
     nx_status st;
 
@@ -164,7 +156,7 @@ static nx_status sign(const struct sigv4_request *r, const struct sigv4_keys *ke
     buf_slice(&b, scope);
     buf_printf(&b, "\n%s", hash);
     chain(key, buf_view(&b));
-    put_hex(signature, key);
+    hash_hex(signature, key);
     if (!st)
         st = buf_status(&b, err);
     buf_done(&b);
@@ -201,7 +193,7 @@ nx_status sigv4_sign(const struct sigv4_request *r, const struct sigv4_keys *key
     const char *names = keys->token.len ? "content-type;host;x-amz-date;x-amz-security-token"
                                         : "content-type;host;x-amz-date";
     const struct moment now = moment_of(r->now_ms);
-    char signature[HEX_BYTES] = "";
+    char signature[HASH_HEX_BYTES] = "";
     struct buf path, request, scope, line;
     struct place p;
     nx_status st;

@@ -1,5 +1,9 @@
 #include "src/promdata/meta.h"
 
+/* meta.c - what a block of Prometheus says of itself beside its data, and tombstones, of blocks and of the head.
+ *
+ * SHAPE   Stones are added in any order; pd_stones_order() sorts them and joins those that meet, once. */
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "src/template/value.h"
 
-/* escape.c - text for HTML, JavaScript and URLs, as Go's text/template escapes it. */
+/* escape.c - text for HTML and JavaScript, as Go's text/template escapes it; links to the page of an expression. */
 
 #include "src/base/text.h"
 

@@ -216,9 +216,9 @@ static bool is_wanted(const struct web_req *r, const struct wanted *w, const str
 
 /* ---- /api/v1/rules ------------------------------------------------------------------------------------ */
 
-static void token_of(const struct rule_group_def *def, char token[65])
+static void token_of(const struct rule_group_def *def, char token[HASH_HEX_BYTES])
 {
-    uint8_t digest[32];
+    uint8_t digest[HASH_SHA256_BYTES];
     struct buf b;
 
     buf_init(&b, 0);
@@ -227,8 +227,7 @@ static void token_of(const struct rule_group_def *def, char token[65])
     buf_slice(&b, def->name);
     hash_sha256(b.ptr, b.len, digest);
     buf_done(&b);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(token + 2 * i, 3, "%02x", digest[i]);
+    hash_hex(token, digest);
 }
 
 /* False where no rule of it is wanted; then nothing was written. */
@@ -290,7 +289,7 @@ static void put_groups(const struct web_req *r, const struct wanted *w, struct b
 static bool find_page(struct web_req *r, const struct wanted *w, const struct rules_view *v,
                       size_t *from)
 {
-    char token[65];
+    char token[HASH_HEX_BYTES];
 
     *from = 0;
     if (!w->token.len)

@@ -60,6 +60,17 @@ static void xxh3_gives_its_published_value_and_mixing_has_an_order(void **state)
     assert_true(hash_mix(0, 0) != hash_mix(0, 1));
 }
 
+static void sha256_in_hex_is_as_published(void **state)
+{
+    uint8_t digest[HASH_SHA256_BYTES];
+    char hex[HASH_HEX_BYTES];
+
+    (void)state;
+    hash_sha256("abc", 3, digest);
+    hash_hex(hex, digest);
+    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -67,6 +78,7 @@ int main(void)
         cmocka_unit_test(hardware_and_table_agree_at_every_length_and_offset),
         cmocka_unit_test(fnv1a_and_md5_give_the_published_values),
         cmocka_unit_test(xxh3_gives_its_published_value_and_mixing_has_an_order),
+        cmocka_unit_test(sha256_in_hex_is_as_published),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
