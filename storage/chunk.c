@@ -23,12 +23,12 @@
  *         decimals of up to 15 digits. A time per value: see chunk.h. */
 #include "storage/chunk.h"
 
-#include <endian.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/bits.h"
 #include "storage/codec.h"
 
 _Static_assert(FLT_EVAL_METHOD == 0,
@@ -482,12 +482,6 @@ static inline bool ulps_of(double v, unsigned e, int64_t *q, int64_t *steps)
     return true;
 }
 
-static unsigned width_of(int64_t v)
-{
-    uint64_t u = ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
-    return u ? 64u - (unsigned)__builtin_clzll(u) : 0;
-}
-
 /* The exponent that makes differences and steps narrowest over a stretch; false: none is exact. */
 static bool choose_ulp_exponent(const double *v, size_t m, unsigned *choice)
 {
@@ -501,9 +495,9 @@ static bool choose_ulp_exponent(const double *v, size_t m, unsigned *choice)
         size_t i;
 
         for (i = 0; i < n && ulps_of(v[i], e, &q, &steps); i++) {
-            unsigned raw = width_of(steps);
-            unsigned delta = width_of((int64_t)((uint64_t)steps - (uint64_t)last_steps));
-            bits += i ? width_of(q - last_q) + (raw < delta ? raw : delta) : 0;
+            unsigned raw = bit_width(zigzag(steps));
+            unsigned delta = bit_width(zigzag((int64_t)((uint64_t)steps - (uint64_t)last_steps)));
+            bits += i ? bit_width(zigzag(q - last_q)) + (raw < delta ? raw : delta) : 0;
             last_q = q;
             last_steps = steps;
         }
@@ -561,60 +555,9 @@ static void bits_put(struct bit_writer *w, uint64_t v, unsigned n)
     }
 }
 
-/* Holds up to 63 bits; what it holds above n is what it will hold there. */
-struct bit_reader {
-    const uint8_t *p, *end;
-    uint64_t bits;
-    unsigned n;
-    bool bad; /* more was asked for than is there; zeros were given */
-};
-
 static struct bit_reader bits_of(const struct reader *r)
 {
     return (struct bit_reader){.p = r->ptr, .end = r->end};
-}
-
-static void bits_fill(struct bit_reader *b)
-{
-    uint64_t next;
-
-    if (b->end - b->p >= 8) {
-        memcpy(&next, b->p, sizeof next);
-        b->bits |= le64toh(next) << b->n;
-        b->p += (63 - b->n) / 8;
-        b->n |= 56;
-        return;
-    }
-    for (; b->n <= 56 && b->p < b->end; b->n += 8)
-        b->bits |= (uint64_t)*b->p++ << b->n;
-}
-
-/* n is at most 32. */
-static inline uint64_t bits_get_few(struct bit_reader *b, unsigned n)
-{
-    uint64_t v;
-
-    if (b->n < n) {
-        bits_fill(b);
-        if (b->n < n) {
-            b->bad = true;
-            return 0;
-        }
-    }
-    v = b->bits & ((UINT64_C(1) << n) - 1);
-    b->bits >>= n;
-    b->n -= n;
-    return v;
-}
-
-static inline uint64_t bits_get(struct bit_reader *b, unsigned n)
-{
-    uint64_t low;
-
-    if (n <= 32)
-        return bits_get_few(b, n);
-    low = bits_get_few(b, 32);
-    return low | bits_get_few(b, n - 32) << 32;
 }
 
 /* The reader goes on behind the last byte that bits were taken of. */
@@ -677,7 +620,7 @@ static bool get_xor(struct reader *r, double *v, size_t m)
             }
             if (len == 0)
                 return false;
-            last ^= bits_get(&b, len) << trail;
+            last ^= bits_get_long(&b, len) << trail;
         }
         v[i] = num_from_bits(last);
     }
@@ -789,11 +732,11 @@ static bool get_rd(struct reader *r, double *v, size_t m)
         fronts[j] = reader_u16le(r);
     b = bits_of(r);
     for (size_t i = 0; i < m && !b.bad; i++) {
-        uint64_t j = bits_get(&b, index_bits), f;
+        uint64_t j = bits_get_long(&b, index_bits), f;
         if (j > n || (j == n && !(counts >> 7)))
             return false;
-        f = j < n ? fronts[j] : bits_get(&b, 64 - right);
-        v[i] = num_from_bits(f << right | bits_get(&b, right));
+        f = j < n ? fronts[j] : bits_get_long(&b, 64 - right);
+        v[i] = num_from_bits(f << right | bits_get_long(&b, right));
     }
     return bits_end(&b, r);
 }

@@ -18,6 +18,8 @@
 #include <endian.h>
 #include <string.h>
 
+#include "storage/bits.h"
+
 enum { RAW, DELTA, DELTA2, N_TRANSFORMS };
 #define TRANSFORM_MASK 0x03u
 #define HAS_DIVISOR    0x04u
@@ -26,16 +28,6 @@ enum { RAW, DELTA, DELTA2, N_TRANSFORMS };
 
 #define WIDTH_MASK     0x7fu
 #define HAS_EXCEPTIONS 0x80u
-
-static uint64_t zigzag(int64_t v)
-{
-    return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
-}
-
-static unsigned bit_width(uint64_t v)
-{
-    return v ? 64u - (unsigned)__builtin_clzll(v) : 0;
-}
 
 static unsigned varint_bytes(uint64_t v)
 {

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "src/base/log.h"
+#include "storage/bits.h"
 #include "storage/head.h"
 #include "storage/loose.h"
 #include "storage/wal_row.h"
@@ -99,11 +100,6 @@ static nx_status put_definitions(const struct loose *l, const struct index *ix, 
     if (p->len)
         end_frame(frames, FRAME_LOOSE_SERIES, p);
     return NX_OK;
-}
-
-static uint64_t zigzag(int64_t d)
-{
-    return ((uint64_t)d << 1) ^ (uint64_t)(d >> 63);
 }
 
 static int64_t less(int64_t a, int64_t b)

@@ -23,6 +23,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "storage/bits.h"
 #include "storage/chunk.h"
 
 #define EXACT         9007199254740992.0 /* 2^53 */
@@ -109,21 +110,6 @@ static inline bool exact(double v, unsigned digits, int64_t *q)
     *q = scaled(v, digits);
     return fabs(v * pow10s[digits]) < EXACT &&
            num_bits(unscaled((uint64_t)*q, digits)) == num_bits(v);
-}
-
-static inline uint64_t zigzag(int64_t d)
-{
-    return ((uint64_t)d << 1) ^ (uint64_t)(d >> 63);
-}
-
-static inline uint64_t unzigzag(uint64_t z)
-{
-    return z >> 1 ^ -(z & 1);
-}
-
-static inline unsigned bit_width(uint64_t v)
-{
-    return v ? 64u - (unsigned)__builtin_clzll(v) : 0;
 }
 
 /* ---- writing ----------------------------------------------------------------------------------- */
@@ -353,59 +339,9 @@ void wal_pack_encode(struct buf *to, const double *v, size_t n, const double *pr
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
-struct bit_reader {
-    const uint8_t *p, *end;
-    uint64_t held;
-    unsigned n;
-    bool bad;
-};
-
-static inline void fill(struct bit_reader *r)
-{
-    uint64_t le;
-
-    if (r->end - r->p >= 8) {
-        memcpy(&le, r->p, sizeof le);
-        r->held |= le64toh(le) << r->n;
-        r->p += (63 - r->n) / 8;
-        r->n |= 56;
-        return;
-    }
-    for (; r->n <= 56 && r->p < r->end; r->n += 8)
-        r->held |= (uint64_t)*r->p++ << r->n;
-}
-
-/* n is 1 to 56. */
-static inline uint64_t get(struct bit_reader *r, unsigned n)
-{
-    uint64_t v;
-
-    if (r->n < n) {
-        fill(r);
-        if (r->n < n) {
-            r->bad = true;
-            return 0;
-        }
-    }
-    v = r->held & ((UINT64_C(1) << n) - 1);
-    r->held >>= n;
-    r->n -= n;
-    return v;
-}
-
-static inline uint64_t get_long(struct bit_reader *r, unsigned n)
-{
-    uint64_t low;
-
-    if (n <= 32)
-        return get(r, n);
-    low = get(r, 32);
-    return low | get(r, n - 32) << 32;
-}
-
 static double get_xor(struct bit_reader *r, double before, struct column *c)
 {
-    unsigned head = (unsigned)get(r, 6), lead = head & 7, trail = head >> 3;
+    unsigned head = (unsigned)bits_get(r, 6), lead = head & 7, trail = head >> 3;
 
     if (lead + trail > 7) {
         r->bad = true;
@@ -413,7 +349,7 @@ static double get_xor(struct bit_reader *r, double before, struct column *c)
     }
     c->width = rest_of_raw(*c);
     c->digits = RAW;
-    return num_from_bits(num_bits(before) ^ get_long(r, 64 - 8 * (lead + trail)) << 8 * trail);
+    return num_from_bits(num_bits(before) ^ bits_get_long(r, 64 - 8 * (lead + trail)) << 8 * trail);
 }
 
 static inline double add(double before, uint64_t z, unsigned digits)
@@ -423,12 +359,12 @@ static inline double add(double before, uint64_t z, unsigned digits)
 
 static double get_kind(struct bit_reader *r, double before, struct column *c)
 {
-    unsigned kind = (unsigned)get(r, 3), bits;
+    unsigned kind = (unsigned)bits_get(r, 3), bits;
     uint64_t z;
 
     switch (kind) {
     case KIND_DIGITS:
-        c->digits = (unsigned)get(r, 4);
+        c->digits = (unsigned)bits_get(r, 4);
         c->width = 0;
         break;
     case KIND_WIDTH:
@@ -441,8 +377,8 @@ static double get_kind(struct bit_reader *r, double before, struct column *c)
         r->bad = r->bad || kind != KIND_SAME;
         return before;
     }
-    bits = (unsigned)get(r, 6) + 1;
-    z = get_long(r, bits);
+    bits = (unsigned)bits_get(r, 6) + 1;
+    z = bits_get_long(r, bits);
     if (c->digits == RAW || bits > 56) {
         r->bad = true;
         return before;
@@ -456,8 +392,8 @@ static inline double get_value(struct bit_reader *r, double before, struct colum
     unsigned bits = c->width;
     uint64_t z;
 
-    if (get(r, 1)) {
-        if (get(r, 1))
+    if (bits_get(r, 1)) {
+        if (bits_get(r, 1))
             return get_kind(r, before, c);
         bits += WIDER;
         r->bad = r->bad || c->digits == RAW;
@@ -466,7 +402,7 @@ static inline double get_value(struct bit_reader *r, double before, struct colum
     }
     if (r->bad || bits > 60)
         return before;
-    z = bits ? get_long(r, bits) : 0;
+    z = bits ? bits_get_long(r, bits) : 0;
     c->width = next_width(c->width, bit_width(z));
     return add(before, z, c->digits);
 }
@@ -530,7 +466,7 @@ bool wal_pack_decode(struct reader *r, double *v, size_t n, const double *prev, 
             if (l.next == i)
                 return false;
         } else {
-            changed = c.history == BUSY || get(&b, 1);
+            changed = c.history == BUSY || bits_get(&b, 1);
         }
         if (changed) {
             v[i] = get_value(&b, before, &c);

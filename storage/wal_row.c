@@ -20,6 +20,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "storage/bits.h"
 #include "storage/chunk.h"
 
 #define EXACT        9007199254740992.0 /* 2^53 */
@@ -42,16 +43,6 @@ static int64_t scaled(double v, unsigned digits)
     if (!(fabs(x) < EXACT))
         return 0; /* also NaN, absent ones with it */
     return (int64_t)(x < 0 ? x - 0.5 : x + 0.5);
-}
-
-static uint64_t zigzag(int64_t d)
-{
-    return ((uint64_t)d << 1) ^ (uint64_t)(d >> 63);
-}
-
-static int64_t unzigzag(uint64_t z)
-{
-    return (int64_t)(z >> 1) ^ -(int64_t)(z & 1);
 }
 
 static uint8_t *put_uvarint(uint8_t *p, uint64_t v)
@@ -209,7 +200,7 @@ static bool get_other(const uint8_t **p, const uint8_t *end, double prev, double
     if (what >= 1 && what <= MAX_DIGITS) {
         if (!get_uvarint(p, end, &z))
             return false;
-        z = (uint64_t)unzigzag(z) + (uint64_t)scaled(prev, what);
+        z = unzigzag(z) + (uint64_t)scaled(prev, what);
         *out = (double)(int64_t)z / pow10s[what];
         return true;
     }
@@ -238,7 +229,7 @@ static inline bool get_value(enum tag tag, const uint8_t **p, const uint8_t *end
     case TAG_INTEGER:
         if (!get_uvarint(p, end, &z))
             return false;
-        z = (uint64_t)unzigzag(z) + (uint64_t)scaled(before, 0);
+        z = unzigzag(z) + (uint64_t)scaled(before, 0);
         *out = (double)(int64_t)z;
         return true;
     case TAG_OTHER:
