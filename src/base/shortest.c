@@ -61,7 +61,7 @@ struct decimal shortest_decimal(double magnitude)
                    half = (uint64_t)1 << (shift - 1);
     const bool down = over_tens < reach, up = under_tens < reach;
     /* One in two: a choice that is computed, not guessed. */
-    const uint64_t digits = down | up ? tens + up : units + (over + (units & 1) > half);
+    const uint64_t digits = (down | up) ? tens + up : units + (over + (units & 1) > half);
     return without_zeros(digits, (down | up) - (int)n);
 }
 
