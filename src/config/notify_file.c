@@ -52,8 +52,10 @@ static nx_status check_http_block(struct decoder *d, const struct yaml_node *map
 
     if (v->timeout_ms <= 0 || v->timeout_ms > MOST_TIMEOUT_MS)
         FAIL("timeout", "the timeout must be above 0 and at most 5m");
-    if (v->http.oauth2)
-        FAIL("http_config", "oauth2 is not supported by direct notification");
+    if (v->http.oauth2 && v->http.oauth2->grant_type.len &&
+        !nx_slice_is(v->http.oauth2->grant_type, "client_credentials"))
+        FAIL("http_config", "oauth2 with another grant_type than client_credentials is not "
+                            "supported by direct notification");
     return block ? check_http(d, yaml_follow(block), &v->http) : NX_OK;
 }
 
@@ -124,7 +126,8 @@ static nx_status check_ntfy(struct decoder *d, const struct yaml_node *map, void
     }
     if (v->key.value.len && v->key_file.len)
         FAIL("token_file", "at most one of token and token_file may be given");
-    if ((v->key.value.len || v->key_file.len) && (v->http.basic_auth || v->http.authorization))
+    if ((v->key.value.len || v->key_file.len) &&
+        (v->http.basic_auth || v->http.authorization || v->http.oauth2))
         FAIL("token", "a token and credentials in http_config can't be given at once");
     return NX_OK;
 }

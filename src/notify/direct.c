@@ -183,6 +183,13 @@ static void try_later(struct direct *d, struct job *j, int64_t wait_ms, const ch
                  "err", why);
 }
 
+static bool add_handle(struct direct *d, struct job *j, void *easy)
+{
+    j->easy = easy;
+    curl_easy_setopt(j->easy, CURLOPT_PRIVATE, j);
+    return !curl_multi_add_handle(d->multi, j->easy);
+}
+
 static void start_job(struct direct *d, struct job *j)
 {
     struct nx_err err = {0};
@@ -201,9 +208,7 @@ static void start_job(struct direct *d, struct job *j)
     if (!st)
         st = delivery_begin(&j->delivery, &j->message, clock_now_ms(), d->next_id++, &easy, &err);
     if (!st) {
-        j->easy = easy;
-        curl_easy_setopt(easy, CURLOPT_PRIVATE, j);
-        if (!curl_multi_add_handle(d->multi, easy))
+        if (add_handle(d, j, easy))
             return;
         delivery_free(j->delivery);
         j->delivery = NULL;
@@ -219,11 +224,20 @@ static void start_job(struct direct *d, struct job *j)
 static void finish_job(struct direct *d, struct job *j, CURLcode result)
 {
     struct nx_err err = {0};
-    const char *reason = NULL;
+    const char *reason = "other";
     int64_t wait_ms = 0;
-    enum delivered how = delivery_end(j->delivery, (int)result, &reason, &wait_ms, &err);
+    void *easy = NULL;
+    enum delivered how = DELIVERY_TRY_AGAIN;
+    nx_status st;
 
     curl_multi_remove_handle(d->multi, j->easy);
+    st = delivery_next(j->delivery, (int)result, &easy, &err);
+    if (easy && add_handle(d, j, easy))
+        return;
+    if (easy)
+        st = nx_fail(&err, NX_NOMEM, "out of memory");
+    if (!st)
+        how = delivery_end(j->delivery, (int)result, &reason, &wait_ms, &err);
     delivery_free(j->delivery);
     j->delivery = NULL;
     j->easy = NULL;

@@ -134,6 +134,18 @@ static size_t on_answer(char *bytes, size_t size, size_t n, void *arg)
 
 /* ---- a POST ------------------------------------------------------------------------------------------------- */
 
+/* A POST, or a request for the token that it needs. */
+static void is_begun(struct delivery *d, CURL *easy)
+{
+    leave_names_behind(easy);
+    if (scrape_client_asks_token(d->client))
+        return;
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_answer);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, &d->answer);
+    d->request.url = buf_cstr(&d->shown);
+    d->post_easy = easy;
+}
+
 static nx_status begin_post(struct delivery *d, void **easy, struct nx_err *err)
 {
     const struct config_notify_via *via = d->message->notice->receiver->via;
@@ -170,14 +182,22 @@ static nx_status begin_post(struct delivery *d, void **easy, struct nx_err *err)
                                          .n_headers = n,
                                          .timeout_ms = via->timeout_ms};
     st = scrape_client_begin(d->client, &d->request, NULL, easy, err);
-    if (st)
-        return st;
-    curl_easy_setopt(*easy, CURLOPT_WRITEFUNCTION, on_answer);
-    curl_easy_setopt(*easy, CURLOPT_WRITEDATA, &d->answer);
-    leave_names_behind(*easy);
-    d->request.url = buf_cstr(&d->shown);
-    d->post_easy = *easy;
-    return NX_OK;
+    if (!st)
+        is_begun(d, *easy);
+    return st;
+}
+
+nx_status delivery_next(struct delivery *d, int result, void **easy, struct nx_err *err)
+{
+    nx_status st;
+
+    *easy = NULL;
+    if (d->mail_easy)
+        return NX_OK;
+    st = scrape_client_next(d->client, &d->request, result, NULL, easy, err);
+    if (!st && *easy)
+        is_begun(d, *easy);
+    return st;
 }
 
 /* ---- an email ------------------------------------------------------------------------------------------------ */

@@ -12,6 +12,11 @@ struct delivery;
 NX_NODISCARD nx_status delivery_begin(struct delivery **out, const struct message *m,
                                       int64_t now_ms, uint64_t id, void **easy, struct nx_err *err);
 
+/* After a transfer, when its handle is in no multi handle any more: another one to be made before the delivery is over,
+ * or NULL: delivery_end() tells. A failure is one that may pass. */
+NX_NODISCARD nx_status delivery_next(struct delivery *d, int result, void **easy,
+                                     struct nx_err *err);
+
 enum delivered { DELIVERED, DELIVERY_TRY_AGAIN, DELIVERY_REFUSED };
 /* `result` is the CURLcode. What is not DELIVERED has a reason, by Alertmanager's words ("clientError", "serverError",
  * "contextDeadlineExceeded", "other") and in `err`. *wait_ms: before which the receiver does not want to be asked again; 0: it

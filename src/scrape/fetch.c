@@ -106,6 +106,11 @@ bool fetch_client_is_plain(const struct fetch_client *c)
            !h->proxy.from_environment && h->proxy.url.text.len == 0;
 }
 
+struct token *fetch_client_token(const struct fetch_client *c)
+{
+    return c->token;
+}
+
 void fetch_client_get_token(struct fetch_client *c, int64_t timeout_ms, const int *cancel)
 {
     token_get(c->token, timeout_ms, cancel);

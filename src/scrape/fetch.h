@@ -23,6 +23,7 @@ void fetch_client_secure(const struct fetch_client *c, CURL *easy);
  * blocks until it has it, the time is over, or *cancel (atomic; may be NULL) is not 0. Threads: any; one
  * fetch_client_get_token() at a time. */
 bool fetch_client_needs_token(const struct fetch_client *c);
+struct token *fetch_client_token(const struct fetch_client *c); /* to ask for it in steps */
 void fetch_client_get_token(struct fetch_client *c, int64_t timeout_ms, const int *cancel);
 
 /* Where wire.c is in an answer. */

@@ -10,6 +10,7 @@
 #include "src/base/text.h"
 #include "src/scrape/fetch.h"
 #include "src/scrape/target.h"
+#include "src/scrape/token.h"
 
 nx_status scrape_target_labels(const struct config_scrape *job, struct nx_slice address,
                                const struct labels *group, struct arena *a,
@@ -31,6 +32,7 @@ nx_status scrape_target_labels(const struct config_scrape *job, struct nx_slice 
 struct scrape_client {
     struct fetch *f;
     struct fetch_client *c;
+    struct token_ask *ask; /* under way; NULL: the request itself is */
 };
 
 nx_status scrape_client_new(struct scrape_client **out, const struct config_http *http,
@@ -57,6 +59,7 @@ void scrape_client_free(struct scrape_client *c)
 {
     if (!c)
         return;
+    token_ask_free(c->ask);
     fetch_client_free(c->c);
     fetch_free(c->f);
     free(c);
@@ -146,12 +149,44 @@ nx_status scrape_client_ask(struct scrape_client *c, const struct scrape_request
     return st ? st : scrape_client_end(c, r, (int)f->result, out, err);
 }
 
+static nx_status begin_itself(struct scrape_client *c, const struct scrape_request *r,
+                              struct buf *body, void **easy, struct nx_err *err)
+{
+    nx_status st;
+
+    fetch_clear(c->f);
+    st = begin(c->f, c->c, r, body, err);
+    *easy = st ? NULL : c->f->easy;
+    return st;
+}
+
 nx_status scrape_client_begin(struct scrape_client *c, const struct scrape_request *r,
                               struct buf *body, void **easy, struct nx_err *err)
 {
-    fetch_clear(c->f);
-    *easy = c->f->easy;
-    return begin(c->f, c->c, r, body, err);
+    if (!fetch_client_needs_token(c->c))
+        return begin_itself(c, r, body, easy, err);
+    token_ask_free(c->ask);
+    c->ask = token_ask_new(fetch_client_token(c->c));
+    return c->ask ? token_ask_begin(c->ask, r->timeout_ms, r->cancel, easy, err)
+                  : nx_fail(err, NX_NOMEM, "out of memory");
+}
+
+nx_status scrape_client_next(struct scrape_client *c, const struct scrape_request *r, int result,
+                             struct buf *body, void **easy, struct nx_err *err)
+{
+    *easy = NULL;
+    if (!c->ask)
+        return NX_OK;
+    if (token_ask_end(c->ask, result))
+        return token_ask_begin(c->ask, r->timeout_ms, r->cancel, easy, err);
+    token_ask_free(c->ask);
+    c->ask = NULL;
+    return begin_itself(c, r, body, easy, err);
+}
+
+bool scrape_client_asks_token(const struct scrape_client *c)
+{
+    return c->ask != NULL;
 }
 
 nx_status scrape_client_end(struct scrape_client *c, const struct scrape_request *r, int result,

@@ -158,10 +158,15 @@ NX_NODISCARD nx_status scrape_client_ask(struct scrape_client *c, const struct s
                                          struct scrape_answer *out, struct buf *body,
                                          struct nx_err *err);
 /* The same in two halves, for who has a multi handle of libcurl: *easy, the client's CURL *, is ready to be added to
- * it. r->form lives until the end. No OAuth2. Then `result` is the CURLcode, and r->url the URL that is told in
- * an error. */
+ * it. r->form lives until the end. For OAuth2 that may be the request for a token. When it is done, `result` is
+ * the CURLcode: scrape_client_next() gives what is to be done after it, or NULL; then scrape_client_end() tells what came
+ * of the request itself. There r->url is the URL that is told in an error. */
 NX_NODISCARD nx_status scrape_client_begin(struct scrape_client *c, const struct scrape_request *r,
                                            struct buf *body, void **easy, struct nx_err *err);
+NX_NODISCARD nx_status scrape_client_next(struct scrape_client *c, const struct scrape_request *r,
+                                          int result, struct buf *body, void **easy,
+                                          struct nx_err *err);
+bool scrape_client_asks_token(const struct scrape_client *c); /* and not yet the request itself */
 NX_NODISCARD nx_status scrape_client_end(struct scrape_client *c, const struct scrape_request *r,
                                          int result, struct scrape_answer *out, struct nx_err *err);
 /* The client's TLS settings, without server_name, for a handle of libcurl that is not its own. */

@@ -133,9 +133,34 @@ static void form_of(struct token *t, CURL *easy, struct nx_slice secret, struct 
     buf_done(&scopes);
 }
 
-/* One POST; the body of the answer is in f. */
-static nx_status ask(struct token *t, struct fetch *f, struct fetch_client *client,
-                     int64_t timeout_ms, const int *cancel, struct nx_err *err)
+struct token_ask {
+    struct token *t;
+    struct fetch *f;
+    struct fetch_client *client;
+    bool again; /* K1: it is the second time */
+};
+
+struct token_ask *token_ask_new(struct token *t)
+{
+    struct token_ask *a = calloc(1, sizeof *a);
+
+    if (a)
+        a->t = t;
+    return a;
+}
+
+void token_ask_free(struct token_ask *a)
+{
+    if (!a)
+        return;
+    fetch_free(a->f);
+    fetch_client_free(a->client);
+    free(a);
+}
+
+/* One POST. */
+static nx_status prepare(struct token *t, struct fetch *f, struct fetch_client *client,
+                         int64_t timeout_ms, const int *cancel, struct nx_err *err)
 {
     const struct fetch_request r = {.url = t->cfg->token_url.ptr,
                                     .user_agent = "Narthex/" NX_VERSION,
@@ -156,18 +181,38 @@ static nx_status ask(struct token *t, struct fetch *f, struct fetch_client *clie
     st = buf_status(&form, err);
     if (st)
         goto done;
-    curl_easy_setopt(f->easy, CURLOPT_POSTFIELDS, buf_cstr(&form));
+    if (curl_easy_setopt(f->easy, CURLOPT_COPYPOSTFIELDS, buf_cstr(&form)))
+        st = nx_fail(err, NX_NOMEM, "out of memory");
     if (!t->in_form) {
         curl_easy_setopt(f->easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
         curl_easy_setopt(f->easy, CURLOPT_USERNAME, t->cfg->client_id.ptr);
         curl_easy_setopt(f->easy, CURLOPT_PASSWORD, buf_cstr(&secret));
     }
-    f->result = curl_easy_perform(f->easy);
-    st = fetch_check(f, r.url, err);
 
 done:
     buf_done(&form);
     buf_done(&secret);
+    return st;
+}
+
+nx_status token_ask_begin(struct token_ask *a, int64_t timeout_ms, const int *cancel, void **easy,
+                          struct nx_err *err)
+{
+    const struct config_oauth2 *c = a->t->cfg;
+    nx_status st = NX_OK;
+
+    if (c->grant_type.len && !nx_slice_is(c->grant_type, "client_credentials"))
+        return nx_fail(err, NX_BADINPUT, "grant type %.*s is not supported", (int)c->grant_type.len,
+                       c->grant_type.ptr);
+    if (!a->f && !(a->f = fetch_new()))
+        return nx_fail(err, NX_NOMEM, "out of memory");
+    if (!a->client)
+        st = fetch_client_new(&a->client, &a->t->http, err);
+    fetch_clear(a->f);
+    if (!st)
+        st = prepare(a->t, a->f, a->client, timeout_ms, cancel, err);
+    if (!st)
+        *easy = a->f->easy;
     return st;
 }
 
@@ -196,33 +241,46 @@ static nx_status keep_answer(struct token *t, const struct fetch *f, struct nx_e
     return st;
 }
 
+static void keep_failure(struct token *t, const struct nx_err *err)
+{
+    nx_lock(&t->lock);
+    buf_clear(&t->header);
+    buf_clear(&t->why);
+    buf_str(&t->why, err->text);
+    nx_unlock(&t->lock);
+}
+
+bool token_ask_end(struct token_ask *a, int result)
+{
+    struct nx_err err = {0};
+    nx_status st;
+
+    a->f->result = (CURLcode)result;
+    st = fetch_check(a->f, a->t->cfg->token_url.ptr, &err);
+    if (st == NX_UNAVAILABLE && !a->again && a->f->code >= 400 && a->f->code < 500) { /* K1 */
+        a->t->in_form = !a->t->in_form;
+        a->again = true;
+        return true;
+    }
+    if (!st)
+        st = keep_answer(a->t, a->f, &err);
+    if (st)
+        keep_failure(a->t, &err);
+    return false;
+}
+
 void token_get(struct token *t, int64_t timeout_ms, const int *cancel)
 {
-    struct fetch_client *client = NULL;
-    struct fetch *f = fetch_new();
+    struct token_ask *a = token_ask_new(t);
     struct nx_err err = {0};
-    nx_status st =
-        f ? fetch_client_new(&client, &t->http, &err) : nx_fail(&err, NX_NOMEM, "out of memory");
+    void *easy = NULL;
+    nx_status st = a ? NX_OK : nx_fail(&err, NX_NOMEM, "out of memory");
 
-    if (!st && t->cfg->grant_type.len && !nx_slice_is(t->cfg->grant_type, "client_credentials"))
-        st = nx_fail(&err, NX_BADINPUT, "grant type %.*s is not supported",
-                     (int)t->cfg->grant_type.len, t->cfg->grant_type.ptr);
-    if (!st)
-        st = ask(t, f, client, timeout_ms, cancel, &err);
-    if (st == NX_UNAVAILABLE && f->code >= 400 && f->code < 500) { /* K1 */
-        fetch_clear(f);
-        t->in_form = !t->in_form;
-        st = ask(t, f, client, timeout_ms, cancel, &err);
-    }
-    if (!st)
-        st = keep_answer(t, f, &err);
-    if (st) {
-        nx_lock(&t->lock);
-        buf_clear(&t->header);
-        buf_clear(&t->why);
-        buf_str(&t->why, err.text);
-        nx_unlock(&t->lock);
-    }
-    fetch_free(f);
-    fetch_client_free(client);
+    do {
+        if (!st)
+            st = token_ask_begin(a, timeout_ms, cancel, &easy, &err);
+    } while (!st && token_ask_end(a, (int)curl_easy_perform(easy)));
+    if (st)
+        keep_failure(t, &err);
+    token_ask_free(a);
 }

@@ -16,6 +16,7 @@ from aiosmtpd.smtp import AuthResult
 
 import harness
 import served
+from alertmanagers import Receiver
 
 pytestmark = pytest.mark.skipif(harness.IS_REFERENCE, reason="not in Prometheus")
 
@@ -327,6 +328,32 @@ def test_mail_by_tls_from_the_start(stage, gauges):
         assert len(box.mails) == 1
     finally:
         server.stop()
+
+
+def test_oauth2(stage, gauges):
+    """A token is asked for before the message; a server of tokens that hangs or refuses holds nobody else up."""
+    tokens, hung, refuses, hooks = Receiver(), Receiver(), Receiver(), Receiver()
+    try:
+        tokens.reply = b'{"access_token": "t1", "token_type": "Bearer", "expires_in": 3600}'
+        hung.open.clear()
+        refuses.status = 401
+        receivers = [{"name": name, **FAST, "group_interval": "1h", "webhook": {"url": f"http://{hooks.address}/{name}", "timeout": "60s", "http_config": {"oauth2": {
+            "client_id": "id", "client_secret": "SECRET", "token_url": f"http://{at.address}/token", "scopes": ["a"]}}}}
+            for name, at in (("hung", hung), ("refused", refuses), ("good", tokens))]
+        gauges.values = {"a": 7}
+        server = serve(stage, gauges, notify_file(stage, receivers))
+        harness.wait_for("the message", lambda: hooks.posts)
+        harness.wait_for("the refusal", lambda: "oauth2: cannot fetch token: server returned HTTP status 401 Unauthorized" in server.log())
+        harness.wait_for("the third", lambda: hung.posts)
+        assert [(path, headers["Authorization"]) for path, headers, _ in hooks.posts] == [("/good", "Bearer t1")]
+        assert [(path, body) for path, _, body in tokens.posts] == [("/token", "grant_type=client_credentials&scope=a")]
+        assert [body for _, _, body in refuses.posts[:2]] == [
+            "grant_type=client_credentials&scope=a", "grant_type=client_credentials&scope=a&client_id=id&client_secret=SECRET"]
+        server.stop()
+        assert "SECRET" not in server.log()
+    finally:
+        for r in (tokens, hung, refuses, hooks):
+            r.close()
 
 
 def test_templates_of_files(stage, fake, gauges):

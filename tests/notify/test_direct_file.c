@@ -125,7 +125,7 @@ static const struct {
     {R "    webhook: {url: 'SECRET'}\n", "url is not an http or https URL (n.yml:4"},
     {R "    webhook: {url: 'http://x/', timeout: 0s}\n", "the timeout must be above 0"},
     {R "    webhook: {url: 'http://x/', title: x}\n", "field title not found in type notify.webhook"},
-    {R "    webhook: {url: 'http://x/', http_config: {oauth2: {client_id: a, token_url: 'http://x'}}}\n", "oauth2 is not supported"},
+    {R "    webhook: {url: 'http://x/', http_config: {oauth2: {client_id: a, token_url: 'http://x', grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer'}}}\n", "oauth2 with another grant_type"},
     {R "    webhook: {url: 'http://x/', http_config: {basic_auth: {password: a, password_file: b}}}\n",
      "at most one of basic_auth password"},
     {R "    webhook: {url: 'HTTP://x/'}\n", "url is not an http or https URL (n.yml:4"},
