@@ -25,12 +25,18 @@ NX_NODISCARD nx_status aws_profile_read(struct aws_profile *p, struct nx_slice t
 
 /* ---- who we are (aws_identity.c) ------------------------------------------------------------------------ */
 
+enum aws_source { AWS_KEYS, AWS_WEB, AWS_CONTAINER, AWS_MACHINE };
 struct aws_identity {
     struct arena *arena;
     struct nx_slice region, service;
-    const char *sts_url;      /* where roles are asked for */
-    struct sigv4_keys keys;   /* access empty: those of the web identity */
-    struct aws_web_identity { /* a token of somebody else's that stands for a role */
+    const char *sts_url; /* where roles are asked for */
+    enum aws_source source;
+    struct sigv4_keys keys; /* AWS_KEYS */
+    struct aws_container {  /* AWS_CONTAINER */
+        struct nx_slice url, token, token_file;
+    } container;
+    struct nx_slice machine_url; /* AWS_MACHINE */
+    struct aws_web_identity {    /* a token of somebody else's that stands for a role */
         struct nx_slice token_file, role_arn, session_name;
     } web;
     struct nx_slice role_arn, external_id; /* a role to take on with these; empty: none */
@@ -41,7 +47,17 @@ NX_NODISCARD nx_status aws_identity_new(struct aws_identity **out, const struct 
                                         struct nx_err *err);
 void aws_identity_free(struct aws_identity *id); /* accepts NULL */
 
+/* Letters, digits and signs of ASCII, and no blank. */
+bool aws_is_word(struct nx_slice s);
+
 /* ---- keys in use (aws_session.c) ------------------------------------------------------------------------ */
+
+struct aws_temporary {
+    struct buf access, secret, token;
+    int64_t ends_ms; /* 0: there are none */
+};
+void aws_temporary_init(struct aws_temporary *t);
+void aws_temporary_done(struct aws_temporary *t);
 
 struct aws_session;
 /* Both are borrowed. NULL out of memory. */
@@ -53,6 +69,20 @@ NX_NODISCARD nx_status aws_session_sign(struct aws_session *s, const char *url,
                                         struct nx_slice content_type, struct nx_slice body,
                                         int64_t timeout_ms, const int *cancel,
                                         struct sigv4_signed *out, struct nx_err *err);
+
+/* Gets the keys of the machine, where these are what signs: whether there are any. Blocks as above. */
+NX_NODISCARD nx_status aws_session_check(struct aws_session *s, int64_t timeout_ms,
+                                         struct nx_err *err);
+
+/* ---- of the container or the machine (aws_meta.c) -------------------------------------------------------- */
+
+/* Blocks for `timeout_ms` at most for each request, of which there are three at most. */
+NX_NODISCARD nx_status aws_meta_ask(const struct aws_identity *id, const char *user_agent,
+                                    int64_t timeout_ms, const int *cancel, struct aws_temporary *to,
+                                    struct nx_err *err);
+/* Keys out of an answer. On failure `to` is as before. */
+NX_NODISCARD nx_status aws_meta_keys(struct nx_slice json, struct aws_temporary *to,
+                                     struct nx_err *err);
 
 /* ---- AWS's answers (aws_answer.c) ----------------------------------------------------------------------- */
 

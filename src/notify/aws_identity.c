@@ -6,8 +6,9 @@
  *         I2  The profile is the section's, AWS_PROFILE's, or "default", which need not exist. It is in
  *             ~/.aws/config (AWS_CONFIG_FILE) and ~/.aws/credentials (AWS_SHARED_CREDENTIALS_FILE), which wins.
  *         I3  The region is the section's, AWS_REGION, AWS_DEFAULT_REGION, the profile's.
+ *             After these come those of the container, if its environment has AWS_CONTAINER_CREDENTIALS_*, and of the machine.
  *         I4  Whatever else a profile may name for its keys is told to be not there, and never passed over.
- * NOT     Keys of the machine or the container we run on, SSO, and programs that print keys. */
+ * NOT     SSO, and programs that print keys. */
 #include "src/notify/aws.h"
 
 #include <stdlib.h>
@@ -90,8 +91,7 @@ static nx_status copy(struct resolving *r, struct nx_slice *to, struct nx_slice 
     return to->ptr ? NX_OK : arena_failed(r->arena, r->err);
 }
 
-/* They stand in lines of a head. */
-static bool is_line(struct nx_slice s)
+bool aws_is_word(struct nx_slice s)
 {
     for (size_t i = 0; i < s.len; i++)
         if (s.ptr[i] <= ' ' || s.ptr[i] >= 127)
@@ -103,7 +103,7 @@ static bool is_line(struct nx_slice s)
 static nx_status copy_word(struct resolving *r, struct nx_slice *to, struct nx_slice from,
                            const char *what)
 {
-    if (!is_line(from) || memchr(from.ptr, '/', from.len))
+    if (!aws_is_word(from) || memchr(from.ptr, '/', from.len))
         return nx_fail(r->err, NX_BADINPUT, "the %s of sigv4 is none", what);
     return copy(r, to, from);
 }
@@ -123,7 +123,7 @@ static nx_status set_keys(struct resolving *r, struct nx_slice access, struct nx
         st = copy(r, &k->secret, secret);
     if (!st)
         st = copy(r, &k->token, token);
-    if (!st && (!is_line(k->access) || !is_line(k->secret) || !is_line(k->token)))
+    if (!st && (!aws_is_word(k->access) || !aws_is_word(k->secret) || !aws_is_word(k->token)))
         st = no_keys(r, "a key or a token holds a blank or a control character");
     return st;
 }
@@ -134,11 +134,73 @@ static nx_status set_web(struct resolving *r, const char *file, const char *role
     struct aws_web_identity *w = &r->id->web;
     nx_status st = copy(r, &w->token_file, nx_slice_str(file));
 
+    r->id->source = AWS_WEB;
     if (!role)
         return no_keys(r, "role ARN is not set");
     if (!st)
         st = copy(r, &w->role_arn, nx_slice_str(role));
     return st ? st : copy(r, &w->session_name, nx_slice_str(session));
+}
+
+/* Keys in the clear go to nobody who is not beside us. */
+static bool is_beside(const char *url)
+{
+    static const char *const hosts[] = {"localhost", "[::1]", "169.254.170.2", "169.254.170.23",
+                                        "[fd00:ec2::23]"};
+    const char *host = url + 7;
+    size_t n;
+
+    if (!strncmp(url, "https://", 8))
+        return true;
+    if (strncmp(url, "http://", 7) != 0)
+        return false;
+    n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?#");
+    if (!strncmp(host, "127.", 4) && strspn(host, "0123456789.") == n)
+        return true;
+    for (size_t i = 0; i < NX_COUNT(hosts); i++)
+        if (strlen(hosts[i]) == n && !memcmp(host, hosts[i], n))
+            return true;
+    return false;
+}
+
+static nx_status set_container(struct resolving *r, const char *url)
+{
+    struct aws_container *c = &r->id->container;
+    nx_status st = copy(r, &c->url, nx_slice_str(url));
+
+    r->id->source = AWS_CONTAINER;
+    if (!is_beside(url) || strchr(url, '@'))
+        return no_keys(r, "invalid endpoint host, only loopback/ecs/eks hosts are allowed");
+    if (!st)
+        st = copy(r, &c->token, nx_slice_str(env("AWS_CONTAINER_AUTHORIZATION_TOKEN")));
+    return st ? st
+              : copy(r, &c->token_file,
+                     nx_slice_str(env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")));
+}
+
+/* Of the container, or of the machine. */
+static nx_status keys_around(struct resolving *r)
+{
+    const char *path = env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+               *full = env("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+               *off = env("AWS_EC2_METADATA_DISABLED"),
+               *machine = env("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    nx_status st;
+
+    if (path) {
+        char *url = arena_printf(r->arena, "http://169.254.170.2%s", path);
+        return url ? set_container(r, url) : arena_failed(r->arena, r->err);
+    }
+    if (full)
+        return set_container(r, full);
+    if (off && !strcasecmp(off, "true"))
+        return no_keys(r, "there are none in the sigv4 section, the environment or the profile, "
+                          "and AWS_EC2_METADATA_DISABLED is set");
+    r->id->source = AWS_MACHINE;
+    st = copy(r, &r->id->machine_url, nx_slice_str(machine ? machine : "http://169.254.169.254"));
+    while (r->id->machine_url.len && r->id->machine_url.ptr[r->id->machine_url.len - 1] == '/')
+        r->id->machine_url.len--;
+    return st;
 }
 
 /* I4 */
@@ -159,8 +221,7 @@ static nx_status keys_of_profile(struct resolving *r)
         return no_keys(r, "profiles that log in (SSO) are not supported");
     if (p->credential_process.len)
         return no_keys(r, "credential_process is not supported");
-    return no_keys(r, "there are none in the sigv4 section, the environment or the profile; those "
-                      "of the container or the machine are not supported");
+    return keys_around(r);
 }
 
 /* I1 */

@@ -2,7 +2,7 @@
  *
  * SHAPE   One or two steps, each a POST to the service: a token of somebody else's for keys (AssumeRoleWithWebIdentity), and
  *         keys for those of a role (AssumeRole).
- * RULES   W1  Temporary keys are asked for anew half a minute before they end. What fails then is tried again with the
+ * RULES   W1  Temporary keys are asked for anew half a minute before they end, five minutes where AWS has new ones by then. What fails then is tried again with the
  *             next request, and as long as they are good the old ones go on.
  *         W2  A file with a token is read at each asking: whoever writes it changes it. */
 #include "src/notify/aws.h"
@@ -15,29 +15,26 @@
 #include "src/base/text.h"
 #include "src/scrape/scrape.h"
 
-#define VERSION      "2011-06-15"
-#define EARLY_MS     30000
-#define SECONDS      900 /* that a role's keys are good */
-#define ANSWER_BYTES (1u << 20)
-#define TOKEN_BYTES  (64u << 10)
-#define FORM         "application/x-www-form-urlencoded"
+#define VERSION       "2011-06-15"
+#define EARLY_MS      30000
+#define META_EARLY_MS 300000
+#define SECONDS       900 /* that a role's keys are good */
+#define ANSWER_BYTES  (1u << 20)
+#define TOKEN_BYTES   (64u << 10)
+#define FORM          "application/x-www-form-urlencoded"
 
-struct temporary {
-    struct buf access, secret, token;
-    int64_t ends_ms; /* 0: there are none */
-};
 struct aws_session {
     const struct aws_identity *id;
     const char *user_agent;
     struct scrape_client *client; /* to the service; NULL: not asked yet */
-    struct temporary web, role;
+    struct aws_temporary own, role;
 };
 struct asking { /* of one aws_session_sign() */
     int64_t timeout_ms;
     const int *cancel;
 };
 
-static void temporary_init(struct temporary *t)
+void aws_temporary_init(struct aws_temporary *t)
 {
     buf_init(&t->access, TOKEN_BYTES);
     buf_init(&t->secret, TOKEN_BYTES);
@@ -45,7 +42,7 @@ static void temporary_init(struct temporary *t)
     t->ends_ms = 0;
 }
 
-static void temporary_done(struct temporary *t)
+void aws_temporary_done(struct aws_temporary *t)
 {
     buf_done(&t->access);
     buf_done(&t->secret);
@@ -60,8 +57,8 @@ struct aws_session *aws_session_new(const struct aws_identity *id, const char *u
         return NULL;
     s->id = id;
     s->user_agent = user_agent;
-    temporary_init(&s->web);
-    temporary_init(&s->role);
+    aws_temporary_init(&s->own);
+    aws_temporary_init(&s->role);
     return s;
 }
 
@@ -70,8 +67,8 @@ void aws_session_free(struct aws_session *s)
     if (!s)
         return;
     scrape_client_free(s->client);
-    temporary_done(&s->web);
-    temporary_done(&s->role);
+    aws_temporary_done(&s->own);
+    aws_temporary_done(&s->role);
     free(s);
 }
 
@@ -81,19 +78,18 @@ static nx_status take_key(struct nx_slice xml, const char *name, struct buf *to,
 {
     nx_status st = aws_element(xml, name, to, err);
 
-    for (size_t i = 0; i < to->len && !st; i++)
-        if (to->ptr[i] <= ' ' || to->ptr[i] >= 127)
-            st = nx_fail(err, NX_CORRUPT, "%s in the answer is none", name);
+    if (!st && !aws_is_word(buf_view(to)))
+        st = nx_fail(err, NX_CORRUPT, "%s in the answer is none", name);
     return !st && !to->len ? nx_fail(err, NX_CORRUPT, "%s in the answer is empty", name) : st;
 }
 
-static nx_status take_keys(struct nx_slice xml, struct temporary *to, struct nx_err *err)
+static nx_status take_keys(struct nx_slice xml, struct aws_temporary *to, struct nx_err *err)
 {
-    struct temporary t;
+    struct aws_temporary t;
     struct buf when;
     nx_status st;
 
-    temporary_init(&t);
+    aws_temporary_init(&t);
     buf_init(&when, 100);
     st = take_key(xml, "AccessKeyId", &t.access, err);
     if (!st)
@@ -105,12 +101,12 @@ static nx_status take_keys(struct nx_slice xml, struct temporary *to, struct nx_
     if (!st && !clock_parse_rfc3339(buf_view(&when), &t.ends_ms))
         st = nx_fail(err, NX_CORRUPT, "Expiration in the answer is no time");
     if (!st) {
-        temporary_done(to);
+        aws_temporary_done(to);
         *to = t;
-        temporary_init(&t);
+        aws_temporary_init(&t);
     }
     buf_done(&when);
-    temporary_done(&t);
+    aws_temporary_done(&t);
     return st;
 }
 
@@ -194,7 +190,7 @@ static void begin_form(struct buf *form, const char *action, struct nx_slice rol
 }
 
 static nx_status ask(struct aws_session *s, const struct asking *how, const char *action,
-                     struct buf *form, const struct sigv4_keys *keys, struct temporary *to,
+                     struct buf *form, const struct sigv4_keys *keys, struct aws_temporary *to,
                      struct nx_err *err)
 {
     struct buf answer;
@@ -222,7 +218,7 @@ static nx_status ask_web(struct aws_session *s, const struct asking *how, struct
     begin_form(&form, "AssumeRoleWithWebIdentity", w->role_arn, w->session_name);
     put(&form, "WebIdentityToken", buf_view(&token));
     if (!st)
-        st = ask(s, how, "AssumeRoleWithWebIdentity", &form, NULL, &s->web, err);
+        st = ask(s, how, "AssumeRoleWithWebIdentity", &form, NULL, &s->own, err);
     buf_done(&form);
     buf_done(&token);
     return st;
@@ -245,12 +241,12 @@ static nx_status ask_role(struct aws_session *s, const struct asking *how,
 
 /* ---- keys ----------------------------------------------------------------------------------------------- */
 
-static bool are_good(const struct temporary *t, int64_t early_ms)
+static bool are_good(const struct aws_temporary *t, int64_t early_ms)
 {
     return t->ends_ms && clock_now_ms() + early_ms < t->ends_ms;
 }
 
-static struct sigv4_keys keys_of(const struct temporary *t)
+static struct sigv4_keys keys_of(const struct aws_temporary *t)
 {
     return (struct sigv4_keys){buf_view(&t->access), buf_view(&t->secret), buf_view(&t->token)};
 }
@@ -261,15 +257,17 @@ static nx_status own_keys(struct aws_session *s, const struct asking *how, struc
 {
     nx_status st = NX_OK;
 
-    if (s->id->keys.access.len) {
+    if (s->id->source == AWS_KEYS) {
         *out = s->id->keys;
         return NX_OK;
     }
-    if (!are_good(&s->web, EARLY_MS))
+    if (s->id->source == AWS_WEB && !are_good(&s->own, EARLY_MS))
         st = ask_web(s, how, err);
-    if (st && !are_good(&s->web, 0))
+    else if (s->id->source != AWS_WEB && !are_good(&s->own, META_EARLY_MS))
+        st = aws_meta_ask(s->id, s->user_agent, how->timeout_ms, how->cancel, &s->own, err);
+    if (st && !are_good(&s->own, 0))
         return st;
-    *out = keys_of(&s->web);
+    *out = keys_of(&s->own);
     return NX_OK;
 }
 
@@ -290,6 +288,16 @@ static nx_status get_keys(struct aws_session *s, const struct asking *how, struc
         return st;
     *out = keys_of(&s->role);
     return NX_OK;
+}
+
+nx_status aws_session_check(struct aws_session *s, int64_t timeout_ms, struct nx_err *err)
+{
+    const struct asking how = {timeout_ms, NULL};
+    struct sigv4_keys unused;
+
+    if (s->id->source != AWS_MACHINE || !own_keys(s, &how, &unused, err))
+        return NX_OK;
+    return nx_context(err, "could not get SigV4 credentials");
 }
 
 nx_status aws_session_sign(struct aws_session *s, const char *url, struct nx_slice content_type,

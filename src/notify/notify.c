@@ -333,6 +333,8 @@ nx_status notify_check(const struct config *cfg, struct nx_err *err)
     for (size_t i = 0; i < cfg->alerting.alertmanagers.n && !st; i++) {
         struct sender_settings *s = NULL;
         st = sender_settings_new(&s, cfg, &cfg->alerting.alertmanagers.v[i], err);
+        if (!st)
+            st = sender_settings_check(s, err);
         sender_settings_unref(s);
     }
     return st;

@@ -50,7 +50,8 @@ NX_NODISCARD nx_status notify_new(struct notify **out, const struct notify_opts 
 /* Ends what is being sent; with `drain` only after it was tried. Accepts NULL. */
 void notify_free(struct notify *n);
 
-/* Whether a configuration can be taken over: fails where the keys are not there that requests are to be signed with. */
+/* Whether a configuration can be taken over: fails where the keys are not there that requests are to be signed with. May
+ * ask the machine that we run on for them, which takes seconds at most. */
 NX_NODISCARD nx_status notify_check(const struct config *cfg, struct nx_err *err);
 /* Takes a configuration over (a reference is kept). Alertmanagers that are still there, by URL, keep their queues;
  * those that are gone are sent what is queued for them, with `drain`. On failure all is as before. */

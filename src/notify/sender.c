@@ -29,6 +29,7 @@
 #include "src/scrape/scrape.h"
 
 #define CONTENT_TYPE "application/json"
+#define CHECK_MS     2000
 
 struct sender_settings {
     atomic_uint refs;
@@ -92,6 +93,19 @@ void sender_settings_unref(struct sender_settings *s)
     aws_identity_free(s->identity);
     config_unref(s->cfg);
     free(s);
+}
+
+nx_status sender_settings_check(const struct sender_settings *s, struct nx_err *err)
+{
+    struct aws_session *aws;
+    nx_status st;
+
+    if (!s->identity)
+        return NX_OK;
+    aws = aws_session_new(s->identity, "Narthex/" NX_VERSION);
+    st = aws ? aws_session_check(aws, CHECK_MS, err) : nx_fail(err, NX_NOMEM, "out of memory");
+    aws_session_free(aws);
+    return st;
 }
 
 const struct config_alertmanager *sender_settings_section(const struct sender_settings *s)

@@ -12,6 +12,8 @@ NX_NODISCARD nx_status sender_settings_new(struct sender_settings **out, const s
                                            const struct config_alertmanager *am,
                                            struct nx_err *err);
 void sender_settings_unref(struct sender_settings *s); /* accepts NULL */
+/* Whether there is somebody to sign for: may ask the machine that we run on, which blocks for seconds at most. */
+NX_NODISCARD nx_status sender_settings_check(const struct sender_settings *s, struct nx_err *err);
 const struct config_alertmanager *sender_settings_section(const struct sender_settings *s);
 
 struct sender_opts { /* of all; borrowed by each */

@@ -109,6 +109,8 @@ static nx_status begin(struct fetch *f, struct fetch_client *c, const struct scr
     curl_easy_setopt(f->easy, CURLOPT_WRITEDATA, body);
     if (r->form)
         curl_easy_setopt(f->easy, CURLOPT_POSTFIELDS, r->form);
+    if (r->method)
+        curl_easy_setopt(f->easy, CURLOPT_CUSTOMREQUEST, r->method);
     if (r->stay)
         curl_easy_setopt(f->easy, CURLOPT_FOLLOWLOCATION, 0L);
     return NX_OK;

@@ -130,6 +130,7 @@ struct scrape_request {
     const struct config_http *http; /* NULL: Go's defaults */
     const char *url, *user_agent;
     const char *form; /* the body of a POST: a form, unless a header says what it is; NULL: a GET */
+    const char *method;         /* NULL: GET, or POST with a form */
     const char *const *headers; /* "Name: value" */
     size_t n_headers;
     bool stay; /* no redirect is followed, whatever the settings say: it is an answer */

@@ -8,7 +8,7 @@ EXPOSITION = {"Content-Type": "text/plain; version=0.0.4"}
 
 
 class Served:
-    """Listens at a free port until close(). Who derives from it has get(request), post(request), or both, which
+    """Listens at a free port until close(). Who derives from it has get(request), post(request) or put(request), which
     answer by send(); they are called by a thread for each connection."""
 
     protocol = "HTTP/1.1"  # 1.0: a connection for each request
@@ -31,6 +31,9 @@ class Served:
 
             def do_POST(self):
                 self.answer(served.post)
+
+            def do_PUT(self):
+                self.answer(served.put)
 
             def log_message(self, *args):
                 pass

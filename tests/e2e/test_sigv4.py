@@ -17,7 +17,9 @@ from test_alertmanager import config as config_with
 RULES = "groups:\n- name: g\n  interval: 200ms\n  rules:\n  - {alert: Up, expr: vector(1)}\n"
 VARIABLES = ("ACCESS_KEY_ID", "ACCESS_KEY", "SECRET_ACCESS_KEY", "SECRET_KEY", "SESSION_TOKEN", "PROFILE", "DEFAULT_PROFILE", "REGION",
              "DEFAULT_REGION", "CONFIG_FILE", "SHARED_CREDENTIALS_FILE", "WEB_IDENTITY_TOKEN_FILE", "ROLE_ARN", "ROLE_SESSION_NAME",
-             "ENDPOINT_URL", "ENDPOINT_URL_STS", "IGNORE_CONFIGURED_ENDPOINT_URLS")
+             "ENDPOINT_URL", "ENDPOINT_URL_STS", "IGNORE_CONFIGURED_ENDPOINT_URLS", "CONTAINER_CREDENTIALS_RELATIVE_URI",
+             "CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_AUTHORIZATION_TOKEN", "CONTAINER_AUTHORIZATION_TOKEN_FILE",
+             "EC2_METADATA_SERVICE_ENDPOINT")
 
 
 def digest(key, text):
@@ -41,6 +43,12 @@ class Aws(served.Served):
     def post(self, request):
         status, text = (self.give if request.path == "/sts" else self.take)(request, self.body(request))
         self.send(request, status, text.encode(), {"Location": self.moved} if status == 307 else None)
+
+    def get(self, request):
+        text = self.around(request.command, request.path, request.headers)
+        self.send(request, 200 if text else 404, (text or "").encode())
+
+    put = get
 
     def judge(self, request, body, service):
         """The access key of a request that is signed right; else why not."""
@@ -99,6 +107,24 @@ class Aws(served.Served):
                      f"      <Expiration>{ends:%Y-%m-%dT%H:%M:%SZ}</Expiration>\n    </Credentials>\n"
                      f"  </{form['Action']}Result>\n</{form['Action']}Response>\n")
 
+    def around(self, method, path, head):
+        """What containers and machines are asked for."""
+        self.asked.append((method, path))
+        roles = "/latest/meta-data/iam/security-credentials/"
+        if (method, path) == ("PUT", "/latest/api/token"):
+            return "machine-token==" if head["X-aws-ec2-metadata-token-ttl-seconds"] and "Content-Type" not in head else None
+        if path.startswith(roles) and head["X-aws-ec2-metadata-token"] != "machine-token==":
+            return None
+        if path == roles:
+            return "of-the-machine\n"
+        access = {roles + "of-the-machine": "AMACHINE", "/container": "ACONTAINER"}.get(path)
+        if not access or (access == "ACONTAINER" and head["Authorization"] != "of the pod"):
+            return None
+        self.keys[access] = ("hush", "to/ken")
+        ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=self.seconds)
+        return json.dumps({"Code": "Success", "AccessKeyId": access, "SecretAccessKey": "hush", "Token": "to/ken",
+                           "Expiration": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
+
     def by(self, path):
         return {access for p, access, _ in list(self.taken) if p == path}
 
@@ -108,6 +134,7 @@ def aws(stage, monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(f"AWS_{name}", raising=False)
     monkeypatch.setenv("HOME", stage.folder)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     a = Aws()
     yield a
     a.close()
@@ -190,6 +217,34 @@ def test_keys_for_a_role(stage, aws, monkeypatch):
     n = counters(server)["errors_total", url]
     harness.wait_for("a redirect", lambda: counters(server)["errors_total", url] > n + 1)
     assert 'err="bad response status 307 Temporary Redirect"' in server.log() and not aws.by("/y")
+
+
+def test_keys_of_the_container_and_the_machine(stage, aws, monkeypatch):
+    """Asked directly, whatever the environment says of proxies."""
+    where = config(stage, section(aws.address, sigv4={"region": "eu-test-1"}))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{aws.address}/container")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", f"{stage.folder}/pod")
+    with open(f"{stage.folder}/pod", "w") as f:
+        f.write("of the pod\n")
+    server = stage.server(where, flags=FLAGS, name="pod")
+    harness.wait_for("requests", lambda: len(aws.taken) >= 2)
+    assert aws.by("/api/v2/alerts") == {"ACONTAINER"} and aws.asked == [("GET", "/container")]
+    server.stop()
+    monkeypatch.delenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{aws.address}/")
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    aws.taken.clear()
+    server = stage.server(where, flags=FLAGS, name="machine")
+    harness.wait_for("requests", lambda: len(aws.taken) >= 2)
+    assert aws.by("/api/v2/alerts") == {"AMACHINE"}
+    assert len(aws.asked) == 1 + 2 * 3  # at the start, whether it has any; and with the first alert
+    server.stop()
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{harness.free_port()}")
+    last = stage.server(where, wait=False, name="nowhere")
+    assert last.popen.wait(timeout=20) == 1
+    assert "could not get SigV4 credentials: keys of the machine (EC2): Get " in last.log()
 
 
 def test_what_is_missing_is_told(stage, aws):

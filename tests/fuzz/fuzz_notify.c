@@ -126,6 +126,7 @@ static void notice_template(struct nx_slice text, struct arena *a)
 static void aws_files(struct nx_slice text, struct arena *a)
 {
     struct aws_profile p = {0};
+    struct aws_temporary t;
     struct nx_err err = {0};
     struct buf b;
 
@@ -139,6 +140,12 @@ static void aws_files(struct nx_slice text, struct arena *a)
     if (!aws_element(text, "Key", &b, &err))
         require(b.len <= text.len);
     buf_done(&b);
+    aws_temporary_init(&t);
+    if (!aws_meta_keys(text, &t, &err))
+        require(aws_is_word(buf_view(&t.access)) && aws_is_word(buf_view(&t.token)));
+    else
+        require(!t.access.len && *err.text);
+    aws_temporary_done(&t);
 }
 
 /* What is sent is signed as it is: signing it again changes nothing. */

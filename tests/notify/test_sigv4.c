@@ -174,7 +174,12 @@ static const char *const variables[] = {"AWS_ACCESS_KEY_ID",
                                         "AWS_ROLE_SESSION_NAME",
                                         "AWS_ENDPOINT_URL",
                                         "AWS_ENDPOINT_URL_STS",
-                                        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"};
+                                        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+                                        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                                        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                                        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+                                        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                                        "AWS_EC2_METADATA_SERVICE_ENDPOINT"};
 
 static char home[] = "/tmp/nx-sigv4-XXXXXX";
 
@@ -184,6 +189,7 @@ static int no_environment(void **state)
     for (size_t i = 0; i < NX_COUNT(variables); i++)
         unsetenv(variables[i]);
     setenv("HOME", home, 1);
+    setenv("AWS_EC2_METADATA_DISABLED", "true", 1);
     return 0;
 }
 
@@ -225,8 +231,7 @@ static void keys_and_regions_are_looked_for_in_order(void **state)
     (void)state;
     assert_string_equal(identity(&none),
                         "could not get SigV4 credentials: there are none in the sigv4 section, the "
-                        "environment or the profile; those of the container or the machine are not "
-                        "supported");
+                        "environment or the profile, and AWS_EC2_METADATA_DISABLED is set");
     assert_string_equal(identity(&keys), "a/s/ r");
     assert_string_equal(identity(&profile),
                         "could not create new AWS session: failed to get shared "
@@ -256,6 +261,89 @@ static void keys_and_regions_are_looked_for_in_order(void **state)
     assert_string_equal(identity(&none),
                         "could not get SigV4 credentials: a key or a token holds a "
                         "blank or a control character");
+}
+
+/* Where keys around us are asked for, and the token that is sent; or why not. */
+static const char *around(void)
+{
+    static char text[NX_ERR_TEXT_BYTES];
+    const struct config_sigv4 cfg = {.region = STR("r")};
+    struct aws_identity *id = NULL;
+
+    if (aws_identity_new(&id, &cfg, &err))
+        return err.text;
+    snprintf(text, sizeof text, "%d %.*s%s %s%s", id->source, (int)id->machine_url.len,
+             id->machine_url.ptr ? id->machine_url.ptr : "",
+             id->container.url.ptr ? id->container.url.ptr : "",
+             id->container.token.ptr ? id->container.token.ptr : "",
+             id->container.token_file.ptr ? id->container.token_file.ptr : "");
+    aws_identity_free(id);
+    return text;
+}
+
+static void keys_around_us_come_last(void **state)
+{
+    static const char *const fine[] = {"http://127.0.0.1:80/x",
+                                       "http://localhost/",
+                                       "http://[::1]/",
+                                       "http://169.254.170.23/v1/credentials",
+                                       "http://[fd00:ec2::23]/v1",
+                                       "https://anywhere.example/"},
+                             *const bad[] = {"http://example.com/",
+                                             "http://127.0.0.1.evil/",
+                                             "http://127.0.0.1@evil.com/",
+                                             "http://localhost.evil/",
+                                             "http://[::2]/",
+                                             "ftp://127.0.0.1/",
+                                             "https://u@evil.com/"};
+
+    (void)state;
+    unsetenv("AWS_EC2_METADATA_DISABLED");
+    assert_string_equal(around(), "3 http://169.254.169.254 ");
+    setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1//", 1);
+    assert_string_equal(around(), "3 http://127.0.0.1:1 ");
+    for (size_t i = 0; i < NX_COUNT(fine); i++) {
+        setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", fine[i], 1);
+        assert_memory_equal(around(), "2 http", 6);
+    }
+    for (size_t i = 0; i < NX_COUNT(bad); i++) {
+        setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", bad[i], 1);
+        assert_non_null(strstr(around(), "only loopback/ecs/eks hosts are allowed"));
+    }
+    setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x", 1);
+    setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "tok", 1);
+    assert_string_equal(around(), "2 http://169.254.170.2/v2/x tok");
+    setenv("AWS_ACCESS_KEY_ID", "a", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "s", 1);
+    assert_string_equal(around(), "0  ");
+}
+
+static void answers_with_keys_are_whole_or_refused(void **state)
+{
+    static const char *const bad[] = {
+        "",
+        "[]",
+        "{}",
+        "{\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"s\",\"Token\":\"t\"}",
+        "{\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"s\",\"Token\":\"t\",\"Expiration\":\"soon\"}",
+        "{\"AccessKeyId\":\"a\\r\\nX: y\",\"SecretAccessKey\":\"s\",\"Token\":\"t\",\"Expiration\":"
+        "\"2026-01-01T00:00:00Z\"}",
+        "{\"AccessKeyId\":\"\",\"SecretAccessKey\":\"s\",\"Token\":\"t\",\"Expiration\":"
+        "\"2026-01-01T00:00:00Z\"}",
+    };
+    struct aws_temporary t;
+
+    (void)state;
+    aws_temporary_init(&t);
+    assert_ok(aws_meta_keys(LIT("{\"Code\":\"Success\",\"AccessKeyId\":\"a\",\"SecretAccessKey\":"
+                                "\"s\",\"Token\":\"t\",\"Expiration\":\"2026-01-01T00:00:00Z\"}"),
+                            &t, &err),
+              &err);
+    for (size_t i = 0; i < NX_COUNT(bad); i++)
+        assert_status(aws_meta_keys(STR(bad[i]), &t, &err), NX_CORRUPT);
+    assert_buf(&t.access, "a", "as before");
+    assert_int_equal(t.ends_ms, 1767225600000);
+    aws_temporary_done(&t);
 }
 
 static void what_a_profile_has_and_we_have_not_is_told(void **state)
@@ -366,6 +454,8 @@ int main(void)
         cmocka_unit_test(without_memory_nothing_is_signed),
         cmocka_unit_test(profiles_are_read_as_the_sdk_reads_them),
         cmocka_unit_test_setup(keys_and_regions_are_looked_for_in_order, no_environment),
+        cmocka_unit_test_setup(keys_around_us_come_last, no_environment),
+        cmocka_unit_test(answers_with_keys_are_whole_or_refused),
         cmocka_unit_test_setup(what_a_profile_has_and_we_have_not_is_told, no_environment),
         cmocka_unit_test_setup(roles_are_asked_for_in_the_region, no_environment),
         cmocka_unit_test(elements_are_found_or_refused),
