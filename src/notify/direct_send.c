@@ -18,6 +18,7 @@
 #include "src/scrape/scrape.h"
 
 #define SECRET_BYTES 65536u
+#define BEARER       "Authorization: Bearer "
 #define MOST_WAIT_S  3600
 #define ANSWER_BYTES 2048u /* of an answer's body, for its words in the log */
 #define GOODBYE_NS   500000000ll
@@ -164,7 +165,7 @@ static nx_status begin_post(struct delivery *d, void **easy, struct nx_err *err)
         struct buf token;
         buf_init(&token, SECRET_BYTES);
         st = get_secret(via->key.value, via->key_file, false, &token, err);
-        buf_str(&d->auth, "Authorization: Bearer ");
+        buf_str(&d->auth, BEARER);
         buf_slice(&d->auth, buf_view(&token));
         buf_done(&token);
         d->header_v[n++] = buf_cstr(&d->auth);
@@ -378,12 +379,14 @@ static bool holds(const struct buf *answer, const char *part, size_t len)
     return len >= LEAST_SECRET && memmem(answer->ptr, answer->len, part, len);
 }
 
-/* S1: whether an answer holds the key, or a part of the URL that is not its host. */
+/* S1: whether an answer holds the key or the token, or a part of the URL that is not its host. */
 static bool tells_secret(struct delivery *d)
 {
     const char *at = strstr(buf_cstr(&d->url), "://"), *host, *end;
 
-    if (holds(&d->answer, d->secret.ptr, d->secret.len))
+    if (holds(&d->answer, d->secret.ptr, d->secret.len) ||
+        (d->auth.len &&
+         holds(&d->answer, d->auth.ptr + strlen(BEARER), d->auth.len - strlen(BEARER))))
         return true;
     if (!at)
         return false;

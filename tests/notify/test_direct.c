@@ -323,6 +323,31 @@ static void an_answer_that_repeats_the_url_is_not_told(void **state)
     }
 }
 
+static void an_answer_that_repeats_the_token_is_not_told(void **state)
+{
+    struct direct_plan *p = NULL;
+    struct fixture f;
+    char text[300];
+
+    (void)state;
+    setup_with(&f, "}, matchers: [alertname=none]");
+    receiver_answer(&f.r, "403 Forbidden");
+    receiver_say(&f.r, "not with SECRET-token");
+    snprintf(text, sizeof text,
+             "notify:\n  receivers:\n  - {name: r, group_wait: 0s, ntfy: {url: "
+             "'http://127.0.0.1:%u/t', token: SECRET-token}}\n",
+             f.r.port);
+    assert_ok(direct_plan_parse(&p, STR(text), "n.yml", &err), &err);
+    assert_ok(direct_apply(f.d, p, &err), &err);
+    direct_plan_unref(p);
+    take(&f, "A", false);
+    wait_for(&f, kinds[CONFIG_NOTIFY_NTFY].failed[0], 1);
+    assert_non_null(strstr(f.r.heads[0], "Authorization: Bearer SECRET-token\r\n"));
+    teardown(&f);
+    assert_non_null(strstr(logged, "answered 403 Forbidden"));
+    assert_null(strstr(logged, "SECRET"));
+}
+
 static void a_stop_waits_for_a_second(void **state)
 {
     struct fixture f;
@@ -512,6 +537,7 @@ int main(void)
         cmocka_unit_test(a_name_server_that_hangs_holds_nobody_up),
         cmocka_unit_test(a_mail_server_that_is_slow_to_leave_holds_nobody_up),
         cmocka_unit_test(an_answer_that_repeats_the_url_is_not_told),
+        cmocka_unit_test(an_answer_that_repeats_the_token_is_not_told),
         cmocka_unit_test(a_stop_waits_for_a_second),
         cmocka_unit_test(another_file_is_used_at_once),
         cmocka_unit_test(what_failed_by_the_old_file_goes_by_the_new_one),
