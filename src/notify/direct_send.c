@@ -3,8 +3,7 @@
  * RULES   S1  A URL may be a secret: what is told of it is its scheme and its host. An answer that repeats a part of it, as
  *             "Cannot POST /services/..." does, is not told.
  *         S2  4xx is final, but 408 and 429; 5xx and whatever is between us and the receiver may pass.
- *         S3  A name server that is silent holds nobody up: who gives up on a name leaves the thread that asks for it
- *             behind, which libcurl else waits for. Nor does a mail server that has taken a message and is slow to say
+ *         S3  A name server that is silent holds nobody up (fetch.c, F7). Nor does a mail server that has taken a message and is slow to say
  *             goodbye: libcurl waits for that inside one call, for two minutes if nobody stops it. */
 #include "src/notify/direct_send.h"
 
@@ -114,16 +113,6 @@ static nx_status cut_topic(struct delivery *d, struct nx_err *err)
     return NX_OK;
 }
 
-/* S3 */
-static void leave_names_behind(CURL *easy)
-{
-#if LIBCURL_VERSION_NUM >= 0x075700
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
-#else
-    (void)easy;
-#endif
-}
-
 static size_t on_answer(char *bytes, size_t size, size_t n, void *arg)
 {
     struct buf *b = arg;
@@ -138,7 +127,6 @@ static size_t on_answer(char *bytes, size_t size, size_t n, void *arg)
 /* A POST, or a request for the token that it needs. */
 static void is_begun(struct delivery *d, CURL *easy)
 {
-    leave_names_behind(easy);
     if (scrape_client_asks_token(d->client))
         return;
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_answer);
@@ -301,7 +289,6 @@ static void mail_options(struct delivery *d, const struct mail *mail)
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, d->why);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    leave_names_behind(e);
     curl_easy_setopt(e, CURLOPT_PROXY, "");
     curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L); /* and so it says QUIT */
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)via->timeout_ms);

@@ -10,7 +10,9 @@
  *         F5  A connection for wire.c is never libcurl's to use again: it is made for one transfer, and
  *             what libcurl wants closed after that is kept instead.
  *         F6  A large body that would take the process over its memory limit ends the transfer. From a host
- *             nearby megabytes come between two looks at the memory: each so many bytes have their own. */
+ *             nearby megabytes come between two looks at the memory: each so many bytes have their own.
+ *         F7  A name server that is silent holds nobody up: who gives up on a name leaves the thread that asks for it
+ *             behind. Else libcurl waits for it, inside whatever call ends the transfer, and all others with it. */
 #include "src/scrape/fetch.h"
 
 #include <arpa/inet.h>
@@ -589,6 +591,15 @@ static int called_off(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_
     return __atomic_load_n(cancel, __ATOMIC_ACQUIRE) != 0;
 }
 
+void fetch_leave_names_behind(CURL *easy) /* F7 */
+{
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#else
+    (void)easy;
+#endif
+}
+
 nx_status fetch_begin(struct fetch *f, struct fetch_client *c, const struct fetch_request *r,
                       struct nx_err *err)
 {
@@ -600,6 +611,7 @@ nx_status fetch_begin(struct fetch *f, struct fetch_client *c, const struct fetc
     curl_easy_setopt(f->easy, CURLOPT_PRIVATE, f);
     curl_easy_setopt(f->easy, CURLOPT_ERRORBUFFER, f->why);
     curl_easy_setopt(f->easy, CURLOPT_NOSIGNAL, 1L);
+    fetch_leave_names_behind(f->easy);
     curl_easy_setopt(f->easy, CURLOPT_URL, r->url);
     curl_easy_setopt(f->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(f->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

@@ -71,6 +71,8 @@ struct fetch_request {
 };
 /* Does the client ask with nothing but what wire.c can ask, too: no credentials, proxy or headers? */
 bool fetch_client_is_plain(const struct fetch_client *c);
+void fetch_leave_names_behind(
+    CURL *easy); /* its end waits for no name server; fetch_begin() sets it */
 /* Makes the easy handle ready for curl_multi_add_handle(). Fails when a credentials file can't be read. */
 NX_NODISCARD nx_status fetch_begin(struct fetch *f, struct fetch_client *c,
                                    const struct fetch_request *r, struct nx_err *err);

@@ -209,6 +209,7 @@ nx_status scrape_client_end(struct scrape_client *c, const struct scrape_request
 void scrape_client_secure(const struct scrape_client *c, void *easy)
 {
     fetch_client_secure(c->c, easy);
+    fetch_leave_names_behind(easy);
 }
 
 nx_status scrape_request(const struct scrape_request *r, int *code, struct buf *body,

@@ -170,5 +170,6 @@ NX_NODISCARD nx_status scrape_client_next(struct scrape_client *c, const struct 
 bool scrape_client_asks_token(const struct scrape_client *c); /* and not yet the request itself */
 NX_NODISCARD nx_status scrape_client_end(struct scrape_client *c, const struct scrape_request *r,
                                          int result, struct scrape_answer *out, struct nx_err *err);
-/* The client's TLS settings, without server_name, for a handle of libcurl that is not its own. */
+/* The client's TLS settings, without server_name, for a handle of libcurl that is not its own; and its end waits
+ * for no name server. */
 void scrape_client_secure(const struct scrape_client *c, void *easy);

@@ -2,6 +2,9 @@
  * is for a condition, with a limit that only a failure reaches. */
 #include "../support/test.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
+#include <stdatomic.h>
 #include <time.h>
 #include <zlib.h>
 
@@ -639,6 +642,48 @@ static void targets_follow_their_file(void **state)
     rig_stop(&r);
 }
 
+/* In place of the C library's: a name server that is silent, until the test is done with it. */
+static atomic_uint asking;
+static atomic_bool silent;
+
+__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
+                                                       const struct addrinfo *hints,
+                                                       struct addrinfo **out)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = NULL;
+
+    if (!name || strcmp(name, "silent.example") != 0) {
+        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+        return real(name, service, hints, out);
+    }
+    atomic_fetch_add(&asking, 1);
+    for (int i = 0; i < 15000 && atomic_load(&silent); i++)
+        usleep(1000);
+    atomic_fetch_sub(&asking, 1);
+    return EAI_AGAIN;
+}
+
+static void a_name_server_that_is_silent_holds_up_no_other_target(void **state)
+{
+    int64_t began = real_ms();
+    struct rig r;
+
+    (void)state;
+    atomic_store(&silent, true);
+    rig_start(&r, NULL);
+    web_text(r.web, "/metrics", "x 5\n");
+    apply(&r, GLOBAL "- {job_name: slow, static_configs: [{targets: ['silent.example:1']}]}\n"
+                     "- {job_name: fine, static_configs: [{targets: ['127.0.0.1:%u']}]}\n");
+    WAIT_FOR(read_series(&r, "up", "slow").n >= 3);
+    WAIT_FOR(read_series(&r, "up", "fine").n >= 10);
+    assert_true(atomic_load(&asking) > 0);
+    rig_stop(&r);
+    assert_true(real_ms() - began < 10000); /* of the 15 s that the first question takes */
+    atomic_store(&silent, false);
+    while (atomic_load(&asking))
+        usleep(1000);
+}
+
 static void stopping_under_load_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -753,6 +798,7 @@ int main(void)
         cmocka_unit_test(a_failing_target_ends_its_series),
         cmocka_unit_test(metric_relabelling_drops_and_renames),
         cmocka_unit_test(targets_follow_their_file),
+        cmocka_unit_test(a_name_server_that_is_silent_holds_up_no_other_target),
         cmocka_unit_test(stopping_under_load_leaves_nothing_behind),
     };
 
