@@ -130,7 +130,7 @@ def up_to_the_limit(stage, name):
                              or series(server) >= targets.greedy)
         target = harness.wait_for("a reason", lambda: [t for t in server.targets() if "new series were refused" in t["lastError"]])[0]
         assert target["labels"]["job"] == "greedy" and target["health"] == "up", target
-        assert re.search(r"\d+ new series were refused .*--memory.limit", target["lastError"]), target
+        assert re.search(r"\d+ new series were refused: .*--memory.limit", target["lastError"]), target
         targets.greedy *= 3
         # Queries on top of it: answered or refused, in words.
         said = [greedy_query(server) for _ in range(6)]
