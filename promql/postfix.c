@@ -43,7 +43,11 @@ static nx_status parse_subquery(struct parser *p, struct pql_expr *of, struct pq
 
     p->where = IN_SUBQUERY_STEP;
     if (parse_peek(p) != TOK_RIGHT_BRACKET) {
+        const uint32_t at = p->ahead.pos;
+
         st = parse_range_duration(p, &step);
+        if (!st && !step.ms && !step.expr) /* Prometheus would divide by it */
+            st = parse_fail(p, at, "step of a subquery must be a millisecond at least");
         if (st)
             return st;
     }

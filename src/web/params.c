@@ -161,16 +161,17 @@ size_t web_param_count(const struct web_req *r, const char *key)
     return n;
 }
 
-/* Rounds to milliseconds; what lies outside of int64 stays at its end. */
+/* Rounds to milliseconds the part behind the point alone, as Prometheus does; what lies outside of int64 stays at its
+ * end. */
 static int64_t seconds_to_ms(double s)
 {
-    double ms = round(s * 1000);
+    const double whole = trunc(s);
 
-    if (ms >= 9.2e18)
+    if (s >= 9.2e15)
         return INT64_MAX;
-    if (ms <= -9.2e18)
+    if (s <= -9.2e15)
         return INT64_MIN;
-    return (int64_t)ms;
+    return (int64_t)whole * 1000 + (int64_t)round((s - whole) * 1000);
 }
 
 nx_status web_parse_time(struct nx_slice s, int64_t *ms, struct nx_err *err)

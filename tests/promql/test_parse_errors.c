@@ -40,6 +40,7 @@ static const struct {
     { "foo[5m]]", "1:8: parse error: unexpected right bracket ']'", V2 },
     { "foo[5m][5m]", "1:8: parse error: ranges only allowed for vector selectors", V2 },
     { "foo[5m][5m:]", "1:1: parse error: subquery is only allowed on instant vector, got matrix instead", V2 },
+    { "foo[5m:0.0004]", "1:8: parse error: step of a subquery must be a millisecond at least", V3 },
     { "foo[0]", "1:5: parse error: duration must be greater than 0", V3 },
     { "foo[0s]", "1:5: parse error: duration must be greater than 0", V2 },
     { "foo[-5m]", "1:5: parse error: duration must be greater than 0", V3 },

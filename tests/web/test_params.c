@@ -71,6 +71,9 @@ static void times_are_seconds_rfc3339_or_the_ends_of_time(void **state)
         {"0", 0},
         {"1435781451.781", 1435781451781},
         {"1755870000.1234567", 1755870000123},
+        {"1000.0005", 1000000}, /* a little less, as a double */
+        {"1000.0015", 1000001},
+        {"0.0005", 1},
         {"-1.5", -1500},
         {"1e3", 1000000},
         {"1795161078264", 1795161078264000},
@@ -79,6 +82,7 @@ static void times_are_seconds_rfc3339_or_the_ends_of_time(void **state)
         {"-292273086-05-16T16:47:06Z", INT64_MIN},
         {"292277025-08-18T07:12:54.999999999Z", INT64_MAX},
         {"1e300", INT64_MAX},
+        {"-Inf", INT64_MIN},
     };
     static const char *const bad[] = {"", "foo", "30s", "2015-06-03", "nan", "0x10", "1_000"};
     struct nx_err err;
