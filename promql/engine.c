@@ -19,11 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "promql/helpers.h"
 #include "promql/leaves.h"
 #include "src/base/cgroup.h"
 #include "src/base/clock.h"
 #include "src/base/thread.h"
+#include "src/base/workers.h"
 
 #define STAT_KEPT      512                  /* durations each quantile is taken from */
 #define STAT_WINDOW_NS (600ll * 1000000000) /* older ones do not count */
@@ -43,7 +43,7 @@ enum stat_slice { STAT_QUEUE, STAT_PREPARE, STAT_EVAL, STAT_SORT, STAT_SLICES };
 struct pql_engine {
     /* set once */
     struct pql_engine_opts opts;
-    struct helpers *helpers; /* NULL: none */
+    struct workers *helpers; /* NULL: none */
     int64_t default_step_ms; /* atomic */
 
     struct nx_mutex lock;
@@ -78,8 +78,8 @@ nx_status pql_engine_new(struct pql_engine **out, const struct pql_engine_opts *
     if (!e->opts.helpers)
         e->opts.helpers = cpus_available("") - 1;
     if (e->opts.helpers && e->opts.helpers != UINT32_MAX) {
-        e->helpers = helpers_new(e->opts.helpers < MOST_HELPERS ? e->opts.helpers : MOST_HELPERS,
-                                 &e->active);
+        e->helpers = workers_new(e->opts.helpers < MOST_HELPERS ? e->opts.helpers : MOST_HELPERS,
+                                 "query", &e->active);
         if (!e->helpers) {
             pql_engine_free(e);
             return nx_fail(err, NX_NOMEM, "making a query engine");
@@ -93,7 +93,7 @@ void pql_engine_free(struct pql_engine *e)
 {
     if (!e)
         return;
-    helpers_free(e->helpers);
+    workers_free(e->helpers);
     nx_cond_done(&e->freed);
     nx_mutex_done(&e->lock);
     free(e);

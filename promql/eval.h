@@ -108,7 +108,7 @@ struct eval {
     struct eval_selection *selections;
     const struct label_names
         *only;               /* what is looked at of the labels of the next selection; NULL: all */
-    struct helpers *helpers; /* borrowed; NULL: there are none */
+    struct workers *helpers; /* borrowed; NULL: there are none */
     size_t ahead_rows;       /* see pql_engine_opts */
     struct crew *crew;       /* at work on rows; NULL: there is none */
     bool helped;             /* there was one, */

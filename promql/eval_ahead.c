@@ -2,10 +2,10 @@
  *
  * WHY     Nearly all that a large query costs is in the rows of its leaves: chunks are decoded and functions go over
  *         windows, and no row needs another. What is done with them, sums above all, depends on their order.
- * SHAPE   Rows are dealt out in blocks. Helpers (helpers.h) make blocks ahead of the consumer, each with a fork: an
- *         eval and a copy of the chain of rows of its own. The consumer pulls a block itself if nobody has begun
- *         it; if a helper is at work on it, the consumer makes a later one meanwhile, and only when there is none
- *         that it may make does it wait. Blocks lie in a ring of slots until they are used.
+ * SHAPE   Rows are dealt out in blocks. Helpers (workers.h) make blocks ahead of the consumer, each with a fork: an
+ *         eval and a copy of the chain of rows of its own. The consumer pulls a block itself if nobody has begun it;
+ *         if a helper is at work on it, the consumer makes a later one meanwhile, and only when there is none that it
+ *         may make does it wait. Blocks lie in a ring of slots until they are used.
  * RULES   H1  Rows are used strictly in order, by one thread. With each goes what its pull counted and noted,
  *             and that is put where the pull would have put it: results, statistics, annotations and errors
  *             are those of one thread, to the bit.
@@ -27,9 +27,9 @@
 #include <string.h>
 
 #include "promql/eval.h"
-#include "promql/helpers.h"
 #include "src/base/clock.h"
 #include "src/base/thread.h"
+#include "src/base/workers.h"
 
 #define LEAST_ROWS    4u
 #define MANY_ROWS     64u     /* so that one that takes long does not decide */
@@ -63,7 +63,7 @@ struct slot {
 };
 
 struct helper {
-    struct helper_job job; /* first */
+    struct work work; /* first */
     struct crew *crew;
     struct eval ev; /* the fork */
     struct rows *rows;
@@ -73,7 +73,7 @@ struct crew {
     /* set once */
     struct eval *ev;
     struct rows *r;
-    struct helpers *pool;
+    struct workers *pool;
     size_t first, n, block_rows; /* blocks begin at row `first` */
     size_t n_slots;
     struct arena *a; /* slots and forks */
@@ -206,13 +206,13 @@ static void stop_locked(struct crew *c)
 }
 
 /* A helper at work, until there is nothing left to begin. */
-static void helper_run(struct helper_job *job)
+static void helper_run(struct work *w)
 {
-    struct helper *h = (struct helper *)(void *)job;
+    struct helper *h = (struct helper *)(void *)w;
     struct crew *c = h->crew;
 
     nx_lock(&c->lock);
-    while (!c->stop && c->next < c->n_blocks && !helpers_crowded(c->pool)) {
+    while (!c->stop && c->next < c->n_blocks && !workers_crowded(c->pool)) {
         if (c->next - c->passed >= c->n_slots) {
             c->n_waiting++;
             nx_cond_wait(&c->room, &c->lock);
@@ -277,7 +277,7 @@ void ahead_end(struct eval *ev)
     stop_locked(c);
     nx_unlock(&c->lock);
     for (unsigned i = 0; i < c->n_helpers; i++)
-        helpers_wait(c->pool, &c->helpers[i].job);
+        workers_wait(c->pool, &c->helpers[i].work);
     ev->crew = NULL;
     c->r->ahead.on = false;
     crew_free(c);
@@ -340,7 +340,7 @@ static struct crew *crew_new(struct eval *ev, struct rows *r, size_t first, size
 {
     struct arena *a = arena_beside(ev->work);
     struct crew *c = a ? arena_zalloc(a, sizeof *c) : NULL;
-    const unsigned most = helpers_most(ev->helpers);
+    const unsigned most = workers_most(ev->helpers);
 
     if (!c) {
         arena_free(a);
@@ -392,7 +392,7 @@ static void consider(struct eval *ev, struct rows *r, size_t i)
         r->ahead.from_ns = now_ns;
         r->ahead.from = i;
         r->ahead.look_at = i == 1 && r->n >= MANY_ROWS ? 8 : 2 * i;
-        if (i == 1 || !helpers_idle(ev->helpers) || took_ns / seen * (r->n - i) < LEAST_LEFT_NS)
+        if (i == 1 || !workers_idle(ev->helpers) || took_ns / seen * (r->n - i) < LEAST_LEFT_NS)
             return;
         block_rows = BLOCK_NS * seen / (took_ns + 1) + 1;
     }
@@ -405,18 +405,18 @@ static void consider(struct eval *ev, struct rows *r, size_t i)
 /* One more fork at work for each helper that is free. */
 static void call_helpers(struct crew *c)
 {
-    for (unsigned i = 0; i < c->n_helpers && helpers_idle(c->pool); i++) {
+    for (unsigned i = 0; i < c->n_helpers && workers_idle(c->pool); i++) {
         struct helper *h = &c->helpers[i];
 
-        if (h->crew && helper_is_out(&h->job))
+        if (h->crew && work_is_out(&h->work))
             continue;
-        h->job.run = helper_run;
+        h->work.run = helper_run;
         if (!h->crew && helper_fork(c, h, NULL)) {
             helper_done(h);
             c->n_helpers = i;
             return;
         }
-        helpers_send(c->pool, &h->job);
+        workers_send(c->pool, &h->work);
     }
 }
 
@@ -431,7 +431,7 @@ static bool begin_own_locked(const struct crew *c)
 static void dismiss_helpers(struct crew *c)
 {
     for (unsigned i = 0; i < c->n_helpers; i++)
-        if (!helper_is_out(&c->helpers[i].job))
+        if (!work_is_out(&c->helpers[i].work))
             helper_done(&c->helpers[i]);
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "src/base/thread.h"
+#include "src/base/workers.h"
 #include "src/rules/table.h"
 #include "src/template/template.h"
 
@@ -68,7 +69,6 @@ struct rule_counters { /* atomic */
 };
 
 struct durations;
-struct rule_pool;
 struct rule_group {
     /* set once */
     const struct rule_files *files;
@@ -81,7 +81,7 @@ struct rule_group {
     uint64_t env_print; /* equal for groups that run under the same conditions */
     size_t n_stages;
     bool in_parallel; /* rules of a stage may be evaluated at once */
-    struct rule_pool *pool;
+    struct workers *pool;
     struct durations *rule_durations; /* shared; may be NULL */
 
     struct rule_state *rules;
@@ -135,6 +135,5 @@ void rule_group_restore(struct rule_group *g, int64_t now_ns, const struct rule_
 void rule_group_take_over(struct rule_group *g, struct rule_group *from);
 
 /* pool.c: threads that evaluate rules beside the group's own. */
-struct rule_pool *rule_pool_new(unsigned max);
-void rule_pool_free(struct rule_pool *p); /* accepts NULL; nothing must be under way */
-void rule_pool_run(struct rule_pool *p, struct rule_group *g, size_t stage, int64_t t_ns);
+struct workers *rule_pool_new(unsigned max); /* workers_free() ends it */
+void rule_pool_run(struct workers *p, struct rule_group *g, size_t stage, int64_t t_ns);

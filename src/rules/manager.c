@@ -46,7 +46,7 @@ struct rules {
     /* set once */
     struct rules_opts opts;
     struct pql_source source;
-    struct rule_pool *pool;
+    struct workers *pool;
     struct durations *rule_durations, *group_durations; /* made with the first group */
     int cancel;                                         /* atomic */
     bool restored; /* only rules_apply(): groups that are new from now on do not restore */
@@ -283,7 +283,7 @@ void rules_free(struct rules *r)
     nx_unlock(&r->lock);
     for (unsigned i = 0; i < n; i++)
         nx_thread_join(&r->threads[i]);
-    rule_pool_free(r->pool);
+    workers_free(r->pool);
     for (size_t i = 0; i < r->n_slots; i++) {
         rule_group_free(r->slots[i]->g);
         free(r->slots[i]);

@@ -18,8 +18,9 @@ struct world {
     struct rule_files *files;
     struct rule_group *group;
     struct buf sent;
-    bool full;     /* the store takes nothing, */
-    unsigned rows; /* after these */
+    struct workers *pool; /* NULL: rules are evaluated one after the other */
+    bool full;            /* the store takes nothing, */
+    unsigned rows;        /* after these */
 };
 
 static void note(void *ctx, const struct rule_notice *v, size_t n)
@@ -52,6 +53,7 @@ static struct world *open_world(void)
 static void close_world(struct world *w)
 {
     rule_group_free(w->group);
+    workers_free(w->pool);
     rule_files_unref(w->files);
     storage_group_close(w->input);
     pql_engine_free(w->engine);
@@ -107,10 +109,12 @@ static struct rule_group *group_of(struct world *w, const char *text, bool resto
                                  .notify = note,
                                  .notify_ctx = w,
                                  .resend_delay_ms = 60000,
+                                 .parallel = w->pool != NULL,
                                  .quiet = true};
 
     assert_ok(rule_files_parse(&w->files, STR(text), "r.yml", NULL, &err), &err);
     assert_ok(rule_group_new(&w->group, w->files, &w->files->groups[0], &env, &err), &err);
+    w->group->pool = w->pool;
     return w->group;
 }
 
@@ -315,6 +319,36 @@ static void a_rule_that_fails_writes_and_ends_nothing(void **state)
     eval(w, 30);
     ASSERT_STANDS(w, 0, "err exceeded limit of 2 with 3 series");
     ASSERT_ASK(w, "y{l=\"c\"}", 30, "");
+    close_world(w);
+}
+
+/* More rules than there are ever threads for, each once, and those that read them after them. */
+static void rules_of_a_stage_are_evaluated_by_several_threads(void **state)
+{
+    struct world *w = open_world();
+    struct buf text;
+
+    (void)state;
+    w->pool = rule_pool_new(3);
+    assert_non_null(w->pool);
+    buf_init(&text, 0);
+    buf_printf(&text, "groups:\n- name: g\n  rules:\n");
+    for (int i = 0; i < 150; i++)
+        buf_printf(&text, "  - record: r\n    expr: x + %d\n    labels: {i: \"%d\"}\n", i, i);
+    buf_printf(&text, "  - record: all\n    expr: sum(r)\n");
+    group_of(w, buf_cstr(&text), true);
+    assert_true(w->group->in_parallel);
+    for (int64_t second = 10; second <= 100; second += 10) {
+        char want[64];
+
+        put(w, "x", "a", second, (double)second);
+        eval(w, second);
+        snprintf(want, sizeof want, "all => %" PRId64 "\n", 150 * second + 149 * 150 / 2);
+        ASSERT_ASK(w, "all", second, want);
+        ASSERT_ASK(w, "count(r)", second, "{} => 150\n");
+    }
+    assert_true(workers_idle(w->pool));
+    buf_done(&text);
     close_world(w);
 }
 
@@ -940,6 +974,7 @@ int main(void)
         cmocka_unit_test(a_rule_sees_what_rules_before_it_wrote),
         cmocka_unit_test(a_series_that_vanishes_is_ended),
         cmocka_unit_test(a_rule_that_fails_writes_and_ends_nothing),
+        cmocka_unit_test(rules_of_a_stage_are_evaluated_by_several_threads),
         cmocka_unit_test(a_rule_that_fails_for_ever_keeps_nothing),
         cmocka_unit_test(what_the_store_refuses_is_the_rules_error),
         cmocka_unit_test(a_row_that_the_store_cannot_take_is_an_error_and_nothing_is_forgotten),
