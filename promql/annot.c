@@ -105,13 +105,42 @@ void annots_monotonic(struct annots *as, struct pql_pos pos, struct nx_slice nam
         a->max_diff = max_diff;
 }
 
+static void merge_monotonic(struct annots *as, const struct annot *b)
+{
+    struct annot *a = annots_put(as, b->level, b->pos, b->text);
+    char *text;
+
+    if (!a)
+        return;
+    text = a->text;
+    if (!a->monotonic) {
+        *a = *b;
+        a->text = text;
+        return;
+    }
+    a->seen += b->seen;
+    a->min_ms = b->min_ms < a->min_ms ? b->min_ms : a->min_ms;
+    a->max_ms = b->max_ms > a->max_ms ? b->max_ms : a->max_ms;
+    a->min_bucket = b->min_bucket < a->min_bucket ? b->min_bucket : a->min_bucket;
+    a->max_bucket = b->max_bucket > a->max_bucket ? b->max_bucket : a->max_bucket;
+    a->max_diff = b->max_diff > a->max_diff ? b->max_diff : a->max_diff;
+}
+
 void annots_merge(struct annots *as, const struct annots *from)
 {
     as->failed |= from->failed;
-    for (size_t i = 0; i < from->n; i++) {
-        NX_ASSERT(!from->v[i].monotonic);
-        annots_put(as, from->v[i].level, from->v[i].pos, from->v[i].text);
-    }
+    for (size_t i = 0; i < from->n; i++)
+        if (from->v[i].monotonic)
+            merge_monotonic(as, &from->v[i]);
+        else
+            annots_put(as, from->v[i].level, from->v[i].pos, from->v[i].text);
+}
+
+void annots_repeat(struct annots *as, const struct annots *from)
+{
+    for (size_t i = 0; i < from->n; i++)
+        if (!from->v[i].monotonic)
+            annots_put(as, from->v[i].level, from->v[i].pos, from->v[i].text);
 }
 
 static void print_time(struct buf *b, int64_t t_ms)

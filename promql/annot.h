@@ -33,8 +33,10 @@ void annots_quantile(struct annots *as, struct pql_pos pos, double q);
 void annots_monotonic(struct annots *as, struct pql_pos pos, struct nx_slice name, int64_t t_ms,
                       double min_bucket, double max_bucket, double max_diff);
 
-/* As if all that `from` was told had been told to `as`; what is monotonic was not. */
+/* As if all that `from` was told had been told to `as`. */
 void annots_merge(struct annots *as, const struct annots *from);
+/* After annots_merge(): makes what `from` was told the last that was told, without telling it twice. */
+void annots_repeat(struct annots *as, const struct annots *from);
 
 /* Writes the texts of one level, with "(line:column)", into `a`: at most ten, and a line that counts
  * the rest. */

@@ -411,6 +411,30 @@ nx_status eval_scalar(struct eval *ev, const struct pql_expr *e, const struct ev
     return st;
 }
 
+nx_status eval_scalar_behind(struct eval *ev, const struct pql_expr *e, const struct eval_times *tm,
+                             double **out, struct annots *told, struct nx_err *err)
+{
+    const struct annots before = ev->annots;
+    struct annots own;
+    nx_status st;
+
+    ev->annots = (struct annots){.a = before.a};
+    st = eval_scalar(ev, e, tm, out, err);
+    own = ev->annots;
+    ev->annots = before;
+    annots_merge(&ev->annots, &own);
+    told->a = own.a;
+    annots_merge(told, &own);
+    ev->annots.failed |= told->failed;
+    return st;
+}
+
+void eval_told_behind(struct eval *ev, const struct rows *r, size_t i, const struct annots *told)
+{
+    if (told->n && i + 1 == r->n)
+        annots_repeat(&ev->annots, told);
+}
+
 /* ---- vectors ---------------------------------------------------------------------------------- */
 
 static nx_status minus_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
@@ -447,6 +471,7 @@ struct with_scalar {
     const struct pql_expr *e;
     double *scalar, *tmp;
     bool scalar_first;
+    struct annots told; /* by the scalar, if it is the second */
 };
 
 static nx_status with_scalar_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
@@ -458,6 +483,7 @@ static nx_status with_scalar_pull(struct eval *ev, struct rows *r, size_t i, str
 
     if (st)
         return st;
+    eval_told_behind(ev, r, i, &c->told);
     if (!pql_op_is_comparison(c->e->binary.op)) {
         if (c->scalar_first)
             binop_apply(c->e->binary.op, c->scalar, into->v, n, into->v, NULL);
@@ -497,7 +523,7 @@ static nx_status eval_with_scalar(struct eval *ev, const struct pql_expr *e,
     if (!st)
         st = eval_rows(ev, c->scalar_first ? e->binary.rhs : e->binary.lhs, tm, &child, err);
     if (!st && !c->scalar_first)
-        st = eval_scalar(ev, e->binary.rhs, tm, &c->scalar, err);
+        st = eval_scalar_behind(ev, e->binary.rhs, tm, &c->scalar, &c->told, err);
     if (st)
         return st;
     if (e->binary.op == PQL_OP_TRIM_UPPER || e->binary.op == PQL_OP_TRIM_LOWER) {
@@ -525,6 +551,7 @@ struct map_call {
     const struct pql_func *func;
     double *args[PQL_MAX_ARGS];
     size_t n_args;
+    struct annots told; /* by the arguments behind the first */
 };
 
 static nx_status map_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
@@ -541,6 +568,8 @@ static nx_status map_pull(struct eval *ev, struct rows *r, size_t i, struct row 
             args[a] = c->args[a][k];
         into->v[k] = c->func->map(into->v[k], args);
     }
+    if (!st)
+        eval_told_behind(ev, r, i, &c->told);
     return st;
 }
 
@@ -576,7 +605,7 @@ static nx_status eval_map_call(struct eval *ev, const struct pql_expr *e,
     st = e->call.n ? eval_rows(ev, e->call.args[0], tm, &child, err)
                    : step_seconds(ev, tm, &child, err);
     for (size_t i = 1; i < e->call.n && !st; i++)
-        st = eval_scalar(ev, e->call.args[i], tm, &c->args[c->n_args++], err);
+        st = eval_scalar_behind(ev, e->call.args[i], tm, &c->args[c->n_args++], &c->told, err);
     if (!st)
         st = rows_over(ev, child, map_pull, c, &r, err);
     if (!st && !(c->func->flags & PQL_F_KEEP_NAME))

@@ -184,6 +184,13 @@ NX_NODISCARD nx_status eval_rows(struct eval *ev, const struct pql_expr *e,
 /* A scalar node: tm->n values in the work arena. */
 NX_NODISCARD nx_status eval_scalar(struct eval *ev, const struct pql_expr *e,
                                    const struct eval_times *tm, double **out, struct nx_err *err);
+/* The same for an argument that stands behind vectors, whose rows are lazy and made later. Of a text that both tell
+ * the last place counts (annot.c, N1), and that is the scalar's: *told, which may hold what others told before, takes
+ * what it told, for eval_told_behind() to repeat when row i, the last one, was pulled. */
+NX_NODISCARD nx_status eval_scalar_behind(struct eval *ev, const struct pql_expr *e,
+                                          const struct eval_times *tm, double **out,
+                                          struct annots *told, struct nx_err *err);
+void eval_told_behind(struct eval *ev, const struct rows *r, size_t i, const struct annots *told);
 /* Why a query stopped: NX_TIMEOUT or NX_CANCELED, while it was in `where`. */
 nx_status eval_stopped(nx_status st, const char *where, struct nx_err *err);
 #define EVAL_WHERE "expression evaluation"

@@ -142,6 +142,7 @@ DATE(year, d.year)
 
 struct clamp {
     double *min, *max;
+    struct annots told; /* by both */
 };
 
 static nx_status clamp_pull(struct eval *ev, struct rows *r, size_t i, struct row *into,
@@ -158,12 +159,13 @@ static nx_status clamp_pull(struct eval *ev, struct rows *r, size_t i, struct ro
         into->v[k] = go_max(c->min[k], go_min(c->max[k], into->v[k]));
         into->points += into->has[k];
     }
+    eval_told_behind(ev, r, i, &c->told);
     return NX_OK;
 }
 
 nx_status fn_clamp(struct pql_call *c, struct nx_err *err)
 {
-    struct clamp *ctx = arena_alloc(c->ev->work, sizeof *ctx);
+    struct clamp *ctx = arena_zalloc(c->ev->work, sizeof *ctx);
     struct rows *child;
     nx_status st;
 
@@ -171,9 +173,9 @@ nx_status fn_clamp(struct pql_call *c, struct nx_err *err)
         return eval_nomem(c->ev, c->ev->work, err);
     st = eval_rows(c->ev, c->e->call.args[0], c->tm, &child, err);
     if (!st)
-        st = eval_scalar(c->ev, c->e->call.args[1], c->tm, &ctx->min, err);
+        st = eval_scalar_behind(c->ev, c->e->call.args[1], c->tm, &ctx->min, &ctx->told, err);
     if (!st)
-        st = eval_scalar(c->ev, c->e->call.args[2], c->tm, &ctx->max, err);
+        st = eval_scalar_behind(c->ev, c->e->call.args[2], c->tm, &ctx->max, &ctx->told, err);
     if (!st)
         st = rows_over(c->ev, child, clamp_pull, ctx, &c->rows, err);
     return st ? st : rows_drop_names(c->ev, c->rows, false, err);
