@@ -7,7 +7,7 @@
 
 #include "src/base/num.h"
 
-#define SERIES_MAX_VALUES 10000000u
+#define SERIES_MAX_VALUES (1u << 24) /* "0x10000000" is met: one more than ten millions */
 
 struct values {
     struct arena *a;
@@ -151,19 +151,15 @@ static nx_status put_item(struct values *v, struct nx_slice item, struct nx_err 
         return put_run(v, SERIES_GAP, 0, 0, times, err);
     }
     if (item.len >= 5 && memcmp(item.ptr, "stale", 5) == 0) {
-        if (!take_times(advance(item, 5), &times))
+        len = 5;
+        if (item.len > len && item.ptr[len] == 'x') /* a word of its own there: "stalex3" */
             return bad_item(item, err);
-        for (uint64_t i = 0; i <= times; i++) {
-            nx_status st = put(v, SERIES_VALUE, num_from_bits(NUM_STALE_BITS), err);
-
-            if (st)
-                return st;
-        }
-        return NX_OK;
+        value = num_from_bits(NUM_STALE_BITS); /* any more, as in "stale+0x3", are plain NaNs */
+    } else {
+        len = number_length(item);
+        if (!len || !series_number((struct nx_slice){item.ptr, len}, &value))
+            return bad_item(item, err);
     }
-    len = number_length(item);
-    if (!len || !series_number((struct nx_slice){item.ptr, len}, &value))
-        return bad_item(item, err);
     rest = advance(item, len);
     if (rest.len && (*rest.ptr == '+' || *rest.ptr == '-')) {
         len = number_length(rest);

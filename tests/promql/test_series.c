@@ -43,7 +43,9 @@ static void values_expand(void **state)
     notation_gives("m 0x3", "m", "0 0 0 0");
     notation_gives("m 1-1.5e-1x1", "m", "1 0.85");
     notation_gives("m _ 1 _x3 2", "m", "_ 1 _ _ _ 2");
-    notation_gives("m stale 1 stalex1", "m", "s 1 s s");
+    notation_gives("m stale 1 stale", "m", "s 1 s");
+    notation_gives("m 1 stale+0x2 5", "m", "1 s NaN NaN 5"); /* the sum is no marker any more */
+    notation_gives("m stale-1x0", "m", "s");
     notation_gives("m NaN Inf -Inf +Inf inf nanx1", "m", "NaN +Inf -Inf +Inf +Inf NaN NaN");
     notation_gives("m \t 1   2\t3", "m", "1 2 3");
     notation_gives("m", "m", "");
@@ -64,16 +66,27 @@ static void labels_are_read(void **state)
     notation_gives("sum{x=\"1\"} 1", "sum{x=\"1\"}", "1");
 }
 
+static void ten_million_values_and_more_are_one_series(void **state)
+{
+    struct arena *a = arena_new(0);
+    struct series_line l = {0};
+    struct nx_err err;
+
+    (void)state;
+    assert_ok(series_parse(a, STR("m 0x10000000"), &l, &err), &err);
+    assert_int_equal(l.n, 10000001);
+    assert_true(l.v[0].v == 0 && l.v[l.n - 1].v == 0);
+    arena_free(a);
+}
+
 static void nonsense_is_refused(void **state)
 {
-    static const char *const lines[] = {"m 1+",        "m 1+2",
-                                        "m x3",        "m 1x",
-                                        "m 1xq",       "m q",
-                                        "m 1+2x-1",    "m _y",
-                                        "m stalex",    "m {{sum:1",
-                                        "m{a=1} 1",    "m{a!=\"b\"} 1",
-                                        "m{a=\"b\" 1", "m 1x99999999999",
-                                        "m --1"};
+    static const char *const lines[] = {
+        "m 1+",     "m 1+2",         "m x3",        "m 1x",
+        "m 1xq",    "m q",           "m 1+2x-1",    "m _y",
+        "m stalex", "m stalex1",     "m stale+0",   "m {{sum:1",
+        "m{a=1} 1", "m{a!=\"b\"} 1", "m{a=\"b\" 1", "m 1x99999999999",
+        "m --1"};
 
     (void)state;
     for (size_t i = 0; i < NX_COUNT(lines); i++) {
@@ -113,6 +126,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_expand),
         cmocka_unit_test(labels_are_read),
+        cmocka_unit_test(ten_million_values_and_more_are_one_series),
         cmocka_unit_test(nonsense_is_refused),
         cmocka_unit_test(numbers_stand_alone),
     };
