@@ -163,7 +163,7 @@ static void over_many_series(void **state)
     (void)state;
     clock_fake_set(1700000000000LL);
     clock_fake_tick(1);
-    for (size_t i = 0; i < NX_COUNT(cases); i++)
+    for (size_t i = 0; i < (STRIDE > 1 ? 2 : NX_COUNT(cases)); i++) /* there is no z then */
         look_often_enough(&source, &cases[i].q, &cases[i].plain,
                           cases[i].nodes + cases[i].samples / MILLION);
     clock_fake_off();
