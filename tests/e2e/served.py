@@ -78,22 +78,3 @@ class Target(Served):
 
     def plain(self, request):
         self.send(request, body=self.text.encode(), headers={"Content-Type": self.content_type})
-
-
-class Target(Served):
-    """A target that shows `text`, or whose `answer(request)` writes the answer. What came in is kept."""
-
-    def __init__(self, answer=None):
-        self.requests = []  # (path, headers), the newest
-        self.text = "fine 1\n"
-        self.content_type = EXPOSITION["Content-Type"]
-        self.answer = answer or self.plain
-        super().__init__()
-
-    def get(self, request):
-        self.requests.append((request.path, dict(request.headers)))
-        del self.requests[:-200]
-        self.answer(request)
-
-    def plain(self, request):
-        self.send(request, body=self.text.encode(), headers={"Content-Type": self.content_type})
