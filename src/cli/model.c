@@ -165,15 +165,24 @@ static void put_time(struct buf *b, int64_t t_ms)
     buf_num_plain(b, (double)t_ms / 1000);
 }
 
+/* Go's %f. */
+static void put_fixed(struct buf *b, double v)
+{
+    if (isfinite(v))
+        buf_printf(b, "%f", v);
+    else
+        buf_num_plain(b, v);
+}
+
 static void put_sample(struct buf *b, const struct model_sample *s)
 {
     if (!s->is_histogram) {
         buf_num_plain(b, s->v);
     } else {
         buf_str(b, "Count: ");
-        buf_num_plain(b, s->count);
+        put_fixed(b, s->count);
         buf_str(b, ", Sum: ");
-        buf_num_plain(b, s->sum);
+        put_fixed(b, s->sum);
         buf_str(b, ", Buckets: [");
         for (size_t i = 0; i < s->n_buckets; i++) {
             const struct model_bucket *k = &s->buckets[i];
@@ -204,6 +213,25 @@ void model_labels_print(struct buf *b, const struct labels *ls)
         text_quote(b, ls->v[i].value);
     }
     buf_char(b, '}');
+}
+
+/* model.Metric: the name before the others, whatever it looks like. */
+static void put_metric(struct buf *b, const struct labels *ls)
+{
+    struct nx_slice name = labels_get_str(ls, LABEL_NAME);
+    const char *before = "{";
+
+    buf_slice(b, name);
+    for (uint32_t i = 0; i < ls->n; i++) {
+        if (nx_slice_is(ls->v[i].name, LABEL_NAME))
+            continue;
+        buf_str(b, before);
+        buf_slice(b, ls->v[i].name);
+        buf_char(b, '=');
+        text_quote(b, ls->v[i].value);
+        before = ", ";
+    }
+    buf_str(b, before[0] == ',' ? "}" : name.len ? "" : "{}");
 }
 
 /* model.LabelSet.Before: the smaller set first, then name by name; a missing name comes first. */
@@ -240,7 +268,7 @@ void model_print(struct buf *b, struct model_value *v)
         const struct model_series *s = &v->series[i];
 
         buf_str(b, i ? "\n" : "");
-        labels_print(b, &s->labels);
+        put_metric(b, &s->labels);
         buf_str(b, v->type == MODEL_MATRIX ? " =>\n" : " => ");
         for (size_t k = 0; k < s->n; k++) {
             buf_str(b, k ? "\n" : "");

@@ -11,6 +11,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/num.h"
+#include "src/base/text.h"
 #include "src/cli/moment.h"
 #include "src/cli/tool.h"
 
@@ -52,13 +53,13 @@ static nx_status understand(int code, struct buf *body, struct query_answer *out
     if (!out->root)
         return nx_fail(err, NX_UNAVAILABLE, "bad_response: readObjectStart: %s", why.text);
     status = json_string_value(json_object_get(out->root, "status"));
-    if (api_error != (status && strcmp(status, "error") == 0))
-        return nx_fail(err, NX_UNAVAILABLE, "bad_response: inconsistent body for response code");
-    if (api_error) {
+    if (status && strcmp(status, "error") == 0) {
         const char *type = json_string_value(json_object_get(out->root, "errorType"));
         const char *text = json_string_value(json_object_get(out->root, "error"));
         return nx_fail(err, NX_UNAVAILABLE, "%s: %s", type ? type : "", text ? text : "");
     }
+    if (api_error)
+        return nx_fail(err, NX_UNAVAILABLE, "bad_response: inconsistent body for response code");
     out->data = json_object_get(out->root, "data");
     out->warnings = json_object_get(out->root, "warnings");
     return NX_OK;
@@ -74,7 +75,8 @@ nx_status query_ask(const struct server_url *s, const char *path, const char *fo
     *out = (struct query_answer){0};
     buf_init(&body, ANSWER_BYTES);
     st = server_url_ask(s, path, form, TIMEOUT_MS, &code, &body, err);
-    if (!st && form && (code == 405 || code == 501)) {
+    /* Who refuses to be posted to, a proxy that lets through what only reads, is asked by a GET. */
+    if (!st && form && (code == 403 || code == 405 || code == 501)) {
         char *url = arena_printf(s->arena, "%s?%s", path, form);
         buf_clear(&body);
         st = url ? server_url_ask(s, url, NULL, TIMEOUT_MS, &code, &body, err)
@@ -302,15 +304,17 @@ int tool_query_labels(const struct flags *f)
     struct server_url s = {0};
     struct query_answer a = {0};
     struct nx_err err = {0};
-    struct buf form;
-    char *path;
+    struct buf form, path;
     int code = 1;
 
     buf_init(&form, 0);
+    buf_init(&path, 0);
     if (!put_window(f, &form) || !server_url_init(&s, f, f->args[0]))
         goto done;
-    path = arena_printf(s.arena, "/api/v1/label/%s/values?%s", f->args[1], buf_cstr(&form));
-    if (!path || query_ask(&s, path, NULL, &a, &err)) {
+    buf_str(&path, "/api/v1/label/");
+    text_url_path(&path, nx_slice_str(f->args[1]));
+    buf_printf(&path, "/values?%s", buf_cstr(&form));
+    if (buf_status(&path, &err) || query_ask(&s, buf_cstr(&path), NULL, &a, &err)) {
         code = query_error(&err);
         goto done;
     }
@@ -322,6 +326,7 @@ int tool_query_labels(const struct flags *f)
 done:
     query_answer_done(&a);
     server_url_done(&s);
+    buf_done(&path);
     buf_done(&form);
     return code;
 }
