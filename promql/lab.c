@@ -7,6 +7,7 @@
 
 #include "promql/series.h"
 #include "promql/teststore.h"
+#include "src/base/num.h"
 
 struct lab_line {
     struct series_line line;
@@ -117,8 +118,18 @@ nx_status pql_lab_advance(struct pql_lab *l, int64_t t_ms, struct nx_err *err)
 }
 
 nx_status pql_lab_add(struct pql_lab *l, const struct labels *ls, int64_t t_ms, double v,
-                      struct nx_err *err)
+                      enum pql_lab_taken *taken, struct nx_err *err)
 {
+    struct teststore_sample newest;
+
+    *taken = PQL_LAB_ADDED;
+    if (teststore_newest(l->store, ls, &newest) && newest.t_ms >= t_ms) {
+        if (newest.t_ms > t_ms)
+            *taken = PQL_LAB_LATE;
+        else if (num_bits(newest.v) != num_bits(v))
+            *taken = PQL_LAB_DUPLICATE;
+        return NX_OK;
+    }
     return teststore_add(l->store, ls, t_ms, v, err);
 }
 

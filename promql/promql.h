@@ -213,9 +213,14 @@ NX_NODISCARD nx_status pql_lab_series(struct pql_lab *l, struct nx_slice series,
                                       struct nx_err *err);
 /* Time reaches t_ms: the samples of all series up to it are in the store. */
 NX_NODISCARD nx_status pql_lab_advance(struct pql_lab *l, int64_t t_ms, struct nx_err *err);
-/* A sample more; of two at one time the first stays. Labels are copied. */
+/* A sample more, as a server would take it. Labels are copied. */
+enum pql_lab_taken {
+    PQL_LAB_ADDED,     /* or there already, the same to the bit */
+    PQL_LAB_DUPLICATE, /* the newest of its series has another value at that time: that stays */
+    PQL_LAB_LATE       /* older than the newest of its series: not added */
+};
 NX_NODISCARD nx_status pql_lab_add(struct pql_lab *l, const struct labels *ls, int64_t t_ms,
-                                   double v, struct nx_err *err);
+                                   double v, enum pql_lab_taken *taken, struct nx_err *err);
 struct pql_engine *pql_lab_engine(struct pql_lab *l);
 const struct pql_source *pql_lab_source(const struct pql_lab *l);
 /* Since the last call: did a query select native histograms, which the store can't hold? */

@@ -96,11 +96,10 @@ static nx_status held_new(struct teststore *s, const struct labels *ls, size_t a
     return NX_OK;
 }
 
-static nx_status held_find(struct teststore *s, const struct labels *ls, struct held **out,
-                           struct nx_err *err)
+/* The place of a series, or the one that it would have; *there tells which. */
+static size_t held_place(const struct teststore *s, const struct labels *ls, bool *there)
 {
     size_t lo = 0, hi = s->n;
-    nx_status st = NX_OK;
 
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
@@ -110,11 +109,33 @@ static nx_status held_find(struct teststore *s, const struct labels *ls, struct 
         else
             hi = mid;
     }
-    if (lo == s->n || labels_cmp(&s->v[lo]->labels, ls) != 0)
-        st = held_new(s, ls, lo, err);
+    *there = lo < s->n && labels_cmp(&s->v[lo]->labels, ls) == 0;
+    return lo;
+}
+
+static nx_status held_find(struct teststore *s, const struct labels *ls, struct held **out,
+                           struct nx_err *err)
+{
+    bool there;
+    size_t at = held_place(s, ls, &there);
+    nx_status st = there ? NX_OK : held_new(s, ls, at, err);
+
     if (!st)
-        *out = s->v[lo];
+        *out = s->v[at];
     return st;
+}
+
+bool teststore_newest(const struct teststore *s, const struct labels *ls,
+                      struct teststore_sample *out)
+{
+    bool there;
+    size_t at = held_place(s, ls, &there);
+    const struct samples_held *h = there ? &s->v[at]->samples : NULL;
+
+    if (!h || !h->n)
+        return false;
+    *out = (struct teststore_sample){h->t[h->n - 1], h->v[h->n - 1]};
+    return true;
 }
 
 /* Puts a sample where its time belongs. */

@@ -108,7 +108,8 @@ static nx_status find_files(struct testing *t, const char *path, const struct co
 
     for (size_t i = 0; i < file->rule_files.n && !st; i++) {
         struct config_strings found = {0};
-        char *pattern = config_path_beside(t->a, path, file->rule_files.v[i].ptr);
+        const char *given = file->rule_files.v[i].ptr;
+        const char *pattern = *given ? config_path_beside(t->a, path, given) : given;
 
         st = pattern ? config_glob(pattern, t->a, &found, err) : arena_failed(t->a, err);
         if (!st && !found.n) {

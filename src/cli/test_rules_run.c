@@ -120,12 +120,18 @@ static nx_status sink_append(void *writer, int64_t t_ms, const uint32_t *cols, c
                              size_t n, struct storage_appended *refused, struct nx_err *err)
 {
     struct writer *w = writer;
+    struct storage_appended res = {0};
     nx_status st = NX_OK;
 
+    for (size_t i = 0; i < n && !st; i++) {
+        enum pql_lab_taken taken;
+        st = pql_lab_add(w->lab, &w->v[cols[i]], t_ms, values[i], &taken, err);
+        res.appended += taken == PQL_LAB_ADDED;
+        res.duplicate += taken == PQL_LAB_DUPLICATE;
+        res.out_of_order += taken == PQL_LAB_LATE;
+    }
     if (refused)
-        memset(refused, 0, sizeof *refused);
-    for (size_t i = 0; i < n && !st; i++)
-        st = pql_lab_add(w->lab, &w->v[cols[i]], t_ms, values[i], err);
+        *refused = res;
     return st;
 }
 
@@ -267,14 +273,30 @@ static nx_status set_up(struct run *r, const struct config_strings *rule_files, 
     return st ? st : sort_alerts(r, err);
 }
 
+/* As labels.Labels prints: the name among the others, quoted where it is none of old. */
+static void put_labels(struct buf *b, const struct labels *ls)
+{
+    buf_char(b, '{');
+    for (uint32_t i = 0; i < ls->n; i++) {
+        buf_str(b, i ? ", " : "");
+        if (label_name_legacy_valid(ls->v[i].name))
+            buf_slice(b, ls->v[i].name);
+        else
+            text_quote(b, ls->v[i].name);
+        buf_char(b, '=');
+        text_quote(b, ls->v[i].value);
+    }
+    buf_char(b, '}');
+}
+
 /* ---- alerts ---------------------------------------------------------------------------------------- */
 
 static void put_alert(struct buf *b, size_t i, const struct unit_alert *a)
 {
     buf_printf(b, "%s\n            %zu:\n              Labels:", i ? "," : "", i);
-    model_labels_print(b, &a->labels);
+    put_labels(b, &a->labels);
     buf_str(b, "\n              Annotations:");
-    model_labels_print(b, &a->annotations);
+    put_labels(b, &a->annotations);
 }
 
 static void put_alerts(struct buf *b, const struct unit_alert *v, size_t n)
@@ -484,7 +506,7 @@ static void put_samples(struct buf *b, const struct unit_sample *v, size_t n)
     buf_str(b, n ? "" : "nil");
     for (size_t i = 0; i < n; i++) {
         buf_str(b, i ? ", " : "");
-        model_labels_print(b, &v[i].labels);
+        put_labels(b, &v[i].labels);
         buf_char(b, ' ');
         put_exponent(b, v[i].value);
     }
@@ -616,7 +638,7 @@ static void dump(struct run *r)
     } else {
         fprintf(stderr, "DEBUG: Dump of all data (input_series and rules) at %s:\n", at);
         for (size_t i = 0; i < res->n_series; i++) {
-            model_labels_print(&b, &res->series[i].labels);
+            put_labels(&b, &res->series[i].labels);
             buf_str(&b, " =>\n");
             for (size_t k = 0; k < res->series[i].n; k++) {
                 buf_num_plain(&b, res->series[i].v[k]);

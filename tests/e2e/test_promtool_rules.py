@@ -87,6 +87,53 @@ def test_what_came_after_242(folder):
     assert got.returncode == 1 and got.stderr.startswith("promtool: error: ")
 
 
+CLASHES = """groups:
+- name: a
+  rules:
+  - {record: sum, expr: seed}
+  - {record: apart, expr: seed}
+- name: b
+  rules:
+  - {record: sum, expr: seed * FACTOR}
+"""
+CLASH_TEST = """rule_files: [clash.rules.yml]
+group_eval_order: [a, b]
+tests:
+- interval: 1m
+  input_series: [{series: seed, values: 0 1 2}]
+  promql_expr_test: [{expr: sum, eval_time: 2m, exp_samples: [{labels: sum, value: 2}]}]
+"""
+
+
+def test_rules_that_write_over_one_another_fail(folder):
+    """As in a server: of two values at one time the second is refused. The same value twice is none."""
+    (folder / "clash.test.yml").write_text(CLASH_TEST)
+    for factor, code in (("1", 0), ("2", 1)):
+        (folder / "clash.rules.yml").write_text(CLASHES.replace("FACTOR", factor))
+        ours, theirs = both(["test", "rules", "clash.test.yml"], folder)
+        assert ours.returncode == theirs.returncode == code and ours.stdout == theirs.stdout
+        # Promtool tells both values, too, except at 0.
+        assert ours.stderr == re.sub(" 60000; overrides not allowed: .*", "", theirs.stderr)
+    assert ours.stderr == "  FAILED:\n    rule: sum, time: 1m0s, err: duplicate sample for timestamp\n"
+    (folder / "clash.rules.yml").write_text(CLASHES.replace("FACTOR", "1").replace("name: b", "name: b\n  query_offset: 1m"))
+    got = run([BINARY, "test", "rules", "clash.test.yml"], folder)
+    assert (got.returncode, got.stderr) == (1, "  FAILED:\n    rule: sum, time: 1m0s, err: out of order sample\n")
+
+
+def test_names_of_a_new_kind_are_quoted(folder):
+    (folder / "dots.rules.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: 'up', labels: {a.b: c}}]}]\n")
+    (folder / "dots.test.yml").write_text("""rule_files: [dots.rules.yml, '']
+tests:
+- input_series: [{series: up, values: 1}]
+  alert_rule_test: [{eval_time: 0m, alertname: A, exp_alerts: [{exp_labels: {d-e: f}}]}]
+  promql_expr_test: [{expr: 'vector(1)', eval_time: 0m, exp_samples: [{labels: '{"x.y"="z"}', value: 1}]}]
+""")
+    got = run([BINARY, "test", "rules", "dots.test.yml"], folder)
+    assert got.returncode == 1 and got.stderr.startswith("  WARNING: no file match pattern \n  FAILED:\n")
+    assert '\n              Labels:{alertname="A", "d-e"="f"}\n' in got.stderr
+    assert '\n              Labels:{"a.b"="c", alertname="A"}\n' in got.stderr and '\n        exp: {"x.y"="z"} 1E+00\n' in got.stderr
+
+
 def test_junit_debug_and_diff(folder):
     got = run([BINARY, "test", "--junit=j.xml", "rules", "--debug", "fails.test.yml", "passes.test.yml", "no_yaml.test.yml"], folder)
     assert got.returncode == 1

@@ -1,9 +1,11 @@
 /* What unit tests of rules and the editing of expressions stand on. */
 #include "tests/support/test.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "promql/promql.h"
+#include "src/base/num.h"
 
 static double ask(struct pql_lab *l, const char *text, int64_t t_ms, size_t *n)
 {
@@ -18,6 +20,15 @@ static double ask(struct pql_lab *l, const char *text, int64_t t_ms, size_t *n)
     v = r->n_series ? r->series[0].v[0] : -1;
     pql_result_free(r);
     return v;
+}
+
+static enum pql_lab_taken add(struct pql_lab *l, const struct labels *ls, int64_t t_ms, double v)
+{
+    enum pql_lab_taken taken;
+    struct nx_err err;
+
+    assert_ok(pql_lab_add(l, ls, t_ms, v, &taken, &err), &err);
+    return taken;
 }
 
 static void samples_come_as_time_reaches_them(void **state)
@@ -44,8 +55,8 @@ static void samples_come_as_time_reaches_them(void **state)
 
 static void the_last_of_two_lines_counts_and_samples_can_be_added(void **state)
 {
-    const struct label v[] = {{{"__name__", 8}, {"a", 1}}};
-    const struct labels a = {v, 1};
+    const struct label v[] = {{{"__name__", 8}, {"a", 1}}}, w[] = {{{"__name__", 8}, {"b", 1}}};
+    const struct labels a = {v, 1}, other = {w, 1};
     struct pql_lab *l;
     struct nx_err err;
     size_t n;
@@ -57,9 +68,15 @@ static void the_last_of_two_lines_counts_and_samples_can_be_added(void **state)
     assert_ok(pql_lab_series(l, LIT("h"), LIT("{{sum:1 count:1}}"), 0, 1000, &err), &err);
     assert_ok(pql_lab_advance(l, 60000, &err), &err);
     assert_true(ask(l, "count_over_time(a[1m])", 30000, &n) == 1);
-    assert_ok(pql_lab_add(l, &a, 2000, 8, &err), &err);
-    assert_ok(pql_lab_add(l, &a, 2000, 9, &err), &err);
+    assert_int_equal(add(l, &a, 2000, 8), PQL_LAB_ADDED);
+    assert_int_equal(add(l, &a, 2000, 8), PQL_LAB_ADDED);
+    assert_int_equal(add(l, &a, 2000, 9), PQL_LAB_DUPLICATE);
+    assert_int_equal(add(l, &a, 1999, 8), PQL_LAB_LATE);
     assert_true(ask(l, "a", 30000, &n) == 8);
+    assert_true(ask(l, "count_over_time(a[1m])", 30000, &n) == 2);
+    assert_int_equal(add(l, &other, 1, NAN), PQL_LAB_ADDED); /* each series for itself */
+    assert_int_equal(add(l, &other, 1, NAN), PQL_LAB_ADDED);
+    assert_int_equal(add(l, &other, 1, num_from_bits(NUM_STALE_BITS)), PQL_LAB_DUPLICATE);
     assert_false(pql_lab_met_histograms(l));
     ask(l, "h", 1000, &n);
     assert_true(pql_lab_met_histograms(l));
