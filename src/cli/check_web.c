@@ -100,10 +100,6 @@ static nx_status check_clients(const struct config_web_tls *t, struct nx_err *er
     if ((t->client_ca_file.len || t->client_ca.len) && i < 2)
         return nx_fail(err, NX_BADINPUT,
                        "client CA's have been configured without a Client Auth Policy");
-    if (t->client_allowed_sans.n && i < 4)
-        return nx_fail(err, NX_BADINPUT,
-                       "client_allowed_sans requires client_auth_type to be one of "
-                       "RequireAnyClientCert or RequireAndVerifyClientCert");
     return NX_OK;
 }
 

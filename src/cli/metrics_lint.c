@@ -133,13 +133,6 @@ static void counter(struct lint *l)
         problem(l, "non-counter metrics should not have \"_total\" suffix");
 }
 
-static void gauge(struct lint *l)
-{
-    if (l->f->type != METRICS_GAUGE && l->f->type != METRICS_UNTYPED &&
-        ends_with(l->f->name, "_timestamp_seconds"))
-        problem(l, "non-gauge metrics should not have \"_timestamp_seconds\" suffix");
-}
-
 static void reserved(struct lint *l)
 {
     bool histogram = l->f->type == METRICS_HISTOGRAM, summary = l->f->type == METRICS_SUMMARY;
@@ -240,8 +233,8 @@ nx_status metrics_lint(const struct metrics_families *f, struct arena *a,
                        struct metrics_problem **out, size_t *n, struct nx_err *err)
 {
     static void (*const conventions[])(struct lint * l) = {
-        help,         metric_units,   counter,    gauge,       reserved,
-        type_in_name, reserved_chars, snake_case, abbreviated, duplicates,
+        help,           metric_units, counter,     reserved,   type_in_name,
+        reserved_chars, snake_case,   abbreviated, duplicates,
     };
     struct lint l = {.a = a};
 

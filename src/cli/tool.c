@@ -242,6 +242,8 @@ static int unknown(int argc, char **argv, int matched)
         return usage(group);
     if (!extra)
         snprintf(text, sizeof text, "must select a subcommand of '%s'", group);
+    else if (extra[0] == '-' && extra[1] != '-')
+        snprintf(text, sizeof text, "unknown short flag '%.2s'", extra);
     else if (extra[0] == '-')
         snprintf(text, sizeof text, "unknown long flag '%.*s'", (int)strcspn(extra, "="), extra);
     else
