@@ -94,6 +94,8 @@ nx_status pql_lab_series(struct pql_lab *l, struct nx_slice series, struct nx_sl
     nx_status st =
         text ? series_parse(l->a, nx_slice_str(text), &line.line, err) : arena_failed(l->a, err);
 
+    if (!st && !line.line.labels.n)
+        st = nx_fail(err, NX_BADINPUT, "empty labelset: invalid sample");
     return st ? st : add_line(l, &line, err);
 }
 

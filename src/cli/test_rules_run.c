@@ -645,7 +645,7 @@ static void dump(struct run *r)
                 buf_printf(&b, " @[%lld]\n", (long long)res->series[i].t[k]);
             }
         }
-        fprintf(stderr, "%s", buf_cstr(&b));
+        fprintf(stderr, "%s", res->n_series ? buf_cstr(&b) : "\n");
     }
     pql_result_free(res);
     buf_done(&b);

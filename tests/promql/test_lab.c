@@ -42,6 +42,7 @@ static void samples_come_as_time_reaches_them(void **state)
     assert_ok(pql_lab_series(l, LIT("a{b=\"c\"}"), LIT("1 2 _ 4"), 5000, 10000, &err), &err);
     assert_int_equal(pql_lab_series(l, LIT("a{"), LIT("1"), 0, 10000, &err), NX_BADINPUT);
     assert_int_equal(pql_lab_series(l, LIT("b"), LIT("1 x"), 0, 10000, &err), NX_BADINPUT);
+    assert_int_equal(pql_lab_series(l, LIT("{}"), LIT("1"), 0, 10000, &err), NX_BADINPUT);
     assert_true(ask(l, "a", 60000, &n) == -1);
     assert_ok(pql_lab_advance(l, 15000, &err), &err);
     assert_true(ask(l, "a", 60000, &n) == 2);
