@@ -100,7 +100,15 @@ static void abort_file(struct testing *t, const char *why)
     t->suite.n_errors++;
 }
 
-/* Patterns from the file's folder to files. */
+static bool is_among(const struct config_strings *list, struct nx_slice s)
+{
+    for (size_t i = 0; i < list->n; i++)
+        if (nx_slice_eq(list->v[i], s))
+            return true;
+    return false;
+}
+
+/* Patterns from the file's folder to files, each once. */
 static nx_status find_files(struct testing *t, const char *path, const struct config_tests *file,
                             struct config_strings *out, struct nx_err *err)
 {
@@ -121,7 +129,8 @@ static nx_status find_files(struct testing *t, const char *path, const struct co
         if (!st && !out->v)
             st = arena_failed(t->a, err);
         for (size_t k = 0; k < found.n && !st; k++)
-            out->v[out->n++] = found.v[k];
+            if (!is_among(out, found.v[k]))
+                out->v[out->n++] = found.v[k];
     }
     return st;
 }

@@ -502,7 +502,7 @@ const char *config_escaping_name(enum config_escaping e); /* "allow-utf-8" */
  * src/discovery). */
 NX_NODISCARD nx_status config_parse_target_groups(struct arena *a, struct nx_slice text,
                                                   struct config_static_sd *out, struct nx_err *err);
-/* The files that a pattern names now, sorted, in the arena; none is no error. */
+/* The files that a pattern names now, sorted, in the arena; none is no error. NX_BADINPUT: it is no pattern. */
 NX_NODISCARD nx_status config_glob(const char *pattern, struct arena *a, struct config_strings *out,
                                    struct nx_err *err);
 

@@ -134,14 +134,49 @@ char *config_dir(struct arena *a, const char *path)
     return slash == path ? arena_strdup(a, "/") : arena_strndup(a, path, (size_t)(slash - path));
 }
 
+/* One character of a [class] of a pattern; NULL: it can't stand there, or the class ends without a ']'. */
+static const char *skip_class_char(const char *s)
+{
+    if (*s == '-' || *s == ']')
+        return NULL;
+    s += *s == '\\';
+    return s[0] && s[1] ? s + 1 : NULL;
+}
+
+static const char *skip_class(const char *s)
+{
+    s += *s == '^';
+    do {
+        s = skip_class_char(s);
+        if (s && *s == '-')
+            s = skip_class_char(s + 1);
+    } while (s && *s != ']');
+    return s ? s + 1 : NULL;
+}
+
+/* Whether Go would take it: glob() reads a '[' without its end as itself. */
+static bool pattern_ok(const char *s)
+{
+    while (s && *s) {
+        if (*s == '[')
+            s = skip_class(s + 1);
+        else if (*s++ == '\\')
+            s = *s ? s + 1 : NULL;
+    }
+    return s;
+}
+
 nx_status config_glob(const char *pattern, struct arena *a, struct config_strings *out,
                       struct nx_err *err)
 {
     glob_t found = {0};
     struct config_strings names = {0};
     nx_status st = NX_OK;
-    int failed = glob(pattern, GLOB_PERIOD, NULL, &found);
+    int failed;
 
+    if (!pattern_ok(pattern))
+        return nx_fail(err, NX_BADINPUT, "syntax error in pattern");
+    failed = glob(pattern, GLOB_PERIOD, NULL, &found);
     if (failed == GLOB_NOSPACE) {
         st = nx_fail(err, NX_NOMEM, "out of memory");
         goto done;
@@ -485,7 +520,11 @@ static nx_status load_scrape_files(struct load *load)
     for (size_t i = 0; i < cfg->scrape_config_files.n && !st; i++) {
         struct config_strings found = {0};
 
-        st = config_glob(cfg->scrape_config_files.v[i].ptr, load->l->arena, &found, load->err);
+        const char *pattern = cfg->scrape_config_files.v[i].ptr;
+
+        st = config_glob(pattern, load->l->arena, &found, load->err);
+        if (st == NX_BADINPUT)
+            st = nx_context(load->err, "error retrieving scrape config files for \"%s\"", pattern);
         for (size_t k = 0; k < found.n && !st; k++)
             st = load_scrape_file(load, found.v[k].ptr, &jobs);
     }

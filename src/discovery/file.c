@@ -173,8 +173,11 @@ static bool scan(struct files *s, struct sd_env *env)
         s->v[i].seen = false;
     for (size_t i = 0; i < s->n_patterns; i++) {
         struct config_strings found = {0};
+        nx_status st = config_glob(s->patterns[i], a, &found, NULL);
 
-        if (config_glob(s->patterns[i], a, &found, NULL))
+        if (st == NX_BADINPUT)
+            continue; /* no pattern: it names no file */
+        if (st)
             goto done; /* out of memory: as if nothing had happened */
         for (size_t k = 0; k < found.n; k++) {
             struct sd_source_file *f = find_file(s, found.v[k].ptr);

@@ -321,6 +321,8 @@ static nx_status find_files(const struct config *cfg, struct arena *a, struct co
 
     for (size_t i = 0; i < cfg->rule_files.n && !st; i++) {
         st = config_glob(cfg->rule_files.v[i].ptr, a, &some, err);
+        if (st == NX_BADINPUT)
+            st = nx_context(err, "error retrieving rule files for %s", cfg->rule_files.v[i].ptr);
         if (st)
             break;
         struct nx_slice *v =

@@ -97,7 +97,7 @@ def test_metrics_are_printed_whatever_their_names_are(fake):
     assert (got.returncode, got.stdout) == (0, '{x.y="z"} => 1 @[5]\n')  # since 3.x
     histogram = [5, {"count": "5", "sum": "1.5", "buckets": [[1, "-1", "2", "3"], [0, "2", "4", "2"]]}]
     answer = {"resultType": "vector", "result": [{"metric": {"__name__": "h"}, "histogram": histogram}]}
-    got = alike(fake, "instant", "--time=5", "URL", "a", answers=((200, {"status": "success", "data": answer}),))
+    got = fake.ask(BINARY, "instant", "--time=5", "URL", "a", answers=((200, {"status": "success", "data": answer}),))
     assert got.stdout == "h => Count: 5.000000, Sum: 1.500000, Buckets: [[-1,2):3 (2,4]:2] @[5]\n"
 
 

@@ -120,6 +120,27 @@ def test_rules_that_write_over_one_another_fail(folder):
     assert (got.returncode, got.stderr) == (1, "  FAILED:\n    rule: sum, time: 1m0s, err: out of order sample\n")
 
 
+def test_a_file_that_two_patterns_name_is_taken_once(folder):
+    """Its alerts were there twice otherwise. What is no pattern names nothing, and is told."""
+    (folder / "once.rules.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: up}]}]\n")
+    test = """rule_files: [once.rules.yml, 'onc*.yml', ./once.rules.yml]
+tests:
+- input_series: [{series: up, values: 1}]
+  alert_rule_test: [{eval_time: 0m, alertname: A, exp_alerts: [{}]}]
+"""
+    (folder / "twice.test.yml").write_text(test)
+    assert alike(["test", "rules", "twice.test.yml"], folder).returncode == 0
+    for bad in ("'onc[e.yml'", "'on[]e.yml'", "'on[a-]e.yml'", "'once\\'", "'[^]'", "'[\\'"):
+        (folder / "twice.test.yml").write_text(test.replace("'onc*.yml'", bad))
+        got = alike(["test", "rules", "twice.test.yml"], folder)
+        assert (got.returncode, got.stderr) == (1, "  FAILED:\nsyntax error in pattern\n"), bad
+        (folder / "p.yml").write_text(f"rule_files: [{bad}]\n")
+        assert alike(["check", "config", "p.yml"], folder).stderr == "  FAILED: syntax error in pattern\n"
+    for good in ("'o[n]c*.yml'", "'on[^x]e.*.yml'", "'[a-z]nce.rules.yml'", "'\\once.rules.yml'", "'onc[\\e].rules.yml'", "'once.rules.ym[l]'"):
+        (folder / "twice.test.yml").write_text(test.replace("'onc*.yml'", good))
+        assert alike(["test", "rules", "twice.test.yml"], folder).stderr == "", good
+
+
 def test_names_of_a_new_kind_are_quoted(folder):
     (folder / "dots.rules.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: 'up', labels: {a.b: c}}]}]\n")
     (folder / "dots.test.yml").write_text("""rule_files: [dots.rules.yml, '']
