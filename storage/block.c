@@ -450,21 +450,23 @@ nx_status block_series_run(struct block *b, uint64_t first, size_t n, struct are
 }
 
 /* What the index says of a series. */
-static nx_status series_entry(struct block *b, uint64_t ref, struct block_index_series *e,
-                              struct nx_err *err)
+static nx_status series_entry(struct block *b, uint64_t ref, struct block_index_place *at,
+                              struct block_index_series *e, struct nx_err *err)
 {
     if (ref >= b->meta.n_series)
         return nx_fail(err, NX_NOTFOUND, "block %s: series %llu of %llu", b->meta.ulid,
                        (unsigned long long)ref, (unsigned long long)b->meta.n_series);
-    return in_block(b, block_index_get(b->index, (uint32_t)ref, e, err), err);
+    return in_block(b, block_index_get_next(b->index, (uint32_t)ref, at, e, err), err);
 }
 
 nx_status block_series_span(struct block *b, uint64_t ref, int64_t *min_ms, int64_t *max_ms,
                             struct nx_err *err)
 {
+    struct block_index_place at = {0};
     struct block_index_series e = {0};
-    nx_status st = series_entry(b, ref, &e, err);
+    nx_status st = series_entry(b, ref, &at, &e, err);
 
+    block_index_leave(b->index, &at);
     if (st)
         return st;
     *min_ms = e.mint;
@@ -541,7 +543,7 @@ static void chunk_close(struct block *b, struct open_chunk *c)
     page_put(b->chunks, &c->page);
 }
 
-/* Opens chunk `number`; keeps the page that `c` already holds if it is the same. */
+/* Opens chunk `number`; keeps the page and the timestamps that `c` already holds if they are the same. */
 static nx_status chunk_open(struct block *b, uint32_t number, struct open_chunk *c,
                             struct nx_err *err)
 {
@@ -551,7 +553,6 @@ static nx_status chunk_open(struct block *b, uint32_t number, struct open_chunk 
     size_t rows;
     nx_status st;
 
-    page_derived_put(b->chunks, &c->times);
     if (!c->page.ptr || number < c->page.first || number >= c->page.end) {
         page_put(b->chunks, &c->page);
         st = page_get(b->chunks, CH_CHUNKS, number, &c->page, err);
@@ -565,9 +566,13 @@ static nx_status chunk_open(struct block *b, uint32_t number, struct open_chunk 
     s = &slots[number - c->page.first];
     if (s->vector >= page_file_items(b->chunks, CH_TIMES))
         return nx_fail(err, NX_CORRUPT, "chunk %u has no timestamps", number);
-    st = page_derived(b->chunks, s->vector, load_times, b, &c->times, err);
-    if (st)
-        return st;
+    if (!c->times.ptr || c->vector != s->vector) {
+        page_derived_put(b->chunks, &c->times);
+        st = page_derived(b->chunks, s->vector, load_times, b, &c->times, err);
+        if (st)
+            return st;
+        c->vector = s->vector;
+    }
     rows = c->times.len / sizeof(int64_t);
     if (s->first_row >= rows || s->tail >= rows - s->first_row)
         return nx_fail(err, NX_CORRUPT, "chunk %u does not fit its timestamps", number);
@@ -575,7 +580,6 @@ static nx_status chunk_open(struct block *b, uint32_t number, struct open_chunk 
     c->len = s->len;
     c->t = (const int64_t *)(const void *)c->times.ptr + s->first_row;
     c->n = rows - s->first_row - s->tail;
-    c->vector = s->vector;
     c->first_row = s->first_row;
     return NX_OK;
 }
@@ -697,43 +701,43 @@ static uint32_t first_chunk_for(struct block *b, const struct block_index_series
 }
 
 static nx_status each_chunk(struct block *b, uint32_t id, const struct block_index_series *e,
-                            struct pass *p, struct chunk_scratch *s, struct nx_err *err)
+                            struct open_chunk *c, struct pass *p, struct chunk_scratch *s,
+                            struct nx_err *err)
 {
-    struct open_chunk c = {0};
     struct loss lost = {.any = false};
     struct nx_err why;
     int64_t seen = e->mint;
     nx_status st = NX_OK;
 
-    for (uint32_t i = first_chunk_for(b, e, p->mint, &c); i < e->n_chunks && !st; i++) {
-        st = chunk_open(b, e->first_chunk + i, &c, &why);
+    for (uint32_t i = first_chunk_for(b, e, p->mint, c); i < e->n_chunks && !st; i++) {
+        st = chunk_open(b, e->first_chunk + i, c, &why);
         if (!st) {
             if (lost.open)
-                lost.to = c.t[0];
+                lost.to = c->t[0];
             lost.open = false;
-            if (c.t[0] > p->maxt)
+            if (c->t[0] > p->maxt)
                 break;
-            seen = c.t[c.n - 1];
+            seen = c->t[c->n - 1];
             if (seen < p->mint)
                 continue;
-            st = pass_chunk(p, &c, s, &why);
+            st = pass_chunk(p, c, s, &why);
         }
         if (st == NX_CORRUPT) { /* B1 */
             loss_add(&lost, seen, e->maxt, &why);
             st = NX_OK;
         }
     }
-    chunk_close(b, &c);
     if (st)
         return nx_fail(err, st, "%s", why.text);
     return loss_report(b, id, &lost, err);
 }
 
-static nx_status run_pass(struct block *b, uint64_t ref, struct pass *p, struct chunk_scratch *s,
+static nx_status run_pass(struct block *b, uint64_t ref, struct block_index_place *at,
+                          struct open_chunk *c, struct pass *p, struct chunk_scratch *s,
                           struct nx_err *err)
 {
     struct block_index_series e = {0};
-    nx_status st = series_entry(b, ref, &e, err);
+    nx_status st = series_entry(b, ref, at, &e, err);
 
     if (st)
         return st;
@@ -742,7 +746,19 @@ static nx_status run_pass(struct block *b, uint64_t ref, struct pass *p, struct 
     if (e.first_chunk > b->meta.n_chunks || e.n_chunks > b->meta.n_chunks - e.first_chunk)
         return nx_fail(err, NX_CORRUPT, "block %s: a series has chunks that are not there",
                        b->meta.ulid);
-    return each_chunk(b, (uint32_t)ref, &e, p, s, err);
+    return each_chunk(b, (uint32_t)ref, &e, c, p, s, err);
+}
+
+static nx_status run_pass_alone(struct block *b, uint64_t ref, struct pass *p,
+                                struct chunk_scratch *s, struct nx_err *err)
+{
+    struct block_index_place at = {0};
+    struct open_chunk c = {0};
+    nx_status st = run_pass(b, ref, &at, &c, p, s, err);
+
+    chunk_close(b, &c);
+    block_index_leave(b->index, &at);
+    return st;
 }
 
 nx_status block_read_sealed(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
@@ -750,7 +766,7 @@ nx_status block_read_sealed(struct block *b, uint64_t ref, int64_t mint, int64_t
 {
     struct pass p = {.mint = mint, .maxt = maxt, .to = to};
 
-    return run_pass(b, ref, &p, s, err);
+    return run_pass_alone(b, ref, &p, s, err);
 }
 
 size_t block_drop_deleted(struct block *b, uint64_t ref, struct samples *x, size_t from)
@@ -773,13 +789,49 @@ nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt, 
     return st;
 }
 
-nx_status block_read_marks(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
-                           struct samples *to, struct chunk_scratch *s, struct nx_err *err)
-{
-    struct pass p = {.mint = mint, .maxt = maxt, .to = to, .marks = true};
-    const size_t from = to->n;
-    nx_status st = run_pass(b, ref, &p, s, err);
+/* ---- many series, one after the other ---- */
 
+struct block_reader {
+    struct block *b; /* NULL: nothing is pinned */
+    struct block_index_place index;
+    struct open_chunk c;
+};
+
+static void reader_close(struct block_reader *r)
+{
+    if (!r->b)
+        return;
+    chunk_close(r->b, &r->c);
+    block_index_leave(r->b->index, &r->index);
+    *r = (struct block_reader){0};
+}
+
+struct block_reader *block_reader_new(void)
+{
+    return calloc(1, sizeof(struct block_reader));
+}
+
+void block_reader_free(struct block_reader *r)
+{
+    if (r)
+        reader_close(r);
+    free(r);
+}
+
+nx_status block_reader_read(struct block_reader *r, struct block *b, uint64_t ref, int64_t mint,
+                            int64_t maxt, bool marks, struct samples *to, struct chunk_scratch *s,
+                            struct nx_err *err)
+{
+    struct pass p = {.mint = mint, .maxt = maxt, .to = to, .marks = marks};
+    const size_t from = to->n;
+    nx_status st;
+
+    if (r->b != b)
+        reader_close(r);
+    r->b = b;
+    st = run_pass(b, ref, &r->index, &r->c, &p, s, err);
+    if (page_cache_crowded(b->chunks))
+        reader_close(r);
     block_drop_deleted(b, ref, to, from);
     return st;
 }
@@ -788,7 +840,7 @@ nx_status block_chunks(struct block *b, uint64_t ref, block_chunk_fn *visit, voi
                        struct chunk_scratch *s, struct nx_err *err)
 {
     struct pass p = {.mint = INT64_MIN, .maxt = INT64_MAX, .visit = visit, .ctx = ctx};
-    nx_status st = run_pass(b, ref, &p, s, err);
+    nx_status st = run_pass_alone(b, ref, &p, s, err);
 
     samples_done(&p.rows);
     return st;

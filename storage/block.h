@@ -144,10 +144,15 @@ NX_NODISCARD nx_status block_select_some(struct block *b, const struct matcher *
  * hold was appended, and the text names block, series and times. The caller may go on. */
 NX_NODISCARD nx_status block_read(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
                                   struct samples *to, struct chunk_scratch *s, struct nx_err *err);
-/* The same, but numbers are 0 (chunk_decode_first() with `marks`). */
-NX_NODISCARD nx_status block_read_marks(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
-                                        struct samples *to, struct chunk_scratch *s,
-                                        struct nx_err *err);
+/* The same for many series, one after the other. While these are of one block, and the cache has room, pages that
+ * the last one was found in stay pinned: the block (borrowed) outlives that. `marks`: numbers are 0
+ * (chunk_decode_first()). One thread at a time. */
+struct block_reader;
+struct block_reader *block_reader_new(void); /* NULL out of memory */
+NX_NODISCARD nx_status block_reader_read(struct block_reader *r, struct block *b, uint64_t ref,
+                                         int64_t mint, int64_t maxt, bool marks, struct samples *to,
+                                         struct chunk_scratch *s, struct nx_err *err);
+void block_reader_free(struct block_reader *r); /* accepts NULL */
 /* The same, deleted samples included. */
 NX_NODISCARD nx_status block_read_sealed(struct block *b, uint64_t ref, int64_t mint, int64_t maxt,
                                          struct samples *to, struct chunk_scratch *s,

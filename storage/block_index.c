@@ -265,6 +265,12 @@ static struct cursor cursor_of(struct block_index *ix, unsigned tree)
     return (struct cursor){.ix = ix, .tree = tree};
 }
 
+/* Goes on where another one was, whose page it takes over. */
+static struct cursor cursor_on(struct block_index *ix, unsigned tree, const struct page *page)
+{
+    return (struct cursor){ix, tree, *page, page->ptr ? items_of(page) : (struct items){0}};
+}
+
 static void cursor_done(struct cursor *c)
 {
     page_put(c->ix->f, &c->page);
@@ -592,23 +598,42 @@ static nx_status span_get(struct cursor *spans, uint32_t span, int64_t *mint, in
     return NX_OK;
 }
 
-nx_status block_index_get(struct block_index *ix, uint32_t id, struct block_index_series *out,
-                          struct nx_err *err)
+nx_status block_index_get_next(struct block_index *ix, uint32_t id, struct block_index_place *at,
+                               struct block_index_series *out, struct nx_err *err)
 {
-    struct cursor series = cursor_of(ix, IX_SERIES), spans = cursor_of(ix, IX_SPANS);
+    struct cursor series = cursor_on(ix, IX_SERIES, &at->series),
+                  spans = cursor_on(ix, IX_SPANS, &at->spans);
     struct block_index_series got = {0};
     struct entry e;
     nx_status st = entry_get(&series, id, &e, err);
 
     if (!st)
         st = span_get(&spans, e.span, &got.mint, &got.maxt, err);
-    if (!st) {
-        got.first_chunk = e.first_chunk;
-        got.n_chunks = e.n_chunks;
-        *out = got;
+    at->series = series.page;
+    at->spans = spans.page;
+    if (st) {
+        block_index_leave(ix, at); /* a page that is not whole is not looked at twice */
+        return st;
     }
-    cursor_done(&series);
-    cursor_done(&spans);
+    got.first_chunk = e.first_chunk;
+    got.n_chunks = e.n_chunks;
+    *out = got;
+    return NX_OK;
+}
+
+void block_index_leave(struct block_index *ix, struct block_index_place *at)
+{
+    page_put(ix->f, &at->series);
+    page_put(ix->f, &at->spans);
+}
+
+nx_status block_index_get(struct block_index *ix, uint32_t id, struct block_index_series *out,
+                          struct nx_err *err)
+{
+    struct block_index_place at = {0};
+    nx_status st = block_index_get_next(ix, id, &at, out, err);
+
+    block_index_leave(ix, &at);
     return st;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "storage/block_format.h"
+#include "storage/page.h"
 #include "storage/postings.h"
 
 struct block_index;
@@ -21,6 +22,15 @@ struct block_index_series {
 };
 NX_NODISCARD nx_status block_index_get(struct block_index *ix, uint32_t id,
                                        struct block_index_series *out, struct nx_err *err);
+/* The same for many series, one after the other: pages that the last one was found in stay pinned, until
+ * block_index_leave(). Starts as {0}; of one index at a time. */
+struct block_index_place {
+    struct page series, spans;
+};
+NX_NODISCARD nx_status block_index_get_next(struct block_index *ix, uint32_t id,
+                                            struct block_index_place *at,
+                                            struct block_index_series *out, struct nx_err *err);
+void block_index_leave(struct block_index *ix, struct block_index_place *at); /* clears it */
 
 NX_NODISCARD nx_status block_index_match(struct block_index *ix, const struct matcher *m, size_t n,
                                          struct arena *a, struct ids *out, struct nx_err *err);

@@ -303,6 +303,16 @@ void cache_put(struct cache *c, struct cache_page *p)
     nx_unlock(&c->lock);
 }
 
+bool cache_crowded(struct cache *c)
+{
+    bool crowded;
+
+    nx_lock(&c->lock);
+    crowded = c->pinned_bytes > c->limit_bytes / 8;
+    nx_unlock(&c->lock);
+    return crowded;
+}
+
 void cache_get_stats(struct cache *c, struct cache_stats *out)
 {
     nx_lock(&c->lock);

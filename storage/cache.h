@@ -39,6 +39,8 @@ void cache_forget_file(struct cache *c, uint64_t file); /* its unpinned pages go
 NX_NODISCARD nx_status cache_get(struct cache *c, uint64_t file, uint64_t page, cache_load_fn *load,
                                  void *ctx, struct cache_page *out, struct nx_err *err);
 void cache_put(struct cache *c, struct cache_page *p); /* accepts all zero; clears it */
+/* More than an eighth of the bound is pinned: who only keeps a page because he may come back puts it. */
+bool cache_crowded(struct cache *c);
 
 struct cache_stats {
     uint64_t hits, misses, evictions;

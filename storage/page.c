@@ -674,6 +674,11 @@ void page_derived_put(struct page_file *f, struct cache_page *p)
     cache_put(f->opts.cache, p);
 }
 
+bool page_cache_crowded(struct page_file *f)
+{
+    return cache_crowded(f->opts.cache);
+}
+
 /* ---- scanning -------------------------------------------------------------------------------- */
 
 struct scan {

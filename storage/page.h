@@ -67,6 +67,7 @@ void page_put(struct page_file *f, struct page *p); /* accepts all zero; clears 
 NX_NODISCARD nx_status page_derived(struct page_file *f, uint64_t key, cache_load_fn *load,
                                     void *ctx, struct cache_page *out, struct nx_err *err);
 void page_derived_put(struct page_file *f, struct cache_page *p);
+bool page_cache_crowded(struct page_file *f); /* cache_crowded() */
 
 /* One page as a scan finds it. */
 struct page_seen {

@@ -27,12 +27,16 @@
 #define REF_SOURCE 40           /* source << 40 | number there; source 0 is the head */
 #define REF_NUMBER ((1ull << REF_SOURCE) - 1)
 
+/* Blocks that a lane keeps pages of: few, since nobody else can have their memory. */
+#define LANE_BLOCKS 8u
+
 /* What one thread reads with. */
 struct lane {
     struct head_reader *head;
     bool own_head; /* else it is the querier's */
     struct chunk_scratch *scratch;
-    struct coarse_points points; /* of one read, as are these two */
+    struct block_reader *blocks[LANE_BLOCKS]; /* by number; NULL: none was needed */
+    struct coarse_points points;              /* of one read, as are these two */
     struct coarse_rise rise;
     struct samples column;
 };
@@ -397,6 +401,8 @@ static void lane_free(struct lane *l)
         return;
     if (l->own_head)
         head_reader_free(l->head);
+    for (size_t i = 0; i < LANE_BLOCKS; i++)
+        block_reader_free(l->blocks[i]);
     chunk_scratch_free(l->scratch);
     coarse_points_done(&l->points);
     samples_done(&l->column);
@@ -442,14 +448,21 @@ static void lane_give(struct store_querier *q, const struct column_own *own, str
     lane_free(other);
 }
 
-static nx_status read_block(struct lane *l, struct block *b, uint64_t number, int64_t mint,
-                            int64_t maxt, bool marks, struct samples *to, struct nx_err *err)
+static nx_status read_block(struct lane *l, const struct store_querier *q, uint64_t source,
+                            uint64_t number, int64_t mint, int64_t maxt, bool marks,
+                            struct samples *to, struct nx_err *err)
 {
+    struct block *b = q->blocks[source - 1];
+    struct block_reader **r = &l->blocks[source % LANE_BLOCKS];
     uint64_t damaged = block_pages_damaged(b);
     struct nx_err damage;
-    nx_status st =
-        (marks ? block_read_marks : block_read)(b, number, mint, maxt, to, l->scratch, &damage);
+    nx_status st;
 
+    if (!*r)
+        *r = block_reader_new();
+    if (!*r)
+        return no_memory(err);
+    st = block_reader_read(*r, b, number, mint, maxt, marks, to, l->scratch, &damage);
     return unless_damaged(b, damaged, st, &damage, err);
 }
 
@@ -463,7 +476,7 @@ static nx_status read_source(const struct store_querier *q, struct lane *l, uint
         return NX_OK;
     if (source == 0)
         return head_read(l->head, (uint32_t)number, mint, maxt, to, err);
-    return read_block(l, q->blocks[source - 1], number, mint, maxt, marks, to, err);
+    return read_block(l, q, source, number, mint, maxt, marks, to, err);
 }
 
 struct indexed {
@@ -860,10 +873,10 @@ static void q_close(struct querier *base)
     else
         s->queriers = q->next;
     nx_unlock(&s->lock);
-    for (size_t i = 0; i < q->n_blocks; i++)
-        block_unref(q->blocks[i]);
     for (size_t i = 0; i < LANES; i++)
         lane_free(q->lanes[i]);
+    for (size_t i = 0; i < q->n_blocks; i++)
+        block_unref(q->blocks[i]);
     head_reader_free(q->head);
     free(q->blocks);
     free(q->many);

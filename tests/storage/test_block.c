@@ -156,6 +156,7 @@ struct fixture {
     struct fs *fs;
     struct cache *cache;
     struct chunk_scratch *scratch;
+    struct block_reader *reader;
     struct arena *arena;
     struct model m;
     struct block *b;
@@ -166,8 +167,10 @@ static struct fixture fixture_new(size_t metrics, size_t hosts, size_t rows)
     struct fixture f = {.sim = simfs_new(1),
                         .cache = cache_new(1 << 20),
                         .scratch = chunk_scratch_new(),
+                        .reader = block_reader_new(),
                         .arena = arena_new(0)};
 
+    assert_non_null(f.reader);
     f.fs = simfs_fs(f.sim);
     f.m = model_new(metrics, hosts, 42);
     assert_ok(write_model(f.fs, &f.m, rows, NULL), &err);
@@ -179,6 +182,7 @@ static void fixture_done(struct fixture *f)
 {
     struct cache_stats stats;
 
+    block_reader_free(f->reader);
     block_unref(f->b);
     cache_get_stats(f->cache, &stats);
     assert_int_equal(stats.pages, 0); /* its pages went with it; nothing stayed pinned */
@@ -190,6 +194,25 @@ static void fixture_done(struct fixture *f)
     simfs_free(f->sim);
 }
 
+/* Who keeps pages from series to series reads the same. */
+static void reads_alike(struct fixture *f, uint64_t ref, int64_t mint, int64_t maxt,
+                        const struct samples *expected)
+{
+    struct samples got = {0};
+
+    for (int marks = 0; marks < 2; marks++) {
+        got.n = 0;
+        assert_ok(
+            block_reader_read(f->reader, f->b, ref, mint, maxt, marks, &got, f->scratch, &err),
+            &err);
+        assert_int_equal(got.n, expected->n);
+        assert_true(!got.n || memcmp(got.t, expected->t, got.n * sizeof *got.t) == 0);
+        for (size_t i = 0; i < got.n && !marks; i++)
+            assert_true(num_bits(got.v[i]) == num_bits(expected->v[i]));
+    }
+    samples_done(&got);
+}
+
 static void reads_as_model(struct fixture *f, uint64_t ref, const struct model_series *s,
                            int64_t mint, int64_t maxt)
 {
@@ -197,6 +220,7 @@ static void reads_as_model(struct fixture *f, uint64_t ref, const struct model_s
     size_t at = 0;
 
     assert_ok(block_read(f->b, ref, mint, maxt, &got, f->scratch, &err), &err);
+    reads_alike(f, ref, mint, maxt, &got);
     for (size_t i = 0; i < s->n; i++) {
         if (s->t[i] < mint || s->t[i] > maxt)
             continue;
@@ -392,6 +416,7 @@ static void many_pages_are_found_through_a_small_cache(void **state)
         .fs = fs, .dir = DIR, .ulid = ULID, .min_ms = 0, .max_ms = 1000, .fast = true};
     struct cache *cache = cache_new(300 << 10);
     struct chunk_scratch *s = chunk_scratch_new();
+    struct block_reader *reader = block_reader_new();
     struct arena *a = arena_new(0);
     struct block_writer *w;
     struct block *b;
@@ -421,6 +446,7 @@ static void many_pages_are_found_through_a_small_cache(void **state)
     assert_ok(block_writer_commit(w, NULL, &err), &err);
     block_writer_close(w);
     assert_ok(block_open(&b, fs, cache, PATH, &err), &err);
+    assert_non_null(reader);
     for (int i = 0; i < 2000; i++) {
         const uint32_t k = (uint32_t)test_random_below(&r, n);
         struct series_list list;
@@ -435,7 +461,10 @@ static void many_pages_are_found_through_a_small_cache(void **state)
         assert_int_equal(list.n, 1);
         assert_int_equal(list.v[0].ref, k);
         got.n = 0;
-        assert_ok(block_read(b, k, 0, 1000, &got, s, &err), &err);
+        if (i % 2)
+            assert_ok(block_reader_read(reader, b, k, 0, 1000, false, &got, s, &err), &err);
+        else
+            assert_ok(block_read(b, k, 0, 1000, &got, s, &err), &err);
         assert_int_equal(got.n, 2);
         assert_true(got.v[0] == k);
     }
@@ -444,6 +473,7 @@ static void many_pages_are_found_through_a_small_cache(void **state)
     assert_true(stats.evictions > 0 && stats.hits > 0);
     assert_ok(block_verify(b, &err), &err);
     samples_done(&got);
+    block_reader_free(reader);
     block_unref(b);
     cache_free(cache);
     chunk_scratch_free(s);
@@ -462,8 +492,11 @@ static void one_reader(void *arg)
     struct chunk_scratch *s = chunk_scratch_new();
     struct arena *a = arena_new(0);
     struct block *b = block_ref(r->f->b);
+    struct block_reader *reader = block_reader_new();
     struct test_random random = {r->seed};
     struct samples got = {0};
+
+    assert_non_null(reader);
 
     for (int i = 0; i < 2000; i++) {
         const size_t k = test_random_below(&random, r->f->m.n);
@@ -474,11 +507,12 @@ static void one_reader(void *arg)
         arena_reset(a);
         got.n = 0;
         if (block_select(b, &m, 1, INT64_MIN, INT64_MAX, a, &list, NULL) || list.n == 0 ||
-            block_read(b, k, INT64_MIN, INT64_MAX, &got, s, NULL) || got.n != r->f->m.s[k].n ||
-            memcmp(got.v, r->f->m.s[k].x, got.n * sizeof *got.v) != 0)
+            block_reader_read(reader, b, k, INT64_MIN, INT64_MAX, false, &got, s, NULL) ||
+            got.n != r->f->m.s[k].n || memcmp(got.v, r->f->m.s[k].x, got.n * sizeof *got.v) != 0)
             abort();
     }
     samples_done(&got);
+    block_reader_free(reader);
     block_unref(b);
     arena_free(a);
     chunk_scratch_free(s);
@@ -782,6 +816,7 @@ static uint64_t survey_damaged(struct fs *fs, const struct model *m, const char 
     struct samples got = {0};
     struct series_list list = {NULL, 0};
     struct block *b = NULL;
+    struct block_reader *reader = block_reader_new();
     uint64_t right = 0;
     nx_status st = block_open(&b, fs, cache, PATH, &err);
 
@@ -797,7 +832,9 @@ static uint64_t survey_damaged(struct fs *fs, const struct model *m, const char 
         nx_status read;
 
         got.n = 0;
-        read = block_read(b, list.v[i].ref, INT64_MIN, INT64_MAX, &got, s, &err);
+        read = off % 2 ? block_read(b, list.v[i].ref, INT64_MIN, INT64_MAX, &got, s, &err)
+                       : block_reader_read(reader, b, list.v[i].ref, INT64_MIN, INT64_MAX, false,
+                                           &got, s, &err);
         if (read) {
             assert_int_equal(read, NX_CORRUPT);
             assert_non_null(strstr(err.text, ULID));
@@ -814,6 +851,7 @@ static uint64_t survey_damaged(struct fs *fs, const struct model *m, const char 
         right += read ? 0 : got.n;
     }
     samples_done(&got);
+    block_reader_free(reader);
     block_unref(b);
     cache_free(cache);
     chunk_scratch_free(s);

@@ -101,6 +101,27 @@ static void a_pinned_page_stays_whatever_the_bound_says(void **state)
     cache_free(c);
 }
 
+static void it_is_crowded_with_an_eighth_pinned(void **state)
+{
+    struct cache *c = cache_new(8 * 1200);
+    uint64_t file = cache_file_id(c);
+    struct cache_page p[2] = {{0}};
+
+    (void)state;
+    assert_false(cache_crowded(c));
+    assert_ok(cache_get(c, file, 0, load, NULL, &p[0], &err), &err);
+    assert_false(cache_crowded(c));
+    assert_ok(cache_get(c, file, 1, load, NULL, &p[1], &err), &err);
+    assert_true(cache_crowded(c));
+    cache_put(c, &p[0]);
+    assert_false(cache_crowded(c));
+    cache_set_limit(c, 0);
+    assert_true(cache_crowded(c));
+    cache_put(c, &p[1]);
+    assert_false(cache_crowded(c));
+    cache_free(c);
+}
+
 static void files_do_not_meet_and_a_forgotten_one_is_gone(void **state)
 {
     struct cache *c = cache_new(1 << 20);
@@ -185,6 +206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_bound_holds_and_the_longest_unused_goes),
         cmocka_unit_test(a_pinned_page_stays_whatever_the_bound_says),
+        cmocka_unit_test(it_is_crowded_with_an_eighth_pinned),
         cmocka_unit_test(files_do_not_meet_and_a_forgotten_one_is_gone),
         cmocka_unit_test(a_failed_load_is_reported_and_not_kept),
         cmocka_unit_test(threads_share_pages),
