@@ -40,10 +40,11 @@ NX_NODISCARD nx_status rows_append(struct eval *ev, struct rows *r, const struct
                                    struct row **out, struct nx_err *err);
 
 /* For kernels whose work may be more than that of going over the series once: n samples more are next. True when
- * the query is to stop: then what the kernel leaves is not looked at. */
+ * the query is to stop, and from then on: then what the kernel leaves is not looked at. */
 static inline bool slide_stops(const struct pql_slide *s, uint64_t n)
 {
-    *s->failed = eval_spend(s->ev, n, s->err);
+    if (!*s->failed)
+        *s->failed = eval_spend(s->ev, n, s->err);
     return *s->failed != NX_OK;
 }
 

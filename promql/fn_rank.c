@@ -425,7 +425,7 @@ void slide_quantile_over_time(const struct pql_slide *s, double *out, uint8_t *h
     struct rank_run run;
 
     rank_run_start(&run, s);
-    for (uint32_t k = 0; k < s->tm->n && !*s->failed; k++) {
+    for (uint32_t k = 0; k < s->tm->n; k++) {
         const uint32_t n = s->hi[k] - s->lo[k];
 
         has[k] = n > 0;

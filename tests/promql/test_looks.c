@@ -13,6 +13,7 @@
 #define MILLION ((int64_t)1 << 20) /* samples between looks */
 #define MEMBERS 1000               /* series of y, and of one info metric and identity */
 #define ORDERED 70000              /* series of z */
+#define LONG    400000             /* samples of w: sorting them takes more than a million steps */
 #define STRIDE  (TEST_STRIDE > 1 ? 5 : 1)
 #define FAR_MS  100000000
 
@@ -146,6 +147,33 @@ static void over_windows(void **state)
     teststore_free(s);
 }
 
+/* Many values are sorted for one window, and what comes after it is soon done: what ends the query meanwhile is not
+ * forgotten. */
+static void while_values_are_sorted(void **state)
+{
+    static const char *const texts[] = {"mad_over_time(w[400000s])",
+                                        "quantile_over_time(0.3, w[400000s])"};
+    struct teststore *s = teststore_new();
+    const struct pql_source source = teststore_source(s);
+
+    (void)state;
+    assert_non_null(s);
+    for (int j = 0; j < LONG; j++)
+        add(s, "w", "0", j * 1000, (double)(j * 7919LL % 1009) / 7);
+    clock_fake_set(1700000000000LL);
+    clock_fake_tick(1);
+    for (size_t i = 0; i < NX_COUNT(texts); i++) { /* the second window has one sample */
+        const struct pql_query q = over(texts[i], (LONG - 1) * 1000LL, (LONG - 1) * 1000LL, 2);
+        const int64_t all = looks_of(&source, &q, FAR_MS, NX_OK);
+
+        assert_in_range(all, 3, 20);
+        for (int64_t ms = 1; ms < all; ms++)
+            looks_of(&source, &q, ms, NX_TIMEOUT);
+    }
+    clock_fake_off();
+    teststore_free(s);
+}
+
 static void over_many_series(void **state)
 {
     struct teststore *s = filled(STRIDE > 1 ? 0 : ORDERED);
@@ -174,6 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(over_windows),
+        cmocka_unit_test(while_values_are_sorted),
         cmocka_unit_test(over_many_series),
     };
 
