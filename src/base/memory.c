@@ -6,7 +6,8 @@
  *         gigabytes within that time; what they take is therefore counted (arena.c), and the use is
  *         the last look plus what was taken since.
  * RULES   M1  used = other + taken, where a look sets other = read() - taken. Memory that was taken
- *             and not touched yet is thus counted early, never late.
+ *             and not touched yet is thus counted early, never late. What is taken during a look may
+ *             count twice until the next one.
  *         M2  A refusal comes after a shortage was told and a new look: caches go first, always.
  *         M3  Telling is tried once in RELIEF_NS: a cache that is empty has nothing to give, and
  *             walking the heap to trim it is not free.
@@ -26,6 +27,7 @@
 #include "src/base/thread.h"
 
 #define LOOK_NS   10000000ll  /* a look is good for so long */
+#define LATE_NS   30000000ll  /* for one this old nobody waits: he looks himself */
 #define RELIEF_NS 250000000ll /* and a shortage is not told more often than this */
 
 struct memory {
@@ -105,25 +107,32 @@ uint64_t memory_limit(const struct memory *m)
     return m ? atomic_load(&m->limit) : 0;
 }
 
+/* Who looks may lose the processor on the way: what others take meanwhile is not in what was read, and what was read
+ * is as old as it was then. */
 static void look(struct memory *m)
 {
-    uint64_t now = m->read(m->ctx);
+    const int64_t at = clock_mono_ns(), before = atomic_load(&m->taken);
+    const uint64_t now = m->read(m->ctx);
+    const int64_t after = atomic_load(&m->taken);
 
     atomic_store(&m->blind, now == 0);
-    atomic_store(&m->other, (int64_t)now - atomic_load(&m->taken));
-    atomic_store(&m->looked_ns, clock_mono_ns());
+    atomic_store(&m->other, (int64_t)now - (before < after ? before : after));
+    atomic_store(&m->looked_ns, at);
 }
 
 static void look_if_old(struct memory *m)
 {
     int64_t at = atomic_load_explicit(&m->looked_ns, memory_order_relaxed);
+    int64_t age = at == INT64_MIN ? LOOK_NS : clock_mono_ns() - at;
     bool no = false;
 
-    if (at != INT64_MIN && clock_mono_ns() - at < LOOK_NS)
+    if (age < LOOK_NS)
         return;
     if (atomic_compare_exchange_strong(&m->looking, &no, true)) { /* one does it for all */
         look(m);
         atomic_store(&m->looking, false);
+    } else if (age >= LATE_NS) { /* or sleeps over it */
+        look(m);
     }
 }
 

@@ -14,11 +14,19 @@ static struct nx_err err;
 
 /* The process under test has what the test says. */
 static uint64_t fake_use;
+/* What goes on while the next look is on its way. */
+static void (*meanwhile)(void);
 
 static uint64_t read_fake(void *ctx)
 {
+    const uint64_t was = fake_use;
+    void (*const other)(void) = meanwhile;
+
     (void)ctx;
-    return fake_use;
+    meanwhile = NULL;
+    if (other)
+        other();
+    return was;
 }
 
 static void use(struct memory *m, uint64_t bytes)
@@ -121,6 +129,47 @@ static void a_look_of_its_own_sees_what_just_came(void **state)
     assert_true(memory_room(m) == LIMIT - 500000);
     assert_true(memory_room_now(m) == LIMIT - 700000);
     assert_true(memory_room(m) == LIMIT - 700000); /* for all */
+}
+
+static struct memory *shared;
+
+static void a_query_takes(void)
+{
+    memory_took(shared, 300000);
+    fake_use += 300000;
+}
+
+static void time_goes_by(void)
+{
+    clock_fake_advance(50);
+    fake_use = 900000;
+}
+
+static void another_asks(void)
+{
+    time_goes_by();
+    assert_int_equal(memory_used(shared), 900000);
+}
+
+static void a_look_that_took_long_hides_nothing(void **state)
+{
+    struct memory *m = shared = *state;
+
+    use(m, 500000);
+    meanwhile = a_query_takes;
+    assert_int_equal(memory_used(m), 800000);
+    memory_give(m, 300000);
+    use(m, 500000);
+    meanwhile = time_goes_by;
+    assert_true(memory_room_now(m) == LIMIT - 900000); /* it was old when it was there */
+    use(m, 400000);
+    meanwhile = time_goes_by;
+    assert_int_equal(memory_used(m), 400000);
+    assert_int_equal(memory_used(m), 900000);
+    use(m, 400000);
+    meanwhile = another_asks;
+    assert_int_equal(memory_used(m), 400000);
+    assert_int_equal(memory_used(m), 900000);
 }
 
 struct cache {
@@ -267,6 +316,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_a_limit_nothing_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(what_queries_take_counts_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_look_of_its_own_sees_what_just_came, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_look_that_took_long_hides_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(caches_go_before_anything_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(arenas_count_in_a_share_and_in_the_process, setup,
                                         teardown),

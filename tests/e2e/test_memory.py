@@ -108,11 +108,11 @@ def greedy_query(server):
 
 def test_series_that_are_there_are_kept_at_the_limit(stage):
     """Between a look at the memory and what follows from it a thread may lose the processor, and another allocate:
-    where the machine is busy the bound is proved by one of three."""
+    where the machine is busy the bound is proved by one of three, and none is far over it."""
     most = [up_to_the_limit(stage, "first")]
     while most[-1] > LIMIT + SLACK and len(most) < 3:
         most.append(up_to_the_limit(stage, f"again{len(most)}"))
-    assert most[-1] <= LIMIT + SLACK, most
+    assert most[-1] <= LIMIT + SLACK and max(most) <= LIMIT + 2 * SLACK, most
 
 
 def up_to_the_limit(stage, name):
