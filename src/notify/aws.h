@@ -80,7 +80,7 @@ NX_NODISCARD nx_status aws_session_check(struct aws_session *s, int64_t timeout_
 NX_NODISCARD nx_status aws_meta_ask(const struct aws_identity *id, const char *user_agent,
                                     int64_t timeout_ms, const int *cancel, struct aws_temporary *to,
                                     struct nx_err *err);
-/* Keys out of an answer. On failure `to` is as before. */
+/* Keys out of an answer; ends_ms is INT64_MAX for those that have no end. On failure `to` is as before. */
 NX_NODISCARD nx_status aws_meta_keys(struct nx_slice json, struct aws_temporary *to,
                                      struct nx_err *err);
 

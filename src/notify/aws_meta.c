@@ -57,6 +57,14 @@ static nx_status take_text(json_t *o, const char *name, struct buf *to, struct n
     return buf_status(to, err);
 }
 
+static bool has(const json_t *o, const char *name)
+{
+    const json_t *v = json_object_get(o, name);
+
+    return v && !json_is_null(v) && !(json_is_string(v) && !json_string_length(v));
+}
+
+/* Keys without a token and an end are there for good: who gives a container keys may have no others. */
 nx_status aws_meta_keys(struct nx_slice json, struct aws_temporary *to, struct nx_err *err)
 {
     json_t *o = json_loadb(json.ptr ? json.ptr : "", json.len, 0, NULL);
@@ -68,9 +76,11 @@ nx_status aws_meta_keys(struct nx_slice json, struct aws_temporary *to, struct n
     st = take_text(o, "AccessKeyId", &t.access, err);
     if (!st)
         st = take_text(o, "SecretAccessKey", &t.secret, err);
-    if (!st)
+    if (!st && has(o, "Token"))
         st = take_text(o, "Token", &t.token, err);
-    if (!st && (!when || !clock_parse_rfc3339(nx_slice_str(when), &t.ends_ms)))
+    if (!st && !t.token.len && !has(o, "Expiration"))
+        t.ends_ms = INT64_MAX;
+    else if (!st && (!when || !clock_parse_rfc3339(nx_slice_str(when), &t.ends_ms)))
         st = nx_fail(err, NX_CORRUPT, "Expiration in the answer is no time");
     json_decref(o);
     if (st) {

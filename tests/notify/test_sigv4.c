@@ -330,6 +330,12 @@ static void answers_with_keys_are_whole_or_refused(void **state)
         "\"2026-01-01T00:00:00Z\"}",
         "{\"AccessKeyId\":\"\",\"SecretAccessKey\":\"s\",\"Token\":\"t\",\"Expiration\":"
         "\"2026-01-01T00:00:00Z\"}",
+        "{\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"s\",\"Token\":5}",
+        "{\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"s\",\"Expiration\":\"soon\"}",
+    };
+    static const char *const for_good[] = {
+        "{\"AccessKeyId\":\"b\",\"SecretAccessKey\":\"s\"}",
+        "{\"AccessKeyId\":\"b\",\"SecretAccessKey\":\"s\",\"Token\":\"\",\"Expiration\":null}",
     };
     struct aws_temporary t;
 
@@ -343,6 +349,12 @@ static void answers_with_keys_are_whole_or_refused(void **state)
         assert_status(aws_meta_keys(STR(bad[i]), &t, &err), NX_CORRUPT);
     assert_buf(&t.access, "a", "as before");
     assert_int_equal(t.ends_ms, 1767225600000);
+    for (size_t i = 0; i < NX_COUNT(for_good); i++) {
+        assert_ok(aws_meta_keys(STR(for_good[i]), &t, &err), &err);
+        assert_buf(&t.access, "b", for_good[i]);
+        assert_int_equal(t.token.len, 0);
+        assert_true(t.ends_ms == INT64_MAX);
+    }
     aws_temporary_done(&t);
 }
 
