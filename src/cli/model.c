@@ -215,23 +215,44 @@ void model_labels_print(struct buf *b, const struct labels *ls)
     buf_char(b, '}');
 }
 
+/* By the names with the = behind them: job2 and job.x come before job. */
+static int as_printed(const void *x, const void *y)
+{
+    const struct nx_slice a = ((const struct label *)x)->name, b = ((const struct label *)y)->name;
+    const size_t n = a.len < b.len ? a.len : b.len;
+    const int c = memcmp(a.ptr, b.ptr, n);
+
+    if (c || a.len == b.len)
+        return c;
+    return a.len < b.len ? '=' - (unsigned char)b.ptr[n] : (unsigned char)a.ptr[n] - '=';
+}
+
 /* model.Metric: the name before the others, whatever it looks like. */
 static void put_metric(struct buf *b, const struct labels *ls)
 {
     struct nx_slice name = labels_get_str(ls, LABEL_NAME);
+    struct label *v = malloc((ls->n + 1) * sizeof *v);
     const char *before = "{";
 
+    if (!v) {
+        b->failed = NX_NOMEM;
+        return;
+    }
+    for (uint32_t i = 0; i < ls->n; i++)
+        v[i] = ls->v[i];
+    qsort(v, ls->n, sizeof *v, as_printed);
     buf_slice(b, name);
     for (uint32_t i = 0; i < ls->n; i++) {
-        if (nx_slice_is(ls->v[i].name, LABEL_NAME))
+        if (nx_slice_is(v[i].name, LABEL_NAME))
             continue;
         buf_str(b, before);
-        buf_slice(b, ls->v[i].name);
+        buf_slice(b, v[i].name);
         buf_char(b, '=');
-        text_quote(b, ls->v[i].value);
+        text_quote(b, v[i].value);
         before = ", ";
     }
     buf_str(b, before[0] == ',' ? "}" : name.len ? "" : "{}");
+    free(v);
 }
 
 /* model.LabelSet.Before: the smaller set first, then name by name; a missing name comes first. */

@@ -90,6 +90,9 @@ def test_metrics_are_printed_whatever_their_names_are(fake):
         answer = {"resultType": kind, "result": [{"metric": m, point: [value] if kind == "matrix" else value} for m in labels]}
         for form in ("promql", "json"):
             alike(fake, "-o", form, "instant", "--time=5", "URL", "a", answers=((200, {"status": "success", "data": answer}),))
+        more = [{"__name__": "m", "job": "a", "job2": "b", "job10": "c", "jo": "d", "job_x": "e", "job2x": "f"}]
+        answer = {"resultType": kind, "result": [{"metric": m, point: [value] if kind == "matrix" else value} for m in more]}
+        alike(fake, "instant", "--time=5", "URL", "a", answers=((200, {"status": "success", "data": answer}),))
     listed = [fake.ask(t, "series", "--start=1", "--end=2", "--match=a", "URL", answers=((200, {"status": "success", "data": labels}),)) for t in (BINARY, PROMTOOL)]
     assert listed[0].stdout == listed[1].stdout != ""  # asked by POST since 3.x
     answer = {"resultType": "vector", "result": [{"metric": {"x.y": "z"}, "value": [5, "1"]}]}
