@@ -322,9 +322,6 @@ NX_NODISCARD nx_status labels_some(struct eval *ev, const struct labels *ls,
                                    const struct nx_slice *names, size_t n, bool on,
                                    struct labels *out, struct nx_err *err);
 
-/* As Go's Labels.String(): the name is a label like others. */
-void labels_print_set(struct buf *b, const struct labels *ls);
-
 /* ---- eval_ahead.c: several threads --------------------------------------------------------------- */
 
 /* The caller is going to view or pull all rows, in order and each once: where that pays, helpers make some of them

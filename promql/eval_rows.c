@@ -600,34 +600,3 @@ nx_status labels_some(struct eval *ev, const struct labels *ls, const struct nx_
     *out = (struct labels){v, kept};
     return NX_OK;
 }
-
-/* A quoted text: what labels_print() puts after the `=`. */
-static void print_quoted(struct buf *b, struct nx_slice text)
-{
-    const struct label one = {{"x", 1}, text.len ? text : (struct nx_slice){" ", 1}};
-    struct buf tmp;
-
-    buf_init(&tmp, 0);
-    labels_print(&tmp, &(struct labels){&one, 1});
-    if (!text.len)
-        buf_str(b, "\"\"");
-    else if (tmp.len > 4) /* {x="..."} */
-        buf_append(b, tmp.ptr + 3, tmp.len - 4);
-    buf_done(&tmp);
-}
-
-void labels_print_set(struct buf *b, const struct labels *ls)
-{
-    buf_char(b, '{');
-    for (uint32_t i = 0; i < ls->n; i++) {
-        if (i)
-            buf_str(b, ", ");
-        if (label_name_legacy_valid(ls->v[i].name))
-            buf_slice(b, ls->v[i].name);
-        else
-            print_quoted(b, ls->v[i].name);
-        buf_char(b, '=');
-        print_quoted(b, ls->v[i].value);
-    }
-    buf_char(b, '}');
-}

@@ -70,9 +70,8 @@ static void absent_label(struct labels_builder *b, const struct pql_selector *se
         labels_builder_del(b, m->name);
 }
 
-/* Labels that the selector demands. Of several matchers for a label the last decides, in Prometheus's order:
- * those that take series away come last there. */
-/* The labels that absent() gives for an argument. */
+/* The labels that absent() gives for an argument: those that its selector demands. Of several matchers for a label the
+ * last decides, in Prometheus's order: those that take series away come last there. */
 static nx_status absent_labels(struct eval *ev, const struct pql_expr *arg, struct labels *out,
                                struct nx_err *err)
 {

@@ -157,6 +157,16 @@ void labels_print(struct buf *b, const struct labels *ls)
     buf_char(b, '}');
 }
 
+void labels_print_set(struct buf *b, const struct labels *ls)
+{
+    buf_char(b, '{');
+    for (uint32_t i = 0; i < ls->n; i++) {
+        buf_str(b, i ? ", " : "");
+        print_label(b, &ls->v[i]);
+    }
+    buf_char(b, '}');
+}
+
 void labels_print_json(struct buf *b, const struct labels *ls)
 {
     buf_char(b, '{');

@@ -33,6 +33,8 @@ nx_status labels_copy(struct arena *a, const struct labels *from, struct labels 
 /* Prometheus's text form: name{a="b", c="d"}; {a="b"} without a name; `{}` when empty. Names that are
  * not legacy-valid are quoted. */
 void labels_print(struct buf *b, const struct labels *ls);
+/* As Go's Labels.String(): the name is a label like others. */
+void labels_print_set(struct buf *b, const struct labels *ls);
 /* JSON object with keys in order; HTML characters are written raw, as 3.x does. */
 void labels_print_json(struct buf *b, const struct labels *ls);
 

@@ -19,7 +19,6 @@
 #include "src/base/clock.h"
 #include "src/base/num.h"
 #include "src/base/text.h"
-#include "src/cli/model.h"
 #include "src/cli/moment.h"
 #include "src/cli/tsdb.h"
 
@@ -273,30 +272,14 @@ static nx_status set_up(struct run *r, const struct config_strings *rule_files, 
     return st ? st : sort_alerts(r, err);
 }
 
-/* As labels.Labels prints: the name among the others, quoted where it is none of old. */
-static void put_labels(struct buf *b, const struct labels *ls)
-{
-    buf_char(b, '{');
-    for (uint32_t i = 0; i < ls->n; i++) {
-        buf_str(b, i ? ", " : "");
-        if (label_name_legacy_valid(ls->v[i].name))
-            buf_slice(b, ls->v[i].name);
-        else
-            text_quote(b, ls->v[i].name);
-        buf_char(b, '=');
-        text_quote(b, ls->v[i].value);
-    }
-    buf_char(b, '}');
-}
-
 /* ---- alerts ---------------------------------------------------------------------------------------- */
 
 static void put_alert(struct buf *b, size_t i, const struct unit_alert *a)
 {
     buf_printf(b, "%s\n            %zu:\n              Labels:", i ? "," : "", i);
-    put_labels(b, &a->labels);
+    labels_print_set(b, &a->labels);
     buf_str(b, "\n              Annotations:");
-    put_labels(b, &a->annotations);
+    labels_print_set(b, &a->annotations);
 }
 
 static void put_alerts(struct buf *b, const struct unit_alert *v, size_t n)
@@ -506,7 +489,7 @@ static void put_samples(struct buf *b, const struct unit_sample *v, size_t n)
     buf_str(b, n ? "" : "nil");
     for (size_t i = 0; i < n; i++) {
         buf_str(b, i ? ", " : "");
-        put_labels(b, &v[i].labels);
+        labels_print_set(b, &v[i].labels);
         buf_char(b, ' ');
         put_exponent(b, v[i].value);
     }
@@ -638,7 +621,7 @@ static void dump(struct run *r)
     } else {
         fprintf(stderr, "DEBUG: Dump of all data (input_series and rules) at %s:\n", at);
         for (size_t i = 0; i < res->n_series; i++) {
-            put_labels(&b, &res->series[i].labels);
+            labels_print_set(&b, &res->series[i].labels);
             buf_str(&b, " =>\n");
             for (size_t k = 0; k < res->series[i].n; k++) {
                 buf_num_plain(&b, res->series[i].v[k]);

@@ -34,6 +34,16 @@ static void assert_prints(const struct labels *ls, const char *want)
     buf_done(&b);
 }
 
+static void assert_prints_as_a_set(const struct labels *ls, const char *want)
+{
+    struct buf b;
+
+    buf_init(&b, 0);
+    labels_print_set(&b, ls);
+    assert_buf(&b, want, "labels_print_set");
+    buf_done(&b);
+}
+
 static void the_builder_sorts_replaces_and_drops_empty_values(void **state)
 {
     struct labels_builder b;
@@ -42,6 +52,7 @@ static void the_builder_sorts_replaces_and_drops_empty_values(void **state)
     (void)state;
     assert_int_equal(ls.n, 3);
     assert_prints(&ls, "up{a=\"1\", job=\"y\"}");
+    assert_prints_as_a_set(&ls, "{__name__=\"up\", a=\"1\", job=\"y\"}");
     assert_text(labels_get_str(&ls, "job"), "y", "job");
     assert_int_equal(labels_get_str(&ls, "b").len, 0);
     labels_builder_del(&b, LIT("a"));
