@@ -261,7 +261,7 @@ static void an_empty_file_is_nobody(void **state)
 
 static void put(const char *dir, const char *name, const char *text)
 {
-    char path[200];
+    char path[300];
 
     snprintf(path, sizeof path, "%s/%s", dir, name);
     assert_ok(fs_publish(fs_real(), path, text, strlen(text), &err), &err);
@@ -269,7 +269,7 @@ static void put(const char *dir, const char *name, const char *text)
 
 static nx_status load(const char *dir, struct direct_plan **out)
 {
-    char path[200];
+    char path[300];
 
     snprintf(path, sizeof path, "%s/n.yml", dir);
     return direct_plan_load(out, path, &err);
@@ -277,12 +277,13 @@ static nx_status load(const char *dir, struct direct_plan **out)
 
 static void templates_are_read_from_files(void **state)
 {
-    char dir[] = "/tmp/nx-templates-XXXXXX";
+    struct test_tmpdir tmp;
+    const char *dir = tmp.path;
     struct direct_plan *p = NULL;
     struct buf b;
 
     (void)state;
-    assert_non_null(mkdtemp(dir));
+    test_tmpdir_new(&tmp);
     put(dir, "n.yml", "notify: {templates: ['*.tmpl', 'none-*', 'plain']}\n");
     put(dir, "a.tmpl", "{{ define \"a\" }}x{{ end }}");
     put(dir, "b.tmpl", "{{ define \"b\" }}x{{ end }}");
@@ -303,7 +304,7 @@ static void templates_are_read_from_files(void **state)
     assert_null(p);
     assert_non_null(strstr(err.text, "template: b.tmpl:2: function \"nope\" not defined ("));
     assert_non_null(strstr(err.text, "/n.yml: notify.templates[0])"));
-    assert_ok(fs_remove_tree(fs_real(), dir, &err), &err);
+    test_tmpdir_done(&tmp);
 }
 
 static void memory_may_fail_anywhere(void **state)

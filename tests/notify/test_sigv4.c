@@ -181,24 +181,38 @@ static const char *const variables[] = {"AWS_ACCESS_KEY_ID",
                                         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
                                         "AWS_EC2_METADATA_SERVICE_ENDPOINT"};
 
-static char home[] = "/tmp/nx-sigv4-XXXXXX";
+static struct test_tmpdir home;
+
+static int make_home(void **state)
+{
+    (void)state;
+    test_tmpdir_new(&home);
+    return 0;
+}
+
+static int remove_home(void **state)
+{
+    (void)state;
+    test_tmpdir_done(&home);
+    return 0;
+}
 
 static int no_environment(void **state)
 {
     (void)state;
     for (size_t i = 0; i < NX_COUNT(variables); i++)
         unsetenv(variables[i]);
-    setenv("HOME", home, 1);
+    setenv("HOME", home.path, 1);
     setenv("AWS_EC2_METADATA_DISABLED", "true", 1);
     return 0;
 }
 
 static void put_file(const char *name, const char *text)
 {
-    char path[200];
+    char path[300];
     FILE *f;
 
-    snprintf(path, sizeof path, "%s/%s", home, name);
+    snprintf(path, sizeof path, "%s/%s", home.path, name);
     f = fopen(path, "w");
     assert_non_null(f);
     fputs(text, f);
@@ -472,12 +486,5 @@ int main(void)
         cmocka_unit_test_setup(roles_are_asked_for_in_the_region, no_environment),
         cmocka_unit_test(elements_are_found_or_refused),
     };
-    char command[100];
-    int failed;
-
-    if (!mkdtemp(home))
-        return 1;
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    snprintf(command, sizeof command, "rm -r %s", home);
-    return system(command) || failed;
+    return cmocka_run_group_tests(tests, make_home, remove_home);
 }
