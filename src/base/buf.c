@@ -32,6 +32,12 @@ void buf_clear(struct buf *b)
     b->failed = NX_OK;
 }
 
+void buf_trim_end(struct buf *b)
+{
+    while (b->len && strchr(" \t\r\n", b->ptr[b->len - 1])) /* which finds a NUL, too */
+        b->len--;
+}
+
 /* Makes cap at least `need`. */
 static bool grow_to(struct buf *b, size_t need)
 {

@@ -21,6 +21,8 @@ struct buf {
 void buf_init(struct buf *b, size_t limit_bytes);
 void buf_done(struct buf *b);
 void buf_clear(struct buf *b); /* keeps the memory, forgets a failure */
+/* Cuts blanks, tabs, line ends and NULs at the end: what editors leave behind a secret in a file. */
+void buf_trim_end(struct buf *b);
 
 void buf_append(struct buf *b, const void *ptr, size_t len);
 void buf_slice(struct buf *b, struct nx_slice s);

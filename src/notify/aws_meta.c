@@ -40,8 +40,7 @@ static nx_status get(struct meta *m, const char *url, const char *header, struct
     m->r.headers = NULL;
     if (!st && a.code != 200)
         st = nx_fail(err, NX_UNAVAILABLE, "%s: %s", url, a.status);
-    while (answer->len && strchr(" \t\r\n", answer->ptr[answer->len - 1]))
-        answer->len--;
+    buf_trim_end(answer);
     return st;
 }
 
@@ -107,8 +106,7 @@ static nx_status of_container(struct meta *m, struct aws_temporary *to, struct n
     if (c->token_file.len) { /* B2 */
         buf_clear(&token);
         st = fs_read_file(fs_real(), c->token_file.ptr, &token, err);
-        while (token.len && strchr(" \t\r\n", token.ptr[token.len - 1]))
-            token.len--;
+        buf_trim_end(&token);
     }
     for (size_t i = 0; i < token.len && !st; i++)
         if ((unsigned char)token.ptr[i] < ' ' || token.ptr[i] == 127)

@@ -213,8 +213,7 @@ static nx_status ask_web(struct aws_session *s, const struct asking *how, struct
     buf_init(&form, 4 * TOKEN_BYTES);
     buf_init(&token, TOKEN_BYTES);
     st = fs_read_file(fs_real(), w->token_file.ptr, &token, err); /* W2 */
-    while (token.len && strchr(" \t\r\n", token.ptr[token.len - 1]))
-        token.len--;
+    buf_trim_end(&token);
     begin_form(&form, "AssumeRoleWithWebIdentity", w->role_arn, w->session_name);
     put(&form, "WebIdentityToken", buf_view(&token));
     if (!st)

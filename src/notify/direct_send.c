@@ -69,8 +69,7 @@ static nx_status get_secret(struct nx_slice given, struct nx_slice file, bool pa
         nx_status st = fs_read_file(fs_real(), file.ptr, to, err);
         if (st)
             return st;
-        while (to->len && strchr(" \t\r\n", to->ptr[to->len - 1]))
-            to->len--;
+        buf_trim_end(to);
     }
     for (size_t i = 0; i < to->len; i++)
         if ((unsigned char)to->ptr[i] < ' ' + !password || to->ptr[i] == 127)

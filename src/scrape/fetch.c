@@ -344,8 +344,7 @@ static nx_status read_secret(struct nx_slice path, const char *what, struct buf 
     buf_clear(to);
     if (fs_read_file(fs_real(), path.ptr, to, err))
         return nx_context(err, "unable to read %s %.*s", what, (int)path.len, path.ptr);
-    while (to->len && strchr(" \t\r\n", to->ptr[to->len - 1]))
-        to->len--;
+    buf_trim_end(to);
     while (from < to->len && strchr(" \t\r\n", to->ptr[from]))
         from++;
     if (from)

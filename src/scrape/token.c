@@ -104,8 +104,7 @@ static nx_status secret_of(const struct config_oauth2 *c, struct buf *to, struct
     if (c->client_secret_file.len) {
         buf_clear(to);
         st = fs_read_file(fs_real(), c->client_secret_file.ptr, to, err);
-        while (to->len && strchr(" \t\r\n", to->ptr[to->len - 1]))
-            to->len--;
+        buf_trim_end(to);
     }
     return st;
 }

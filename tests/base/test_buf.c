@@ -29,6 +29,23 @@ static void appends_stop_at_the_limit_and_say_so_at_the_end(void **state)
     buf_done(&b);
 }
 
+static void blanks_at_the_end_are_cut(void **state)
+{
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 0);
+    buf_trim_end(&b);
+    buf_str(&b, " a b\t \r\n\n");
+    buf_trim_end(&b);
+    assert_buf(&b, " a b", "buf_trim_end");
+    buf_clear(&b);
+    buf_str(&b, " \n");
+    buf_trim_end(&b);
+    assert_buf(&b, "", "nothing but blanks");
+    buf_done(&b);
+}
+
 static void printing_fills_up_to_the_limit_exactly(void **state)
 {
     (void)state;
@@ -183,6 +200,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(appends_stop_at_the_limit_and_say_so_at_the_end),
+        cmocka_unit_test(blanks_at_the_end_are_cut),
         cmocka_unit_test(printing_fills_up_to_the_limit_exactly),
         cmocka_unit_test(a_failed_allocation_marks_the_buffer),
         cmocka_unit_test(an_empty_buffer_is_an_empty_text),
