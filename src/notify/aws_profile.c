@@ -1,7 +1,7 @@
 /* aws_profile.c - a profile of ~/.aws/credentials or ~/.aws/config.
  *
- * SHAPE   Lines: [section], key = value (or key : value), comments behind # or ;. Indented lines under a key without a value are that
- *         key's own, and not the profile's.
+ * SHAPE   Lines: [section], key = value (or key : value), comments behind # or ;. Indented lines under a key without a
+ *         value are that key's own, and not the profile's.
  * RULES   P1  As AWS's SDK for Go reads it: a line that is nothing is passed over, the last of two equal keys holds, what
  *             stands between quotes is without them. A section may stand in the file twice.
  *         P2  Half a pair of keys is a mistake of the profile that is asked for, and of no other. */

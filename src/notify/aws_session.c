@@ -2,8 +2,9 @@
  *
  * SHAPE   One or two steps, each a POST to the service: a token of somebody else's for keys (AssumeRoleWithWebIdentity), and
  *         keys for those of a role (AssumeRole).
- * RULES   W1  Temporary keys are asked for anew half a minute before they end, five minutes where AWS has new ones by then. What fails then is tried again with the
- *             next request, and as long as they are good the old ones go on.
+ * RULES   W1  Temporary keys are asked for anew half a minute before they end, five minutes where AWS has new ones by
+ *             then. What fails then is tried again with the next request, and as long as they are good the old ones
+ *             go on.
  *         W2  A file with a token is read at each asking: whoever writes it changes it. */
 #include "src/notify/aws.h"
 

@@ -3,8 +3,9 @@
  * RULES   S1  A URL may be a secret: what is told of it is its scheme and its host. An answer that repeats a part of it, as
  *             "Cannot POST /services/..." does, is not told.
  *         S2  4xx is final, but 408 and 429; 5xx and whatever is between us and the receiver may pass.
- *         S3  A name server that is silent holds nobody up (fetch.c, F7). Nor does a mail server that has taken a message and is slow to say
- *             goodbye: libcurl waits for that inside one call, for two minutes if nobody stops it. */
+ *         S3  A name server that is silent holds nobody up (fetch.c, F7). Nor does a mail server that has taken a
+ *             message and is slow to say goodbye: libcurl waits for that inside one call, for two minutes if nobody
+ *             stops it. */
 #include "src/notify/direct_send.h"
 
 #include <curl/curl.h>
